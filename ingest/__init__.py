@@ -1,0 +1,1 @@
+"""Category folders of photos in, sharded TFRecords out. Never imports TensorFlow."""

@@ -1,0 +1,144 @@
+"""The options of shardstream-ingest: one frozen dataclass for each command, which checks itself."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ingest.engine import usable_cores
+from ingest.errors import ConfigError
+from ingest.metadata import Encoding, ImageSettings, Resize
+from ingest.splits import check_fractions
+
+_UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KIB": 1 << 10,
+    "MIB": 1 << 20,
+    "GIB": 1 << 30,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class BuildConfig:
+    """Turns category folders of photos into a dataset of sharded TFRecords.
+
+    IMAGES has a sub-folder for each category (IMAGES/food/..., IMAGES/interior/...). DATA is made new.
+    Every file is opened once and judged: ok, repaired, duplicate, conflict or rejected (see DATA/manifest.parquet).
+
+        shardstream-ingest build photos data/photos --class-names food interior exterior
+    """
+
+    images: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGES")]
+    """The folder whose sub-folders are the categories."""
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """The dataset folder to make; it must not exist."""
+    class_names: tuple[str, ...] = ()
+    """The categories in label order. They have to be the names of the sub-folders. Sorted by name if not given."""
+    display_names: tuple[str, ...] = ()
+    """What people are shown for each class, in the order of the classes, such as: 음식 실내 실외."""
+    validation: float = 0.2
+    """The share of pictures held out to judge the model by while it trains."""
+    test: float = 0.0
+    """The share of pictures held out for a last judgement."""
+    seed: int = 123
+    """Decides which pictures are held out. Files that come, go or are renamed move no other picture."""
+    image_size: int | Literal["original"] = 300
+    """Height and width in pixels that pictures are stored at; best the size to train at. "original" keeps each
+    picture's own size, and its own bytes where they are clean: larger and several times slower to train from."""
+    resize: Resize = "stretch"
+    """How a picture becomes square: its shape ignored, its middle taken, or black bands added."""
+    encoding: Encoding = "jpeg"
+    """What pictures that cannot keep their own bytes are stored as; raw is 7 times larger and needs no decoding."""
+    quality: int = 95
+    """JPEG quality, 1 to 100. 90 is a third smaller and faster to read."""
+    shard_size: str = "128MiB"
+    """About how large each file becomes: such as 64MiB or 1GB."""
+    workers: int = dataclasses.field(default_factory=usable_cores)
+    """How many processes work at once; the dataset is the same, byte for byte, for any number."""
+    max_pixels: int = 100_000_000
+    """A picture that says it has more is rejected before it is decoded: some files lie to fill the memory."""
+    max_rejected: float = 0.01
+    """The largest share of files that may be rejected. With more of them nothing is made, and the exit code is 3."""
+    json: bool = False
+    """Print the result as JSON."""
+
+    def __post_init__(self) -> None:
+        check_fractions(self.fractions)
+        _check(
+            self.image_size == "original" or self.image_size >= 1, "--image-size", "positive", self.image_size
+        )
+        _check(1 <= self.quality <= 100, "--quality", "1 to 100", self.quality)
+        _check(self.workers >= 1, "--workers", "positive", self.workers)
+        _check(self.max_pixels >= 1, "--max-pixels", "positive", self.max_pixels)
+        _check(0 <= self.max_rejected <= 1, "--max-rejected", "a share from 0 to 1", self.max_rejected)
+        _check(self.shard_bytes >= 1 << 10, "--shard-size", "at least 1KiB", self.shard_size)
+        if self.encoding == "raw" and self.image_size == "original":
+            raise ConfigError(
+                "--encoding raw needs an --image-size: raw pictures of differing size cannot be told apart"
+            )
+        for option, names in (("--class-names", self.class_names), ("--display-names", self.display_names)):
+            if len(set(names)) < len(names):
+                raise ConfigError(f"{option} {' '.join(names)}: a name is there twice")
+        if self.display_names and self.class_names and len(self.display_names) != len(self.class_names):
+            raise ConfigError(
+                f"--display-names has {len(self.display_names)} names, --class-names has {len(self.class_names)}"
+            )
+        if self.data.resolve().is_relative_to(self.images.resolve()):
+            raise ConfigError(f"DATA ({self.data}) lies inside of IMAGES ({self.images}); put it beside")
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """The shares of the held-out splits, by name."""
+        return {"validation": self.validation, "test": self.test}
+
+    @property
+    def image(self) -> ImageSettings:
+        """How pictures are stored."""
+        size = None if self.image_size == "original" else self.image_size
+        return ImageSettings(size=size, resize=self.resize, encoding=self.encoding, quality=self.quality)
+
+    @property
+    def shard_bytes(self) -> int:
+        """The size of a shard."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", self.shard_size)
+        if match is None or match[2].upper() not in _UNITS:
+            raise ConfigError(f"--shard-size has to be like 64MiB or 1GB, got {self.shard_size!r}")
+        return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyConfig:
+    """Reads a dataset through and names all that is damaged, missing or foreign. Exit code 1 if anything is."""
+
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """The dataset folder."""
+    deep: bool = False
+    """Decode every picture as well."""
+    workers: int = dataclasses.field(default_factory=usable_cores)
+    """How many processes work at once."""
+    json: bool = False
+    """Print the result as JSON."""
+
+    def __post_init__(self) -> None:
+        _check(self.workers >= 1, "--workers", "positive", self.workers)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class InfoConfig:
+    """Says what a dataset holds: classes, splits, sizes, and what became of the source files."""
+
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """The dataset folder."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+def _check(right: bool, option: str, expected: str, found: object) -> None:
+    if not right:
+        raise ConfigError(f"{option} has to be {expected}, got {found}")

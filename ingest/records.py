@@ -1,0 +1,196 @@
+"""tf.train.Example and TFRecord, written and read by hand: `ingest` does not wait for TensorFlow to load.
+
+An Example is a protobuf map of named features:
+
+    Example { features = 1: Features { feature = 1: map<string, Feature> } }
+    Feature { bytes_list = 1: BytesList { value = 1 } | int64_list = 3: Int64List { value = 1 } }
+
+A map on the wire is its entries one behind the other, so an Example can be put together from entries that
+were encoded at different times: the map step encodes all it knows of a picture, and the reduce step adds the
+label. A TFRecord file is records of
+
+    uint64 length | uint32 masked CRC-32C of the length | bytes | uint32 masked CRC-32C of the bytes
+
+Source: github.com/tensorflow/tensorflow, tensorflow/core/example/*.proto, tsl/lib/io/record_writer.h.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO, NamedTuple
+
+import google_crc32c
+
+Feature = bytes | int
+
+_HEADER = struct.Struct("<QI")
+_FOOTER = struct.Struct("<I")
+FRAMING_BYTES = _HEADER.size + _FOOTER.size
+
+
+class RecordError(Exception):
+    """A record is damaged. Says where in the file, and what is wrong."""
+
+
+class Record(NamedTuple):
+    """A record and where it starts in its file, in bytes."""
+
+    offset: int
+    payload: bytes
+
+
+def encode_entries(features: Mapping[str, Feature]) -> bytes:
+    """Returns the map entries of `features` in the order of their names.
+
+    Protobuf leaves the order open. Its deterministic serialisers sort, but C++ puts "image" before
+    "image/width" and Python puts it behind; this is C++'s order.
+    """
+    return b"".join(
+        _field(1, _field(1, name.encode()) + _field(2, _encode_feature(features[name])))
+        for name in sorted(features)
+    )
+
+
+def encode_example(entries: bytes) -> bytes:
+    """Returns the serialized Example that has `entries`."""
+    return _field(1, entries)
+
+
+def decode_example(payload: bytes) -> dict[str, Feature]:
+    """Returns the features of a serialized Example that has one value for each.
+
+    Raises:
+        RecordError: It is not such an Example.
+    """
+    try:
+        (features,) = (value for number, value in _fields(payload) if number == 1)
+        return dict(_decode_entry(entry) for number, entry in _fields(_bytes(features)) if number == 1)
+    except (IndexError, ValueError, KeyError) as error:
+        raise RecordError(f"not an Example with one value for each feature ({error})") from None
+
+
+def frame(payload: bytes) -> bytes:
+    """Returns `payload` as a TFRecord file holds it."""
+    length = struct.pack("<Q", len(payload))
+    return b"".join((length, _FOOTER.pack(_masked_crc(length)), payload, _FOOTER.pack(_masked_crc(payload))))
+
+
+def read_records(file: BinaryIO) -> Iterator[Record]:
+    """Yields the records of a TFRecord file from where it stands.
+
+    Raises:
+        RecordError: A record is cut short or does not have the checksum that it should.
+    """
+    number = 0
+    offset = file.tell()
+    while header := file.read(_HEADER.size):
+        payload = _read_payload(file, header, f"record {number} at byte {offset}")
+        yield Record(offset, payload)
+        number += 1
+        offset += FRAMING_BYTES + len(payload)
+
+
+def unframe(framed: bytes) -> bytes:
+    """Returns the payload of one framed record.
+
+    Raises:
+        RecordError: It is damaged.
+    """
+    where = "the record"
+    if len(framed) < FRAMING_BYTES:
+        raise RecordError(f"{where} is cut short")
+    length = _checked_length(framed[: _HEADER.size], where)
+    payload = framed[_HEADER.size : -_FOOTER.size]
+    if length != len(payload):
+        raise RecordError(f"{where} has {len(payload)} bytes, its header says {length}")
+    _check_payload(payload, framed[-_FOOTER.size :], where)
+    return payload
+
+
+def _read_payload(file: BinaryIO, header: bytes, where: str) -> bytes:
+    length = _checked_length(header, where)
+    rest = file.read(length + _FOOTER.size)
+    if len(rest) < length + _FOOTER.size:
+        raise RecordError(f"{where} is cut short: {len(rest)} of {length + _FOOTER.size} bytes")
+    payload = rest[:length]
+    _check_payload(payload, rest[length:], where)
+    return payload
+
+
+def _checked_length(header: bytes, where: str) -> int:
+    if len(header) < _HEADER.size:
+        raise RecordError(f"{where} is cut short in its header")
+    length, crc = _HEADER.unpack(header)
+    if crc != _masked_crc(header[:8]):
+        raise RecordError(f"{where} has a wrong checksum of its length")
+    return length
+
+
+def _check_payload(payload: bytes, footer: bytes, where: str) -> None:
+    if _FOOTER.unpack(footer)[0] != _masked_crc(payload):
+        raise RecordError(f"{where} has a wrong checksum of its content")
+
+
+def _masked_crc(data: bytes) -> int:
+    # Masked, so that a file of checksums has none of the patterns that a CRC of CRCs would.
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _encode_feature(value: Feature) -> bytes:
+    if isinstance(value, bytes):
+        return _field(1, _field(1, value))
+    return _field(3, _field(1, _varint(value)))  # Packed: one length for all values.
+
+
+def _decode_entry(entry: int | bytes) -> tuple[str, Feature]:
+    parts = dict(_fields(_bytes(entry)))
+    ((kind, values),) = _fields(_bytes(parts[2]))
+    ((_, value),) = _fields(_bytes(values))
+    if kind == 3 and isinstance(value, bytes):
+        value = _read_varint(value, 0)[0]
+    return _bytes(parts[1]).decode(), value
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    position = 0
+    while position < len(message):
+        key, position = _read_varint(message, position)
+        value, position = _read_varint(message, position)
+        if key & 7 == 2:
+            position, start = position + value, position
+            if position > len(message):
+                raise ValueError("a field is longer than its message")
+            yield key >> 3, message[start:position]
+        elif key & 7 == 0:
+            yield key >> 3, value
+        else:
+            raise ValueError(f"wire type {key & 7}")
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position
+
+
+def _bytes(value: int | bytes) -> bytes:
+    if not isinstance(value, bytes):
+        raise ValueError("a number where a message was expected")
+    return value
