@@ -43,7 +43,7 @@ def run(
         description: The text that `--help` opens with where there are several commands.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    previous = signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         config, act = _parse(prog, commands, arguments, default=default, description=description)
         return act(config)
@@ -58,6 +58,8 @@ def run(
         return _complain(prog, "stopped by Ctrl-C", 130)
     except Terminated:
         return _complain(prog, "stopped by SIGTERM", 143)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _parse(

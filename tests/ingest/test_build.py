@@ -1,0 +1,253 @@
+"""Whole builds, by real processes on real files."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import pyarrow.parquet as pq
+import pytest
+
+from ingest.__main__ import main
+from ingest.metadata import DatasetInfo
+from ingest.records import decode_example, read_records
+
+CLASSES = ("--class-names", "food", "interior", "exterior")
+SMALL = ("--image-size", "32", "--workers", "2")
+
+
+def build(images: Path, data: Path, *options: str) -> int:
+    return main(["build", str(images), str(data), *CLASSES, *SMALL, *options])
+
+
+def content(data: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(data.iterdir())}
+
+
+def records(data: Path) -> dict[str, dict]:
+    """Returns the features of each record, and its split, shard and position, by the path of its source."""
+    found = {}
+    for split in DatasetInfo.load(data).splits.values():
+        for number, shard in enumerate(split.shards):
+            with (data / shard.filename).open("rb") as file:
+                for position, record in enumerate(read_records(file)):
+                    features = decode_example(record.payload)
+                    place = {"split": split.name, "shard": number, "position": position}
+                    found[features["image/filename"].decode()] = features | place
+    return found
+
+
+def manifest(data: Path) -> dict[str, dict]:
+    return {row["path"]: row for row in pq.read_table(data / "manifest.parquet").to_pylist()}
+
+
+def splits(data: Path) -> dict[str, str]:
+    """Returns the split of each kept file by the hash of its content."""
+    return {row["sha256"]: row["split"] for row in manifest(data).values() if row["split"]}
+
+
+def test_every_photo_is_in_one_record_with_its_label(photos, tmp_path, capsys):
+    assert build(photos, tmp_path / "d", "--display-names", "음식", "실내", "실외") == 0
+    info = DatasetInfo.load(tmp_path / "d")
+    found = records(tmp_path / "d")
+    assert info.class_names == ("food", "interior", "exterior")
+    assert len(found) == 60
+    for path, features in found.items():
+        source = (photos / path).read_bytes()
+        assert features["label"] == info.class_names.index(path.split("/")[0])
+        assert features["image/sha256"].decode() == hashlib.sha256(source).hexdigest()
+        assert (features["image/height"], features["image/width"]) == (32, 32)
+        assert (features["image/source_height"], features["image/source_width"]) == (40, 60)
+    assert "food (음식)" in capsys.readouterr().out
+    assert not (tmp_path / "d.incomplete").exists()
+
+
+def test_the_same_bytes_for_any_number_of_workers(photos, tmp_path):
+    for workers in ("1", "2", "3"):
+        (tmp_path / workers).mkdir()
+        assert build(photos, tmp_path / workers / "d", "--workers", workers, "--shard-size", "8KiB") == 0
+    first = content(tmp_path / "1/d")
+    assert sum("tfrecord" in name for name in first) > 4
+    assert content(tmp_path / "2/d") == first
+    assert content(tmp_path / "3/d") == first
+
+
+def test_the_manifest_leads_from_every_file_to_its_record(photos, tmp_path, photo):
+    (photos / "food/again.jpg").write_bytes((photos / "food/3.jpg").read_bytes())
+    (photos / "interior/both.jpg").write_bytes((photos / "food/7.jpg").read_bytes())
+    (photos / "food/broken.jpg").write_bytes(photo(1)[:-50])
+    (photos / "food/gone.jpg").symlink_to(photos / "nowhere")
+    (photos / "food/named.jpg").write_bytes(photo(99, file_format="PNG"))
+    assert build(photos, tmp_path / "d", "--max-rejected", "0.05", "--shard-size", "8KiB") == 0
+    rows, found = manifest(tmp_path / "d"), records(tmp_path / "d")
+
+    assert set(rows) == {f"{path.parent.name}/{path.name}" for path in photos.rglob("*.jpg")}
+    assert {
+        path: (row["verdict"], row["reason"]) for path, row in rows.items() if row["verdict"] != "ok"
+    } == {
+        # The first by path is kept; under two classes, none.
+        "food/again.jpg": ("duplicate", "same content as food/3.jpg"),
+        "food/7.jpg": ("conflict", "the same content is in more than one category, first as food/7.jpg"),
+        "interior/both.jpg": (
+            "conflict",
+            "the same content is in more than one category, first as food/7.jpg",
+        ),
+        "food/broken.jpg": ("rejected", rows["food/broken.jpg"]["reason"]),
+        "food/gone.jpg": ("rejected", "cannot be read: No such file or directory"),
+        "food/named.jpg": ("repaired", "PNG named .jpg"),
+    }
+    assert rows["food/broken.jpg"]["reason"].startswith("damaged JPEG: ")
+    assert {path for path, row in rows.items() if row["split"]} == set(found)
+    for path, features in found.items():
+        row = rows[path]
+        assert [row[key] for key in ("split", "shard", "position")] == [
+            features[key] for key in ("split", "shard", "position")
+        ]
+        assert row["size_bytes"] == (photos / path).stat().st_size
+        assert row["mtime_ns"] == (photos / path).stat().st_mtime_ns
+    assert DatasetInfo.load(tmp_path / "d").verdicts == {
+        "ok": 59,
+        "repaired": 1,
+        "duplicate": 1,
+        "conflict": 2,
+        "rejected": 2,
+    }
+
+
+def test_files_that_come_go_or_are_renamed_move_no_other(photos, tmp_path, photo):
+    assert build(photos, tmp_path / "before") == 0
+    before = splits(tmp_path / "before")
+    for number in range(10):
+        (photos / f"food/new{number}.jpg").write_bytes(photo(5000 + number))
+        (photos / f"interior/{number}.jpg").rename(photos / f"interior/renamed{number}.jpg")
+    (photos / "exterior/0.jpg").unlink()
+    assert build(photos, tmp_path / "after") == 0
+    after = splits(tmp_path / "after")
+    common = before.keys() & after.keys()
+    assert len(common) == 59
+    assert {key: before[key] for key in common} == {key: after[key] for key in common}
+
+
+def test_options_reach_the_dataset(photos, tmp_path):
+    options = ("--validation", "0.3", "--test", "0.3", "--seed", "5", "--encoding", "png", "--resize", "pad")
+    assert build(photos, tmp_path / "d", *options) == 0
+    info = DatasetInfo.load(tmp_path / "d")
+    assert (info.seed, dict(info.fractions)) == (5, {"validation": 0.3, "test": 0.3})
+    assert (info.image.encoding, info.image.resize, info.image.size) == ("png", "pad", 32)
+    assert set(info.splits) == {"train", "validation", "test"}
+    assert all(features["image"].startswith(b"\x89PNG") for features in records(tmp_path / "d").values())
+
+
+def command(images: Path, data: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "ingest", "build", str(images), str(data), *CLASSES, *SMALL, *options]
+
+
+def test_killed_at_any_moment_and_started_again_gives_the_same_bytes(photos, tmp_path):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    assert build(photos, tmp_path / "whole/d") == 0
+    data = tmp_path / "killed/d"
+    rng = random.Random(7)
+    num_kills = 0
+    while num_kills < 4:
+        process = subprocess.Popen(command(photos, data), start_new_session=True, stdout=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.2, 1.2))
+        os.killpg(process.pid, signal.SIGKILL)
+        if process.wait() == 0:
+            shutil.rmtree(data)  # It was quicker than the kill.
+        num_kills += 1
+        assert not data.exists() or content(data) == content(tmp_path / "whole/d")
+    if not data.exists():
+        assert subprocess.run(command(photos, data), capture_output=True, check=False).returncode == 0
+    assert content(data) == content(tmp_path / "whole/d")
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_the_work_in_a_sentence(photos, tmp_path, number, exit_code):
+    for copy in range(60):  # Enough work that it is still going on.
+        shutil.copytree(photos / "food", photos / f"interior/{copy}")
+    with subprocess.Popen(command(photos, tmp_path / "d"), stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("d.incomplete/units/*.part")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, errors = process.communicate()
+    assert (process.returncode, errors.count("\n")) == (exit_code, 1)
+    assert errors.startswith("shardstream-ingest: stopped by ")
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_full_disk_is_said_and_what_was_done_is_kept(photos, tmp_path):
+    # The largest size of a file stands in for the disk: writing past it fails in the same way.
+    limited = ["sh", "-c", 'ulimit -f 40; exec "$@"', "sh", *command(photos, tmp_path / "d")]
+    result = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"shardstream-ingest: {tmp_path}/d.incomplete: File too large; what was done is kept: mend that and start "
+        "the same command again\n"
+    )
+    assert not (tmp_path / "d").exists()
+    assert build(photos, tmp_path / "d") == 0
+
+
+def test_two_builds_at_once_into_one_place_are_refused(photos, tmp_path, capsys):
+    (tmp_path / "d.incomplete").mkdir()
+    with filelock.FileLock(tmp_path / "d.incomplete/lock"):
+        assert build(photos, tmp_path / "d") == 2
+    assert "d.incomplete: another build is at work there" in capsys.readouterr().err
+    assert build(photos, tmp_path / "d") == 0
+
+
+def test_too_many_rejected_files_make_nothing(photos, tmp_path, capsys):
+    for number in range(3):
+        (photos / f"food/bad{number}.jpg").write_bytes(b"text")
+    assert build(photos, tmp_path / "d") == 3
+    assert capsys.readouterr().err == (
+        "shardstream-ingest: 3 of 63 files were rejected, more than --max-rejected 0.01 allows; the first is "
+        "food/bad0.jpg: not a picture: it starts with b'text'. Mend or remove them, or raise the limit: the work "
+        "done so far is kept and used again\n"
+    )
+    assert not (tmp_path / "d").exists()
+    assert build(photos, tmp_path / "d", "--max-rejected", "0.05") == 0
+
+
+def test_input_that_cannot_become_a_dataset(photos, tmp_path, capsys):
+    def assert_refused(sentence: str, *options: str, data: Path = tmp_path / "d"):
+        assert build(photos, data, *options) == 2
+        errors = capsys.readouterr().err
+        assert sentence in errors
+        assert errors.count("\n") == 1
+        assert not data.exists() or data.name == "taken"
+
+    (tmp_path / "taken").mkdir()
+    assert_refused(f"{tmp_path}/taken exists already; remove it", data=tmp_path / "taken")
+    assert_refused("/no: no such folder to make d in", data=tmp_path / "no/d")
+    assert_refused("lies inside of IMAGES", data=photos / "d")
+    assert_refused("--image-size has to be positive, got 0", "--image-size", "0")
+    assert_refused("--quality has to be 1 to 100, got 101", "--quality", "101")
+    assert_refused("--workers has to be positive, got 0", "--workers", "0")
+    assert_refused("--shard-size has to be like 64MiB or 1GB, got 'big'", "--shard-size", "big")
+    assert_refused("--display-names has 2 names, --class-names has 3", "--display-names", "a", "b")
+    assert_refused("--encoding raw needs an --image-size", "--encoding", "raw", "--image-size", "original")
+    assert_refused(
+        "split 'validation' would be empty: a share of 1e-05 of 60 photos", "--validation", "0.00001"
+    )
+    for path in (photos / "exterior").iterdir():
+        path.write_bytes(b"")
+    assert_refused("category 'exterior' has no usable photo; its files: 20 rejected", "--max-rejected", "1")
+
+
+def test_json_is_for_machines(photos, tmp_path, capsys):
+    assert build(photos, tmp_path / "d", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["verdicts"]["ok"] == 60
+    assert sum(split["num_examples"] for split in printed["splits"].values()) == 60
+    assert main(["info", str(tmp_path / "d"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fingerprint"] == printed["fingerprint"]

@@ -1,0 +1,68 @@
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.errors import DatasetError
+from ingest.records import read_records
+from ingest.shards import ShardSpec, shard_filename, shard_sizes, write_shard
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "num_shards", "sizes"),
+    [
+        (9, 3, [3, 3, 3]),
+        (8, 3, [3, 3, 2]),  # The first shards get the remainder.
+        (10, 4, [3, 3, 2, 2]),
+        (3, 3, [1, 1, 1]),
+    ],
+)
+def test_shard_sizes(num_examples, num_shards, sizes):
+    assert shard_sizes(num_examples, num_shards) == sizes
+
+
+@given(st.integers(1, 10**6), st.integers(1, 1000))
+def test_no_record_is_lost_and_no_shard_is_empty(num_examples, num_shards):
+    num_shards = min(num_examples, num_shards)
+    sizes = shard_sizes(num_examples, num_shards)
+    assert sum(sizes) == num_examples
+    assert max(sizes) - min(sizes) <= 1 <= min(sizes)
+
+
+def test_a_shard_is_named_as_tfds_expects():
+    assert shard_filename("photos", "train", 3, 16) == "photos-train.tfrecord-00003-of-00016"
+
+
+def test_damaged_work_in_progress_is_noticed(tmp_path):
+    import numpy as np
+
+    from ingest.records import encode_entries, frame
+
+    record = frame(encode_entries({"image": b"pixels"}))
+    pictures = tmp_path / "unit.pictures"
+    pictures.write_bytes(record * 40)
+
+    def spec(name):
+        return ShardSpec(
+            path=tmp_path / name,
+            split="train",
+            sources=[pictures],
+            source_numbers=np.zeros(40, np.intp),
+            offsets=np.arange(40, dtype=np.uint64) * len(record),
+            lengths=np.full(40, len(record), np.uint32),
+            labels=np.zeros(40, np.uint16),
+        )
+
+    info = write_shard(spec("whole"))
+    content = (tmp_path / "whole").read_bytes()
+    assert (info.num_bytes, info.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    with (tmp_path / "whole").open("rb") as file:
+        offsets = [r.offset for r in read_records(file)]
+    assert info.block_offsets == (offsets[0], offsets[16], offsets[32])
+
+    damaged = bytearray(pictures.read_bytes())
+    damaged[5 * len(record) + 20] ^= 1
+    pictures.write_bytes(damaged)
+    with pytest.raises(DatasetError, match=r"unit\.pictures: at byte \d+: .*wrong checksum.*unit\.verdicts"):
+        write_shard(spec("damaged"))
