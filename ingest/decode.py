@@ -195,10 +195,11 @@ def _see(data: bytes, image: Image.Image, suffix: str) -> Decoded:
     source_format = str(image.format)
     repairs = [*_misnamed(source_format, suffix)]
     misnamed = len(repairs)
-    # Asked for before the pixels: loading a TIFF turns it and forgets the tag.
-    orientation = _orientation(image)
     if _is_animated(image):
         repairs.append("first frame of several")
+    if source_format != "TIFF":  # Loading a TIFF turns it and forgets the tag.
+        image.load()  # Before EXIF: a PNG loads to find it, and an error of that would seem to be one of EXIF.
+    orientation = _orientation(image)
     image.load()
     if orientation != 1:
         image = ImageOps.exif_transpose(image)
@@ -250,8 +251,9 @@ def _to_eight_bits(grey: np.ndarray) -> np.ndarray:
 
 
 def _is_plain_png(data: bytes) -> bool:
-    """Whether every chunk of the PNG has its right checksum and none asks for more than 8-bit colours."""
+    """Whether the PNG is 8-bit grey or RGB, row by row, opaque and still, and right to the last checksum."""
     position = len(_PNG_START)
+    pixels = b""
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, position)
         name, end = data[position + 4 : position + 8], position + 8 + length
@@ -260,16 +262,25 @@ def _is_plain_png(data: bytes) -> bool:
             or zlib.crc32(data[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]
         ):
             return False
-        # Depth 16 and palettes are read differently here and there, and so are transparency and animation.
-        if (name == b"IHDR" and (data[position + 16] != 8 or data[position + 17] not in (0, 2))) or name in {
-            b"tRNS",
-            b"acTL",
-        }:
+        # Transparency and animation are read differently here and there.
+        if name in {b"tRNS", b"acTL"}:
             return False
+        if name == b"IDAT":
+            pixels += data[position + 8 : end]
         if name == b"IEND":
-            return True
+            return _fills_its_size(data, pixels)
         position = end + 4
     return False
+
+
+def _fills_its_size(png: bytes, pixels: bytes) -> bool:
+    """Whether the compressed `pixels` are as many as the header says; Pillow does not mind too many."""
+    width, height, depth, colour, _, _, interlace = struct.unpack_from(">IIBBBBB", png, len(_PNG_START) + 8)
+    if depth != 8 or colour not in (0, 2) or interlace:
+        return False
+    stream = zlib.decompressobj()
+    num_bytes = len(stream.decompress(pixels))
+    return stream.eof and num_bytes == height * (1 + width * (3 if colour == 2 else 1))
 
 
 def _misnamed(source_format: str, suffix: str) -> tuple[str, ...]:

@@ -1,0 +1,52 @@
+"""What a command loads before it knows what it is asked, in fresh interpreters."""
+
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = ("ingest", "train", "predict")
+ARGUMENTS = {"ingest": ("build", "photos", "d"), "train": ("d", "--run", "r"), "predict": ("r", "d")}
+HEAVY = ("tensorflow", "keras", "tensorflow_datasets", "cv2", "matplotlib", "sklearn", "pyarrow")
+# Runs a module as `python -m` does, and prints which heavy modules came with it.
+RUN = f"""
+import runpy, sys
+del sys.argv[0]
+try:
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+finally:
+    print("LOADED", sorted(set({HEAVY!r}) & set(sys.modules)))
+"""
+
+
+def loaded(*arguments: str) -> tuple[int, str, str]:
+    result = subprocess.run(
+        [sys.executable, "-c", RUN, *arguments], capture_output=True, text=True, check=False
+    )
+    return result.returncode, result.stdout.rsplit("LOADED ", 1)[1].strip(), result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_loads_nothing_heavy(command):
+    assert loaded(command, "--help")[:2] == (0, "[]")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_misspelt_option_loads_nothing_heavy_and_is_answered(command):
+    exit_code, modules, printed = loaded(command, *ARGUMENTS[command], "--sede", "3")
+    assert (exit_code, modules) == (2, "[]")
+    assert "--seed" in printed  # What was perhaps meant.
+
+
+def test_ingest_never_loads_tensorflow(tmp_path):
+    # The whole package, and a command that does its work.
+    code = (
+        "import importlib, pkgutil, sys, ingest\n"
+        "for module in pkgutil.iter_modules(ingest.__path__):\n"
+        "    if module.name != '__main__': importlib.import_module(f'ingest.{module.name}')\n"
+        "from ingest.__main__ import main\n"
+        f"assert main(['verify', {str(tmp_path)!r}]) == 2\n"
+        "print(sorted({'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules)))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stdout == "[]\n", result.stderr
