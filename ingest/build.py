@@ -4,11 +4,10 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Sequence
-from concurrent.futures import Executor
 
 from ingest.catalog import Catalog, assign_splits, load_catalog, rejected_files, rejection_reasons
 from ingest.config import BuildConfig
-from ingest.engine import local_executor, run_all
+from ingest.engine import run_all
 from ingest.errors import ConfigError, DatasetError, LimitError
 from ingest.manifest import FILENAME as MANIFEST
 from ingest.manifest import write_manifest
@@ -18,7 +17,7 @@ from ingest.scan import Listing, scan_folder
 from ingest.shards import ShardSpec, plan_shards, write_shard
 from ingest.splits import SPLIT_NAMES, TRAIN
 from ingest.tfds_files import dataset_name, dataset_version, write_tfds_files
-from ingest.units import Unit, judge_unit, plan_units
+from ingest.units import Unit, judge_unit, judge_unit_file_by_file, plan_units
 from ingest.workplace import open_workplace
 
 _MAX_REJECTED_SHOWN = 10
@@ -60,11 +59,11 @@ def build_dataset(config: BuildConfig) -> BuildResult:
     _check_target(config)
     listing = scan_folder(config.images, config.class_names)
     display_names = _display_names(config, listing)
-    with open_workplace(config.data) as place, local_executor(config.workers) as executor:
+    with open_workplace(config.data) as place:
         units = list(
             plan_units(listing, image=config.image, max_pixels=config.max_pixels, folder=place.units)
         )
-        _judge(executor, units, listing, config)
+        _judge(units, listing, config)
         catalog = load_catalog(listing, units)
         _check_verdicts(catalog, config)
         assign_splits(catalog, config.fractions, seed=config.seed)
@@ -73,7 +72,7 @@ def build_dataset(config: BuildConfig) -> BuildResult:
         specs = plan_shards(
             catalog, place.dataset, name=name, seed=config.seed, shard_bytes=config.shard_bytes
         )
-        shards = _write(executor, specs, config)
+        shards = _write(specs, config)
         info = _describe(config, name, display_names, catalog, specs, shards)
         write_tfds_files(info, place.dataset, version=dataset_version(config.data.absolute()))
         write_manifest(catalog, place.dataset / MANIFEST)
@@ -108,9 +107,9 @@ def _display_names(config: BuildConfig, listing: Listing) -> tuple[str, ...]:
     return names
 
 
-def _judge(executor: Executor, units: Sequence[Unit], listing: Listing, config: BuildConfig) -> None:
+def _judge(units: Sequence[Unit], listing: Listing, config: BuildConfig) -> None:
     with progress("judging", len(listing), "files") as advance:
-        for done in run_all(executor, judge_unit, units, in_flight=2 * config.workers):
+        for done in run_all(judge_unit, units, workers=config.workers, alone=judge_unit_file_by_file):
             advance(done.num_files)
 
 
@@ -148,11 +147,11 @@ def _check_splits(catalog: Catalog, config: BuildConfig) -> None:
             )
 
 
-def _write(executor: Executor, specs: Sequence[ShardSpec], config: BuildConfig) -> dict[str, ShardInfo]:
+def _write(specs: Sequence[ShardSpec], config: BuildConfig) -> dict[str, ShardInfo]:
     """Returns the description of each shard by the name of its file."""
     shards: dict[str, ShardInfo] = {}
     with progress("writing", sum(len(spec.labels) for spec in specs), "records") as advance:
-        for shard in run_all(executor, write_shard, specs, in_flight=2 * config.workers):
+        for shard in run_all(write_shard, specs, workers=config.workers, alone=write_shard):
             shards[shard.filename] = shard
             advance(shard.num_examples)
     return shards

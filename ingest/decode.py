@@ -172,7 +172,7 @@ def _turn(rgb: RgbImage, orientation: int) -> RgbImage:
 
 def _decode_with_pillow(data: bytes, suffix: str, max_pixels: int) -> Decoded:
     # Pillow's own guard stays for pictures inside of pictures (ICO, TIFF) that are larger than their container.
-    Image.MAX_IMAGE_PIXELS = max_pixels
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
     try:
         with warnings.catch_warnings(action="ignore"):  # Corrupt EXIF, odd tags: the pixels decide.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -186,9 +186,11 @@ def _decode_with_pillow(data: bytes, suffix: str, max_pixels: int) -> Decoded:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise RejectedError(_too_large(max_pixels)) from None
     except MemoryError:
-        raise
+        raise RejectedError("too large: takes more memory than there is") from None
     except Exception as error:  # Pillow's readers raise nearly everything on broken files.
         raise RejectedError(f"damaged: {_one_line(error)}") from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _see(data: bytes, image: Image.Image, suffix: str) -> Decoded:

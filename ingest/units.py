@@ -9,10 +9,14 @@ import dataclasses
 import hashlib
 import json
 import os
+import signal
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from ingest.engine import run_alone
+from ingest.errors import MachineError
 from ingest.images import Judged, judge
 from ingest.metadata import ImageSettings
 from ingest.records import encode_entries, frame
@@ -23,11 +27,23 @@ _FILES_PER_UNIT = 128
 _BYTES_PER_UNIT = 32 << 20
 # No photo is larger; something that is named like one may be, and is not worth a machine's memory.
 _MAX_FILE_BYTES = 512 << 20
+# A photo of 100 million pixels takes 2 s; a slow machine is ten times slower.
+_MAX_SECS_PER_FILE = 60
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unit:
-    """A run of files of the listing, and how to judge them."""
+    """A run of files of the listing, and how to judge them.
+
+    Attributes:
+        first: The number of the first file in the listing.
+        files: At least one.
+        root: The source folder.
+        image: How pictures are stored.
+        max_pixels: The largest picture that is decoded.
+        folder: Where the results go.
+        poisonous: The paths of files that killed a worker process: rejected without being opened again.
+    """
 
     first: int
     files: list[SourceFile]
@@ -35,6 +51,7 @@ class Unit:
     image: ImageSettings
     max_pixels: int
     folder: Path
+    poisonous: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -122,6 +139,35 @@ def judge_unit(unit: Unit) -> UnitDone:
     )
 
 
+def judge_unit_file_by_file(unit: Unit) -> UnitDone:
+    """Judges a unit that killed its worker: each file in a process of its own first, to find which one does.
+
+    Raises:
+        MachineError: No file of it does, and yet the unit as a whole does again.
+    """
+    poisonous = frozenset(file.path for file in unit.files if _is_poisonous(unit, file))
+    try:
+        return run_alone(judge_unit, dataclasses.replace(unit, poisonous=poisonous))
+    except BrokenExecutor:
+        raise MachineError(
+            f"a worker process died twice with the files from {shown(unit.files[0].path)} on, most often because "
+            "memory ran out; the same command goes on where this one stopped, and fewer --workers need less memory"
+        ) from None
+
+
+def _is_poisonous(unit: Unit, file: SourceFile) -> bool:
+    try:
+        run_alone(_judge_only, dataclasses.replace(unit, files=[file]))
+    except BrokenExecutor:
+        return True
+    return False
+
+
+def _judge_only(unit: Unit) -> None:
+    for file in unit.files:
+        _judge_file(unit, file, 0)
+
+
 def read_verdicts(unit: Unit) -> list[FileVerdict]:
     """Returns the verdicts of a unit that is done, in the order of its files."""
     with unit.verdicts_path.open(encoding="utf-8") as lines:
@@ -153,12 +199,17 @@ def _write_pictures(unit: Unit) -> list[FileVerdict]:
 
 
 def _judge_file(unit: Unit, file: SourceFile, offset: int) -> tuple[FileVerdict, bytes]:
+    if file.path in unit.poisonous:
+        return _verdict(file, "", Judged("rejected", "kills or hangs its decoder"), offset, 0), b""
     try:
         data = _read(unit.root / file.path, file.size_bytes)
     except OSError as error:
         return _verdict(file, "", Judged("rejected", f"cannot be read: {error.strerror}"), offset, 0), b""
     sha256 = hashlib.sha256(data).hexdigest()
+    # A decoder that hangs hears no Python: the alarm ends its process, which is then found to have died.
+    signal.alarm(_MAX_SECS_PER_FILE)
     judged = judge(data, Path(file.path).suffix, image=unit.image, max_pixels=unit.max_pixels)
+    signal.alarm(0)
     record = _record(file, sha256, judged)
     return _verdict(file, sha256, judged, offset, len(record)), record
 

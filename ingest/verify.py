@@ -3,11 +3,10 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from pathlib import Path
 
 from ingest.decode import RejectedError, decode
-from ingest.engine import local_executor, run_all
+from ingest.engine import run_all
 from ingest.manifest import FILENAME as MANIFEST
 from ingest.metadata import FILENAME as METADATA
 from ingest.metadata import RECORDS_PER_BLOCK, DatasetInfo, ImageSettings, ShardInfo
@@ -53,19 +52,18 @@ def verify_dataset(data_dir: Path, *, deep: bool, workers: int) -> list[Damage]:
     """
     info = DatasetInfo.load(data_dir)
     damages = [*_check_names(info), *_check_manifest(info)]
-    with local_executor(workers) as executor:
-        damages += _check_shards(executor, info, deep, workers)
+    damages += _check_shards(info, deep, workers)
     return sorted(damages, key=lambda damage: damage.filename)
 
 
-def _check_shards(executor: Executor, info: DatasetInfo, deep: bool, workers: int) -> Iterator[Damage]:
+def _check_shards(info: DatasetInfo, deep: bool, workers: int) -> Iterator[Damage]:
     checks = [
         _ShardCheck(info.data_dir / shard.filename, shard, info.num_classes, info.image, deep)
         for split in info.splits.values()
         for shard in split.shards
     ]
     with progress("verifying", sum(check.shard.num_examples for check in checks), "records") as advance:
-        for num_examples, damages in run_all(executor, _check_shard, checks, in_flight=2 * workers):
+        for num_examples, damages in run_all(_check_shard, checks, workers=workers, alone=_check_shard):
             advance(num_examples)
             yield from damages
 

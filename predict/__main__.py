@@ -1,0 +1,84 @@
+"""The command shardstream-predict. Loads TensorFlow only after the options are understood."""
+
+import functools
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+
+from ingest.commandline import run
+from predict.config import PredictConfig
+
+PROG = "shardstream-predict"
+
+# The only command; as its name is empty, a run folder may have any.
+_COMMAND = ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    command = shlex.join([PROG, *(sys.argv[1:] if argv is None else argv)])
+    return run(
+        PROG,
+        {_COMMAND: (PredictConfig, functools.partial(_predict, command=command))},
+        argv,
+        default=_COMMAND,
+    )
+
+
+def _predict(config: PredictConfig, *, command: str) -> int:
+    logging.basicConfig(format="%(message)s")
+    if config.show:
+        from predict.display import check_display
+
+        check_display()  # Before the long work.
+
+    # What can be wrong with the options is found before TensorFlow's seconds.
+    from ingest.metadata import DatasetInfo
+    from predict.selection import select
+
+    info = DatasetInfo.load(config.data)
+    selection = select(
+        config.split,
+        info.split(config.split).num_examples,
+        batch=config.batch,
+        sample=config.sample_size,
+        seed=config.seed,
+    )
+
+    from ingest.progress import progress
+    from train.startup import start_tensorflow
+
+    start_tensorflow()
+    from predict.report import build_report
+
+    with progress("predicting", len(selection.positions), "pictures") as on_progress:
+        report = build_report(
+            config.run,
+            info,
+            config.split,
+            selection,
+            out=config.report_dir,
+            gallery_size=config.gallery,
+            command=command,
+            on_progress=on_progress,
+        )
+
+    if config.json:
+        print(json.dumps({"report": str(report.page), **report.metrics}, ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        from predict.table import print_report
+
+        print_report(report, Console())
+    if config.show:
+        from predict.viewer import show_pictures
+
+        show_pictures(report.pictures, report.lettering)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

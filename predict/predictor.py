@@ -1,0 +1,68 @@
+"""A trained model and what it says about pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ingest.errors import DatasetError
+from ingest.metadata import DatasetInfo
+from predict.inputs import RecordBatch
+from predict.prediction import Prediction
+from train.export import ModelInfo, load_model
+
+# Every batch is padded to this size, so that the model is compiled once.
+BATCH_SIZE = 32
+
+
+class Predictor:
+    """A model, ready for pictures."""
+
+    def __init__(self, model: keras.Model, info: ModelInfo) -> None:
+        self.info = info
+        self._model = model
+        shape = [BATCH_SIZE, info.image_size, info.image_size, 3]
+        self._probabilities = tf.function(
+            lambda images: model(images, training=False), input_signature=[tf.TensorSpec(shape, tf.uint8)]
+        )
+
+    def predict(self, batch: RecordBatch) -> Sequence[Prediction]:
+        """Returns a prediction for each of at most `BATCH_SIZE` records.
+
+        Raises:
+            DatasetError: The model gives something else than a probability for each class.
+        """
+        size = len(batch.records)
+        padding = [(0, BATCH_SIZE - size), (0, 0), (0, 0), (0, 0)]
+        probabilities = np.asarray(self._probabilities(np.pad(batch.images, padding)), np.float32)[:size]
+        if probabilities.shape != (size, len(self.info.class_names)) or not np.isfinite(probabilities).all():
+            raise DatasetError(
+                f"{batch.records[0].id}: the model {self.info.model!r} gives no probability for each of its "
+                f"{len(self.info.class_names)} classes; train it again with `shardstream-train`"
+            )
+        return [Prediction(*pair) for pair in zip(batch.records, probabilities, strict=True)]
+
+
+def load_predictor(run_dir: Path) -> Predictor:
+    """Loads the best model of a run.
+
+    Raises:
+        DatasetError: The run has no model, or one that would run code of its own.
+    """
+    return Predictor(*load_model(run_dir))
+
+
+def check_same_classes(run_dir: Path, model: ModelInfo, data: DatasetInfo) -> None:
+    """Refuses a model that tells other classes apart than the dataset has, or numbers them otherwise."""
+    if tuple(model.class_names) != tuple(data.class_names):
+        raise DatasetError(
+            f"{run_dir}: the model knows the classes {_listed(model.class_names)}, but {data.data_dir} has "
+            f"{_listed(data.class_names)}; give a model and a dataset with the same classes in the same order"
+        )
+
+
+def _listed(class_names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, class_names[:20]))
+    return shown if len(class_names) <= 20 else f"{shown} and {len(class_names) - 20} more"

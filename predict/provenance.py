@@ -1,0 +1,144 @@
+"""What a report says of itself: metrics.json, and where its figures come from."""
+
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ingest.metadata import DatasetInfo
+from predict.analysis import Summary
+from predict.selection import Selection
+from predict.texts import ENGLISH
+from train.export import ModelInfo
+from train.run_folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """Where a report comes from: what is in its head and foot.
+
+    Attributes:
+        dataset: The name of the dataset.
+        split: The name of the split.
+        model: The name of the model.
+        facts: What people are told about both, as terms with their facts.
+        training_config: The text of the run's config.json; empty where there is none.
+    """
+
+    dataset: str
+    split: str
+    model: str
+    facts: Sequence[tuple[str, str]]
+    training_config: str
+
+
+def make_metrics(
+    summary: Summary,
+    info: DatasetInfo,
+    split_name: str,
+    selection: Selection,
+    model: ModelInfo,
+    *,
+    command: str,
+) -> dict[str, Any]:
+    """Returns what metrics.json holds; classes by their names, figures that are not defined as null."""
+    names = info.class_names
+    return {
+        "num_examples": summary.num_examples,
+        "num_right": summary.num_right,
+        "accuracy": summary.accuracy,
+        "accuracy_interval_95": list(summary.interval),
+        "mean_loss": summary.mean_loss,
+        "classes": [
+            {"class_name": names[figures.label], "display_name": info.display_names[figures.label]}
+            | {key: value for key, value in dataclasses.asdict(figures).items() if key != "label"}
+            for figures in summary.classes
+        ],
+        "confusion_matrix": summary.confusion.tolist(),
+        "confused_pairs": [
+            dataclasses.asdict(pair) | {"actual": names[pair.actual], "predicted": names[pair.predicted]}
+            for pair in summary.confused_pairs
+        ],
+        "split": split_name,
+        "num_available": selection.num_available,
+        "selection": selection.description,
+        "dataset": info.name,
+        "dataset_fingerprint": info.fingerprint,
+        "model": model.model,
+        "model_dataset_fingerprint": model.dataset_fingerprint,
+        "versions": _versions(),
+        "command": command,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _versions() -> dict[str, str]:
+    try:
+        own = importlib.metadata.version("shardstream")
+    except importlib.metadata.PackageNotFoundError:  # Run from a folder of sources.
+        own = "not installed"
+    return {
+        "shardstream": own,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def make_provenance(
+    run_dir: Path, info: DatasetInfo, split_name: str, model: ModelInfo, metrics: dict[str, Any]
+) -> Provenance:
+    """Returns what the page says of its origin."""
+    t = ENGLISH
+    same = model.dataset_fingerprint == info.fingerprint
+    run = RunFolder(run_dir)
+    return Provenance(
+        dataset=info.name,
+        split=split_name,
+        model=model.model,
+        facts=[
+            (t["provenance_command"], metrics["command"]),
+            (t["provenance_created"], metrics["created"]),
+            (t["provenance_dataset"], str(info.data_dir)),
+            (t["provenance_fingerprint"], info.fingerprint),
+            (
+                t["provenance_trained_on"],
+                t["provenance_same"]
+                if same
+                else t["provenance_other"].format(fingerprint=model.dataset_fingerprint),
+            ),
+            (t["provenance_model"], _model_facts(model)),
+            (t["provenance_model_sha256"], _sha256(run.best_model)),
+            (t["provenance_versions"], _listed(metrics["versions"])),
+            (t["provenance_versions_training"], _listed(model.versions)),
+        ],
+        training_config=run.config.read_text(encoding="utf-8") if run.config.is_file() else "",
+    )
+
+
+def _model_facts(model: ModelInfo) -> str:
+    return ENGLISH["provenance_model_facts"].format(
+        model=model.model,
+        parameters=f"{model.num_parameters:,}",
+        precision=model.precision,
+        size=model.image_size,
+        resize=model.resize,
+    )
+
+
+def _listed(versions: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,59 @@
+"""The predictions in the terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from predict.gallery import Shown
+from predict.names import visible
+from predict.report import Report
+
+MAX_ROWS = 32
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Prints a row for each of the first 32 pictures, the summary and where the page is."""
+    shown = report.pictures[:MAX_ROWS]
+    console.print(picture_table(shown, report.display_names))
+    if len(shown) < report.summary.num_examples:
+        total = f"{report.summary.num_examples:,}"
+        console.print(Text(f"{len(shown)} of {total} pictures: wrong ones first, highest loss first"))
+    # No wrapping: a line that is cut into pieces cannot be searched for nor copied.
+    console.print(Text(summary_line(report), style="bold"), soft_wrap=True)
+    console.print(Text(f"report: {visible(str(report.page))}"), soft_wrap=True)
+
+
+def picture_table(pictures: Sequence[Shown], display_names: Sequence[str]) -> Table:
+    """Returns a table with the actual and predicted names of each picture."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for header in ("", "actual", "predicted"):
+        table.add_column(header)
+    table.add_column("probability", justify="right")
+    table.add_column("picture", overflow="fold")
+    for shown in pictures:
+        table.add_row(*_row(shown, display_names))
+    return table
+
+
+def summary_line(report: Report) -> str:
+    """Returns the answer in one line."""
+    summary = report.summary
+    low, high = summary.interval
+    return (
+        f"accuracy {summary.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}): "
+        f"{summary.num_right:,} of {summary.num_examples:,} right; {report.selection}"
+    )
+
+
+def _row(shown: Shown, display_names: Sequence[str]) -> list[Text]:
+    prediction = shown.prediction
+    # Text, not str: rich would take "[red]" in a name for markup.
+    return [
+        Text("right", style="cyan") if prediction.right else Text("WRONG", style="bold red"),
+        Text(visible(display_names[prediction.actual])),
+        Text(visible(display_names[prediction.predicted]), style="" if prediction.right else "bold red"),
+        Text(f"{prediction.probability:.1%}"),
+        Text(visible(prediction.record.source_path)),
+    ]

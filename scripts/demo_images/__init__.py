@@ -1,0 +1,1 @@
+"""The pictures that scripts/make_demo_images.py draws."""

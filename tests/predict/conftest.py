@@ -1,0 +1,222 @@
+"""A tiny dataset in our format, and a model whose answers are known: it names the strongest colour."""
+
+import dataclasses
+import hashlib
+import io
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ingest.metadata import DatasetInfo, ImageSettings, ShardInfo, SplitInfo
+from ingest.records import encode_entries, encode_example, frame
+
+SIZE = 8
+CLASS_NAMES = ("food", "interior", "exterior")
+DISPLAY_NAMES = ("음식", "실내", "실외")
+# The model takes red for food, green for interior and blue for exterior.
+COLOURS = ((230, 20, 30), (25, 220, 20), (20, 30, 240))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Photo:
+    """A record to be: what it is, and what the model will take it for."""
+
+    label: int
+    looks_like: int
+    path: str
+    encoding: str = "PNG"
+
+    def encoded(self) -> bytes:
+        """The stored bytes; no two photos have the same."""
+        seed = int.from_bytes(hashlib.sha256(self.path.encode()).digest()[:4], "big")
+        noise = np.random.default_rng(seed).integers(0, 15, (SIZE, SIZE, 3))
+        pixels = (np.asarray(COLOURS[self.looks_like]) + noise).clip(0, 255).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, self.encoding, quality=95)
+        return buffer.getvalue()
+
+    def features(self) -> dict[str, bytes | int]:
+        """What the Example holds."""
+        return {
+            "image": self.encoded(),
+            "label": self.label,
+            "image/filename": self.path.encode(),
+            "image/sha256": hashlib.sha256(self.path.encode()).hexdigest().encode(),
+            "image/height": SIZE,
+            "image/width": SIZE,
+            "image/source_height": 480,
+            "image/source_width": 640,
+        }
+
+
+def write_dataset(
+    folder: Path,
+    splits: dict[str, Sequence[Sequence[Photo]]],
+    *,
+    class_names: Sequence[str] = CLASS_NAMES,
+    display_names: Sequence[str] = DISPLAY_NAMES,
+) -> DatasetInfo:
+    """Writes shards of photos and their metadata."""
+    folder.mkdir(parents=True)
+    info = DatasetInfo(
+        data_dir=folder,
+        name="photos",
+        class_names=tuple(class_names),
+        display_names=tuple(display_names),
+        seed=1,
+        fractions={"validation": 0.5},
+        image=ImageSettings(size=SIZE, resize="stretch", encoding="png", quality=95),
+        splits={
+            name: SplitInfo(
+                name=name,
+                shards=tuple(
+                    _write_shard(folder / f"photos-{name}.tfrecord-{i:05d}-of-{len(shards):05d}", photos)
+                    for i, photos in enumerate(shards)
+                ),
+                class_counts=tuple(
+                    sum(photo.label == label for photos in shards for photo in photos)
+                    for label in range(len(class_names))
+                ),
+            )
+            for name, shards in splits.items()
+        },
+        verdicts={"ok": sum(len(photos) for shards in splits.values() for photos in shards)},
+    )
+    info.save(folder)
+    return info
+
+
+def _write_shard(path: Path, photos: Sequence[Photo]) -> ShardInfo:
+    frames = [frame(encode_example(encode_entries(photo.features()))) for photo in photos]
+    starts = np.cumsum([0, *map(len, frames)])[: len(frames)]
+    content = b"".join(frames)
+    path.write_bytes(content)
+    return ShardInfo(
+        filename=path.name,
+        num_examples=len(photos),
+        num_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        block_offsets=tuple(int(start) for start in starts[::16]),
+    )
+
+
+def write_run(
+    folder: Path,
+    info: DatasetInfo,
+    *,
+    class_names: Sequence[str] | None = None,
+    kernel: np.ndarray | None = None,
+) -> Path:
+    """Writes a run folder with a model that names the strongest of red, green and blue."""
+    import keras
+
+    from train.export import ModelInfo
+    from train.run_folder import RunFolder
+
+    num_classes = len(class_names or info.class_names)
+    model = keras.Sequential(
+        [
+            keras.Input((SIZE, SIZE, 3)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(num_classes, activation="softmax", use_bias=False),
+        ]
+    )
+    model.set_weights([4 * np.eye(3, num_classes, dtype=np.float32) if kernel is None else kernel])
+    folder.mkdir(parents=True)
+    model.save(RunFolder(folder).best_model)
+    RunFolder(folder).config.write_text('{"epochs": 3, "note": "</pre><script>alert(1)</script>"}\n')
+    ModelInfo(
+        class_names=tuple(class_names or info.class_names),
+        display_names=tuple(class_names or info.display_names),
+        image_size=SIZE,
+        resize="stretch",
+        model="colours",
+        dataset_fingerprint=info.fingerprint,
+        num_parameters=model.count_params(),
+        precision="float32",
+        versions={"keras": keras.__version__},
+    ).save(folder)
+    return folder
+
+
+def _validation_photos() -> list[list[Photo]]:
+    """81 photos in three shards: every tenth looks like the next class; one in four is a JPEG."""
+    photos = [
+        Photo(
+            label=i % 3,
+            looks_like=(i + (i % 10 == 0)) % 3,
+            path=f"{CLASS_NAMES[i % 3]}/{i:03d}.jpg",
+            encoding="JPEG" if i % 4 == 1 else "PNG",
+        )
+        for i in range(81)
+    ]
+    return [photos[:40], photos[40:70], photos[70:]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A dataset with a run, and what is in its validation split."""
+
+    info: DatasetInfo
+    run: Path
+    photos: Sequence[Photo]
+
+    @property
+    def data(self) -> Path:
+        """The dataset folder."""
+        return self.info.data_dir
+
+
+@pytest.fixture(scope="session")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
+    """The usual dataset and run. Tests write their reports elsewhere."""
+    folder = tmp_path_factory.mktemp("trial")
+    shards = _validation_photos()
+    train = [[Photo(label=0, looks_like=0, path="food/t.jpg")]]
+    info = write_dataset(folder / "data", {"train": train, "validation": shards})
+    return Trial(info, write_run(folder / "run", info), [photo for photos in shards for photo in photos])
+
+
+@pytest.fixture
+def make_trial(tmp_path: Path) -> Callable[..., Trial]:
+    """Makes a dataset of one shard with a run for it."""
+
+    def make(photos: Sequence[Photo], **names: Sequence[str]) -> Trial:
+        info = write_dataset(tmp_path / "data", {"validation": [photos]}, **names)
+        return Trial(info, write_run(tmp_path / "run", info), photos)
+
+    return make
+
+
+@pytest.fixture
+def copy_dataset(tmp_path: Path) -> Callable[[DatasetInfo], DatasetInfo]:
+    """Copies a dataset, for tests that damage it."""
+
+    def copy(info: DatasetInfo) -> DatasetInfo:
+        shutil.copytree(info.data_dir, tmp_path / "copy")
+        return DatasetInfo.load(tmp_path / "copy")
+
+    return copy
+
+
+# Tests cannot import from here, so what they call comes as fixtures.
+
+
+@pytest.fixture(scope="session", name="photo")
+def _photo() -> type[Photo]:
+    return Photo
+
+
+@pytest.fixture(scope="session", name="write_dataset")
+def _write_dataset() -> Callable[..., DatasetInfo]:
+    return write_dataset
+
+
+@pytest.fixture(scope="session", name="write_run")
+def _write_run() -> Callable[..., Path]:
+    return write_run

@@ -1,0 +1,86 @@
+import math
+import re
+
+import numpy as np
+import pytest
+
+from ingest.errors import DatasetError
+from predict.inputs import RecordBatch
+from predict.prediction import Prediction, Record
+from predict.predictor import BATCH_SIZE, check_same_classes, load_predictor
+from train.export import load_model
+
+
+def record(position, label=0):
+    return Record(
+        shard="s",
+        position=position,
+        label=label,
+        source_path="a.jpg",
+        source_sha256="",
+        source_height=1,
+        source_width=1,
+        encoded=b"",
+        media_type=None,
+    )
+
+
+def batch_of(images):
+    return RecordBatch(records=[record(i) for i in range(len(images))], images=images)
+
+
+@pytest.mark.parametrize("size", [1, 5, BATCH_SIZE])
+def test_a_padded_batch_is_predicted_as_the_model_alone_does(trial, size):
+    images = np.random.default_rng(size).integers(0, 256, (size, 8, 8, 3), np.uint8)
+    model, _ = load_model(trial.run)
+    predictions = load_predictor(trial.run).predict(batch_of(images))
+    assert [prediction.record.position for prediction in predictions] == list(range(size))
+    np.testing.assert_allclose(
+        np.stack([prediction.probabilities for prediction in predictions]),
+        np.asarray(model(images.astype(np.float32))),
+        rtol=1e-5,
+    )
+
+
+def test_every_batch_has_the_same_shape_so_that_the_model_is_traced_once(trial):
+    predictor = load_predictor(trial.run)
+    for size in (3, BATCH_SIZE, 1):
+        predictor.predict(batch_of(np.zeros((size, 8, 8, 3), np.uint8)))
+    assert predictor._probabilities.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "label", "predicted", "right", "loss"),
+    [
+        ([0.1, 0.7, 0.2], 1, 1, True, -math.log(0.7)),
+        ([0.1, 0.7, 0.2], 0, 1, False, -math.log(0.1)),
+        ([0.5, 0.5, 0.0], 1, 0, False, -math.log(0.5)),  # Of equal ones the first.
+        ([1.0, 0.0, 0.0], 0, 0, True, 0.0),
+        ([1.0, 0.0, 0.0], 2, 0, False, -math.log(1e-7)),  # Never infinite.
+    ],
+)
+def test_prediction(probabilities, label, predicted, right, loss):
+    prediction = Prediction(record(0, label), np.array(probabilities, np.float32))
+    assert (prediction.predicted, prediction.right) == (predicted, right)
+    assert prediction.probability == pytest.approx(max(probabilities))
+    assert prediction.loss == pytest.approx(loss)
+    assert math.copysign(1, prediction.loss) == 1  # Not "-0.000000" in the table.
+
+
+def test_a_model_that_gives_no_numbers_is_refused(trial, write_run, tmp_path):
+    run = write_run(tmp_path / "run", trial.info, kernel=np.full((3, 3), np.nan, np.float32))
+    with pytest.raises(
+        DatasetError, match=r"the model 'colours' gives no probability for each of its 3 classes"
+    ):
+        load_predictor(run).predict(batch_of(np.zeros((2, 8, 8, 3), np.uint8)))
+
+
+def test_other_classes_are_refused_and_both_are_listed(trial, write_run, tmp_path):
+    run = write_run(tmp_path / "run", trial.info, class_names=["food", "exterior", "interior"])
+    predictor = load_predictor(run)
+    sentence = (
+        f"{run}: the model knows the classes 'food', 'exterior', 'interior', but {trial.data} has "
+        "'food', 'interior', 'exterior'; give a model and a dataset with the same classes in the same order"
+    )
+    with pytest.raises(DatasetError, match=f"^{re.escape(sentence)}$"):
+        check_same_classes(run, predictor.info, trial.info)

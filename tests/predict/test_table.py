@@ -1,0 +1,66 @@
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from predict.gallery import Picture, Shown
+from predict.prediction import Prediction, Record
+from predict.table import picture_table
+
+HOSTILE = [
+    "[bold red]markup[/bold red]",
+    "[/]",
+    ":smile:",
+    "esc\x1b[31m\x1b]0;title\x07",
+    "csi\x9b2J",
+    "two\nlines\r",
+    "\u202egpj.exe",
+]
+
+
+def printed(name, *, label=0, colours=False):
+    record = Record(
+        shard="s",
+        position=0,
+        label=label,
+        source_path=name,
+        source_sha256="",
+        source_height=1,
+        source_width=1,
+        encoded=b"",
+        media_type=None,
+    )
+    prediction = Prediction(record, np.array([0.9, 0.1], np.float32))
+    file = io.StringIO()
+    console = Console(
+        file=file, width=200, force_terminal=colours, color_system="standard" if colours else None
+    )
+    console.print(
+        picture_table([Shown(prediction, Picture("image/png", b"", is_record=True))], [name, "실내"])
+    )
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_do_nothing_to_the_terminal(name):
+    text = printed(name)
+    assert len(text.splitlines()) == 2
+    assert not set(text) & set("\x1b\x07\x9b\r\u202e")
+    for part in ("markup", "smile", "31m", "2J", "lines", "gpj.exe"):
+        assert text.count(part) == (3 if part in name else 0)
+
+
+def test_markup_and_emoji_codes_are_shown_as_they_are():
+    assert "[bold red]markup[/bold red]" in printed(HOSTILE[0])
+    assert ":smile:" in printed(":smile:")
+
+
+def test_the_only_escapes_are_our_own_colours():
+    text = printed("a.jpg", label=1, colours=True)
+    assert "\x1b[1;31mWRONG\x1b[0m" in text
+
+
+def test_wrong_is_a_word_not_only_a_colour():
+    assert printed("a.jpg").splitlines()[1].startswith("right")
+    assert printed("a.jpg", label=1).splitlines()[1].startswith("WRONG")

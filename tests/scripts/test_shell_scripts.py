@@ -1,0 +1,28 @@
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SH_SCRIPTS = ["bootstrap", "check", "demo", "fix", "lock", "test"]
+
+
+@pytest.mark.parametrize("name", [*(f"scripts/{name}" for name in SH_SCRIPTS), ".ci/run"])
+def test_scripts_are_executable(name):
+    assert os.access(ROOT / name, os.X_OK)
+
+
+@pytest.mark.parametrize("name", SH_SCRIPTS)
+def test_scripts_are_posix_and_stop_at_errors(name):
+    lines = (ROOT / "scripts" / name).read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "#!/bin/sh"
+    assert lines[1].startswith("# ")
+    assert "set -eu" in lines
+    parsed = subprocess.run(["sh", "-n", ROOT / "scripts" / name], capture_output=True, text=True)
+    assert (parsed.returncode, parsed.stderr) == (0, "")
+
+
+def test_ci_parses_and_stops_at_errors():
+    assert "set -euo pipefail" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+    assert subprocess.run(["bash", "-n", ROOT / ".ci/run"]).returncode == 0
