@@ -1,0 +1,112 @@
+import re
+import shutil
+
+import pytest
+import tensorflow as tf
+
+from ingest.errors import DatasetError
+from ingest.metadata import DatasetInfo
+from train.cache import CachedSplit
+from train.damage import find_damage, naming_damage
+from train.input_pipeline import StreamedSplit, make_eval_dataset, make_train_dataset, read_records
+
+SIZE = 16
+SHARD = "photos-train.tfrecord-00001-of-00003"
+
+
+@pytest.fixture
+def info(make_dataset, tmp_path) -> DatasetInfo:
+    original = make_dataset(num_train=150)
+    shutil.copytree(original.data_dir, tmp_path / "copy")
+    return DatasetInfo.load(tmp_path / "copy")
+
+
+def flip_bit(info):
+    path = info.data_dir / SHARD
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    return f"{path}: record 25 is damaged"
+
+
+def cut_between_records(info):
+    path = info.data_dir / SHARD
+    # The last two records: fewer than an epoch leaves out at its end, so that its length is right without them.
+    whole, end = path.stat().st_size, info.split("train").shards[1].block_offsets[3]
+    path.write_bytes(path.read_bytes()[:end])
+    return f"{path}: {end:,} bytes, expected {whole:,}"
+
+
+def remove(info):
+    (info.data_dir / SHARD).unlink()
+    return f"{info.data_dir / SHARD}: no such shard"
+
+
+def swap(info):
+    """Another file of the same size: of its content only the length of the records is wrong."""
+    path = info.data_dir / SHARD
+    size = path.stat().st_size
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(bytes(size - 16))
+    return f"{path}: 1 records, expected 50"
+
+
+DAMAGES = [flip_bit, cut_between_records, remove, swap]
+
+
+def read_stream(info, source):
+    return make_train_dataset(source, seed=1, epoch=0, batch_size=8)
+
+
+def read_evaluation(info, source):
+    return make_eval_dataset(source, batch_size=8)
+
+
+def read_plainly(info, source):
+    return read_records(info, "train")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("read", [read_stream, read_evaluation, read_plainly])
+def test_damage_before_the_start_ends_with_the_shard_and_the_command(info, damage, read):
+    expected = damage(info) + f"; `shardstream-ingest verify {info.data_dir}` shows all damage"
+    with pytest.raises(DatasetError, match=f"^{re.escape(expected)}$"):
+        for _ in naming_damage(read(info, StreamedSplit(info, "train", image_size=SIZE)), info, "train"):
+            pass
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("read", [read_stream, read_evaluation])
+def test_damage_under_way_ends_so_too(info, damage, read):
+    """The sizes were right when the source was made."""
+    source = StreamedSplit(info, "train", image_size=SIZE)
+    dataset = read(info, source) if read is read_stream else source.ordered_batches(batch_size=8)
+    expected = damage(info)
+    with pytest.raises(DatasetError, match=re.escape(expected)):
+        for _ in naming_damage(dataset, info, "train"):
+            pass
+
+
+def test_damage_ends_the_filling_of_the_cache(info):
+    expected = flip_bit(info)
+    with pytest.raises(DatasetError, match=re.escape(expected)):
+        CachedSplit(StreamedSplit(info, "train", image_size=SIZE))
+
+
+def test_a_picture_that_cannot_be_decoded_is_named_as_such(make_dataset):
+    info = make_dataset(picture=lambda number, label: b"not a picture")
+    source = StreamedSplit(info, "train", image_size=SIZE)
+    with pytest.raises(DatasetError, match=r"a record of split 'train' cannot be read .*verify .* --deep"):
+        list(naming_damage(read_stream(info, source), info, "train"))
+
+
+def test_an_epoch_that_came_up_short_without_an_error(info):
+    expected = f"{info.data_dir}: split 'train' came up short; `shardstream-ingest verify {info.data_dir}`"
+    assert str(find_damage(info, "train")).startswith(expected)
+
+
+def test_errors_of_the_consumer_are_not_touched(info):
+    dataset = read_records(info, "train")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="mine"):
+        for _ in naming_damage(dataset, info, "train"):
+            raise tf.errors.InvalidArgumentError(None, None, "mine")

@@ -1,0 +1,220 @@
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ingest.errors import DatasetError
+from train.cache import make_source
+from train.evaluate import evaluate
+from train.loop import DivergedError, Loop, Position
+from train.runtime import precision_scope, set_seed
+from train.steps import Steps
+
+BATCH = 16
+
+
+def make_steps(policy: str = "float32", learning_rate: float = 0.01, **options) -> Steps:
+    set_seed(0)
+    with precision_scope(policy):
+        # As few layers as have all kinds of state: weights, moving averages, the seed of a dropout. What
+        # takes time here is tracing, which goes by the number of layers.
+        model = keras.Sequential(
+            [
+                keras.Input((16, 16, 3)),
+                keras.layers.Rescaling(1 / 127.5, offset=-1),
+                keras.layers.Conv2D(16, 5, strides=2, activation="relu"),
+                keras.layers.BatchNormalization(momentum=0.5),
+                keras.layers.GlobalAveragePooling2D(),
+                keras.layers.Dropout(0.1, seed=3),
+                keras.layers.Dense(3, activation="softmax", dtype="float32"),
+            ]
+        )
+        model.compile(keras.optimizers.Adam(learning_rate))
+    return Steps(model, tf.distribute.get_strategy(), **{"label_smoothing": 0.0, **options})
+
+
+def make_loop(steps, info, *, epochs=2, callbacks=(), tier="memory") -> Loop:
+    return Loop(
+        steps,
+        info=info,
+        train=make_source(info, "train", tier=tier, image_size=16),
+        validation=make_source(info, "validation", tier=tier, image_size=16),
+        epochs=epochs,
+        batch_size=BATCH,
+        seed=1,
+        callbacks=callbacks,
+    )
+
+
+class Recorder(keras.callbacks.Callback):
+    """Writes down every call that the loop makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+        self.epochs: list[dict] = []
+
+    def on_train_begin(self, logs=None):
+        self.calls.append("begin")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.calls.append(f"epoch {epoch}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.calls.append(f"end of epoch {epoch}")
+        self.epochs.append(dict(logs))
+
+    def on_train_end(self, logs=None):
+        self.calls.append("end")
+
+
+class BatchRecorder(Recorder):
+    def on_train_batch_end(self, batch, logs=None):
+        self.calls.append(f"batch {batch}")
+        self.epochs.append(dict(logs))
+
+
+@pytest.fixture(scope="module")
+def run(striped):
+    """A run of two epochs, watched; 192 pictures make 12 steps."""
+    steps, recorder = make_steps(), BatchRecorder()
+    make_loop(steps, striped, callbacks=[recorder]).run()
+    return steps, recorder
+
+
+def test_callbacks_are_called_as_in_fit(run):
+    _, recorder = run
+    epochs = [[f"epoch {e}", *(f"batch {i}" for i in range(12)), f"end of epoch {e}"] for e in range(2)]
+    assert recorder.calls == ["begin", *epochs[0], *epochs[1], "end"]
+
+
+def test_every_batch_has_figures_for_those_who_look(run):
+    _, recorder = run
+    batches = recorder.epochs[:12]
+    assert all(sorted(logs) == ["accuracy", "loss"] for logs in batches)
+    assert batches[-1]["loss"] < batches[0]["loss"]
+
+
+def test_an_epoch_has_all_figures(run):
+    _, recorder = run
+    first, last = recorder.epochs[12], recorder.epochs[-1]
+    names = ["accuracy", "images_per_sec", "learning_rate", "loss", "train_secs", "val_accuracy", "val_loss"]
+    assert sorted(last) == names
+    assert last["loss"] < first["loss"]
+    assert last["learning_rate"] == pytest.approx(0.01)
+    assert last["images_per_sec"] == pytest.approx(192 / last["train_secs"])
+
+
+def test_evaluation_agrees_with_numpy(run, striped):
+    """50 pictures in batches of 16: the last batch is padded, and black pictures count for nothing."""
+    steps, recorder = run
+    source = make_source(striped, "validation", tier="none", image_size=16)
+    batches = list(source.ordered_batches(batch_size=50))
+    assert len(batches) == 1
+    images, labels = (part.numpy() for part in batches[0])
+    probabilities = steps.model.predict(images, verbose=0)
+    losses = -np.log(probabilities[np.arange(50), labels])
+    result = evaluate(steps, striped, source, batch_size=BATCH)
+    assert result.num_examples == 50
+    assert result.loss == pytest.approx(losses.mean(), rel=1e-5)
+    assert result.accuracy == pytest.approx((probabilities.argmax(1) == labels).mean())
+    assert recorder.epochs[-1]["val_loss"] == pytest.approx(result.loss, rel=1e-6)
+
+
+def test_evaluation_that_did_not_see_all_is_an_error(run, striped, monkeypatch):
+    steps, _ = run
+    source = make_source(striped, "validation", tier="none", image_size=16)
+    monkeypatch.setattr(Steps, "num_seen", lambda self: 49)
+    with pytest.raises(DatasetError, match=r"evaluated 49 pictures of split 'validation', which has 50$"):
+        evaluate(steps, striped, source, batch_size=BATCH)
+
+
+def test_the_shown_loss_is_the_plain_cross_entropy(striped):
+    """Without a change of weights, smoothing does not show."""
+    shown = []
+    for smoothing in (0.0, 0.5):
+        recorder = Recorder()
+        make_loop(
+            make_steps(learning_rate=1e-12, label_smoothing=smoothing),
+            striped,
+            epochs=1,
+            callbacks=[recorder],
+        ).run()
+        shown.append(recorder.epochs[0]["loss"])
+    assert shown[0] == pytest.approx(shown[1], rel=1e-5)
+
+
+def weights_after(striped, tier, *parts: tuple[Position, int]) -> np.ndarray:
+    """Trains the parts (from where, up to which epoch), the state carried over by hand into new steps."""
+    state = None
+    for start, epochs in parts:
+        steps = make_steps()
+        for variable, value in zip(steps.variables(), state or [], strict=bool(state)):
+            variable.assign(value)
+        make_loop(steps, striped, epochs=epochs, tier=tier).run(start)
+        state = [variable.numpy() for variable in steps.variables()]
+    return np.concatenate([np.ravel(value) for value in state])
+
+
+@pytest.mark.parametrize("tier", ["none", "memory"])
+def test_a_run_in_two_parts_ends_as_a_run_in_one(striped, tier):
+    """All state is in `Steps.variables()` and the position."""
+    whole = weights_after(striped, tier, (Position(), 2))
+    parts = weights_after(striped, tier, (Position(), 1), (Position(epoch=1), 2))
+    np.testing.assert_array_equal(whole, parts)
+
+
+def test_a_run_can_start_in_the_middle_of_an_epoch(striped):
+    steps, recorder = make_steps(), BatchRecorder()
+    steps._totals.assign([11.0, 80.0, 5.0 * BATCH])  # What five steps left.
+    make_loop(steps, striped, callbacks=[recorder]).run(Position(epoch=1, step=5))
+    assert recorder.calls[:3] == ["begin", "epoch 1", "batch 5"]
+    assert len(recorder.calls) == 2 + 7 + 2
+
+
+class Stop(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True
+
+
+def test_a_callback_can_stop_training(striped):
+    recorder = Recorder()
+    make_loop(make_steps(), striped, epochs=5, callbacks=[Stop(), recorder]).run()
+    assert recorder.calls == ["begin", "epoch 0", "end of epoch 0", "end"]
+
+
+def test_keras_own_callbacks_work(striped, tmp_path):
+    stopping = keras.callbacks.EarlyStopping(monitor="val_accuracy", patience=0, baseline=2.0, mode="max")
+    slower = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.125)
+    saver = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras")
+    steps = make_steps()
+    make_loop(steps, striped, epochs=3, callbacks=[stopping, slower, saver]).run()
+    assert steps.learning_rate() == pytest.approx(0.125)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.keras", "2.keras"]
+
+
+def test_a_loss_that_is_no_number_stops_the_run(striped):
+    steps = make_steps(learning_rate=0.25)
+    steps.model.layers[-1].kernel.assign(np.full(steps.model.layers[-1].kernel.shape, np.nan))
+    sentence = "the loss is no number any more after step 12 of epoch 1; try a lower --learning-rate (here it was 0.25)"
+    with pytest.raises(DivergedError, match=f"^{re.escape(sentence)}$"):
+        make_loop(steps, striped).run()
+
+
+def test_an_epoch_that_comes_up_short_stops_the_run(striped):
+    loop = make_loop(make_steps(), striped, epochs=1)
+    loop._num_steps += 1
+    with pytest.raises(DatasetError, match="split 'train' came up short; `shardstream-ingest verify"):
+        loop.run()
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_learns(striped, policy):
+    steps, recorder = make_steps(policy), Recorder()
+    make_loop(steps, striped, epochs=3, callbacks=[recorder]).run()
+    assert isinstance(steps.model.optimizer, keras.optimizers.LossScaleOptimizer) == (
+        policy == "mixed_float16"
+    )
+    assert recorder.epochs[-1]["loss"] < 0.7 * recorder.epochs[0]["loss"]

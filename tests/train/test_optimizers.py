@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import keras
+import pytest
+
+from train.config import TrainConfig
+from train.optimizers import (
+    RECIPES,
+    Recipe,
+    default_epochs,
+    learning_rate_schedule,
+    make_optimizer,
+    make_recipe,
+)
+
+
+def test_options_win_over_the_models_recipe():
+    config = TrainConfig(
+        data_dir=Path("d"), run=Path("r"), model="seed", weight_decay=0.3, label_smoothing=0.2
+    )
+    assert make_recipe(config) == Recipe(
+        learning_rate=0.001, weight_decay=0.3, label_smoothing=0.2, cosine=False, most_epochs=20
+    )
+
+
+def test_zero_is_an_option_too():
+    config = TrainConfig(data_dir=Path("d"), run=Path("r"), weight_decay=0.0)
+    assert make_recipe(config).weight_decay == 0.0
+
+
+def test_seed_is_trained_as_the_notebook_did():
+    optimizer = make_optimizer(RECIPES["seed"], epochs=20, steps_per_epoch=7)
+    assert type(optimizer) is keras.optimizers.Adam
+    assert optimizer.get_config() == keras.optimizers.Adam(0.001, name=optimizer.name).get_config()
+    assert RECIPES["seed"].label_smoothing == 0
+    assert default_epochs(RECIPES["seed"], 7) == 20
+
+
+@pytest.mark.parametrize(
+    ("steps_per_epoch", "epochs"),
+    [(50, 20), (10_000, 20), (40, 25), (30, 34), (20, 50), (1, 50)],
+)
+def test_few_pictures_are_seen_more_often(steps_per_epoch, epochs):
+    assert default_epochs(RECIPES["small"], steps_per_epoch) == epochs
+
+
+RECIPE = Recipe(learning_rate=0.1, weight_decay=0.02, label_smoothing=0, cosine=True, most_epochs=50)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "step", "expected"),
+    [
+        (20, 0, 0.0),
+        (20, 10, 0.05),  # A tenth of 200 steps is warm-up.
+        (20, 20, 0.1),
+        (20, 110, 0.05),
+        (20, 200, 0.0),
+        (1000, 25, 0.05),  # Five epochs of warm-up at most.
+        (1000, 50, 0.1),
+        (1, 1, 0.1),  # A run of ten steps.
+    ],
+)
+def test_warm_up_and_cosine(epochs, step, expected):
+    schedule = learning_rate_schedule(RECIPE, epochs=epochs, steps_per_epoch=10)
+    assert float(schedule(step)) == pytest.approx(expected, abs=1e-7)
+
+
+def test_weight_decay_leaves_biases_and_normalisation_alone():
+    optimizer = make_optimizer(RECIPE, epochs=1, steps_per_epoch=10)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2), keras.layers.BatchNormalization()])
+    optimizer.build(model.trainable_variables)
+    decayed = [v.path for v in model.trainable_variables if optimizer._use_weight_decay(v)]
+    assert decayed == [model.layers[0].kernel.path]

@@ -1,0 +1,35 @@
+import os
+import subprocess
+import sys
+
+PROGRAM = """
+import os, sys
+from train.startup import start_tensorflow
+start_tensorflow()
+import tensorflow as tf
+tf.add(1, 1)
+print("loaded")
+print("after", file=sys.stderr)
+"""
+
+
+def test_tensorflow_comes_up_in_silence():
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, env=environment
+    )
+    assert (done.stdout, done.stderr) == ("loaded\n", "after\n")
+
+
+def test_what_was_held_back_is_shown_on_a_failure(capfd):
+    import pytest
+
+    from train.startup import _stderr_kept_for_failures
+
+    with pytest.raises(ImportError), _stderr_kept_for_failures():
+        os.write(2, b"the reason\n")
+        raise ImportError
+    assert capfd.readouterr().err == "the reason\n"
+    with _stderr_kept_for_failures():
+        os.write(2, b"chatter\n")
+    assert capfd.readouterr().err == ""

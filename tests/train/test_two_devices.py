@@ -1,0 +1,140 @@
+"""MirroredStrategy on two logical CPU devices against one device, in one process that has both."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+# Logical devices have to be made before TensorFlow starts, so this runs in a process of its own, once.
+PROGRAM = """
+import json, shutil, sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+from ingest.errors import ConfigError, DatasetError
+from ingest.metadata import DatasetInfo
+from train.cache import make_source
+from train.config import TrainConfig
+from train.export import load_model
+from train.loop import Loop
+from train.run import train_and_evaluate
+from train.runtime import make_strategy, precision_scope, set_seed
+from train.steps import Steps
+
+info, runs = DatasetInfo.load(Path(sys.argv[1])), Path(sys.argv[2])
+
+
+class Recorder(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.figures = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.figures.append(logs["loss"])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.figures += [logs[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy")]
+
+
+def train(strategy, tier, policy="float32", synchronized=True):
+    set_seed(0)
+    with strategy.scope(), precision_scope(policy):
+        model = keras.Sequential([
+            keras.Input((16, 16, 3)),
+            keras.layers.Rescaling(1 / 127.5, offset=-1),
+            keras.layers.Conv2D(8, 5, strides=2, activation="relu"),
+            keras.layers.BatchNormalization(momentum=0.5, synchronized=synchronized),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3, activation="softmax", dtype="float32"),
+        ])
+        model.compile(keras.optimizers.AdamW(0.01, weight_decay=0.1))
+    steps, recorder = Steps(model, strategy, label_smoothing=0.1), Recorder()
+    sources = {name: make_source(info, name, tier=tier, image_size=16) for name in ("train", "validation")}
+    # 192 pictures make 9 steps of 20 and leave 12 over, 50 are 2 steps and a half: the last is padded.
+    Loop(steps, info=info, **sources, epochs=2, batch_size=20, seed=1, callbacks=[recorder]).run()
+    return recorder.figures + [float(np.sum(np.abs(weights))) for weights in model.get_weights()]
+
+
+one, two = tf.distribute.get_strategy(), make_strategy("mirrored")
+result = {"replicas": [one.num_replicas_in_sync, two.num_replicas_in_sync]}
+result["one"] = train(one, "none")
+result["two"] = {tier: train(two, tier) for tier in ("none", "memory")}
+result["one, memory"] = train(one, "memory")
+result["not synchronized"] = train(two, "none", synchronized=False)
+result["float16"] = train(two, "none", policy="mixed_float16")
+
+config = TrainConfig(data_dir=info.data_dir, run=runs / "a", strategy="mirrored", epochs=1)
+result["val_loss"] = train_and_evaluate(config).val_loss
+model, _ = load_model(runs / "a")
+images, labels = next(iter(make_source(info, "validation", tier="none", image_size=16).ordered_batches(batch_size=50)))
+probabilities = model.predict(images.numpy(), verbose=0)
+result["val_loss of the file"] = float(-np.log(probabilities[np.arange(50), labels.numpy()]).mean())
+try:
+    train_and_evaluate(TrainConfig(data_dir=info.data_dir, run=runs / "b", strategy="mirrored", batch_size=31))
+except ConfigError as error:
+    result["uneven"] = str(error)
+shutil.copytree(info.data_dir, runs / "data")
+shard = runs / "data" / info.split("train").shards[1].filename
+content = bytearray(shard.read_bytes())
+content[len(content) // 2] ^= 1
+shard.write_bytes(content)
+info = DatasetInfo.load(runs / "data")
+try:
+    train(two, "none")
+except DatasetError as error:
+    result["damage"] = str(error)
+print(json.dumps(result))
+"""
+
+
+@pytest.fixture(scope="module")
+def result(striped, tmp_path_factory):
+    argv = [sys.executable, "-c", PROGRAM, str(striped.data_dir), str(tmp_path_factory.mktemp("runs"))]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_there_are_two_replicas(result):
+    assert result["replicas"] == [1, 2]
+
+
+def test_two_devices_give_the_losses_of_one(result):
+    """Every step, every epoch, validation with its uneven last batch, and the weights in the end."""
+    assert len(result["one"]) == 2 * (9 + 4) + 8
+    assert result["two"]["none"] == pytest.approx(result["one"], rel=1e-5)
+    assert result["two"]["memory"] == pytest.approx(result["one, memory"], rel=1e-5)
+
+
+def test_the_comparison_can_fail(result):
+    """Batch normalisation that each replica does for itself gives other numbers."""
+    assert result["not synchronized"] != pytest.approx(result["one"], rel=1e-5)
+
+
+def test_half_precision_with_loss_scaling_is_close(result):
+    figures = 9 + 4
+    assert result["float16"][:figures] == pytest.approx(result["one"][:figures], rel=0.05)
+
+
+def test_a_whole_run_saves_a_model_that_plain_keras_predicts_with(result):
+    assert result["val_loss of the file"] == pytest.approx(result["val_loss"], rel=1e-4)
+
+
+def test_a_batch_that_cannot_be_split_is_refused(result):
+    assert result["uneven"] == (
+        "batch_size 31 cannot be split evenly over 2 devices; choose for example --batch-size 30"
+    )
+
+
+def test_damage_is_named_as_on_one_device(result):
+    assert (
+        "photos-train.tfrecord-00001-of-00003: record 32 is damaged; `shardstream-ingest verify"
+        in result["damage"]
+    )

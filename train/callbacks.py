@@ -1,0 +1,206 @@
+"""What happens after each epoch: models, history, curves and progress. All are plain Keras callbacks."""
+
+import csv
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import cast
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from train.curves import draw_curves
+from train.durations import duration
+from train.export import ModelInfo, ModelWriter
+from train.run_folder import RunFolder, write_beside
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = (
+    "epoch",
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "learning_rate",
+    "images_per_sec",
+    "train_secs",
+)
+
+# Drawing takes half a second and saving a tenth: nothing in a long epoch, much in one of a second.
+_SECS_BETWEEN_DRAWINGS = 30.0
+_SECS_BETWEEN_SAVINGS = 30.0
+
+
+class Every:
+    """Says yes once in so many seconds, and the first time that long after it was made."""
+
+    def __init__(self, secs: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Takes the clock as an argument, so that tests need not wait."""
+        self._secs = secs
+        self._clock = clock
+        self._last = clock()
+
+    def is_due(self) -> bool:
+        """Returns whether the time is over, and starts it anew if so."""
+        now = self._clock()
+        if now - self._last < self._secs:
+            return False
+        self._last = now
+        return True
+
+
+class History(keras.callbacks.Callback):
+    """Keeps a row of figures for each epoch, in memory and in history.csv."""
+
+    def __init__(self, path: Path) -> None:
+        """Writes to `path` after each epoch."""
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+        self._path = path
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Adds the row and writes the file anew."""
+        self.rows.append({"epoch": epoch + 1, **{name: (logs or {})[name] for name in COLUMNS[1:]}})
+        write_beside(self._path, self._write)
+
+    def best(self) -> dict[str, float]:
+        """Returns the row with the lowest validation loss, the first of several."""
+        return min(self.rows, key=lambda row: row["val_loss"])
+
+    def _write(self, path: Path) -> None:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+class ModelSaver(keras.callbacks.Callback):
+    """Keeps best.keras, by validation loss, and last.keras."""
+
+    def __init__(self, folder: RunFolder, writer: ModelWriter, info: ModelInfo) -> None:
+        """Writes model.json beside the first best.keras, so that it is there only if a model is."""
+        super().__init__()
+        self._folder = folder
+        self._writer = writer
+        self._info = info
+        self._lowest_loss = float("inf")
+        self._saving = Every(_SECS_BETWEEN_SAVINGS)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Saves the model if it is the best so far."""
+        if (val_loss := (logs or {})["val_loss"]) < self._lowest_loss:
+            self._lowest_loss = val_loss
+            self._write(self._folder.best_model)
+            self._info.save(self._folder.path)
+        if self._saving.is_due():
+            self._write(self._folder.last_model)
+
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Saves the model as training leaves it."""
+        self._write(self._folder.last_model)
+
+    def _write(self, path: Path) -> None:
+        self._writer.write(cast(keras.Model, self.model), path)
+
+
+class Curves(keras.callbacks.Callback):
+    """Draws curves.png now and then, so that a long run can be watched, and at the end."""
+
+    def __init__(self, path: Path, history: History, title: str) -> None:
+        """Draws what `history`, which has to come before in the list of callbacks, has gathered."""
+        super().__init__()
+        self._path = path
+        self._history = history
+        self._title = title
+        self._drawing = Every(_SECS_BETWEEN_DRAWINGS)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Draws if the last drawing is old."""
+        if self._drawing.is_due():
+            self._draw()
+
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Draws the whole run."""
+        self._draw()
+
+    def _draw(self) -> None:
+        write_beside(self._path, lambda beside: draw_curves(self._history.rows, beside, title=self._title))
+
+
+class ProgressLines(keras.callbacks.Callback):
+    """Logs a line after each epoch, with an estimate of the time that is left."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Takes the clock as an argument, so that tests need not wait."""
+        super().__init__()
+        self._clock = clock
+        self._began = clock()
+        self._done = 0
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Starts the clock."""
+        self._began = self._clock()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Logs the figures of the epoch."""
+        self._done += 1
+        num_epochs = cast(dict, self.params)["epochs"]
+        left = (self._clock() - self._began) / self._done * (num_epochs - epoch - 1)
+        line = "epoch %d/%d: loss %.3f, accuracy %.3f, val_loss %.3f, val_accuracy %.3f, %.0f img/s, %s left"
+        shown = [(logs or {})[name] for name in (*COLUMNS[1:5], "images_per_sec")]
+        logger.info(line, epoch + 1, num_epochs, *shown, duration(left))
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """Shows one bar for the whole run on stderr."""
+
+    # For the loop: the loss of a step is looked at when one is there, never asked for.
+    reads_batches_rarely = True
+
+    def __init__(self, console: Console | None = None) -> None:
+        """Draws on `console`, by default stderr."""
+        super().__init__()
+        self._figures = ""
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console or Console(file=sys.stderr),
+            transient=True,
+        )
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Shows the empty bar."""
+        epochs, self._steps = (cast(dict, self.params)[name] for name in ("epochs", "steps"))
+        self._task = self._progress.add_task(
+            "", total=epochs * self._steps, epoch=1, epochs=epochs, figures=""
+        )
+        self._progress.start()
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Shows the number of the epoch."""
+        self._progress.update(self._task, epoch=epoch + 1, completed=epoch * self._steps)
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Moves on by a step."""
+        self._progress.advance(self._task)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Shows the figures of the epoch."""
+        logs = logs or {}
+        figures = f"val_loss {logs['val_loss']:.3f}  val_accuracy {logs['val_accuracy']:.3f}"
+        self._progress.update(self._task, figures=figures)
+
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Takes the bar away."""
+        self.close()
+
+    def close(self) -> None:
+        """Takes the bar away, after an error too."""
+        self._progress.stop()

@@ -1,0 +1,83 @@
+"""The options of `shardstream-train`, checked as soon as they are given."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ingest.errors import ConfigError
+
+ModelName = Literal["small", "seed"]
+Precision = Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
+Cache = Literal["auto", "none", "memory"]
+StrategyName = Literal["auto", "default", "mirrored"]
+OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+
+# Not docstrings of the fields: there each line break would show.
+_MODEL_HELP = (
+    "small: a compact residual network, 0.3 million parameters, trained with augmentation. seed: the layers of "
+    "the notebook this project grew from. Its first one, Dense(1024) on every pixel, makes the convolution after "
+    "it read 1024 channels: 106 of its 108 GFLOP for one picture of 300x300, where small takes 0.5, and 0.7 GB "
+    "of activations for each picture of a batch."
+)
+_PRECISION_HELP = (
+    "What the layers calculate in. auto: float32 on a CPU, mixed_bfloat16 on GPUs of compute capability 8.0 and "
+    "up, mixed_float16 on those of 7.x. The saved models are float32 always."
+)
+_CACHE_HELP = (
+    "Where decoded pictures are kept. none: nowhere, they are decoded in every epoch. memory: all of them, as "
+    "uint8. auto: memory if they fit into half of what is free, containers' limits respected."
+)
+_STRATEGY_HELP = (
+    "default: one device. mirrored: all visible GPUs, each batch split evenly. auto: mirrored if there are "
+    "several GPUs."
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """Trains a classifier on a dataset folder and keeps the best model in a run folder."""
+
+    data_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """The dataset folder that `shardstream-ingest build` made."""
+    run: Path
+    """The run folder to make, for example runs/first."""
+    model: Annotated[ModelName, tyro.conf.arg(help=_MODEL_HELP)] = "small"
+    image_size: OptionalInt = None
+    """Height and width in pixels that the model sees; by default the stored size, or 300 for originals."""
+    batch_size: int = 32
+    """Pictures per step, over all devices together."""
+    epochs: OptionalInt = None
+    """Passes over the training split; by default 20, and for small up to 50 where 20 make under 1,000 steps."""
+    seed: int = 123
+    """Of the weights, the order of the pictures, the augmentation and the dropout."""
+    learning_rate: OptionalFloat = None
+    """The highest learning rate; by default the model's own: 0.002 for small, 0.001 for seed."""
+    weight_decay: OptionalFloat = None
+    """Decoupled weight decay (AdamW); by default the model's own: 0.02 for small, none for seed."""
+    label_smoothing: OptionalFloat = None
+    """Share of each target that is spread over all classes; by default 0.1 for small, 0 for seed."""
+    precision: Annotated[Precision, tyro.conf.arg(help=_PRECISION_HELP)] = "auto"
+    cache: Annotated[Cache, tyro.conf.arg(help=_CACHE_HELP)] = "auto"
+    strategy: Annotated[StrategyName, tyro.conf.arg(help=_STRATEGY_HELP)] = "auto"
+    json: bool = False
+    """Prints the result as one JSON object."""
+
+    def __post_init__(self) -> None:
+        _check_at_least(1, image_size=self.image_size, batch_size=self.batch_size, epochs=self.epochs)
+        _check_at_least(0, seed=self.seed, weight_decay=self.weight_decay)
+        if self.image_size is not None and self.image_size < 8:
+            # Four halvings in `small`, and two in `seed`, have to leave something.
+            raise ConfigError(f"image_size must be at least 8, got {self.image_size}")
+        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
+            raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
+        if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
+
+
+def _check_at_least(least: int, **options: float | None) -> None:
+    for name, value in options.items():
+        if value is not None and not value >= least:
+            raise ConfigError(f"{name} must be at least {least}, got {value}")

@@ -1,0 +1,39 @@
+"""Evaluation: each example exactly once, on any number of replicas."""
+
+import dataclasses
+
+from ingest.errors import DatasetError
+from ingest.metadata import DatasetInfo
+from train.damage import naming_damage
+from train.input_pipeline import ExampleSource, make_eval_dataset
+from train.steps import Steps
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Figures over a whole split: mean cross-entropy and the share of right answers."""
+
+    loss: float
+    accuracy: float
+    num_examples: int
+
+
+def evaluate(steps: Steps, info: DatasetInfo, source: ExampleSource, *, batch_size: int) -> Evaluation:
+    """Returns the figures of the model of `steps` on the split of `source`.
+
+    Raises:
+        DatasetError: A shard is missing, cut or damaged, or the split did not come exactly once.
+    """
+    strategy = steps.strategy
+    dataset = make_eval_dataset(source, batch_size=batch_size, num_replicas=strategy.num_replicas_in_sync)
+    steps.reset()
+    batches = strategy.distribute_datasets_from_function(lambda _: dataset)
+    for batch in naming_damage(batches, info, source.split.name):
+        steps.evaluate(batch)
+    seen, expected = steps.num_seen(), source.split.num_examples
+    if seen != expected:
+        raise DatasetError(
+            f"{info.data_dir}: evaluated {seen:,} pictures of split {source.split.name!r}, which has {expected:,}"
+        )
+    means = steps.means()
+    return Evaluation(loss=means["loss"], accuracy=means["accuracy"], num_examples=seen)

@@ -1,0 +1,284 @@
+"""Shards in, batches of uint8 pictures out.
+
+Two ways to the same batches: `StreamedSplit` here reads and decodes as it goes, `cache.CachedSplit` has
+decoded before. `make_train_dataset` and `make_eval_dataset` make batches for the loop of either.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from ingest.errors import DatasetError
+from ingest.metadata import DatasetInfo, ImageSettings, Resize, SplitInfo
+from train.damage import check_shards
+from train.machine import usable_cores
+from train.order import Blocks, EpochPlan, blocks_per_window, plan_epoch
+
+# Blocks that are opened at once. Reading is cheap beside decoding: more helps only on slow disks.
+_OPEN_BLOCKS = 16
+_READ_BUFFER_BYTES = 2**18
+# Batches that wait decoded. A batch of 32 at 300x300 is 8.6 MB.
+_PREFETCHED_BATCHES = 3
+
+
+class ExampleSource(Protocol):
+    """A split that gives its pictures in batches."""
+
+    @property
+    def split(self) -> SplitInfo:
+        """What the batches come from."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the pictures."""
+        ...
+
+    def shuffled_batches(self, *, seed: int, epoch: int, start: int, batch_size: int) -> tf.data.Dataset:
+        """Returns (uint8 [batch, size, size, 3], int32 [batch]) from the example number `start` of an epoch on.
+
+        The order is a pure function of (seed, epoch). Only whole batches come.
+        """
+        ...
+
+    def ordered_batches(self, *, batch_size: int) -> tf.data.Dataset:
+        """Returns each example once in file order, in the same form; the last batch may be shorter."""
+        ...
+
+
+def make_train_dataset(
+    source: ExampleSource,
+    *,
+    seed: int,
+    epoch: int,
+    batch_size: int,
+    num_replicas: int = 1,
+    start_step: int = 0,
+) -> tf.data.Dataset:
+    """Returns the rest of an epoch from step `start_step` on: (images uint8, labels int32).
+
+    Step s takes the examples from s * batch_size on; replica r of it the r-th part, so that `num_replicas`
+    elements of the dataset make a step. What fills no batch is left out: it is the end of this epoch's
+    permutation, and another epoch has another end. An example of N misses an epoch with the chance
+    (N % batch_size) / N, and k epochs with the k-th power of it.
+    """
+    steps = steps_per_epoch(source.split, batch_size) - start_step
+    batches = source.shuffled_batches(
+        seed=seed, epoch=epoch, start=start_step * batch_size, batch_size=batch_size // num_replicas
+    )
+    batches = batches.take(steps * num_replicas)
+    return _finish(batches, cardinality=steps * num_replicas)
+
+
+def make_eval_dataset(source: ExampleSource, *, batch_size: int, num_replicas: int = 1) -> tf.data.Dataset:
+    """Returns each example of the split once, in file order: (images uint8, labels int32, weights float32).
+
+    All batches have the same shape and every step has one for every replica: what is missing at the end is
+    black pictures of weight 0. A shorter batch fails under MirroredStrategy, or gives other numbers.
+    """
+    per_replica = batch_size // num_replicas
+    num_batches = -(-source.split.num_examples // batch_size) * num_replicas
+    size = source.image_size
+
+    def pad(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        missing = per_replica - tf.shape(labels)[0]
+        at_the_end = tf.stack([0, missing])
+        weights = tf.pad(tf.ones_like(labels, tf.float32), at_the_end[tf.newaxis])
+        images = tf.pad(images, tf.pad(at_the_end[tf.newaxis], [[0, 3], [0, 0]]))
+        return (
+            tf.ensure_shape(images, [per_replica, size, size, 3]),
+            tf.ensure_shape(tf.pad(labels, at_the_end[tf.newaxis]), [per_replica]),
+            tf.ensure_shape(weights, [per_replica]),
+        )
+
+    nothing = (tf.zeros([0, size, size, 3], tf.uint8), tf.zeros([0], tf.int32))
+    batches = source.ordered_batches(batch_size=per_replica)
+    batches = batches.concatenate(tf.data.Dataset.from_tensors(nothing).repeat(num_replicas)).take(
+        num_batches
+    )
+    return _finish(batches.map(pad), cardinality=num_batches)
+
+
+def steps_per_epoch(split: SplitInfo, batch_size: int) -> int:
+    """Returns the number of whole batches in `split`."""
+    return split.num_examples // batch_size
+
+
+def _finish(batches: tf.data.Dataset, *, cardinality: int) -> tf.data.Dataset:
+    # A dataset that came up short would end an epoch early in silence: this makes it an error.
+    batches = batches.apply(tf.data.experimental.assert_cardinality(cardinality))
+    options = tf.data.Options()
+    options.deterministic = True  # The default, but the promise of a pure order hangs on it.
+    # All parallelism here is fixed: AUTOTUNE has been seen to settle on one core of two.
+    options.autotune.enabled = False
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return batches.prefetch(_PREFETCHED_BATCHES).with_options(options)
+
+
+class StreamedSplit:
+    """A split that is read and decoded again in every epoch."""
+
+    def __init__(
+        self, info: DatasetInfo, split_name: str, *, image_size: int, window_bytes: int | None = None
+    ) -> None:
+        """Looks at the shards; `window_bytes` of encoded pictures are shuffled together.
+
+        Raises:
+            DatasetError: A shard is missing or has another size than it was written with.
+        """
+        check_shards(info, split_name)
+        self.info = info
+        self.split = info.split(split_name)
+        self.image_size = image_size
+        self._blocks = Blocks.of(self.split)
+        self._blocks_per_window = (
+            blocks_per_window(self.split)
+            if window_bytes is None
+            else blocks_per_window(self.split, window_bytes)
+        )
+
+    def shuffled_batches(self, *, seed: int, epoch: int, start: int, batch_size: int) -> tf.data.Dataset:
+        """See `ExampleSource`."""
+        plan = plan_epoch(
+            self._blocks, blocks_per_window=self._blocks_per_window, seed=seed, epoch=epoch, start=start
+        )
+        return self._decoded(read_plan(self.info, self.split, plan)).batch(batch_size, drop_remainder=True)
+
+    def ordered_batches(self, *, batch_size: int) -> tf.data.Dataset:
+        """See `ExampleSource`."""
+        return self._decoded(read_records(self.info, self.split.name)).batch(batch_size)
+
+    def _decoded(self, records: tf.data.Dataset) -> tf.data.Dataset:
+        settings, image_size = self.info.image, self.image_size
+
+        def decode(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            encoded, label = _parse_image_and_label(serialized)
+            image = decode_image(encoded, image=settings, image_size=image_size, resize=settings.resize)
+            return image, label
+
+        return records.map(decode, num_parallel_calls=usable_cores(), deterministic=True)
+
+
+def read_records(info: DatasetInfo, split_name: str) -> tf.data.Dataset:
+    """Returns the serialized examples of a split in file order, each exactly once.
+
+    Iterate it inside `damage.naming_damage`, which turns TensorFlow's errors into a DatasetError.
+
+    Raises:
+        DatasetError: A shard is missing or has another size than it was written with.
+    """
+    check_shards(info, split_name)
+    split = info.split(split_name)
+    shards: Any = {
+        "path": [str(info.data_dir / shard.filename) for shard in split.shards],
+        "count": np.asarray([shard.num_examples for shard in split.shards], np.int64),
+    }
+
+    def read_shard(shard: dict[str, tf.Tensor]) -> tf.data.Dataset:
+        records = tf.data.TFRecordDataset(shard["path"], buffer_size=_READ_BUFFER_BYTES)
+        return records.apply(tf.data.experimental.assert_cardinality(shard["count"]))
+
+    records = tf.data.Dataset.from_tensor_slices(shards).flat_map(read_shard)
+    return records.apply(tf.data.experimental.assert_cardinality(split.num_examples))
+
+
+def read_plan(info: DatasetInfo, split: SplitInfo, plan: EpochPlan) -> tf.data.Dataset:
+    """Returns the serialized examples of `plan`, a window at a time, shuffled while still encoded.
+
+    Encoded, a window holds kilobytes for each picture, not megabytes.
+    """
+    paths = tf.constant([str(info.data_dir / shard.filename) for shard in split.shards])
+    columns = {
+        "shard": tf.constant(plan.blocks.shards),
+        "offset": tf.constant(plan.blocks.offsets),
+        "count": tf.constant(plan.blocks.counts),
+    }
+    ends = np.append(plan.window_starts[1:], len(plan.blocks))
+    most = int(np.add.reduceat(plan.blocks.counts, plan.window_starts).max())
+
+    def read_block(block: dict[str, tf.Tensor]) -> tf.data.Dataset:
+        variant = tf.raw_ops.TFRecordDatasetV2(
+            filenames=tf.gather(paths, block["shard"][tf.newaxis]),
+            compression_type="",
+            buffer_size=_READ_BUFFER_BYTES,
+            byte_offsets=block["offset"][tf.newaxis],
+        )
+        records = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
+        # A file that is cut between two records ends like a whole one: only the count tells.
+        return records.take(block["count"]).apply(tf.data.experimental.assert_cardinality(block["count"]))
+
+    def read_window(window: dict[str, tf.Tensor]) -> tf.data.Dataset:
+        rows: Any = {name: column[window["start"] : window["end"]] for name, column in columns.items()}
+        records = tf.data.Dataset.from_tensor_slices(rows).interleave(
+            read_block,
+            cycle_length=_OPEN_BLOCKS,
+            num_parallel_calls=usable_cores(),
+            deterministic=True,
+        )
+        return records.batch(most).map(lambda records: _shuffle(records, window["seed"]))
+
+    windows: Any = {"start": plan.window_starts, "end": ends, "seed": plan.window_seeds}
+    dataset = tf.data.Dataset.from_tensor_slices(windows).flat_map(read_window)
+    return dataset.prefetch(1).unbatch().skip(plan.skip)
+
+
+def _shuffle(records: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    return tf.random.experimental.stateless_shuffle(records, seed)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns image (encoded), label, filename, sha256, source_height and source_width of one record."""
+    keys = {
+        "image": ("image", tf.string),
+        "label": ("label", tf.int64),
+        "filename": ("image/filename", tf.string),
+        "sha256": ("image/sha256", tf.string),
+        "source_height": ("image/source_height", tf.int64),
+        "source_width": ("image/source_width", tf.int64),
+    }
+    features = {key: tf.io.FixedLenFeature([], dtype) for key, dtype in keys.values()}
+    parsed = tf.io.parse_single_example(serialized, features)
+    return {name: parsed[key] for name, (key, _) in keys.items()}
+
+
+def _parse_image_and_label(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    # Training needs no names: every key that is asked for costs time in every epoch.
+    features = {
+        "image": tf.io.FixedLenFeature([], tf.string),
+        "label": tf.io.FixedLenFeature([], tf.int64),
+    }
+    parsed = tf.io.parse_single_example(serialized, features)
+    return parsed["image"], tf.cast(parsed["label"], tf.int32)
+
+
+def decode_image(encoded: tf.Tensor, *, image: ImageSettings, image_size: int, resize: Resize) -> tf.Tensor:
+    """Returns one stored picture as uint8 [image_size, image_size, 3], RGB."""
+    if image.encoding == "raw":
+        if image.size is None:
+            raise DatasetError("raw pictures of differing sizes cannot be read; build with --image-size")
+        pixels = tf.reshape(tf.io.decode_raw(encoded, tf.uint8), [image.size, image.size, 3])
+    else:
+        # Not decode_jpeg: a picture that had the right size already kept its own bytes, PNG among them.
+        pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    if image.size != image_size:
+        pixels = _resize(pixels, image_size, resize)
+    return tf.ensure_shape(pixels, [image_size, image_size, 3])
+
+
+def _resize(pixels: tf.Tensor, image_size: int, resize: Resize) -> tf.Tensor:
+    target = [image_size, image_size]
+    if resize == "pad":
+        resized = tf.image.resize_with_pad(pixels, image_size, image_size, antialias=True)
+    else:
+        resized = tf.image.resize(
+            _central_square(pixels) if resize == "crop" else pixels, target, antialias=True
+        )
+    return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+
+
+def _central_square(pixels: tf.Tensor) -> tf.Tensor:
+    height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
+    side = tf.minimum(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]

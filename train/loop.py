@@ -1,0 +1,156 @@
+"""The training steps and the loop around them, for one device and for several alike.
+
+Not Keras's `fit`: it cannot be started in the middle of an epoch, and under a strategy it starts the input
+twice and runs steps that are not whole. What continues a run is all here: `Steps.variables()` and a `Position`.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from ingest.errors import UserError
+from ingest.metadata import DatasetInfo
+from train.damage import find_damage, naming_damage
+from train.evaluate import evaluate
+from train.input_pipeline import ExampleSource, make_train_dataset, steps_per_epoch
+from train.steps import Steps
+
+# Reading a figure waits for the device. Between readings it runs ahead of Python, which a GPU needs.
+_STEPS_BETWEEN_READINGS = 50
+
+
+class DivergedError(UserError):
+    """The loss is no number any more."""
+
+    exit_code = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Position:
+    """How far a run is: `step` steps of epoch number `epoch` (the first is 0) are done."""
+
+    epoch: int = 0
+    step: int = 0
+
+
+BEGINNING = Position()
+
+
+class Loop:
+    """Trains a model epoch by epoch and tells Keras callbacks about it."""
+
+    def __init__(
+        self,
+        steps: Steps,
+        *,
+        info: DatasetInfo,
+        train: ExampleSource,
+        validation: ExampleSource,
+        epochs: int,
+        batch_size: int,
+        seed: int,
+        callbacks: Sequence[keras.callbacks.Callback],
+    ) -> None:
+        """Takes Keras callbacks as `fit` does; `batch_size` is that of all replicas together."""
+        self._steps = steps
+        self._info = info
+        self._train = train
+        self._validation = validation
+        self._epochs = epochs
+        self._batch_size = batch_size
+        self._seed = seed
+        self._num_steps = steps_per_epoch(train.split, batch_size)
+        self._callbacks = keras.callbacks.CallbackList(
+            list(callbacks), model=steps.model, epochs=epochs, steps=self._num_steps, verbose=0
+        )
+        self._steps_between_readings = 1 if _any_reads_batches(callbacks) else _STEPS_BETWEEN_READINGS
+
+    def run(self, start: Position = BEGINNING) -> None:
+        """Trains from `start` to the last epoch, or until a callback sets `model.stop_training`.
+
+        Raises:
+            DivergedError: The loss became infinite or no number.
+            DatasetError: A shard is missing, cut or damaged.
+        """
+        model = self._steps.model
+        model.stop_training = False
+        logs: dict[str, float] = {}
+        self._callbacks.on_train_begin()
+        for epoch in range(start.epoch, self._epochs):
+            self._callbacks.on_epoch_begin(epoch)
+            logs = self._train_epoch(epoch, start.step if epoch == start.epoch else 0)
+            logs |= self._validate(epoch)
+            self._callbacks.on_epoch_end(epoch, logs)
+            if model.stop_training:
+                break
+        self._callbacks.on_train_end(logs)
+
+    def _train_epoch(self, epoch: int, start_step: int) -> dict[str, float]:
+        began = time.perf_counter()
+        if start_step == 0:
+            self._steps.reset()
+        step = start_step
+        for batch in self._batches(epoch, start_step):
+            self._callbacks.on_train_batch_begin(step)
+            self._steps.train(batch)
+            step += 1
+            self._callbacks.on_train_batch_end(step - 1, self._reading(epoch, step))
+        self._check_count(step * self._batch_size)
+        secs = time.perf_counter() - began
+        return {
+            **self._finite(epoch, step, self._steps.means()),
+            "learning_rate": self._steps.learning_rate(),
+            "images_per_sec": (step - start_step) * self._batch_size / secs,
+            "train_secs": secs,
+        }
+
+    def _batches(self, epoch: int, start_step: int) -> Any:
+        strategy = self._steps.strategy
+        dataset = make_train_dataset(
+            self._train,
+            seed=self._seed,
+            epoch=epoch,
+            start_step=start_step,
+            batch_size=self._batch_size,
+            num_replicas=strategy.num_replicas_in_sync,
+        )
+        distributed = strategy.distribute_datasets_from_function(lambda _: dataset)
+        return naming_damage(distributed, self._info, self._train.split.name)
+
+    def _reading(self, epoch: int, step: int) -> dict[str, float] | None:
+        if step % self._steps_between_readings:
+            return None
+        return self._finite(epoch, step, self._steps.means())
+
+    def _check_count(self, expected: int) -> None:
+        seen = self._steps.num_seen()
+        if seen != expected or expected != self._num_steps * self._batch_size:
+            raise find_damage(self._info, self._train.split.name)
+
+    def _validate(self, epoch: int) -> dict[str, float]:
+        result = evaluate(self._steps, self._info, self._validation, batch_size=self._batch_size)
+        logs = {"val_loss": result.loss, "val_accuracy": result.accuracy}
+        return dict(self._finite(epoch, self._num_steps, logs))
+
+    def _finite(self, epoch: int, step: int, logs: Mapping[str, float]) -> dict[str, float]:
+        if all(math.isfinite(value) for value in logs.values()):
+            return dict(logs)
+        raise DivergedError(
+            f"the loss is no number any more after step {step} of epoch {epoch + 1}; "
+            f"try a lower --learning-rate (here it was {self._steps.learning_rate():.2g})"
+        )
+
+
+def _any_reads_batches(callbacks: Sequence[keras.callbacks.Callback]) -> bool:
+    """Returns whether a callback that is not known to do without looks at every step's loss."""
+    base = keras.callbacks.Callback
+    return any(
+        type(callback).on_train_batch_end is not base.on_train_batch_end
+        or type(callback).on_batch_end is not base.on_batch_end
+        for callback in callbacks
+        if not getattr(callback, "reads_batches_rarely", False)
+    )

@@ -1,0 +1,97 @@
+"""In which order the training examples come: a pure function of (seed, epoch), without state.
+
+Blocks of records are permuted; consecutive blocks of the permuted list make a window, which is read at once
+and shuffled inside. A run that starts at any position of an epoch starts at the window that holds it.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from ingest.metadata import RECORDS_PER_BLOCK, SplitInfo
+
+# Encoded pictures that are shuffled together. Three windows are in memory at a time: one is read, one waits,
+# one is used. 64 MiB are 1,600 pictures of 300x300, or 100 blocks from anywhere in the split.
+WINDOW_BYTES = 64 * 2**20
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Blocks:
+    """Runs of consecutive records; row i of each array [num_blocks] speaks of block i.
+
+    Attributes:
+        shards: int64, the number of the shard in the split.
+        offsets: int64, the byte at which the block begins.
+        counts: int64, the number of records, 1 to 16.
+    """
+
+    shards: np.ndarray
+    offsets: np.ndarray
+    counts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> "Blocks":
+        return Blocks(self.shards[rows], self.offsets[rows], self.counts[rows])
+
+    @classmethod
+    def of(cls, split: SplitInfo) -> "Blocks":
+        """Returns the blocks of `split` in file order."""
+        num_blocks = [len(shard.block_offsets) for shard in split.shards]
+        offsets = [np.asarray(shard.block_offsets, np.int64) for shard in split.shards]
+        counts = [
+            _block_counts(shard.num_examples, n) for shard, n in zip(split.shards, num_blocks, strict=True)
+        ]
+        shards = np.repeat(np.arange(len(num_blocks), dtype=np.int64), num_blocks)
+        return cls(shards, np.concatenate(offsets), np.concatenate(counts))
+
+
+def _block_counts(num_examples: int, num_blocks: int) -> np.ndarray:
+    counts = np.full(num_blocks, RECORDS_PER_BLOCK, np.int64)
+    counts[-1] = num_examples - RECORDS_PER_BLOCK * (num_blocks - 1)
+    return counts
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class EpochPlan:
+    """What the stream reads for the rest of one epoch.
+
+    Attributes:
+        blocks: In the order in which they are read.
+        window_starts: int64 [num_windows], the first row in `blocks` of each window.
+        window_seeds: int64 [num_windows, 2], of the shuffle inside each window.
+        skip: The number of examples of the first window that were used before.
+    """
+
+    blocks: Blocks
+    window_starts: np.ndarray
+    window_seeds: np.ndarray
+    skip: int
+
+
+def plan_epoch(blocks: Blocks, *, blocks_per_window: int, seed: int, epoch: int, start: int = 0) -> EpochPlan:
+    """Returns the plan of epoch `epoch` from its example number `start` on."""
+    generator = np.random.default_rng([seed, epoch])
+    blocks = blocks[generator.permutation(len(blocks))]
+    starts = np.arange(0, len(blocks), blocks_per_window)
+    seeds = generator.integers(2**31, size=(len(starts), 2))
+    first_examples = np.concatenate([[0], np.cumsum(blocks.counts)])[starts]
+    first = int(np.searchsorted(first_examples, start, side="right")) - 1
+    return EpochPlan(
+        blocks=blocks[slice(int(starts[first]), None)],
+        window_starts=starts[first:] - starts[first],
+        window_seeds=seeds[first:],
+        skip=start - int(first_examples[first]),
+    )
+
+
+def blocks_per_window(split: SplitInfo, window_bytes: int = WINDOW_BYTES) -> int:
+    """Returns how many blocks of `split` have about `window_bytes` together, at least 1."""
+    num_blocks = sum(len(shard.block_offsets) for shard in split.shards)
+    return max(1, round(window_bytes * num_blocks / split.num_bytes))
+
+
+def epoch_permutation(num_examples: int, *, seed: int, epoch: int) -> np.ndarray:
+    """Returns the order int64 [num_examples] of epoch `epoch` where every example can be reached by number."""
+    return np.random.default_rng([seed, epoch]).permutation(num_examples)

@@ -1,0 +1,270 @@
+"""A training run from its options to its run folder."""
+
+import contextlib
+import dataclasses
+import logging
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ingest.errors import ConfigError, DatasetError
+from ingest.metadata import DatasetInfo
+from train.augment import augmentation_layers
+from train.cache import Tier, choose_tier, make_source
+from train.callbacks import Curves, History, ModelSaver, ProgressBar, ProgressLines
+from train.config import TrainConfig
+from train.export import ModelInfo, ModelWriter
+from train.input_pipeline import ExampleSource, steps_per_epoch
+from train.loop import Loop
+from train.models import build_model
+from train.optimizers import Recipe, default_epochs, make_optimizer, make_recipe
+from train.run_folder import RunFolder
+from train.runtime import (
+    check_batch_size,
+    make_strategy,
+    precision_scope,
+    resolve_precision,
+    set_seed,
+    versions,
+)
+from train.steps import Steps
+from train.tensorboard import TensorBoardLogs
+
+logger = logging.getLogger(__name__)
+
+_IMAGE_SIZE_OF_ORIGINALS = 300
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResult:
+    """What a run came to.
+
+    Attributes:
+        run: The run folder.
+        best_epoch: The epoch of best.keras; the first is 1.
+        val_loss: Of that epoch.
+        val_accuracy: Of that epoch.
+        epochs: How many were trained.
+        total_secs: From reading the metadata to the last file.
+        epoch_secs: The median of the training part of an epoch, validation not included.
+        images_per_sec: The median over the epochs, in training.
+        num_parameters: Of the model, those that are not trained included.
+    """
+
+    run: Path
+    best_epoch: int
+    val_loss: float
+    val_accuracy: float
+    epochs: int
+    total_secs: float
+    epoch_secs: float
+    images_per_sec: float
+    num_parameters: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Setup:
+    """A run with everything decided that its options leave open."""
+
+    config: TrainConfig
+    info: DatasetInfo
+    strategy: tf.distribute.Strategy
+    image_size: int
+    precision: str
+    cache: Tier
+    recipe: Recipe
+    epochs: int
+
+    @property
+    def num_replicas(self) -> int:
+        """How many devices share a batch."""
+        return self.strategy.num_replicas_in_sync
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of whole batches in the training split."""
+        return steps_per_epoch(self.info.split("train"), self.config.batch_size)
+
+    @property
+    def title(self) -> str:
+        """What the curves are called, in ASCII: not every machine has the letters of every name."""
+        size = self.image_size
+        return f"{self.config.model}, {size}x{size}, batches of {self.config.batch_size}, {self.precision}"
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what config.json says."""
+        options = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in dataclasses.asdict(self.config).items()
+        }
+        return {
+            **options,
+            "image_size": self.image_size,
+            "precision": self.precision,
+            "epochs": self.epochs,
+            "cache": self.cache,
+            **dataclasses.asdict(self.recipe),
+            "num_replicas": self.num_replicas,
+            "dataset_fingerprint": self.info.fingerprint,
+            "versions": versions(),
+        }
+
+
+def train_and_evaluate(
+    config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> TrainResult:
+    """Trains what `config` says, keeps the results in its run folder and returns the figures.
+
+    Raises:
+        ConfigError: An option does not fit the dataset or the machine, or the run folder is taken.
+        DatasetError: The dataset is not there, not complete or damaged.
+        DivergedError: The loss became infinite or no number.
+    """
+    began = time.monotonic()
+    folder = RunFolder(config.run)
+    folder.check()
+    setup = prepare(config)
+    train, validation = make_sources(setup)
+    steps, writer = make_model(setup)
+    folder.create(setup.describe())
+    model_info = make_model_info(setup, writer.twin)
+    history = History(folder.history)
+    with make_progress() as progress:
+        kept = [
+            history,
+            ModelSaver(folder, writer, model_info),
+            Curves(folder.curves, history, title=setup.title),
+            TensorBoardLogs(folder.logs),
+        ]
+        Loop(
+            steps,
+            info=setup.info,
+            train=train,
+            validation=validation,
+            epochs=setup.epochs,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            callbacks=[*kept, progress, *callbacks],
+        ).run()
+    return summarize(config.run, history, model_info, total_secs=time.monotonic() - began)
+
+
+def prepare(config: TrainConfig) -> Setup:
+    """Returns the run that `config` means on this machine: whatever can be refused is refused here.
+
+    Raises:
+        ConfigError: An option does not fit the dataset or the machine.
+        DatasetError: The dataset is not there, not complete or has no training or validation split.
+    """
+    info = DatasetInfo.load(config.data_dir)
+    for name in ("train", "validation"):
+        if name not in info.splits:
+            raise DatasetError(
+                f"{info.data_dir}: no split {name!r}, which training needs; build the dataset with --validation 0.2"
+            )
+    num_examples = info.splits["train"].num_examples
+    if config.batch_size > num_examples:
+        raise ConfigError(
+            f"batch_size {config.batch_size} is more than the {num_examples} pictures of split 'train'; "
+            "choose a smaller --batch-size"
+        )
+    recipe = make_recipe(config)
+    strategy = make_strategy(config.strategy)
+    check_batch_size(config.batch_size, strategy.num_replicas_in_sync)
+    image_size = config.image_size or info.image.size or _IMAGE_SIZE_OF_ORIGINALS
+    return Setup(
+        config=config,
+        info=info,
+        strategy=strategy,
+        image_size=image_size,
+        precision=resolve_precision(config.precision),
+        cache=choose_tier(config.cache, [info.split("train"), info.split("validation")], image_size),
+        recipe=recipe,
+        epochs=config.epochs or default_epochs(recipe, num_examples // config.batch_size),
+    )
+
+
+def make_sources(setup: Setup) -> tuple[ExampleSource, ExampleSource]:
+    """Returns the training and the validation split, cached as was decided."""
+    train, validation = (
+        make_source(setup.info, name, tier=setup.cache, image_size=setup.image_size)
+        for name in ("train", "validation")
+    )
+    return train, validation
+
+
+def make_model(setup: Setup) -> tuple[Steps, ModelWriter]:
+    """Returns the steps of a new model, and what writes it to disk."""
+    config = setup.config
+    shape: dict[str, Any] = {
+        "image_size": setup.image_size,
+        "num_classes": setup.info.num_classes,
+        "seed": config.seed,
+    }
+    set_seed(config.seed)
+    with setup.strategy.scope(), precision_scope(setup.precision):
+        model = build_model(
+            config.model,
+            **shape,
+            augmentation=augmentation_layers(config.seed),
+            synchronized=setup.num_replicas > 1,
+        )
+        # Compiled for the callbacks, which look for `model.optimizer`; under mixed_float16 Keras wraps it
+        # for loss scaling here.
+        model.compile(
+            make_optimizer(setup.recipe, epochs=setup.epochs, steps_per_epoch=setup.steps_per_epoch)
+        )
+    with precision_scope("float32"):
+        twin = build_model(config.model, **shape)
+    return Steps(model, setup.strategy, label_smoothing=setup.recipe.label_smoothing), ModelWriter(twin)
+
+
+def make_model_info(setup: Setup, model: keras.Model) -> ModelInfo:
+    """Returns what travels with the model."""
+    return ModelInfo(
+        class_names=setup.info.class_names,
+        display_names=setup.info.display_names,
+        image_size=setup.image_size,
+        resize=setup.info.image.resize,
+        model=setup.config.model,
+        dataset_fingerprint=setup.info.fingerprint,
+        num_parameters=model.count_params(),
+        precision=setup.precision,
+        versions=versions(),
+    )
+
+
+@contextlib.contextmanager
+def make_progress() -> Iterator[keras.callbacks.Callback]:
+    """Gives a bar on a terminal, and a line for every epoch elsewhere."""
+    if not sys.stderr.isatty():
+        yield ProgressLines()
+        return
+    bar = ProgressBar()
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def summarize(run: Path, history: History, info: ModelInfo, *, total_secs: float) -> TrainResult:
+    """Returns the figures of a finished run."""
+    best = history.best()
+    # The first epoch has the tracing of the steps in it: the median leaves it out where there are others.
+    return TrainResult(
+        run=run,
+        best_epoch=int(best["epoch"]),
+        val_loss=best["val_loss"],
+        val_accuracy=best["val_accuracy"],
+        epochs=len(history.rows),
+        total_secs=total_secs,
+        epoch_secs=statistics.median(row["train_secs"] for row in history.rows),
+        images_per_sec=statistics.median(row["images_per_sec"] for row in history.rows),
+        num_parameters=info.num_parameters,
+    )

@@ -1,0 +1,100 @@
+"""Devices, strategy, precision and seeds."""
+
+import contextlib
+import functools
+import importlib.metadata
+import platform
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+
+from ingest.errors import ConfigError
+from train.config import Precision, StrategyName
+
+# Of the GPUs that are worth mixed precision, those from Ampere on calculate in bfloat16, which has the range
+# of float32 and needs no loss scaling; Volta and Turing have float16 only.
+_BFLOAT16_CAPABILITY = (8, 0)
+_FLOAT16_CAPABILITY = (7, 0)
+
+
+def make_strategy(name: StrategyName) -> tf.distribute.Strategy:
+    """Returns the strategy over the visible devices.
+
+    Raises:
+        ConfigError: `mirrored` was asked for and there is no GPU.
+    """
+    gpus = tf.config.list_logical_devices("GPU")
+    if name == "default" or (name == "auto" and len(gpus) < 2):
+        return tf.distribute.get_strategy()
+    devices = gpus or tf.config.list_logical_devices("CPU")
+    if not gpus and len(devices) < 2:
+        raise ConfigError("strategy is 'mirrored', but TensorFlow sees no GPU; use --strategy default")
+    return _mirrored(tuple(device.name for device in devices))
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    # One for the process: a second one numbers its collective operations from the start again, and those of
+    # synchronised batch normalisation then meet the first one's ("Shape mismatch in the collective instance").
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def resolve_precision(wanted: Precision) -> str:
+    """Returns the name of the Keras dtype policy: the one wanted, or for `auto` what all GPUs do well."""
+    if wanted != "auto":
+        return wanted
+    gpus = tf.config.list_physical_devices("GPU")
+    capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in gpus]
+    return precision_for(capabilities)
+
+
+def precision_for(capabilities: list[tuple[int, int] | None]) -> str:
+    """Returns the policy for GPUs of these compute capabilities; None is a GPU that does not say."""
+    known = [capability for capability in capabilities if capability is not None]
+    if not known or len(known) < len(capabilities) or min(known) < _FLOAT16_CAPABILITY:
+        return "float32"
+    return "mixed_bfloat16" if min(known) >= _BFLOAT16_CAPABILITY else "mixed_float16"
+
+
+@contextlib.contextmanager
+def precision_scope(policy: str) -> Iterator[None]:
+    """Layers that are made inside calculate in `policy`; their variables are float32 in any case."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def set_seed(seed: int) -> None:
+    """Seeds Python, NumPy and TensorFlow, and with them all weights that are made afterwards."""
+    keras.utils.set_random_seed(seed)
+
+
+def check_batch_size(batch_size: int, num_replicas: int) -> None:
+    """Checks that the replicas get equal shares.
+
+    Raises:
+        ConfigError: They do not.
+    """
+    if batch_size % num_replicas:
+        whole = max(1, batch_size // num_replicas) * num_replicas
+        raise ConfigError(
+            f"batch_size {batch_size} cannot be split evenly over {num_replicas} devices; "
+            f"choose for example --batch-size {whole}"
+        )
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what a result depends on."""
+    names = ("shardstream", "tensorflow", "keras", "numpy")
+    return {"python": platform.python_version()} | {name: _version(name) for name in names}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
