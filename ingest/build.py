@@ -53,7 +53,7 @@ def build_dataset(config: BuildConfig) -> BuildResult:
     Raises:
         ConfigError, DatasetError: The input cannot be used; nothing is left but `DATA.incomplete`.
         LimitError: More files were rejected than `config.max_rejected` allows.
-        MachineError: A worker process died.
+        MachineError: The disk is full, or a worker process died for no file's fault.
     """
     began = time.monotonic()
     _check_target(config)
@@ -109,8 +109,8 @@ def _display_names(config: BuildConfig, listing: Listing) -> tuple[str, ...]:
 
 def _judge(units: Sequence[Unit], listing: Listing, config: BuildConfig) -> None:
     with progress("judging", len(listing), "files") as advance:
-        for done in run_all(judge_unit, units, workers=config.workers, alone=judge_unit_file_by_file):
-            advance(done.num_files)
+        for num_files in run_all(judge_unit, units, workers=config.workers, alone=judge_unit_file_by_file):
+            advance(num_files)
 
 
 def _check_verdicts(catalog: Catalog, config: BuildConfig) -> None:

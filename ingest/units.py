@@ -104,14 +104,6 @@ class FileVerdict(NamedTuple):
     perceptual_hash: int
 
 
-class UnitDone(NamedTuple):
-    """What a unit came to, for those who watch."""
-
-    num_files: int
-    num_bytes: int
-    num_rejected: int
-
-
 def plan_units(listing: Listing, *, image: ImageSettings, max_pixels: int, folder: Path) -> Iterator[Unit]:
     """Yields the units of all files in order. Where they are cut depends on the listing alone."""
     first = 0
@@ -124,22 +116,16 @@ def plan_units(listing: Listing, *, image: ImageSettings, max_pixels: int, folde
         first = end
 
 
-def judge_unit(unit: Unit) -> UnitDone:
-    """Judges each file of `unit` and writes the unit's two files, unless they are there already."""
-    verdicts_path = unit.verdicts_path
-    if not verdicts_path.exists():
+def judge_unit(unit: Unit) -> int:
+    """Judges each file of `unit` and writes the unit's two files, unless they are there; returns how many files."""
+    if not unit.verdicts_path.exists():
         verdicts = _write_pictures(unit)
         lines = "".join(json.dumps(verdict, ensure_ascii=False) + "\n" for verdict in verdicts)
-        write_whole(verdicts_path, lines.encode())
-    verdicts = read_verdicts(unit)
-    return UnitDone(
-        num_files=len(verdicts),
-        num_bytes=sum(verdict.size_bytes for verdict in verdicts),
-        num_rejected=sum(verdict.verdict == "rejected" for verdict in verdicts),
-    )
+        write_whole(unit.verdicts_path, lines.encode())
+    return len(unit.files)
 
 
-def judge_unit_file_by_file(unit: Unit) -> UnitDone:
+def judge_unit_file_by_file(unit: Unit) -> int:
     """Judges a unit that killed its worker: each file in a process of its own first, to find which one does.
 
     Raises:

@@ -72,7 +72,6 @@ def test_the_whole_way(root):
     assert "음식" in page
     assert "<script>alert" not in page
 
-
     refuses_other_classes(root)
 
 
