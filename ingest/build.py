@@ -66,7 +66,7 @@ def build_dataset(config: BuildConfig) -> BuildResult:
         _judge(units, listing, config)
         catalog = load_catalog(listing, units)
         _check_verdicts(catalog, config)
-        assign_splits(catalog, config.fractions, seed=config.seed)
+        assign_splits(catalog, config.fractions, seed=config.seed, groups=config.group_pattern)
         _check_splits(catalog, config)
         name = dataset_name(config.data.absolute())
         specs = plan_shards(
@@ -181,6 +181,7 @@ def _describe(
         display_names=display_names,
         seed=config.seed,
         fractions=config.fractions,
+        keep_together=config.keep_together,
         image=config.image,
         splits=splits,
         verdicts=catalog.counts,

@@ -2,12 +2,13 @@
 
 import collections
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from ingest.scan import Listing
+from ingest.scan import Listing, shown
 from ingest.splits import SPLIT_NAMES, assign_split, draw
 from ingest.units import Unit, read_verdicts
 
@@ -95,10 +96,21 @@ def load_catalog(listing: Listing, units: Sequence[Unit]) -> Catalog:
     return catalog
 
 
-def assign_splits(catalog: Catalog, fractions: Mapping[str, float], *, seed: int) -> None:
-    """Sets the split of each kept file: identical content, wherever it lies, always goes to the same one."""
+def assign_splits(
+    catalog: Catalog, fractions: Mapping[str, float], *, seed: int, groups: re.Pattern[str] | None = None
+) -> None:
+    """Sets the split of each kept file: identical content, wherever it lies, always goes to the same one.
+
+    Args:
+        catalog: All files.
+        fractions: The shares of the held-out splits.
+        seed: Another one gives another assignment.
+        groups: Files whose paths have the same first group go to the same split.
+    """
     for row in np.flatnonzero(catalog.kept()):
-        split = assign_split(_key(catalog, row), fractions, seed=seed)
+        match = groups.search(shown(catalog.listing[int(row)].path)) if groups else None
+        key = b"group/" + match[1].encode() if match and match[1] is not None else _key(catalog, row)
+        split = assign_split(key, fractions, seed=seed)
         catalog.splits[row] = SPLIT_NAMES.index(split)
 
 

@@ -46,6 +46,10 @@ class BuildConfig:
     """The share of pictures held out to judge the model by while it trains."""
     test: float = 0.0
     """The share of pictures held out for a last judgement."""
+    keep_together: str = ""
+    """A regular expression on each file's path inside IMAGES, such as "/(\\d+)_": files with the same first group
+    (photos of one house, of one patient) go to the same split. Without it, or where it does not match, each
+    picture goes by its own content."""
     seed: int = 123
     """Decides which pictures are held out. Files that come, go or are renamed move no other picture."""
     image_size: int | Literal["original"] = 300
@@ -82,6 +86,7 @@ class BuildConfig:
             raise ConfigError(
                 "--encoding raw needs an --image-size: raw pictures of differing size cannot be told apart"
             )
+        self.group_pattern  # noqa: B018 - Compiled here, so that a mistake in it is found here.
         for option, names in (("--class-names", self.class_names), ("--display-names", self.display_names)):
             if len(set(names)) < len(names):
                 raise ConfigError(f"{option} {' '.join(names)}: a name is there twice")
@@ -96,6 +101,23 @@ class BuildConfig:
     def fractions(self) -> dict[str, float]:
         """The shares of the held-out splits, by name."""
         return {"validation": self.validation, "test": self.test}
+
+    @property
+    def group_pattern(self) -> re.Pattern[str] | None:
+        """What finds the group of a file in its path."""
+        if not self.keep_together:
+            return None
+        try:
+            pattern = re.compile(self.keep_together)
+        except re.error as error:
+            raise ConfigError(
+                f"--keep-together {self.keep_together}: not a regular expression: {error}"
+            ) from None
+        if not pattern.groups:
+            raise ConfigError(
+                f'--keep-together {self.keep_together}: has no group; put what files share into "( )"'
+            )
+        return pattern
 
     @property
     def image(self) -> ImageSettings:

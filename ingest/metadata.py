@@ -92,6 +92,7 @@ class DatasetInfo:
         display_names: What people are shown for each class, in the same order.
         seed: Of the split.
         fractions: The shares of the held-out splits, by name; "train" is the rest.
+        keep_together: The regular expression whose first group decided the split; empty where content did.
         image: How pictures are stored.
         splits: By name; a split without examples is not there.
         verdicts: The number of source files by verdict.
@@ -103,6 +104,7 @@ class DatasetInfo:
     display_names: tuple[str, ...]
     seed: int
     fractions: Mapping[str, float]
+    keep_together: str = ""
     image: ImageSettings
     splits: Mapping[str, SplitInfo]
     verdicts: Mapping[str, int]
@@ -180,6 +182,7 @@ class DatasetInfo:
             display_names=tuple(node.items("display_names", str)),
             seed=node.get("seed", int),
             fractions={key: float(value) for key, value in node.get("fractions", dict).items()},
+            keep_together=node.get("keep_together", str),
             image=ImageSettings(
                 size=image.get("size", int, type(None)),
                 resize=image.choice("resize", get_args(Resize)),

@@ -135,6 +135,27 @@ def test_files_that_come_go_or_are_renamed_move_no_other(photos, tmp_path, photo
     assert {key: before[key] for key in common} == {key: after[key] for key in common}
 
 
+def test_files_of_a_group_go_to_the_same_split(photos, tmp_path, capsys):
+    for path in sorted(photos.rglob("*.jpg")):  # "house7_0.jpg", "house7_1.jpg", ...
+        path.rename(path.with_name(f"house{int(path.stem) // 4}_{int(path.stem) % 4}.jpg"))
+    assert build(photos, tmp_path / "d", "--keep-together", r"house(\d+)_", "--validation", "0.4") == 0
+    splits_of = {}
+    for path, row in manifest(tmp_path / "d").items():
+        splits_of.setdefault(path.split("house")[1].split("_")[0], set()).add(row["split"])
+    assert len(splits_of) == 5
+    assert all(len(found) == 1 for found in splits_of.values())
+    assert set.union(*splits_of.values()) == {"train", "validation"}
+    assert DatasetInfo.load(tmp_path / "d").keep_together == r"house(\d+)_"
+    # What does not match goes by its own content, as without the option.
+    assert build(photos, tmp_path / "none", "--keep-together", "(no such path)") == 0
+    assert build(photos, tmp_path / "plain") == 0
+    assert splits(tmp_path / "none") == splits(tmp_path / "plain")
+    capsys.readouterr()
+    for pattern, sentence in {"(": "not a regular expression", "house": "has no group"}.items():
+        assert build(photos, tmp_path / "x", "--keep-together", pattern) == 2
+        assert f"--keep-together {pattern}: {sentence}" in capsys.readouterr().err
+
+
 def test_options_reach_the_dataset(photos, tmp_path):
     options = ("--validation", "0.3", "--test", "0.3", "--seed", "5", "--encoding", "png", "--resize", "pad")
     assert build(photos, tmp_path / "d", *options) == 0
