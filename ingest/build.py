@@ -59,7 +59,7 @@ def build_dataset(config: BuildConfig) -> BuildResult:
     _check_target(config)
     listing = scan_folder(config.images, config.class_names)
     display_names = _display_names(config, listing)
-    with open_workplace(config.data) as place:
+    with open_workplace(config.data, _map_options(config), restart=config.restart) as place:
         units = list(
             plan_units(listing, image=config.image, max_pixels=config.max_pixels, folder=place.units)
         )
@@ -95,6 +95,18 @@ def _check_target(config: BuildConfig) -> None:
         raise ConfigError(f"{config.data} exists already; remove it or choose another name")
     if not config.data.absolute().parent.is_dir():
         raise ConfigError(f"{config.data.parent}: no such folder to make {config.data.name} in")
+
+
+def _map_options(config: BuildConfig) -> dict[str, object]:
+    """Returns what decides the verdicts and the stored pictures."""
+    return {
+        "IMAGES": str(config.images.resolve()),
+        "--image-size": config.image_size,
+        "--resize": config.resize,
+        "--encoding": config.encoding,
+        "--quality": config.quality,
+        "--max-pixels": config.max_pixels,
+    }
 
 
 def _display_names(config: BuildConfig, listing: Listing) -> tuple[str, ...]:

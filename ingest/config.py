@@ -69,6 +69,8 @@ class BuildConfig:
     """A picture that says it has more is rejected before it is decoded: some files lie to fill the memory."""
     max_rejected: float = 0.01
     """The largest share of files that may be rejected. With more of them nothing is made, and the exit code is 3."""
+    restart: bool = False
+    """Throw away what a killed build left, instead of going on with it."""
     json: bool = False
     """Print the result as JSON."""
 

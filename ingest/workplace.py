@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ingest.errors import MACHINE_ERRNOS, ConfigError, MachineError
+from ingest.units import write_whole
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class Workplace:
     units: Path
     dataset: Path
 
+    @property
+    def options(self) -> Path:
+        """What decided the work that is there."""
+        return self.root / "options.json"
+
     def finish(self) -> None:
         """Gives the dataset its name, and removes the rest."""
         _sync_folder(self.dataset)
@@ -35,11 +42,17 @@ class Workplace:
 
 
 @contextlib.contextmanager
-def open_workplace(data: Path) -> Iterator[Workplace]:
+def open_workplace(data: Path, options: Mapping[str, object], *, restart: bool) -> Iterator[Workplace]:
     """Gives the workplace for `data` to one process alone.
 
+    Args:
+        data: The folder that the dataset will be.
+        options: What decides the work in progress, by the names of the options, in types that JSON has.
+        restart: Whether unfinished work that is there is thrown away.
+
     Raises:
-        ConfigError: Another process is at work there.
+        ConfigError: Another process is at work there, or there is unfinished work of other options.
+        MachineError: No space, or a disk that fails.
     """
     import filelock
 
@@ -55,6 +68,11 @@ def open_workplace(data: Path) -> Iterator[Workplace]:
             f"{root}: another build is at work there; wait for it or choose another DATA"
         ) from None
     try:
+        if restart:
+            shutil.rmtree(place.units)
+            place.options.unlink(missing_ok=True)
+            place.units.mkdir()
+        _check_options(place, options)
         shutil.rmtree(place.dataset, ignore_errors=True)
         place.dataset.mkdir()
         yield place
@@ -66,6 +84,24 @@ def open_workplace(data: Path) -> Iterator[Workplace]:
         ) from None
     finally:
         lock.release()
+
+
+def _check_options(place: Workplace, options: Mapping[str, object]) -> None:
+    """Sees to it that unfinished work is of the same options, or notes them where there is none."""
+    if not place.options.exists():
+        write_whole(place.options, json.dumps(options).encode())
+        return
+    before = json.loads(place.options.read_text())
+    changed = [
+        f"{name} was {before.get(name)}, now it is {value}"
+        for name, value in options.items()
+        if before.get(name) != value
+    ]
+    if changed:
+        raise ConfigError(
+            f"{place.root}: holds unfinished work of other options: {'; '.join(changed)}. Give the same options to go "
+            "on with it, or --restart to throw it away"
+        )
 
 
 def _sync_folder(folder: Path) -> None:

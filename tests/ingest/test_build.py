@@ -226,6 +226,20 @@ def test_two_builds_at_once_into_one_place_are_refused(photos, tmp_path, capsys)
     assert build(photos, tmp_path / "d") == 0
 
 
+def test_unfinished_work_of_other_options_is_not_mixed_with_new(photos, tmp_path, capsys):
+    (photos / "food/bad.jpg").write_bytes(b"text")
+    assert build(photos, tmp_path / "d") == 3  # Leaves its work.
+    capsys.readouterr()
+    assert build(photos, tmp_path / "d", "--quality", "50", "--image-size", "16", "--max-rejected", "1") == 2
+    assert capsys.readouterr().err == (
+        f"shardstream-ingest: {tmp_path}/d.incomplete: holds unfinished work of other options: --image-size was 32, "
+        "now it is 16; --quality was 95, now it is 50. Give the same options to go on with it, or --restart to throw "
+        "it away\n"
+    )
+    assert build(photos, tmp_path / "d", "--image-size", "16", "--max-rejected", "1", "--restart") == 0
+    assert DatasetInfo.load(tmp_path / "d").image.size == 16
+
+
 def test_too_many_rejected_files_make_nothing(photos, tmp_path, capsys):
     for number in range(3):
         (photos / f"food/bad{number}.jpg").write_bytes(b"text")
@@ -262,6 +276,7 @@ def test_input_that_cannot_become_a_dataset(photos, tmp_path, capsys):
     )
     for path in (photos / "exterior").iterdir():
         path.write_bytes(b"")
+    assert_refused("holds unfinished work of other options", "--quality", "90")
     assert_refused("category 'exterior' has no usable photo; its files: 20 rejected", "--max-rejected", "1")
 
 
