@@ -10,7 +10,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_type_hints
 
 import tyro
 
@@ -19,6 +19,8 @@ from ingest.errors import MACHINE_ERRNOS, ConfigError, UserError
 Config = TypeVar("Config")
 # A command is its options and what runs with them; the docstring of the options is its help.
 Command = tuple[type[Config], Callable[[Config], int]]
+# What tyro marks a positional argument with.
+_POSITIONAL = get_args(tyro.conf.Positional[int])[1]
 
 
 class Terminated(BaseException):
@@ -127,11 +129,8 @@ def _flags_from_file(config_class: type[Any], path: Path) -> list[str]:
         options = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
-    positional = {
-        field.name
-        for field in dataclasses.fields(config_class)
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    }
+    hints = get_type_hints(config_class, include_extras=True)
+    positional = {name for name, hint in hints.items() if _POSITIONAL in getattr(hint, "__metadata__", ())}
     known = [field.name for field in dataclasses.fields(config_class) if field.name not in positional]
     flags: list[str] = []
     for key, value in options.items():

@@ -4,15 +4,13 @@ What the file is, its content decides, never its name.
 """
 
 import io
-import struct
 import warnings
-import zlib
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from ingest import jpeg
+from ingest import jpeg, png
 from ingest.jpeg import JpegError, RgbImage, UnusualJpegError
 
 # The suffixes that each format goes by. Pillow reads more formats (EPS, FLI, ...), but those are never right for
@@ -32,12 +30,11 @@ _SUFFIXES = {
     "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
 }
 _PILLOW_FORMATS = [name for name in _SUFFIXES if name != "MPO"]  # MPO is what Pillow calls some JPEGs.
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _JPEG_START = b"\xff\xd8"
 # What a file starts with, to say of one that cannot be read what it was meant to be.
 _MARKS = {
     "JPEG": _JPEG_START,
-    "PNG": _PNG_START[:4],
+    "PNG": png.START[:4],
     "GIF": b"GIF8",
     "BMP": b"BM",
     "TIFF": b"II*\0",
@@ -207,7 +204,7 @@ def _see(data: bytes, image: Image.Image, suffix: str) -> Decoded:
         image = ImageOps.exif_transpose(image)
         repairs.append(f"turned upright (EXIF orientation {orientation})")
     rgb = _to_rgb(image, repairs)
-    clean = source_format == "PNG" and len(repairs) == misnamed and _is_plain_png(data)
+    clean = source_format == "PNG" and len(repairs) == misnamed and png.is_plain(data)
     if source_format not in {"PNG", "JPEG", "MPO"}:
         repairs.append(f"from {source_format}")
     return Decoded(rgb, rgb.shape[0], rgb.shape[1], tuple(repairs), "PNG" if clean else None)
@@ -251,39 +248,6 @@ def _to_eight_bits(grey: np.ndarray) -> np.ndarray:
     if grey.dtype.itemsize > 2 and (grey.min() < 0 or grey.max() > 0xFFFF):
         raise RejectedError("32-bit pixels outside 0 to 65535")
     return (grey >> 8).astype(np.uint8)
-
-
-def _is_plain_png(data: bytes) -> bool:
-    """Whether the PNG is 8-bit grey or RGB, row by row, opaque and still, and right to the last checksum."""
-    position = len(_PNG_START)
-    pixels = b""
-    while position + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, position)
-        name, end = data[position + 4 : position + 8], position + 8 + length
-        if (
-            end + 4 > len(data)
-            or zlib.crc32(data[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]
-        ):
-            return False
-        # Transparency and animation are read differently here and there.
-        if name in {b"tRNS", b"acTL"}:
-            return False
-        if name == b"IDAT":
-            pixels += data[position + 8 : end]
-        if name == b"IEND":
-            return _fills_its_size(data, pixels)
-        position = end + 4
-    return False
-
-
-def _fills_its_size(png: bytes, pixels: bytes) -> bool:
-    """Whether the compressed `pixels` are as many as the header says; Pillow does not mind too many."""
-    width, height, depth, colour, _, _, interlace = struct.unpack_from(">IIBBBBB", png, len(_PNG_START) + 8)
-    if depth != 8 or colour not in (0, 2) or interlace:
-        return False
-    stream = zlib.decompressobj()
-    num_bytes = len(stream.decompress(pixels))
-    return stream.eof and num_bytes == height * (1 + width * (3 if colour == 2 else 1))
 
 
 def _misnamed(source_format: str, suffix: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -16,15 +17,15 @@ DEFAULT_SAMPLE = 200
 class PredictConfig:
     """Predicts pictures of a dataset with a trained model and writes a page of what was right and wrong."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run folder that `shardstream-train` wrote."""
-    data: tyro.conf.Positional[Path]
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """The dataset folder."""
     split: str = "validation"
     """The split to predict."""
-    sample: int | None = None
+    sample: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """How many pictures to draw, each equally likely; 200 where neither --batch nor --all is given."""
-    batch: int | None = None
+    batch: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Predict the N-th batch of 32 pictures in file order, counted from 1, instead of a sample."""
     all: bool = False
     """Predict every picture of the split instead of a sample."""
@@ -32,7 +33,7 @@ class PredictConfig:
     """Decides which pictures a sample draws."""
     gallery: int = 200
     """At most this many pictures go into the page, the wrong ones first."""
-    out: Path | None = None
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Where to write the report; by default the folder `report` inside the run folder."""
     show: bool = False
     """Step through the pictures in a window afterwards."""
