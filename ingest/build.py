@@ -93,8 +93,6 @@ def build_dataset(config: BuildConfig) -> BuildResult:
 def _check_target(config: BuildConfig) -> None:
     if config.data.exists() or config.data.is_symlink():
         raise ConfigError(f"{config.data} exists already; remove it or choose another name")
-    if not config.data.absolute().parent.is_dir():
-        raise ConfigError(f"{config.data.parent}: no such folder to make {config.data.name} in")
 
 
 def _map_options(config: BuildConfig) -> dict[str, object]:

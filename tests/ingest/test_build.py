@@ -54,9 +54,10 @@ def splits(data: Path) -> dict[str, str]:
 
 
 def test_every_photo_is_in_one_record_with_its_label(photos, tmp_path, capsys):
-    assert build(photos, tmp_path / "d", "--display-names", "음식", "실내", "실외") == 0
-    info = DatasetInfo.load(tmp_path / "d")
-    found = records(tmp_path / "d")
+    data = tmp_path / "new/folders/d"
+    assert build(photos, data, "--display-names", "음식", "실내", "실외") == 0
+    info = DatasetInfo.load(data)
+    found = records(data)
     assert info.class_names == ("food", "interior", "exterior")
     assert len(found) == 60
     for path, features in found.items():
@@ -66,7 +67,7 @@ def test_every_photo_is_in_one_record_with_its_label(photos, tmp_path, capsys):
         assert (features["image/height"], features["image/width"]) == (32, 32)
         assert (features["image/source_height"], features["image/source_width"]) == (40, 60)
     assert "food (음식)" in capsys.readouterr().out
-    assert not (tmp_path / "d.incomplete").exists()
+    assert [path.name for path in data.parent.iterdir()] == ["d"]
 
 
 def test_the_same_bytes_for_any_number_of_workers(photos, tmp_path):
@@ -263,7 +264,8 @@ def test_input_that_cannot_become_a_dataset(photos, tmp_path, capsys):
 
     (tmp_path / "taken").mkdir()
     assert_refused(f"{tmp_path}/taken exists already; remove it", data=tmp_path / "taken")
-    assert_refused("/no: no such folder to make d in", data=tmp_path / "no/d")
+    (tmp_path / "file").write_text("no folder")
+    assert_refused(f"{tmp_path}/file/d.incomplete/units: Not a directory", data=tmp_path / "file/d")
     assert_refused("lies inside of IMAGES", data=photos / "d")
     assert_refused("--image-size has to be positive, got 0", "--image-size", "0")
     assert_refused("--quality has to be 1 to 100, got 101", "--quality", "101")
