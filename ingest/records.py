@@ -41,8 +41,8 @@ class Record(NamedTuple):
 def encode_entries(features: Mapping[str, Feature]) -> bytes:
     """Returns the map entries of `features` in the order of their names.
 
-    Protobuf leaves the order open. Its deterministic serialisers sort, but C++ puts "image" before
-    "image/width" and Python puts it behind; this is C++'s order.
+    Protobuf leaves the order open. Its deterministic serialisers sort, but the one in pure Python puts "image"
+    before "image/width" and upb, its faster sister, puts it behind; this is the order of the former.
     """
     return b"".join(
         _field(1, _field(1, name.encode()) + _field(2, _encode_feature(features[name])))
