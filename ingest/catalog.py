@@ -1,4 +1,4 @@
-"""All files and what became of them, in columns: 60 bytes a file, so that a hundred million fit into memory."""
+"""All files and what became of them, in columns: 64 bytes a file, so that a hundred million fit into memory."""
 
 import collections
 import dataclasses

@@ -5,6 +5,7 @@ are judged and stored. So a result that is there is right, and work that was don
 without a word about it anywhere.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -126,11 +127,16 @@ def judge_unit(unit: Unit) -> int:
 
 
 def judge_unit_file_by_file(unit: Unit) -> int:
-    """Judges a unit that killed its worker: each file in a process of its own first, to find which one does.
+    """Judges a unit that was lost when a worker died; if it dies again, finds the file that kills it.
+
+    Most units that were lost had only waited beside the one to blame, so each gets another try as a whole: a process
+    for every file of every one of them would take minutes.
 
     Raises:
-        MachineError: No file of it does, and yet the unit as a whole does again.
+        MachineError: No file kills its process, and yet the unit as a whole does.
     """
+    with contextlib.suppress(BrokenExecutor):
+        return run_alone(judge_unit, unit)
     poisonous = frozenset(file.path for file in unit.files if _is_poisonous(unit, file))
     try:
         return run_alone(judge_unit, dataclasses.replace(unit, poisonous=poisonous))

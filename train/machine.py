@@ -1,15 +1,15 @@
 """What this process may use of the machine: cores and memory, the limits of containers respected."""
 
-import os
 from pathlib import Path
+
+from ingest import engine
 
 _UNREADABLE = (OSError, ValueError)
 
 
 def usable_cores(root: Path = Path("/")) -> int:
     """Returns the number of cores that this process may run on, at least 1."""
-    cores = len(os.sched_getaffinity(0))
-    return max(1, min([cores, *_cpu_quotas(root)]))
+    return max(1, min([engine.usable_cores(), *_cpu_quotas(root)]))
 
 
 def free_memory_bytes(root: Path = Path("/")) -> int:
