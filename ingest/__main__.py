@@ -3,30 +3,67 @@
 import json
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ingest import commandline
-from ingest.config import BuildConfig, InfoConfig, VerifyConfig
+from ingest.config import BuildConfig, InfoConfig, RepairConfig, UpdateConfig, VerifyConfig
+
+if TYPE_CHECKING:
+    from ingest.estimate import Estimate
+    from ingest.outcome import Outcome
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command in `argv` and returns its exit code."""
     commands = {
         "build": (BuildConfig, _build),
+        "update": (UpdateConfig, _update),
         "verify": (VerifyConfig, _verify),
+        "repair": (RepairConfig, _repair),
         "info": (InfoConfig, _info),
     }
     return commandline.run("shardstream-ingest", commands, argv, description=__doc__ or "")
 
 
 def _build(config: BuildConfig) -> int:
-    from ingest import tables
+    if config.dry_run:
+        from ingest.estimate import estimate_build
+
+        return _foretell(estimate_build(config), as_json=config.json)
     from ingest.build import build_dataset
 
-    result = build_dataset(config)
-    if config.json:
-        print(json.dumps(tables.build_json(result), ensure_ascii=False))
+    return _say(build_dataset(config), as_json=config.json)
+
+
+def _update(config: UpdateConfig) -> int:
+    if config.dry_run:
+        from ingest.estimate import estimate_update
+
+        return _foretell(estimate_update(config), as_json=config.json)
+    from ingest.update import update_dataset
+
+    return _say(update_dataset(config), as_json=config.json)
+
+
+def _say(outcome: "Outcome", *, as_json: bool) -> int:
+    from ingest import tables
+
+    if as_json:
+        print(json.dumps(tables.outcome_json(outcome), ensure_ascii=False))
     else:
-        tables.print_build(result)
+        tables.print_outcome(outcome)
+    return 0
+
+
+def _foretell(estimate: "Estimate", *, as_json: bool) -> int:
+    import dataclasses
+
+    from ingest import tables
+
+    if as_json:
+        print(json.dumps(dataclasses.asdict(estimate), ensure_ascii=False))
+    else:
+        tables.print_estimate(estimate)
     return 0
 
 
@@ -34,26 +71,41 @@ def _verify(config: VerifyConfig) -> int:
     import dataclasses
 
     from ingest import tables
-    from ingest.metadata import DatasetInfo
     from ingest.verify import verify_dataset
 
     damages = verify_dataset(config.data, deep=config.deep, workers=config.workers)
     if config.json:
         print(json.dumps({"damages": [dataclasses.asdict(damage) for damage in damages]}, ensure_ascii=False))
     else:
-        tables.print_damages(damages, DatasetInfo.load(config.data))
+        tables.print_damages(damages, config.data)
     return 1 if damages else 0
+
+
+def _repair(config: RepairConfig) -> int:
+    import dataclasses
+
+    from ingest import tables
+    from ingest.repair import repair_dataset
+
+    repairs = repair_dataset(config)
+    if config.json:
+        print(json.dumps({"repairs": [dataclasses.asdict(repair) for repair in repairs]}, ensure_ascii=False))
+    else:
+        tables.print_repairs(repairs, config.data)
+    return 0 if all(repair.is_mended for repair in repairs) else 1
 
 
 def _info(config: InfoConfig) -> int:
     from ingest import tables
+    from ingest.findings import look_through_manifest
     from ingest.metadata import DatasetInfo
 
     info = DatasetInfo.load(config.data)
+    findings = look_through_manifest(info)
     if config.json:
-        print(json.dumps(tables.info_json(info), ensure_ascii=False))
+        print(json.dumps(tables.info_json(info, findings), ensure_ascii=False))
     else:
-        tables.print_info(info)
+        tables.print_info(info, findings)
     return 0
 
 

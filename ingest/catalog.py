@@ -1,52 +1,67 @@
-"""All files and what became of them, in columns: 64 bytes a file, so that a hundred million fit into memory."""
+"""All files and what became of them, in columns: 85 bytes a file, so that a hundred million fit into memory."""
 
-import collections
-import dataclasses
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from ingest.scan import Listing, shown
-from ingest.splits import SPLIT_NAMES, assign_split, draw
-from ingest.units import Unit, read_verdicts
+from ingest.splits import SPLIT_NAMES, draw_all
+from ingest.verdicts import CONFLICT, DUPLICATE, REJECTED, REPAIRED, UNCHANGED, VERDICTS, UnitVerdicts
 
-VERDICTS = ("ok", "repaired", "duplicate", "conflict", "rejected")
-_OK, _REPAIRED, _DUPLICATE, _CONFLICT, _REJECTED = range(len(VERDICTS))
-_NO_SPLIT = len(SPLIT_NAMES)
+NO_SPLIT = len(SPLIT_NAMES)
+_ROWS_AT_ONCE = 1 << 18
 
 
-@dataclasses.dataclass(slots=True)
 class Catalog:
     """A row for each file of the listing, in its order.
 
     Attributes:
         listing: The files.
-        units: Those that the files were judged in, in order.
+        sources: The files that hold records.
+        reasons: How files were repaired or why they were rejected, each once; the first is empty.
         digests: SHA-256 of each file's content, uint64 [files, 4], all 0 for one that could not be read.
-        verdicts: An index into VERDICTS, uint8 [files].
-        unit_numbers: Where the picture is: the index of its unit, uint32 [files],
-        offsets: the offset in the unit's file of pictures, uint64 [files],
-        lengths: and the bytes of its record there, uint32 [files].
+        judged: What became of the file alone, an index into VERDICTS, uint8 [files].
+        verdicts: What became of it among the others, an index into VERDICTS, uint8 [files].
+        reason_numbers: An index into `reasons`, uint32 [files].
+        source_numbers: Where the record is: an index into `sources`, uint32 [files],
+        offsets: the offset there, uint64 [files],
+        lengths: and its bytes, framing included, 0 where there is none, uint32 [files].
+        heights, widths: Of the upright pictures, in pixels, uint32 [files].
+        has_hash: Whether the perceptual hash is known, bool [files].
+        hashes: The perceptual hash, uint64 [files].
         originals: For a duplicate the row that it is a duplicate of, for others the row itself, uint32 [files].
-        splits: An index into SPLIT_NAMES, or one more for a file that is in none, uint8 [files].
+        splits: An index into SPLIT_NAMES, NO_SPLIT for a file that is in none, uint8 [files].
         shards: The number of the shard that holds the record, uint32 [files].
         positions: The number of the record in its shard, uint32 [files].
     """
 
-    listing: Listing
-    units: Sequence[Unit]
-    digests: npt.NDArray[np.uint64]
-    verdicts: npt.NDArray[np.uint8]
-    unit_numbers: npt.NDArray[np.uint32]
-    offsets: npt.NDArray[np.uint64]
-    lengths: npt.NDArray[np.uint32]
-    originals: npt.NDArray[np.uint32]
-    splits: npt.NDArray[np.uint8]
-    shards: npt.NDArray[np.uint32]
-    positions: npt.NDArray[np.uint32]
-    labels: npt.NDArray[np.uint16]
+    def __init__(self, listing: Listing) -> None:
+        n = len(listing)
+        self.listing = listing
+        self.sources: list[str] = []
+        self.reasons: list[str] = [""]
+        self._reason_numbers: dict[str, int] = {"": 0}
+        self.digests = np.zeros((n, 4), np.uint64)
+        self.judged = np.full(n, REJECTED, np.uint8)
+        self.verdicts = np.full(n, REJECTED, np.uint8)
+        self.reason_numbers = np.zeros(n, np.uint32)
+        self.source_numbers = np.zeros(n, np.uint32)
+        self.offsets = np.zeros(n, np.uint64)
+        self.lengths = np.zeros(n, np.uint32)
+        self.heights = np.zeros(n, np.uint32)
+        self.widths = np.zeros(n, np.uint32)
+        self.has_hash = np.zeros(n, bool)
+        self.hashes = np.zeros(n, np.uint64)
+        self.originals = np.arange(n, dtype=np.uint32)
+        self.splits = np.full(n, NO_SPLIT, np.uint8)
+        self.shards = np.zeros(n, np.uint32)
+        self.positions = np.zeros(n, np.uint32)
+
+    @property
+    def labels(self) -> npt.NDArray[np.uint16]:
+        """The class of each file, uint16 [files]."""
+        return self.listing.labels
 
     @property
     def counts(self) -> dict[str, int]:
@@ -65,94 +80,93 @@ class Catalog:
 
     def kept(self) -> npt.NDArray[np.bool_]:
         """Returns which files have a record of their own, bool [files]."""
-        return self.verdicts <= _REPAIRED
+        return self.verdicts <= REPAIRED
+
+    def reason(self, row: int) -> str:
+        """Returns how a file was repaired, why it was rejected, or which file has the same content."""
+        original = shown(self.listing.path(int(self.originals[row])))
+        if self.verdicts[row] == DUPLICATE:
+            return f"same content as {original}"
+        if self.verdicts[row] == CONFLICT:
+            return f"the same content is in more than one category, first as {original}"
+        return self.reasons[self.reason_numbers[row]]
+
+    def reason_number(self, reason: str) -> int:
+        """Returns the index of `reason` in `reasons`, new or not."""
+        number = self._reason_numbers.setdefault(reason, len(self.reasons))
+        if number == len(self.reasons):
+            self.reasons.append(reason)
+        return number
+
+    def add_unit(self, rows: npt.NDArray[np.uint32], pictures: str, unit: UnitVerdicts) -> int:
+        """Notes what a unit of the map step came to; returns how many files have another content than was known.
+
+        Args:
+            rows: The files of the unit.
+            pictures: The file with their records.
+            unit: What became of them.
+        """
+        judged = unit.table["verdict"] != UNCHANGED  # Of the others all is known.
+        self.digests[rows] = unit.table["digest"]
+        rows, table = rows[judged], unit.table[judged]
+        self.judged[rows] = table["verdict"]
+        numbers = np.fromiter(map(self.reason_number, unit.reasons), np.uint32, len(unit.reasons))
+        self.reason_numbers[rows] = numbers[table["reason"]]
+        self.source_numbers[rows] = len(self.sources)
+        self.sources.append(pictures)
+        self.offsets[rows] = table["offset"]
+        self.lengths[rows] = table["num_bytes"]
+        self.heights[rows] = table["source_height"]
+        self.widths[rows] = table["source_width"]
+        self.has_hash[rows] = table["has_hash"]
+        self.hashes[rows] = table["perceptual_hash"]
+        return len(rows)
 
 
-def load_catalog(listing: Listing, units: Sequence[Unit]) -> Catalog:
-    """Reads the verdicts of all units, and settles what can only be seen across them: identical files."""
-    n = len(listing)
-    catalog = Catalog(
-        listing=listing,
-        units=units,
-        digests=np.zeros((n, 4), np.uint64),
-        verdicts=np.zeros(n, np.uint8),
-        unit_numbers=np.zeros(n, np.uint32),
-        offsets=np.zeros(n, np.uint64),
-        lengths=np.zeros(n, np.uint32),
-        originals=np.arange(n, dtype=np.uint32),
-        splits=np.full(n, _NO_SPLIT, np.uint8),
-        shards=np.zeros(n, np.uint32),
-        positions=np.zeros(n, np.uint32),
-        labels=np.fromiter((file.label for file in listing), np.uint16, n),
-    )
-    for number, unit in enumerate(units):
-        for row, verdict in enumerate(read_verdicts(unit), start=unit.first):
-            catalog.digests[row] = np.frombuffer(bytes.fromhex(verdict.sha256.rjust(64, "0")), ">u8")
-            catalog.verdicts[row] = VERDICTS.index(verdict.verdict)
-            catalog.unit_numbers[row] = number
-            catalog.offsets[row] = verdict.offset
-            catalog.lengths[row] = verdict.num_bytes
-    _settle_identical(catalog)
-    return catalog
+def settle_identical(catalog: Catalog) -> None:
+    """Keeps one of identical files: the first by path. Under two classes none is right, so none is kept."""
+    catalog.verdicts[:] = catalog.judged
+    catalog.originals[:] = np.arange(len(catalog.originals))
+    order = np.lexsort(catalog.digests.T)  # Stable: of identical files the first by path comes first.
+    order = order[catalog.judged[order] <= REPAIRED]
+    if not len(order):
+        return
+    differs = np.zeros(len(order) - 1, bool)
+    for word in range(4):  # One after the other: a copy of all digests would be the largest thing in memory.
+        words = catalog.digests[order, word]
+        differs |= words[1:] != words[:-1]
+    starts = np.flatnonzero(np.concatenate(([True], differs)))
+    sizes = np.diff(np.append(starts, len(order)))
+    labels = catalog.labels[order]
+    disagree = np.minimum.reduceat(labels, starts) != np.maximum.reduceat(labels, starts)
+    catalog.originals[order] = np.repeat(order[starts], sizes)
+    catalog.verdicts[order[catalog.originals[order] != order]] = DUPLICATE
+    catalog.verdicts[order[np.repeat(disagree, sizes)]] = CONFLICT
 
 
-def assign_splits(
-    catalog: Catalog, fractions: Mapping[str, float], *, seed: int, groups: re.Pattern[str] | None = None
-) -> None:
-    """Sets the split of each kept file: identical content, wherever it lies, always goes to the same one.
-
-    Args:
-        catalog: All files.
-        fractions: The shares of the held-out splits.
-        seed: Another one gives another assignment.
-        groups: Files whose paths have the same first group go to the same split.
-    """
-    for row in np.flatnonzero(catalog.kept()):
-        match = groups.search(shown(catalog.listing[int(row)].path)) if groups else None
-        key = b"group/" + match[1].encode() if match and match[1] is not None else _key(catalog, row)
-        split = assign_split(key, fractions, seed=seed)
-        catalog.splits[row] = SPLIT_NAMES.index(split)
+def draw_rows(
+    catalog: Catalog, rows: npt.NDArray[np.uint32], seed: int, purpose: str
+) -> npt.NDArray[np.uint64]:
+    """Returns the number that the content of each row is drawn, uint64 [rows]."""
+    numbers = np.empty(len(rows), np.uint64)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        chosen = rows[start : start + _ROWS_AT_ONCE]
+        numbers[start : start + len(chosen)] = draw_all(
+            seed, purpose, catalog.digests[chosen].astype(">u8").tobytes()
+        )
+    return numbers
 
 
-def shuffled_rows(catalog: Catalog, split: str, *, seed: int) -> npt.NDArray[np.intp]:
+def shuffled_rows(catalog: Catalog, split: str, *, seed: int) -> npt.NDArray[np.uint32]:
     """Returns the rows of `split` in an order that depends on their content and the seed alone.
 
     Shards that are read one after the other are then mixed already, and a new file moves none of the others.
     """
-    rows = np.flatnonzero(catalog.splits == SPLIT_NAMES.index(split))
-    numbers = np.fromiter((draw(seed, "order", _key(catalog, row)) for row in rows), np.uint64, len(rows))
-    return rows[np.argsort(numbers, kind="stable")]
-
-
-def rejection_reasons(catalog: Catalog) -> "collections.Counter[str]":
-    """Returns how many files were rejected for each reason, without its details."""
-    return collections.Counter(reason.split(":")[0] for _, reason in rejected_files(catalog))
+    rows = np.flatnonzero(catalog.splits == SPLIT_NAMES.index(split)).astype(np.uint32)
+    return rows[np.argsort(draw_rows(catalog, rows, seed, "order"), kind="stable")]
 
 
 def rejected_files(catalog: Catalog) -> Iterator[tuple[str, str]]:
     """Yields the path and the reason of each rejected file."""
-    for unit in catalog.units:
-        end = unit.first + len(unit.files)
-        if (catalog.verdicts[unit.first : end] == _REJECTED).any():
-            yield from ((v.path, v.reason) for v in read_verdicts(unit) if v.verdict == "rejected")
-
-
-def _key(catalog: Catalog, row: np.intp) -> bytes:
-    return catalog.digests[row].astype(">u8").tobytes()
-
-
-def _settle_identical(catalog: Catalog) -> None:
-    """Keeps one of identical files: the first by path. Under two classes none is right, so none is kept."""
-    rows = np.flatnonzero(catalog.kept())
-    if not len(rows):
-        return
-    digests = catalog.digests[rows]
-    order = np.lexsort((rows, *digests.T))
-    rows, digests = rows[order], digests[order]
-    starts = np.flatnonzero(np.concatenate(([True], (digests[1:] != digests[:-1]).any(axis=1))))
-    sizes = np.diff(np.append(starts, len(rows)))
-    labels = catalog.labels[rows].astype(np.int64)
-    disagree = np.minimum.reduceat(labels, starts) != np.maximum.reduceat(labels, starts)
-    catalog.originals[rows] = np.repeat(rows[starts], sizes)
-    catalog.verdicts[rows[catalog.originals[rows] != rows]] = _DUPLICATE
-    catalog.verdicts[rows[np.repeat(disagree, sizes)]] = _CONFLICT
+    for row in np.flatnonzero(catalog.verdicts == REJECTED).tolist():
+        yield shown(catalog.listing.path(row)), catalog.reason(row)

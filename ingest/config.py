@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ingest.engine import usable_cores
+from ingest.assignment import group_pattern
+from ingest.engine import EngineName, usable_cores
 from ingest.errors import ConfigError
-from ingest.metadata import Encoding, ImageSettings, Resize
+from ingest.metadata import Check, Encoding, ImageSettings, Judging, Resize, SplitRule
 from ingest.splits import check_fractions
 
 _UNITS = {
@@ -24,20 +25,55 @@ _UNITS = {
 }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class BuildConfig:
-    """Turns category folders of photos into a dataset of sharded TFRecords.
-
-    IMAGES has a sub-folder for each category (IMAGES/food/..., IMAGES/interior/...). DATA is made new.
-    Every file is opened once and judged: ok, repaired, duplicate, conflict or rejected (see DATA/manifest.parquet).
-
-        shardstream-ingest build photos data/photos --class-names food interior exterior
-    """
-
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Folders:
     images: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGES")]
     """The folder whose sub-folders are the categories."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """The dataset folder to make; it must not exist."""
+    """The dataset folder."""
+
+    def __post_init__(self) -> None:
+        if self.data.resolve().is_relative_to(self.images.resolve()):
+            raise ConfigError(f"DATA ({self.data}) lies inside of IMAGES ({self.images}); put it beside")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Running:
+    workers: int = dataclasses.field(default_factory=usable_cores)
+    """How many processes work at once; the dataset is the same, byte for byte, for any number."""
+    engine: EngineName = "local"
+    """What the work runs on: processes of this machine, or Dask distributed (docs/cluster.md)."""
+    scheduler: str = ""
+    """With --engine dask: the address of a running cluster's scheduler, such as tcp://host:8786. Without it a cluster
+    is started on this machine."""
+    json: bool = False
+    """Print the result as JSON."""
+
+    def __post_init__(self) -> None:
+        _check(self.workers >= 1, "--workers", "positive", self.workers)
+        if self.scheduler and self.engine != "dask":
+            raise ConfigError("--scheduler goes with --engine dask alone")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Job(_Running):
+    work_dir: Path | None = None
+    """Where work in progress lies until the dataset is whole, such as a local disk where DATA is on a slow one; in
+    DATA.incomplete if not given. It takes as much space as the dataset."""
+    max_rejected: float = 0.01
+    """The largest share of files that may be rejected. With more of them nothing is made, and the exit code is 3."""
+    restart: bool = False
+    """Throw away what a killed run left, instead of going on with it."""
+    dry_run: bool = False
+    """Judge some files, say what would be made and how long it would take, and make nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(0 <= self.max_rejected <= 1, "--max-rejected", "a share from 0 to 1", self.max_rejected)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Decisions:
     class_names: tuple[str, ...] = ()
     """The categories in label order. They have to be the names of the sub-folders. Sorted by name if not given."""
     display_names: tuple[str, ...] = ()
@@ -46,10 +82,12 @@ class BuildConfig:
     """The share of pictures held out to judge the model by while it trains."""
     test: float = 0.0
     """The share of pictures held out for a last judgement."""
-    keep_together: str = ""
-    """A regular expression on each file's path inside IMAGES, such as "/(\\d+)_": files with the same first group
-    (photos of one house, of one patient) go to the same split. Without it, or where it does not match, each
-    picture goes by its own content."""
+    keep_together: str = "duplicates"
+    """What goes to the same split. "duplicates": identical files, which always do. "near-duplicates": also pictures
+    that look alike. Or a regular expression on each file's path inside IMAGES, such as "/(\\d+)_": files with the
+    same first group (photos of one house, of one patient); where it does not match, a picture goes by its content."""
+    stratify: bool = False
+    """Give each class these shares exactly. The price: a photo that comes or goes can move others to another split."""
     seed: int = 123
     """Decides which pictures are held out. Files that come, go or are renamed move no other picture."""
     image_size: int | Literal["original"] = 300
@@ -61,18 +99,13 @@ class BuildConfig:
     """What pictures that cannot keep their own bytes are stored as; raw is 7 times larger and needs no decoding."""
     quality: int = 95
     """JPEG quality, 1 to 100. 90 is a third smaller and faster to read."""
-    shard_size: str = "128MiB"
-    """About how large each file becomes: such as 64MiB or 1GB."""
-    workers: int = dataclasses.field(default_factory=usable_cores)
-    """How many processes work at once; the dataset is the same, byte for byte, for any number."""
+    check: Check = "full"
+    """How closely a picture is looked at: decoded to the end, or its header alone. "header" is quicker, goes with
+    --image-size original, finds no pictures that look alike, and lets damaged ones pass, to fail in training."""
     max_pixels: int = 100_000_000
     """A picture that says it has more is rejected before it is decoded: some files lie to fill the memory."""
-    max_rejected: float = 0.01
-    """The largest share of files that may be rejected. With more of them nothing is made, and the exit code is 3."""
-    restart: bool = False
-    """Throw away what a killed build left, instead of going on with it."""
-    json: bool = False
-    """Print the result as JSON."""
+    shard_size: str = "128MiB"
+    """About how large each file becomes: such as 64MiB or 1GB."""
 
     def __post_init__(self) -> None:
         check_fractions(self.fractions)
@@ -80,15 +113,25 @@ class BuildConfig:
             self.image_size == "original" or self.image_size >= 1, "--image-size", "positive", self.image_size
         )
         _check(1 <= self.quality <= 100, "--quality", "1 to 100", self.quality)
-        _check(self.workers >= 1, "--workers", "positive", self.workers)
         _check(self.max_pixels >= 1, "--max-pixels", "positive", self.max_pixels)
-        _check(0 <= self.max_rejected <= 1, "--max-rejected", "a share from 0 to 1", self.max_rejected)
         _check(self.shard_bytes >= 1 << 10, "--shard-size", "at least 1KiB", self.shard_size)
+        group_pattern(self.keep_together)  # So that a mistake in it is found here.
         if self.encoding == "raw" and self.image_size == "original":
             raise ConfigError(
                 "--encoding raw needs an --image-size: raw pictures of differing size cannot be told apart"
             )
-        self.group_pattern  # noqa: B018 - Compiled here, so that a mistake in it is found here.
+        if self.check == "header" and (
+            self.image_size != "original" or self.keep_together == "near-duplicates"
+        ):
+            raise ConfigError(
+                "--check header does not go with --image-size N or --keep-together near-duplicates: both need the "
+                "whole picture"
+            )
+        if self.stratify and self.keep_together != "duplicates":
+            raise ConfigError(
+                f"--stratify does not go with --keep-together {self.keep_together}: shares cannot be exact where "
+                "groups stay whole"
+            )
         for option, names in (("--class-names", self.class_names), ("--display-names", self.display_names)):
             if len(set(names)) < len(names):
                 raise ConfigError(f"{option} {' '.join(names)}: a name is there twice")
@@ -96,36 +139,28 @@ class BuildConfig:
             raise ConfigError(
                 f"--display-names has {len(self.display_names)} names, --class-names has {len(self.class_names)}"
             )
-        if self.data.resolve().is_relative_to(self.images.resolve()):
-            raise ConfigError(f"DATA ({self.data}) lies inside of IMAGES ({self.images}); put it beside")
 
     @property
     def fractions(self) -> dict[str, float]:
         """The shares of the held-out splits, by name."""
-        return {"validation": self.validation, "test": self.test}
+        return {"validation": float(self.validation), "test": float(self.test)}
 
     @property
-    def group_pattern(self) -> re.Pattern[str] | None:
-        """What finds the group of a file in its path."""
-        if not self.keep_together:
-            return None
-        try:
-            pattern = re.compile(self.keep_together)
-        except re.error as error:
-            raise ConfigError(
-                f"--keep-together {self.keep_together}: not a regular expression: {error}"
-            ) from None
-        if not pattern.groups:
-            raise ConfigError(
-                f'--keep-together {self.keep_together}: has no group; put what files share into "( )"'
-            )
-        return pattern
-
-    @property
-    def image(self) -> ImageSettings:
-        """How pictures are stored."""
+    def judging(self) -> Judging:
+        """How files are judged and pictures stored."""
         size = None if self.image_size == "original" else self.image_size
-        return ImageSettings(size=size, resize=self.resize, encoding=self.encoding, quality=self.quality)
+        image = ImageSettings(size=size, resize=self.resize, encoding=self.encoding, quality=self.quality)
+        return Judging(image=image, check=self.check, max_pixels=self.max_pixels)
+
+    @property
+    def split_rule(self) -> SplitRule:
+        """What decides the splits."""
+        return SplitRule(
+            seed=self.seed,
+            fractions=self.fractions,
+            keep_together=self.keep_together,
+            stratify=self.stratify,
+        )
 
     @property
     def shard_bytes(self) -> int:
@@ -134,6 +169,54 @@ class BuildConfig:
         if match is None or match[2].upper() not in _UNITS:
             raise ConfigError(f"--shard-size has to be like 64MiB or 1GB, got {self.shard_size!r}")
         return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BuildConfig(_Job, _Decisions, _Folders):
+    """Turns category folders of photos into a dataset of sharded TFRecords.
+
+    IMAGES has a sub-folder for each category (IMAGES/food/..., IMAGES/interior/...). DATA is made new.
+    Every file is opened once and judged: ok, repaired, duplicate, conflict or rejected (see DATA/manifest.parquet).
+    Killed, the same command goes on where it was.
+
+        shardstream-ingest build photos data/photos --class-names food interior exterior
+    """
+
+    def __post_init__(self) -> None:
+        for part in (_Folders, _Decisions, _Job):
+            part.__post_init__(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UpdateConfig(_Job, _Folders):
+    """Brings a dataset up to date with its folders: the same bytes as a build from scratch, without most of its work.
+
+    Only files that are new or have another size or time than in DATA/manifest.parquet are read; the others' records
+    are copied. How DATA was built decides how it is updated. It can be read all the while, and is replaced at once.
+
+        shardstream-ingest update photos data/photos
+    """
+
+    rehash: bool = False
+    """Read every file, and compare its content instead of its size and time."""
+
+    def __post_init__(self) -> None:
+        for part in (_Folders, _Job):
+            part.__post_init__(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RepairConfig(_Running, _Folders):
+    """Makes what `verify` finds bad again: those shards alone, out of the photos they were made of.
+
+    DATA then has the bytes that it had. Exit code 1 if something cannot be mended, because photos changed or are gone.
+
+        shardstream-ingest repair photos data/photos
+    """
+
+    def __post_init__(self) -> None:
+        for part in (_Folders, _Running):
+            part.__post_init__(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,15 +1,24 @@
 """Where work runs: a `concurrent.futures.Executor`. No step of the work knows which."""
 
+import abc
 import contextlib
+import fcntl
+import itertools
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Literal, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+EngineName = Literal["local", "dask"]
+
+# What the server that workers are forked from has loaded, so that no worker has to: decoders above all.
+_PRELOADED = ["cv2", "simplejpeg", "ingest.units", "ingest.shards"]
 
 
 def usable_cores() -> int:
@@ -17,54 +26,79 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+class Engine(abc.ABC):
+    """Processes that run tasks. One for the whole of a job: they stay alive between its steps."""
+
+    # What a future raises when the processes that tried its task died.
+    _lost: tuple[type[Exception], ...] = (BrokenExecutor,)
+
+    def run_all(
+        self,
+        function: Callable[[Task], Result],
+        tasks: Iterable[Task],
+        *,
+        alone: Callable[[Task], Result],
+    ) -> Iterator[Result]:
+        """Runs `function` on each task and yields the results as they come, in any order.
+
+        Args:
+            function: Can be pickled.
+            tasks: Taken one by one: there may be more of them than memory has room for.
+            alone: What is called here for a task that was under way when a worker process died (a decoder
+                crashed, memory ran out).
+        """
+        remaining = iter(tasks)
+        waiting: dict[Future[Result], Task] = {}
+        while True:
+            for task in itertools.islice(remaining, max(0, self._in_flight() - len(waiting))):
+                waiting[self._submit(function, task)] = task
+            if not waiting:
+                return
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                task = waiting.pop(future)
+                try:
+                    result = future.result()
+                except self._lost:
+                    result = alone(task)
+                yield result
+
+    @abc.abstractmethod
+    def _submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
+        """Has a living worker run `function` on `task`."""
+
+    @abc.abstractmethod
+    def _in_flight(self) -> int:
+        """Returns how many tasks are under way at once: so many that no worker waits for its next one."""
+
+
 @contextlib.contextmanager
-def local_executor(workers: int) -> Iterator[Executor]:
-    """Gives an executor of `workers` processes on this machine.
+def open_engine(
+    name: EngineName, *, workers: int, scheduler: str = "", folders: Sequence[Path] = ()
+) -> Iterator[Engine]:
+    """Gives an engine whose processes start at once, beside what the caller does meanwhile.
 
-    The processes are forked from a small server that has the decoders loaded and no threads: forking the caller
-    would copy its locks in whatever state they are.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ingest.units", "ingest.shards", "ingest.verify"])
-    others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as executor:
-        try:
-            yield executor
-        except BaseException:
-            # Nothing that a worker has under way is worth waiting for: whatever it leaves is never taken for whole.
-            for process in set(multiprocessing.active_children()) - others:
-                process.kill()
-            raise
-        finally:
-            executor.shutdown(cancel_futures=True)
-
-
-def run_all(
-    function: Callable[[Task], Result],
-    tasks: Iterable[Task],
-    *,
-    workers: int,
-    alone: Callable[[Task], Result],
-) -> Iterator[Result]:
-    """Runs `function` on each task and yields the results as they come, in any order.
-
-    A worker process that dies (a decoder crashed, memory ran out) takes the whole pool with it. A new pool goes on
-    with the tasks that had not begun; those that had are left to `alone`, one by one.
+    Left by an exception it kills what it started: nothing that a worker has under way is worth waiting for, because
+    whatever a worker leaves is never taken for whole.
 
     Args:
-        function: Can be pickled.
-        tasks: Taken one by one: there may be more of them than memory has room for.
-        workers: How many processes work at once.
-        alone: What is called here for a task that was under way when a worker died.
+        name: "local" for processes of this machine, "dask" for those of Dask distributed.
+        workers: The number of processes, unless a running cluster has its own.
+        scheduler: With "dask", the address of the scheduler of a running cluster. Empty starts one on this machine.
+        folders: With "dask", the folders that all workers have to see as this process sees them.
+
+    Raises:
+        ConfigError: Dask is not installed, or the cluster cannot do this work.
+        MachineError: The cluster was lost.
     """
-    remaining = iter(tasks)
-    while True:
-        lost: list[Task] = []
-        with local_executor(workers) as executor:
-            yield from _run_until_broken(executor, function, remaining, 2 * workers, lost)
-        if not lost:
-            return
-        yield from map(alone, lost)
+    if name == "dask":
+        from ingest.dask_engine import open_dask
+
+        engine = open_dask(workers, scheduler=scheduler, folders=folders)
+    else:
+        engine = _open_pools(workers)
+    with engine as opened:
+        yield opened
 
 
 def run_alone(function: Callable[[Task], Result], task: Task) -> Result:
@@ -73,49 +107,108 @@ def run_alone(function: Callable[[Task], Result], task: Task) -> Result:
     Raises:
         BrokenExecutor: The process died.
     """
-    with local_executor(1) as executor:
-        return executor.submit(function, task).result()
+    with _open_pools(1) as engine:
+        return engine._submit(function, task).result()
 
 
-def _run_until_broken(
-    executor: Executor,
-    function: Callable[[Task], Result],
-    tasks: Iterator[Task],
-    in_flight: int,
-    lost: list[Task],
-) -> Iterator[Result]:
-    """Yields results until there are no more tasks or a worker dies; then puts what was under way into `lost`."""
-    waiting: dict[Future[Result], Task] = {}
-    for task in tasks:
+class _Pools(Engine):
+    """A pool of processes on this machine, and the next one when it broke: one worker takes its pool with it."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._pool = self._new_pool()
+
+    def _in_flight(self) -> int:
+        return 2 * self._workers
+
+    def _submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
         try:
-            waiting[executor.submit(function, task)] = task
+            return self._pool.submit(function, task)
         except BrokenExecutor:
-            lost.append(task)
-            break
-        if len(waiting) >= in_flight:
-            yield from _take_done(waiting, lost)
-        if lost:
-            break
-    while waiting:
-        yield from _take_done(waiting, lost)
+            self._pool = self._new_pool()
+            return self._pool.submit(function, task)
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("forkserver")
+        return ProcessPoolExecutor(self._workers, mp_context=context, initializer=_start_worker)
+
+    def close(self) -> None:
+        """Waits for the processes to end, once they have done what they have begun."""
+        self._pool.shutdown(cancel_futures=True)
 
 
-def _take_done(waiting: dict[Future[Result], Task], lost: list[Task]) -> Iterator[Result]:
-    done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-    for future in done:
-        task = waiting.pop(future)
-        try:
-            result = future.result()
-        except BrokenExecutor:
-            lost.append(task)
-        else:
-            yield result
+@contextlib.contextmanager
+def _open_pools(workers: int) -> Iterator[Engine]:
+    others = set(multiprocessing.active_children())
+    _start_server()
+    pools = _Pools(workers)
+    try:
+        yield pools
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        raise
+    finally:
+        pools.close()
+
+
+def _start_server() -> None:
+    """Starts, if it does not run, the server that workers are forked from; does not wait until it is ready.
+
+    It has the decoders loaded and no threads. Forking this process instead would copy its locks in whatever state
+    they are, and starting each worker afresh would load the decoders again for each.
+    """
+    multiprocessing.set_forkserver_preload(_PRELOADED)
+    with deaf_to_ctrl_c():
+        forkserver.ensure_running()
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides.
-    # libtiff and libjpeg write what they think of broken files straight to stderr; the verdict says it better.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    silence_decoders()
+    use_one_thread()
+
+
+@contextlib.contextmanager
+def deaf_to_ctrl_c() -> Iterator[None]:
+    """Keeps Ctrl-C, which reaches a whole group, from the processes that are started meanwhile: this one decides.
+
+    They would die each in the middle of something and show where. This process hears of it afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """Has the kernel end this process when the one that it works for ends, even by `kill -9`.
+
+    Without it a worker of a pool waits for tasks for ever: it holds both ends of the pipe that they come through.
+    The other end of the sentinel is held by the parent alone. When it closes, the kernel sends SIGIO, which ends a
+    process that has no handler for it, whatever it is busy with.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, os.O_ASYNC)
+    if not parent.is_alive():
+        os._exit(1)
+
+
+def silence_decoders() -> None:
+    """Lets what libtiff and libjpeg think of broken files go unheard; the verdict says it better.
+
+    They write straight to stderr.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def use_one_thread() -> None:
+    """Keeps OpenCV to one thread: the processes are the parallelism, threads on top get in each other's way."""
     import cv2
 
-    cv2.setNumThreads(1)  # The processes are the parallelism: threads on top only get in each other's way.
+    cv2.setNumThreads(1)

@@ -5,9 +5,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ingest import jpeg
-from ingest.decode import Decoded, RejectedError, decode
+from ingest.decode import RejectedError, Source, check_whole, decode, read_source
 from ingest.jpeg import RgbImage
+from ingest.likeness import hash_of_grey, hash_of_rgb
 from ingest.metadata import ImageSettings, Resize
+
+Check = Literal["full", "header"]
 
 
 class Judged(NamedTuple):
@@ -19,7 +22,7 @@ class Judged(NamedTuple):
         stored: The bytes for the record.
         size: Height and width of the stored picture, in pixels.
         source_size: Height and width of the upright source, in pixels.
-        perceptual_hash: 64 bits, of which few differ between pictures that look alike.
+        perceptual_hash: 64 bits, of which few differ between pictures that look alike; None where it was not decoded.
     """
 
     verdict: Literal["ok", "repaired", "rejected"]
@@ -27,10 +30,12 @@ class Judged(NamedTuple):
     stored: bytes = b""
     size: tuple[int, int] = (0, 0)
     source_size: tuple[int, int] = (0, 0)
-    perceptual_hash: int = 0
+    perceptual_hash: int | None = None
 
 
-def judge(data: bytes, suffix: str, *, image: ImageSettings, max_pixels: int) -> Judged:
+def judge(
+    data: bytes, suffix: str, *, image: ImageSettings, max_pixels: int, check: Check = "full"
+) -> Judged:
     """Returns the verdict on the content of one file.
 
     Args:
@@ -38,20 +43,44 @@ def judge(data: bytes, suffix: str, *, image: ImageSettings, max_pixels: int) ->
         suffix: Of its name, such as ".JPG": a picture under another format's name counts as repaired.
         image: How pictures are stored.
         max_pixels: A picture that says it has more is refused before it is decoded.
+        check: "full" decodes every picture to its end; "header" believes the header of one that can be stored as it
+            is, and decodes the others.
     """
     try:
-        # Twice the final size: averaging four pixels or more hides how the decoder made them.
-        decoded = decode(data, suffix, min_size=2 * (image.size or 0), max_pixels=max_pixels)
-        stored, size = _store(data, decoded, image)
+        source = read_source(data, suffix, max_pixels)
+        return _keep(source, image, check) or _make(source, image)
     except RejectedError as error:
         return Judged("rejected", str(error))
+
+
+def _keep(source: Source, image: ImageSettings, how: Check) -> Judged | None:
+    """Returns the verdict on a source that can be stored as it is: encoding again would cost quality and time."""
+    size = source.clean_size
+    if size is None or image.encoding == "raw" or size != (image.size or size[0], image.size or size[1]):
+        return None
+    perceptual_hash = None
+    if how == "full" or not source.is_tidy:
+        if (seen := check_whole(source)) is None:
+            return None
+        perceptual_hash = hash_of_grey(*seen, *size)
+    verdict = "repaired" if source.repairs else "ok"
+    return Judged(verdict, ", ".join(source.repairs), source.data, size, size, perceptual_hash)
+
+
+def _make(source: Source, image: ImageSettings) -> Judged:
+    """Returns the verdict on a source that has to be decoded, and what is stored in its place."""
+    # Twice the final size: averaging four pixels or more hides how the decoder made them.
+    decoded = decode(source, min_size=2 * (image.size or 0))
+    rgb = decoded.rgb if image.size is None else resize(decoded.rgb, image.size, image.resize)
+    # Stretched, the small picture shows all of the large one, and a hash of it costs less.
+    perceptual_hash = hash_of_rgb(rgb if image.resize == "stretch" else decoded.rgb)
     return Judged(
         "repaired" if decoded.repairs else "ok",
         ", ".join(decoded.repairs),
-        stored,
-        size,
+        _encode(rgb, image),
+        (rgb.shape[0], rgb.shape[1]),
         (decoded.height, decoded.width),
-        perceptual_hash(decoded.rgb),
+        perceptual_hash,
     )
 
 
@@ -78,22 +107,6 @@ def resize(rgb: RgbImage, size: int, rule: Resize) -> RgbImage:
     return padded
 
 
-def perceptual_hash(rgb: RgbImage) -> int:
-    """Returns 64 bits of the picture's low frequencies: few differ between pictures that look alike.
-
-    The 8x8 lowest coefficients of the cosine transform of a 32x32 grey thumbnail, each against their median.
-    Source: Zauner 2010, "Implementation and benchmarking of perceptual image hash functions".
-    """
-    import cv2
-
-    # By way of 128x128: 0.1 ms for a photo of 500x375 where one step takes 0.7. Of 140 photos, each against itself at
-    # 55 % of the size and quality 70, at most 6 bits differed; against the next photo, at least 20.
-    grey = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (128, 128), interpolation=cv2.INTER_LINEAR)
-    grey = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA)
-    low = cv2.dct(grey.astype(np.float32))[:8, :8].ravel()
-    return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
-
-
 def _scale(rgb: RgbImage, height: int, width: int) -> RgbImage:
     import cv2
 
@@ -101,16 +114,6 @@ def _scale(rgb: RgbImage, height: int, width: int) -> RgbImage:
     shrinks = rgb.shape[0] > height or rgb.shape[1] > width
     scaled = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return scaled.astype(np.uint8, copy=False)
-
-
-def _store(data: bytes, decoded: Decoded, image: ImageSettings) -> tuple[bytes, tuple[int, int]]:
-    """Returns the bytes for the record, and the height and width of the picture in them."""
-    # Bytes that are right as they are stay: encoding a JPEG again would cost quality and time.
-    fits = image.size is None or (decoded.height, decoded.width) == (image.size, image.size)
-    if fits and decoded.clean_format and image.encoding != "raw":
-        return data, (decoded.height, decoded.width)
-    rgb = decoded.rgb if image.size is None else resize(decoded.rgb, image.size, image.resize)
-    return _encode(rgb, image), (rgb.shape[0], rgb.shape[1])
 
 
 def _encode(rgb: RgbImage, image: ImageSettings) -> bytes:
@@ -122,4 +125,5 @@ def _encode(rgb: RgbImage, image: ImageSettings) -> bytes:
         return rgb.tobytes()
     import cv2
 
-    return cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes()
+    cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR, dst=rgb)  # In place: a copy of 100 million pixels would be 0.3 GB.
+    return cv2.imencode(".png", rgb)[1].tobytes()

@@ -3,13 +3,14 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from ingest.errors import DatasetError
+from ingest.json_node import JsonNode
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILENAME = "metadata.json"
 
 # An offset is kept for every 16th record: a stream that starts at any of them reads little in vain, and
@@ -18,6 +19,7 @@ RECORDS_PER_BLOCK = 16
 
 Resize = Literal["stretch", "crop", "pad"]
 Encoding = Literal["jpeg", "png", "raw"]
+Check = Literal["full", "header"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +37,39 @@ class ImageSettings:
     resize: Resize
     encoding: Encoding
     quality: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Judging:
+    """How a file is judged, and what is stored of it: all that decides the result of the map step but the file.
+
+    Attributes:
+        image: How pictures are stored.
+        check: "full" decodes every picture to the end; "header" looks at no more than its header.
+        max_pixels: A picture that says it has more is rejected before it is decoded.
+    """
+
+    image: ImageSettings
+    check: Check
+    max_pixels: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SplitRule:
+    """What decides the split of each picture, but for the pictures.
+
+    Attributes:
+        seed: Another one gives another assignment.
+        fractions: The shares of the held-out splits, by name; "train" is the rest.
+        keep_together: What goes to the same split: "duplicates", "near-duplicates", or files whose paths have the
+            same first group of this regular expression.
+        stratify: Whether each class has these shares exactly.
+    """
+
+    seed: int
+    fractions: Mapping[str, float]
+    keep_together: str
+    stratify: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,26 +123,38 @@ class DatasetInfo:
     Attributes:
         data_dir: The folder; not part of the file, so that it may be moved.
         name: The prefix of the shards' names.
+        version: The version that TensorFlow Datasets is told.
         class_names: In label order: label 0 is the first.
         display_names: What people are shown for each class, in the same order.
-        seed: Of the split.
-        fractions: The shares of the held-out splits, by name; "train" is the rest.
-        keep_together: The regular expression whose first group decided the split; empty where content did.
-        image: How pictures are stored.
+        judging: How files were judged and pictures stored.
+        split_rule: What decided the splits.
+        shard_bytes: About how large a shard was to be.
         splits: By name; a split without examples is not there.
         verdicts: The number of source files by verdict.
+        manifest_sha256: Of manifest.parquet, in hexadecimal.
     """
 
     data_dir: Path
     name: str
+    version: str
     class_names: tuple[str, ...]
     display_names: tuple[str, ...]
-    seed: int
-    fractions: Mapping[str, float]
-    keep_together: str = ""
-    image: ImageSettings
+    judging: Judging
+    split_rule: SplitRule
+    shard_bytes: int
     splits: Mapping[str, SplitInfo]
     verdicts: Mapping[str, int]
+    manifest_sha256: str
+
+    @property
+    def image(self) -> ImageSettings:
+        """How pictures are stored."""
+        return self.judging.image
+
+    @property
+    def shards(self) -> dict[str, ShardInfo]:
+        """All shards, by the names of their files."""
+        return {shard.filename: shard for split in self.splits.values() for shard in split.shards}
 
     @property
     def num_classes(self) -> int:
@@ -137,10 +184,24 @@ class DatasetInfo:
             raise DatasetError(f"{self.data_dir}: no split {name!r}; there is {', '.join(self.splits)}")
         return self.splits[name]
 
+    def with_manifest(self, sha256: str) -> "DatasetInfo":
+        """Returns the same with the hash of manifest.parquet, in hexadecimal."""
+        return dataclasses.replace(self, manifest_sha256=sha256)
+
+    def encode(self) -> bytes:
+        """Returns the content of metadata.json. The same information always gives the same bytes."""
+        content = dataclasses.asdict(self)
+        del content["data_dir"]
+        content["splits"] = {
+            name: {"class_counts": split["class_counts"], "shards": split["shards"]}
+            for name, split in content["splits"].items()
+        }
+        content = {"format_version": FORMAT_VERSION, **content, "fingerprint": self.fingerprint}
+        return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode()
+
     def save(self, folder: Path) -> None:
         """Writes metadata.json into `folder`."""
-        text = json.dumps(self._to_json(), ensure_ascii=False, indent=1) + "\n"
-        (folder / FILENAME).write_text(text, encoding="utf-8")
+        (folder / FILENAME).write_bytes(self.encode())
 
     @classmethod
     def load(cls, data_dir: Path) -> "DatasetInfo":
@@ -152,57 +213,82 @@ class DatasetInfo:
         path = data_dir / FILENAME
         if not path.is_file():
             raise DatasetError(_why_there_is_no_metadata(data_dir))
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DatasetError(f"{path}: not JSON ({error}); {_REBUILD}") from None
-        return cls._from_json(data_dir, _Node(path, "", content))
-
-    def _to_json(self) -> dict[str, Any]:
-        content = dataclasses.asdict(self)
-        del content["data_dir"]
-        content["splits"] = {
-            name: {"class_counts": split["class_counts"], "shards": split["shards"]}
-            for name, split in content["splits"].items()
-        }
-        return {"format_version": FORMAT_VERSION, **content, "fingerprint": self.fingerprint}
+        return cls.decode(data_dir, path, path.read_bytes())
 
     @classmethod
-    def _from_json(cls, data_dir: Path, node: "_Node") -> "DatasetInfo":
+    def decode(cls, data_dir: Path, path: Path, content: bytes) -> "DatasetInfo":
+        """Reads what `encode` gave.
+
+        Args:
+            data_dir: The dataset folder.
+            path: Where `content` is from, for errors.
+            content: Of metadata.json.
+
+        Raises:
+            DatasetError: It is damaged, edited, or of another format version.
+        """
+        try:
+            values = json.loads(content)
+        except ValueError as error:
+            raise DatasetError(f"{path}: not JSON ({error}); {_REPAIR}") from None
+        return cls._from_json(data_dir, JsonNode(path, _REPAIR, values))
+
+    @classmethod
+    def _from_json(cls, data_dir: Path, node: JsonNode) -> "DatasetInfo":
         version = node.get("format_version", int)
         if version != FORMAT_VERSION:
             raise DatasetError(
                 f"{node.path}: format version {version}, this program reads {FORMAT_VERSION}; {_REBUILD}"
             )
-        image = node.child("image")
         info = cls(
             data_dir=data_dir,
             name=node.get("name", str),
+            version=node.get("version", str),
             class_names=tuple(node.items("class_names", str)),
             display_names=tuple(node.items("display_names", str)),
-            seed=node.get("seed", int),
-            fractions={key: float(value) for key, value in node.get("fractions", dict).items()},
-            keep_together=node.get("keep_together", str),
-            image=ImageSettings(
-                size=image.get("size", int, type(None)),
-                resize=image.choice("resize", get_args(Resize)),
-                encoding=image.choice("encoding", get_args(Encoding)),
-                quality=image.get("quality", int),
-            ),
+            judging=_judging(node.child("judging")),
+            split_rule=_split_rule(node.child("split_rule")),
+            shard_bytes=node.get("shard_bytes", int),
             splits={
                 name: _split(name, node.child("splits").child(name)) for name in node.get("splits", dict)
             },
             verdicts=node.get("verdicts", dict),
+            manifest_sha256=node.get("manifest_sha256", str),
         )
         if info.fingerprint != node.get("fingerprint", str):
-            raise DatasetError(f"{node.path}: does not match its own fingerprint: it was edited; {_REBUILD}")
+            raise DatasetError(f"{node.path}: does not match its own fingerprint: it was edited; {_REPAIR}")
         return info
 
 
 _REBUILD = "make the dataset again with `shardstream-ingest build`"
+_REPAIR = "mend it with `shardstream-ingest repair IMAGES DATA`"
 
 
-def _split(name: str, node: "_Node") -> SplitInfo:
+def _judging(node: JsonNode) -> Judging:
+    image = node.child("image")
+    return Judging(
+        image=ImageSettings(
+            size=image.get("size", int, type(None)),
+            resize=image.choice("resize", get_args(Resize)),
+            encoding=image.choice("encoding", get_args(Encoding)),
+            quality=image.get("quality", int),
+        ),
+        check=node.choice("check", get_args(Check)),
+        max_pixels=node.get("max_pixels", int),
+    )
+
+
+def _split_rule(node: JsonNode) -> SplitRule:
+    fractions = node.get("fractions", dict)
+    return SplitRule(
+        seed=node.get("seed", int),
+        fractions={name: node.child("fractions").get(name, float) for name in fractions},
+        keep_together=node.get("keep_together", str),
+        stratify=node.get("stratify", bool),
+    )
+
+
+def _split(name: str, node: JsonNode) -> SplitInfo:
     shards = [node.child("shards").child(i) for i in range(len(node.get("shards", list)))]
     return SplitInfo(
         name=name,
@@ -226,40 +312,3 @@ def _why_there_is_no_metadata(data_dir: Path) -> str:
     if not data_dir.is_dir():
         return f"{data_dir}: a file, expected a dataset folder made by `shardstream-ingest build`"
     return f"{data_dir}: no {FILENAME} in it, so it is not a complete dataset; {_REBUILD}"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Node:
-    """A value inside the file that knows where it stands, so that errors can say so."""
-
-    path: Path
-    where: str
-    value: Any
-
-    def child(self, key: str | int) -> "_Node":
-        where = f"{self.where}[{key}]" if isinstance(key, int) else f"{self.where}.{key}".lstrip(".")
-        try:
-            return _Node(self.path, where, self.value[key])
-        except (KeyError, IndexError, TypeError):
-            raise DatasetError(f"{self.path}: {where}: missing; {_REBUILD}") from None
-
-    def get(self, key: str | int, *kinds: type) -> Any:
-        child = self.child(key)
-        if type(child.value) not in kinds:
-            expected = " or ".join(kind.__name__ for kind in kinds)
-            raise DatasetError(
-                f"{self.path}: {child.where}: expected {expected}, found {json.dumps(child.value)[:80]}; {_REBUILD}"
-            )
-        return child.value
-
-    def items(self, key: str, kind: type) -> list[Any]:
-        child = self.child(key)
-        return [child.get(i, kind) for i in range(len(self.get(key, list)))]
-
-    def choice(self, key: str, allowed: Sequence[str]) -> Any:
-        value = self.get(key, str)
-        if value not in allowed:
-            raise DatasetError(
-                f"{self.path}: {self.child(key).where}: expected {' or '.join(allowed)}, found {value!r}; {_REBUILD}"
-            )
-        return value

@@ -2,38 +2,106 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
 
 START = b"\x89PNG\r\n\x1a\n"
 
+_END = b"IEND"
+_BYTES_AT_A_TIME = 1 << 20  # Of the pixels, of which there may be hundreds of millions.
+# Bits, and then grey or RGB, the one way to pack and to filter, and row by row.
+_PLAIN = ([8, 0, 0, 0, 0], [8, 2, 0, 0, 0])
+# Transparency and animation are read differently here and there.
+_NEEDED, _TELLING = {b"IDAT", _END}, {b"IDAT", _END, b"tRNS", b"acTL"}
+_MAY_TURN = {b"eXIf", b"iTXt", b"zTXt", b"tEXt"}
+_TEXTS_THAT_MAY_TURN = (b"XML:com.adobe.xmp\0", b"Raw profile type ")
 
-def is_plain(data: bytes) -> bool:
-    """Whether the PNG is 8-bit grey or RGB, row by row, opaque and still, and right to the last checksum."""
+
+class Chunk(NamedTuple):
+    """A named part: its content lies from `start` to before `end`, its checksum behind that."""
+
+    name: bytes
+    start: int
+    end: int
+
+
+class Header(NamedTuple):
+    """What the chunks of a PNG say of it, without a look into its pixels.
+
+    Attributes:
+        height: In pixels.
+        width: In pixels.
+        is_plain: Whether it is 8-bit grey or RGB, row by row, opaque and still, and has all its chunks.
+        is_tidy: Whether there are no EXIF or XMP data, which may say that it lies on its side.
+    """
+
+    height: int
+    width: int
+    is_plain: bool
+    is_tidy: bool
+
+
+def read_header(data: bytes) -> Header | None:
+    """Returns what the chunks say, or None where they do not begin with the right one."""
+    names, is_tidy = set(), True
+    for chunk in _chunks(data):
+        names |= {chunk.name} & _TELLING  # Not all: a hostile file may have millions.
+        is_tidy = is_tidy and not _may_turn(data, chunk)
+    first = next(_chunks(data), None)
+    if first is None or (first.name, first.end - first.start) != (b"IHDR", 13) or not _is_right(data, first):
+        return None
+    width, height, *layout = struct.unpack_from(">IIBBBBB", data, first.start)
+    is_plain = layout in _PLAIN and 0 < height and 0 < width and names == _NEEDED and _is_right(data, first)
+    return Header(height, width, is_plain, is_tidy)
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether all of a plain PNG is right: each checksum, and as many pixels as the header says.
+
+    Pillow does not mind too many pixels, nor what a chunk that it does not need has for a checksum.
+    """
+    width, height, _, colour = struct.unpack_from(">IIBB", data, next(_chunks(data)).start)
+    num_bytes = height * (1 + width * (3 if colour == 2 else 1))
+    pixels = (memoryview(data)[start:end] for name, start, end in _chunks(data) if name == b"IDAT")
+    return all(_is_right(data, chunk) for chunk in _chunks(data)) and _holds(pixels, num_bytes)
+
+
+def _chunks(data: bytes) -> Iterator[Chunk]:
+    """Yields the chunks up to the end, or up to the first that is not whole."""
     position = len(START)
-    pixels = b""
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, position)
-        name, end = data[position + 4 : position + 8], position + 8 + length
-        if (
-            end + 4 > len(data)
-            or zlib.crc32(data[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]
-        ):
-            return False
-        # Transparency and animation are read differently here and there.
-        if name in {b"tRNS", b"acTL"}:
-            return False
-        if name == b"IDAT":
-            pixels += data[position + 8 : end]
-        if name == b"IEND":
-            return _fills_its_size(data, pixels)
+        end = position + 8 + length
+        if end + 4 > len(data):
+            return
+        chunk = Chunk(data[position + 4 : position + 8], position + 8, end)
+        yield chunk
+        if chunk.name == _END:
+            return
         position = end + 4
-    return False
 
 
-def _fills_its_size(png: bytes, pixels: bytes) -> bool:
-    """Whether the compressed `pixels` are as many as the header says; Pillow does not mind too many."""
-    width, height, depth, colour, _, _, interlace = struct.unpack_from(">IIBBBBB", png, len(START) + 8)
-    if depth != 8 or colour not in (0, 2) or interlace:
+def _is_right(data: bytes, chunk: Chunk) -> bool:
+    checked = memoryview(data)[chunk.start - 4 : chunk.end]
+    return zlib.crc32(checked) == int.from_bytes(data[chunk.end : chunk.end + 4], "big")
+
+
+def _may_turn(data: bytes, chunk: Chunk) -> bool:
+    if chunk.name not in _MAY_TURN:
         return False
+    return chunk.name == b"eXIf" or data.startswith(_TEXTS_THAT_MAY_TURN, chunk.start)
+
+
+def _holds(parts: Iterator[memoryview], num_bytes: int) -> bool:
+    """Whether the compressed `parts` end, and hold so many bytes; of more, hardly more are unpacked."""
     stream = zlib.decompressobj()
-    num_bytes = len(stream.decompress(pixels))
-    return stream.eof and num_bytes == height * (1 + width * (3 if colour == 2 else 1))
+    found = 0
+    try:
+        for part in parts:
+            found += len(stream.decompress(part, _BYTES_AT_A_TIME))
+            while stream.unconsumed_tail and found <= num_bytes:
+                found += len(stream.decompress(stream.unconsumed_tail, _BYTES_AT_A_TIME))
+        found += len(stream.flush())
+    except zlib.error:
+        return False
+    return stream.eof and found == num_bytes

@@ -1,13 +1,21 @@
 """Long work shows itself: a bar on a terminal, a line now and then elsewhere. Always on stderr."""
 
 import contextlib
+import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 _SECS_BETWEEN_LINES = 30.0
 
-Advance = Callable[[int], None]
+
+class Advance(Protocol):
+    """Is told how much more is done."""
+
+    def __call__(self, count: int, *, num_bytes: int = 0, num_rejected: int = 0) -> None:
+        """Takes `count` more, how many bytes that were, and how many of them were rejected."""
+        ...
 
 
 @contextlib.contextmanager
@@ -19,13 +27,44 @@ def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
         total: How many there are.
         unit: Of what, such as "files".
     """
-    shows = _bar if sys.stderr.isatty() else _lines
-    with shows(what, total, unit) as advance:
+    done = _Done(total)
+    with (_bar if sys.stderr.isatty() else _lines)(what, unit, done) as show:
+
+        def advance(count: int, *, num_bytes: int = 0, num_rejected: int = 0) -> None:
+            done.count += count
+            done.num_bytes += num_bytes
+            done.num_rejected += num_rejected
+            show()
+
         yield advance
 
 
+@dataclasses.dataclass(slots=True)
+class _Done:
+    total: int
+    count: int = 0
+    num_bytes: int = 0
+    num_rejected: int = 0
+    began: float = dataclasses.field(default_factory=time.monotonic)
+
+    @property
+    def rate(self) -> str:
+        """Per second, and what was rejected so far."""
+        secs = max(1e-9, time.monotonic() - self.began)
+        text = f"{self.count / secs:,.0f}/s"
+        if self.num_bytes:
+            text += f", {self.num_bytes / secs / 1e6:,.1f} MB/s"
+        if self.num_rejected:
+            text += f", {self.num_rejected:,} rejected"
+        return text
+
+    @property
+    def secs_left(self) -> float:
+        return (self.total - self.count) * (time.monotonic() - self.began) / max(1, self.count)
+
+
 @contextlib.contextmanager
-def _bar(what: str, total: int, unit: str) -> Iterator[Advance]:
+def _bar(what: str, unit: str, done: _Done) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -37,31 +76,23 @@ def _bar(what: str, total: int, unit: str) -> Iterator[Advance]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    began = time.monotonic()
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total, rate="")
-
-        def advance(count: int) -> None:
-            bar.advance(task, count)
-            rate = bar.tasks[0].completed / max(1e-9, time.monotonic() - began)
-            bar.update(task, rate=f"{rate:,.0f}/s")
-
-        yield advance
+        task = bar.add_task(what, total=done.total, rate="")
+        yield lambda: bar.update(task, completed=done.count, rate=done.rate)
 
 
 @contextlib.contextmanager
-def _lines(what: str, total: int, unit: str) -> Iterator[Advance]:
-    began = said = time.monotonic()
-    done = 0
+def _lines(what: str, unit: str, done: _Done) -> Iterator[Callable[[], None]]:
+    said = time.monotonic()
 
-    def advance(count: int) -> None:
-        nonlocal done, said
-        done += count
-        now = time.monotonic()
-        if now - said >= _SECS_BETWEEN_LINES:
-            said = now
-            rate = done / (now - began)
-            left = (total - done) / rate
-            print(f"{what}: {done:,} of {total:,} {unit}, {rate:,.0f}/s, {left:,.0f} s left", file=sys.stderr)
+    def show() -> None:
+        nonlocal said
+        if time.monotonic() - said >= _SECS_BETWEEN_LINES:
+            said = time.monotonic()
+            print(
+                f"{what}: {done.count:,} of {done.total:,} {unit}, {done.rate}, {done.secs_left:,.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
 
-    yield advance
+    yield show

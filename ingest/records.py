@@ -24,7 +24,9 @@ Feature = bytes | int
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
-FRAMING_BYTES = _HEADER.size + _FOOTER.size
+_LABEL_KEY = b"\x0a\x05label\x12"  # In its entry, behind a tag and a length.
+HEADER_BYTES = _HEADER.size
+FRAMING_BYTES = HEADER_BYTES + _FOOTER.size
 
 
 class RecordError(Exception):
@@ -53,6 +55,15 @@ def encode_entries(features: Mapping[str, Feature]) -> bytes:
 def encode_example(entries: bytes) -> bytes:
     """Returns the serialized Example that has `entries`."""
     return _field(1, entries)
+
+
+def with_label(payload: bytes, label: int) -> bytes:
+    """Returns `payload`, an Example whose last entry is its label, with `label`; itself where it has that already."""
+    entry = encode_entries({"label": label})
+    if payload.endswith(entry):
+        return payload
+    _, start = _read_varint(payload, 1)
+    return encode_example(payload[start : payload.rindex(_LABEL_KEY) - 2] + entry)
 
 
 def decode_example(payload: bytes) -> dict[str, Feature]:
@@ -87,6 +98,15 @@ def read_records(file: BinaryIO) -> Iterator[Record]:
         yield Record(offset, payload)
         number += 1
         offset += FRAMING_BYTES + len(payload)
+
+
+def framed_length(header: bytes) -> int:
+    """Returns the bytes of the record, framing included, that starts with `header`, HEADER_BYTES long.
+
+    Raises:
+        RecordError: The header is cut short or does not have the checksum that it should.
+    """
+    return FRAMING_BYTES + _checked_length(header, "a record")
 
 
 def unframe(framed: bytes) -> bytes:

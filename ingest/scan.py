@@ -2,7 +2,6 @@
 
 import array
 import collections
-import dataclasses
 import os
 import stat
 import unicodedata
@@ -10,7 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from ingest.errors import ConfigError, DatasetError
+from ingest.reading import map_ahead
 
 # Left behind by file managers; never photos, whatever they hold.
 _CLUTTER = {"thumbs.db", "desktop.ini"}
@@ -32,11 +35,10 @@ class SourceFile(NamedTuple):
     mtime_ns: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class Listing:
     """All files of all categories, in the order of their paths' bytes, whatever order the disk lists them in.
 
-    Kept in columns: 120 bytes a file, a fifth of what objects would take.
+    Kept in columns: 26 bytes a file and its path, a fifth of what objects would take.
 
     Attributes:
         root: The source folder.
@@ -44,22 +46,51 @@ class Listing:
         passed_over: How many files were not looked at, by reason.
     """
 
-    root: Path
-    class_names: tuple[str, ...]
-    passed_over: "collections.Counter[str]"
-    _paths: list[str]
-    _labels: "array.array[int]"
-    _sizes: "array.array[int]"
-    _mtimes: "array.array[int]"
+    def __init__(self, root: Path, class_names: tuple[str, ...]) -> None:
+        self.root = root
+        self.class_names = class_names
+        self.passed_over: collections.Counter[str] = collections.Counter()
+        self._paths = bytearray()
+        self._ends = array.array("Q", [0])
+        self._labels = array.array("H")
+        self._sizes = array.array("q")
+        self._mtimes = array.array("q")
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._labels)
 
-    def __getitem__(self, index: int) -> SourceFile:
-        return SourceFile(self._paths[index], self._labels[index], self._sizes[index], self._mtimes[index])
+    def __getitem__(self, row: int) -> SourceFile:
+        return SourceFile(self.path(row), self._labels[row], self._sizes[row], self._mtimes[row])
 
     def __iter__(self) -> Iterator[SourceFile]:
         return map(self.__getitem__, range(len(self)))
+
+    def path(self, row: int) -> str:
+        """Returns the path of one file, as the file system has it."""
+        return os.fsdecode(bytes(self._paths[self._ends[row] : self._ends[row + 1]]))
+
+    @property
+    def labels(self) -> npt.NDArray[np.uint16]:
+        """The class of each file, uint16 [files]."""
+        return np.frombuffer(self._labels, np.uint16)
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """The bytes of each file, int64 [files]."""
+        return np.frombuffer(self._sizes, np.int64)
+
+    @property
+    def mtimes(self) -> npt.NDArray[np.int64]:
+        """When each file was last changed, in nanoseconds since 1970, int64 [files]."""
+        return np.frombuffer(self._mtimes, np.int64)
+
+    def add(self, path: bytes, label: int, status: os.stat_result) -> None:
+        """Appends a file."""
+        self._paths += path
+        self._ends.append(len(self._paths))
+        self._labels.append(label)
+        self._sizes.append(status.st_size)
+        self._mtimes.append(status.st_mtime_ns)
 
 
 def scan_folder(root: Path, class_names: Sequence[str] = ()) -> Listing:
@@ -77,12 +108,12 @@ def scan_folder(root: Path, class_names: Sequence[str] = ()) -> Listing:
         raise DatasetError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}")
     passed_over: collections.Counter[str] = collections.Counter()
     folders = _category_folders(root, passed_over)
-    names = _order_classes(root, folders, class_names)
-    listing = Listing(root, names, passed_over, [], array.array("L"), array.array("q"), array.array("q"))
-    for name in sorted(folders, key=lambda name: os.fsencode(folders[name])):
+    listing = Listing(root, _order_classes(root, folders, class_names))
+    listing.passed_over.update(passed_over)
+    for name in sorted(folders, key=lambda name: os.fsencode(folders[name]) + b"/"):
         before = len(listing)
-        for entry, path in _walk(root / folders[name], folders[name], passed_over):
-            _append(listing, entry, path, names.index(name))
+        folder = os.fsencode(folders[name])
+        _walk(os.fsencode(root) + b"/" + folder, folder, listing.class_names.index(name), listing)
         if len(listing) == before:
             raise DatasetError(f"{root / folders[name]}: a category without files; add photos or remove it")
     return listing
@@ -96,24 +127,25 @@ def shown(path: str) -> str:
 def _category_folders(root: Path, passed_over: "collections.Counter[str]") -> dict[str, str]:
     """Returns the folder of each category, by the category's name."""
     folders: dict[str, str] = {}
-    for entry in _entries(root):
-        if _is_hidden(entry.name):
+    for encoded in _names(os.fsencode(root)):
+        entry = os.fsdecode(encoded.removesuffix(b"/"))
+        if _is_hidden(entry):
             passed_over["hidden or clutter"] += 1
-        elif not entry.is_dir():
+        elif not encoded.endswith(b"/"):
             passed_over["outside any category"] += 1
         else:
             # macOS stores "음" in three pieces (NFD), everybody else in one (NFC): the same name to a person.
-            name = unicodedata.normalize("NFC", shown(entry.name))
+            name = unicodedata.normalize("NFC", shown(entry))
             if name in folders:
                 raise DatasetError(
                     f"{root}: two categories are called {name!r} ({os.fsencode(folders[name])!r} and "
-                    f"{os.fsencode(entry.name)!r} to the disk); rename one"
+                    f"{os.fsencode(entry)!r} to the disk); rename one"
                 )
             if name != name.strip() or "\n" in name:
                 raise DatasetError(
                     f"{root}: category {name!r} has spaces or line breaks around it; rename it"
                 )
-            folders[name] = entry.name
+            folders[name] = entry
     return folders
 
 
@@ -133,46 +165,60 @@ def _order_classes(root: Path, folders: dict[str, str], class_names: Sequence[st
 
 
 def _walk(
-    folder: Path,
-    prefix: str,
-    passed_over: "collections.Counter[str]",
+    folder: bytes,
+    prefix: bytes,
+    label: int,
+    listing: Listing,
     above: frozenset[tuple[int, int]] = frozenset(),
-) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """Yields the files below `folder`, with their paths, in the order of their paths' bytes."""
-    status = folder.stat()
+) -> None:
+    """Adds the files below `folder` to `listing`, in the order of their paths' bytes."""
+    status = os.stat(folder)  # noqa: PTH116 - Paths of pathlib are not bytes.
     here = above | {(status.st_dev, status.st_ino)}
     if len(here) == len(above):
-        passed_over["links in a circle"] += 1
+        listing.passed_over["links in a circle"] += 1
         return
-    for entry in _entries(folder):
-        path = f"{prefix}/{entry.name}"
-        if _is_hidden(entry.name):
-            passed_over["hidden or clutter"] += 1
-        elif entry.is_dir():
-            yield from _walk(folder / entry.name, path, passed_over, here)
+    names = []
+    for name in _names(folder):
+        if _is_hidden(os.fsdecode(name.removesuffix(b"/"))):
+            listing.passed_over["hidden or clutter"] += 1
         else:
-            yield entry, path
+            names.append(name)
+    statuses = map_ahead(_status, [folder + b"/" + name for name in names], bytes(len(names)))
+    for name, status in zip(names, statuses, strict=True):
+        if name.endswith(b"/"):
+            _walk(folder + b"/" + name[:-1], prefix + b"/" + name[:-1], label, listing, here)
+        elif status is None:
+            listing.passed_over["gone before it was listed"] += 1
+        elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+            listing.add(prefix + b"/" + name, label, status)
+        else:
+            listing.passed_over["neither file nor folder"] += 1  # Reading a pipe would wait for ever.
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        # A folder sorts as if it ended in "/", as it does inside of the paths below it.
-        return sorted(entries, key=lambda entry: os.fsencode(entry.name) + b"/" * entry.is_dir())
+def _names(folder: bytes) -> list[bytes]:
+    """Returns what is in `folder`, in order; names alone, since a folder of a million files has a million of them.
+
+    A folder ends in "/", and so sorts as it does inside of the paths below it.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name + b"/" * entry.is_dir() for entry in entries)
+    except OSError as error:
+        raise DatasetError(
+            f"{shown(os.fsdecode(folder))}: cannot be listed: {error.strerror}; make it readable or take it out of "
+            "the photos"
+        ) from None
 
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _CLUTTER
 
 
-def _append(listing: Listing, entry: os.DirEntry[str], path: str, label: int) -> None:
+def _status(path: bytes) -> os.stat_result | None:
     try:
-        status = entry.stat()
+        return os.stat(path)  # noqa: PTH116
     except OSError:
-        status = entry.stat(follow_symlinks=False)  # A link to nothing: judged, and rejected, like any file.
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
-        listing.passed_over["neither file nor folder"] += 1  # Reading a pipe would wait for ever.
-        return
-    listing._paths.append(path)
-    listing._labels.append(label)
-    listing._sizes.append(status.st_size)
-    listing._mtimes.append(status.st_mtime_ns)
+        try:
+            return os.lstat(path)  # A link to nothing: judged, and rejected, like any file.
+        except OSError:
+            return None

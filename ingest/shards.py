@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,32 +13,33 @@ import numpy.typing as npt
 from ingest.catalog import Catalog, shuffled_rows
 from ingest.errors import DatasetError
 from ingest.metadata import RECORDS_PER_BLOCK, ShardInfo
-from ingest.records import RecordError, encode_entries, encode_example, frame, unframe
+from ingest.records import RecordError, frame, unframe, with_label
 from ingest.splits import SPLIT_NAMES
-
-_BUFFER_BYTES = 4 << 20
+from ingest.whole_files import open_whole
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ShardSpec:
-    """A shard to be written: the records it will hold, in order, and where their pictures are.
+    """A shard to be written: the records it will hold, in order, and where they are now.
 
     Attributes:
         path: Of the file to write.
         split: The name of its split.
-        sources: The files of pictures that are read.
-        source_numbers: For each record an index into `sources`, int [records].
+        sources: The files that are read.
+        source_numbers: For each record an index into `sources`, uint32 [records].
         offsets: And the offset there, uint64 [records].
         lengths: And the bytes there, framing included, uint32 [records].
+        digests: SHA-256 of the file that each record was made of, uint64 [records, 4].
         labels: The class of each record, uint16 [records].
     """
 
     path: Path
     split: str
-    sources: Sequence[Path]
-    source_numbers: npt.NDArray[np.intp]
+    sources: Sequence[str]
+    source_numbers: npt.NDArray[np.uint32]
     offsets: npt.NDArray[np.uint64]
     lengths: npt.NDArray[np.uint32]
+    digests: npt.NDArray[np.uint64]
     labels: npt.NDArray[np.uint16]
 
 
@@ -53,66 +54,80 @@ def shard_sizes(num_examples: int, num_shards: int) -> list[int]:
     return [size + (number < remainder) for number in range(num_shards)]
 
 
-def plan_shards(catalog: Catalog, folder: Path, *, name: str, seed: int, shard_bytes: int) -> list[ShardSpec]:
-    """Returns the shards of all splits, and notes in `catalog` where each record goes.
+class ShardPlan:
+    """The shards of all splits, each spelt out when it is asked for."""
 
-    A shard has about `shard_bytes`, and no split has an empty shard.
-    """
-    specs = []
-    for split in SPLIT_NAMES:
-        rows = shuffled_rows(catalog, split, seed=seed)
-        num_bytes = int(catalog.lengths[rows].sum(dtype=np.int64))
-        num_shards = min(len(rows), max(1, round(num_bytes / shard_bytes)))
-        start = 0
-        for number, size in enumerate(shard_sizes(len(rows), num_shards) if len(rows) else []):
-            chosen = rows[start : start + size]
-            catalog.shards[chosen] = number
-            catalog.positions[chosen] = np.arange(size)
-            path = folder / shard_filename(name, split, number, num_shards)
-            specs.append(_spec(catalog, chosen, path, split))
-            start += size
-    return specs
+    def __init__(self, catalog: Catalog, folder: Path, *, name: str, seed: int, shard_bytes: int) -> None:
+        """Plans shards of about `shard_bytes`, none of them empty, and notes in `catalog` where each record goes."""
+        self._catalog = catalog
+        self._shards: list[tuple[Path, str, npt.NDArray[np.uint32]]] = []
+        for split in SPLIT_NAMES:
+            rows = shuffled_rows(catalog, split, seed=seed)
+            num_bytes = int(catalog.lengths[rows].sum(dtype=np.int64))
+            num_shards = min(len(rows), max(1, round(num_bytes / shard_bytes)))
+            start = 0
+            for number, size in enumerate(shard_sizes(len(rows), num_shards) if num_shards else []):
+                chosen = rows[start : start + size]
+                catalog.shards[chosen] = number
+                catalog.positions[chosen] = np.arange(size)
+                self._shards.append((folder / shard_filename(name, split, number, num_shards), split, chosen))
+                start += size
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def __iter__(self) -> Iterator[ShardSpec]:
+        return (make_spec(self._catalog, rows, path, split) for path, split, rows in self._shards)
+
+    @property
+    def num_records(self) -> int:
+        """The number of records in all shards."""
+        return sum(len(rows) for _, _, rows in self._shards)
+
+    def filenames(self, split: str) -> list[str]:
+        """Returns the names of the shards of `split`, in order."""
+        return [path.name for path, of_split, _ in self._shards if of_split == split]
+
+
+def make_spec(catalog: Catalog, rows: npt.NDArray[np.uint32], path: Path, split: str) -> ShardSpec:
+    """Returns the shard that holds the records of `rows`, in this order."""
+    sources, source_numbers = np.unique(catalog.source_numbers[rows], return_inverse=True)
+    return ShardSpec(
+        path=path,
+        split=split,
+        sources=[catalog.sources[source] for source in sources],
+        source_numbers=source_numbers.astype(np.uint32),
+        offsets=catalog.offsets[rows],
+        lengths=catalog.lengths[rows],
+        digests=catalog.digests[rows],
+        labels=catalog.labels[rows],
+    )
 
 
 def write_shard(spec: ShardSpec) -> ShardInfo:
     """Writes one shard and returns its description.
 
     Raises:
-        DatasetError: A picture that the map step had written is damaged.
+        DatasetError: A record that is to be copied is damaged, or is another one than expected.
     """
-    with spec.path.open("wb", buffering=_BUFFER_BYTES) as file:
-        info = _write_records(spec, file)
-        file.flush()
-        os.fsync(file.fileno())
-    return info
-
-
-def _spec(catalog: Catalog, rows: npt.NDArray[np.intp], path: Path, split: str) -> ShardSpec:
-    units, source_numbers = np.unique(catalog.unit_numbers[rows], return_inverse=True)
-    return ShardSpec(
-        path=path,
-        split=split,
-        sources=[catalog.units[unit].pictures_path for unit in units],
-        source_numbers=source_numbers,
-        offsets=catalog.offsets[rows],
-        lengths=catalog.lengths[rows],
-        labels=catalog.labels[rows],
-    )
+    with open_whole(spec.path) as file:
+        return _write_records(spec, file)
 
 
 def _write_records(spec: ShardSpec, file: BinaryIO) -> ShardInfo:
     digest = hashlib.sha256()
     block_offsets: list[int] = []
     num_bytes = 0
-    with _Pictures(spec.sources) as pictures:
-        for record in range(len(spec.labels)):
+    sha256s = spec.digests.astype(">u8").tobytes().hex().encode()
+    with _Sources(spec.sources) as sources:
+        for record, label in enumerate(spec.labels.tolist()):
             if record % RECORDS_PER_BLOCK == 0:
                 block_offsets.append(num_bytes)
-            entries = pictures.read(
-                int(spec.source_numbers[record]), int(spec.offsets[record]), int(spec.lengths[record])
-            )
-            # "label" sorts behind every "image...", so the entries stay in the order of their names.
-            framed = frame(encode_example(entries + encode_entries({"label": int(spec.labels[record])})))
+            place = spec.source_numbers[record], spec.offsets[record], spec.lengths[record]
+            framed, payload = sources.read(*map(int, place), sha256=sha256s[64 * record : 64 * (record + 1)])
+            labelled = with_label(payload, label)
+            if labelled is not payload:  # The order of the classes is another one than when it was judged.
+                framed = frame(labelled)
             file.write(framed)
             digest.update(framed)
             num_bytes += len(framed)
@@ -125,31 +140,41 @@ def _write_records(spec: ShardSpec, file: BinaryIO) -> ShardInfo:
     )
 
 
-class _Pictures:
+class _Sources:
     """Random reads from many files, of which few are kept open."""
 
     _MAX_OPEN = 64
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[str]) -> None:
         self._paths = paths
         self._open: dict[int, int] = {}
 
-    def __enter__(self) -> "_Pictures":
+    def __enter__(self) -> "_Sources":
         return self
 
     def __exit__(self, *_: object) -> None:
         for descriptor in self._open.values():
             os.close(descriptor)
 
-    def read(self, number: int, offset: int, length: int) -> bytes:
+    def read(self, number: int, offset: int, length: int, *, sha256: bytes) -> tuple[bytes, bytes]:
+        """Returns a record, framed and bare, if it is whole and of the file with that `sha256`, in hexadecimal."""
         framed = os.pread(self._descriptor(number), length, offset)
         try:
-            return unframe(framed)
+            payload = unframe(framed)
         except RecordError as error:
-            raise DatasetError(
-                f"{self._paths[number]}: at byte {offset}: {error}; work in progress was damaged: remove the file "
-                f"and {self._paths[number].with_suffix('.verdicts').name}, and start the same command again"
-            ) from None
+            raise self._damaged(number, offset, str(error)) from None
+        # All features but the picture are behind it, and take a few hundred bytes and the length of a path.
+        if payload.rfind(sha256) < 0:
+            raise self._damaged(number, offset, "another record than expected")
+        return framed, payload
+
+    def _damaged(self, number: int, offset: int, what: str) -> DatasetError:
+        path = Path(self._paths[number])
+        if path.suffix == ".pictures":
+            remedy = f"work in progress was damaged: remove {path} and start the same command again"
+        else:
+            remedy = "mend the dataset with `shardstream-ingest repair` first"
+        return DatasetError(f"{path}: at byte {offset}: {what}; {remedy}")
 
     def _descriptor(self, number: int) -> int:
         if number not in self._open:

@@ -1,74 +1,127 @@
 """What the commands print: tables for people, dictionaries for machines."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ingest.build import BuildResult
+from ingest.estimate import Estimate
+from ingest.findings import Findings
 from ingest.metadata import DatasetInfo
+from ingest.outcome import Outcome
 from ingest.verify import Damage
 
+_MAX_LEAKS_SHOWN = 10
 
-def print_build(result: BuildResult) -> None:
-    """Prints what a build came to."""
+
+def print_outcome(result: Outcome) -> None:
+    """Prints what a build or an update came to."""
     console = Console()
-    print_info(result.info, console)
-    if result.rejections:
-        console.print(_counts("rejected because", result.rejections))
-        for path, reason in result.rejected:
-            console.print(f"  {path}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    _print_info(result.info, console)
+    _print_findings(result.findings, console)
     if result.passed_over:
         console.print(_counts("passed over", result.passed_over))
     num_files = sum(result.info.verdicts.values())
     console.print(
-        f"{num_files:,} files, {_size(result.source_bytes)}, in {result.seconds:.1f} s: "
-        f"{num_files / result.seconds:,.0f} files/s, {_size(result.source_bytes / result.seconds)}/s",
+        f"{num_files:,} files, {result.num_read:,} of them read, {_size(result.source_bytes)}, in "
+        f"{result.seconds:.1f} s: {num_files / result.seconds:,.0f} files/s, "
+        f"{_size(result.source_bytes / result.seconds)}/s",
         highlight=False,
     )
     console.print(f"dataset: {result.info.data_dir}", markup=False, highlight=False, soft_wrap=True)
 
 
-def print_info(info: DatasetInfo, console: Console | None = None) -> None:
-    """Prints classes, splits, sizes and verdicts of a dataset."""
-    console = console or Console()
+def print_estimate(estimate: Estimate) -> None:
+    """Prints what a job would come to."""
+    console = Console()
+    console.print(_counts("class", estimate.class_counts))
+    console.print(_counts("about so many pictures in", estimate.splits))
+    console.print(_counts(f"of a sample of {estimate.num_sampled:,}", estimate.sampled_verdicts))
+    if estimate.passed_over:
+        console.print(_counts("passed over", estimate.passed_over))
+    num_files = sum(estimate.class_counts.values())
+    console.print(
+        f"{num_files:,} files, {_size(estimate.source_bytes)}; {estimate.num_read:,} to be read, in about "
+        f"{estimate.seconds:,.0f} s; {estimate.num_removed:,} gone; about {_size(estimate.num_bytes)} to be stored. "
+        "Nothing was made: it was a dry run",
+        highlight=False,
+    )
+
+
+def print_info(info: DatasetInfo, findings: Findings) -> None:
+    """Prints classes, splits, sizes and verdicts of a dataset, and what is worth a look in it."""
+    console = Console()
+    _print_info(info, console)
+    _print_findings(findings, console)
+
+
+def _print_info(info: DatasetInfo, console: Console) -> None:
     console.print(_splits(info))
     console.print(_counts("source files", info.verdicts))
     image = info.image
     size = "as their sources" if image.size is None else f"{image.size}x{image.size} ({image.resize})"
     console.print(
-        f"pictures {size}, {image.encoding}; seed {info.seed}; fingerprint {info.fingerprint[:16]}",
+        f"pictures {size}, {image.encoding}; seed {info.split_rule.seed}; fingerprint {info.fingerprint[:16]}",
         highlight=False,
     )
 
 
-def print_damages(damages: Sequence[Damage], info: DatasetInfo) -> None:
-    """Prints what `verify` found."""
+def print_damages(damages: Sequence[Damage], data_dir: Path) -> None:
+    """Prints what `verify` found, and the command that mends it."""
     console = Console()
     if not damages:
-        num_examples = sum(split.num_examples for split in info.splits.values())
-        console.print(f"whole: {num_examples:,} records", highlight=False)
+        _print_whole(console, data_dir)
         return
     table = Table("file", "what is wrong")
     for damage in damages:
         table.add_row(escape(damage.filename), escape(damage.what))
     console.print(table)
+    remedy = "no other file tells what is in these two: make the dataset anew with `shardstream-ingest build`"
+    if not {METADATA, MANIFEST} <= {damage.filename for damage in damages}:
+        remedy = f"mend it with: shardstream-ingest repair IMAGES {data_dir}"
+    console.print(remedy, markup=False, highlight=False, soft_wrap=True)
 
 
-def build_json(result: BuildResult) -> dict[str, Any]:
-    """Returns what a build came to, for machines."""
+def print_repairs(repairs: Sequence[Repair], data_dir: Path) -> None:
+    """Prints what `repair` did."""
+    console = Console()
+    if not repairs:
+        _print_whole(console, data_dir)
+        return
+    table = Table("file", "what was wrong", "what was done")
+    for repair in repairs:
+        table.add_row(escape(repair.filename), escape(repair.damage), escape(repair.outcome))
+    console.print(table)
+    if all(repair.is_mended for repair in repairs):
+        _print_whole(console, data_dir)
+    else:
+        console.print(
+            "put the photos back as they were and give the same command again, or make the dataset anew with "
+            "`shardstream-ingest build`",
+            soft_wrap=True,
+        )
+
+
+def _print_whole(console: Console, data_dir: Path) -> None:
+    splits = DatasetInfo.load(data_dir).splits.values()
+    console.print(f"whole: {sum(split.num_examples for split in splits):,} records", highlight=False)
+
+
+def outcome_json(result: Outcome) -> dict[str, Any]:
+    """Returns what a build or an update came to, for machines."""
     return {
-        **info_json(result.info),
-        "rejections": result.rejections,
+        **info_json(result.info, result.findings),
+        "num_read": result.num_read,
         "passed_over": result.passed_over,
         "source_bytes": result.source_bytes,
         "seconds": round(result.seconds, 3),
     }
 
 
-def info_json(info: DatasetInfo) -> dict[str, Any]:
+def info_json(info: DatasetInfo, findings: Findings) -> dict[str, Any]:
     """Returns what a dataset holds, for machines."""
     return {
         "data": str(info.data_dir),
@@ -76,6 +129,9 @@ def info_json(info: DatasetInfo) -> dict[str, Any]:
         "display_names": info.display_names,
         "fingerprint": info.fingerprint,
         "verdicts": dict(info.verdicts),
+        "rejections": findings.rejections,
+        "num_leaks": findings.num_leaks,
+        "leaks": findings.leaks,
         "splits": {
             name: {
                 "num_examples": split.num_examples,
@@ -86,6 +142,21 @@ def info_json(info: DatasetInfo) -> dict[str, Any]:
             for name, split in info.splits.items()
         },
     }
+
+
+def _print_findings(findings: Findings, console: Console) -> None:
+    if findings.rejections:
+        console.print(_counts("rejected because", findings.rejections))
+        for path, reason in findings.rejected:
+            console.print(f"  {path}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    if findings.leaks:
+        console.print(
+            f"{findings.num_leaks:,} pairs of pictures look alike and lie in different splits "
+            "(--keep-together near-duplicates puts them into one):",
+            highlight=False,
+        )
+        for one, other in findings.leaks[:_MAX_LEAKS_SHOWN]:
+            console.print(f"  {one}  {other}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _splits(info: DatasetInfo) -> Table:

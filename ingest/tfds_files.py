@@ -29,12 +29,20 @@ def dataset_name(data_dir: Path) -> str:
     return name if re.match(r"[a-zA-Z]", name) else f"photos_{name}".rstrip("_")
 
 
-def write_tfds_files(info: DatasetInfo, folder: Path, *, version: str) -> None:
+def write_tfds_files(info: DatasetInfo, folder: Path) -> None:
     """Writes dataset_info.json, features.json and label.labels.txt into `folder`."""
-    _write_json(folder / "dataset_info.json", _dataset_info(info, version))
-    _write_json(folder / "features.json", _features(info))
-    names = "".join(f"{name}\n" for name in info.class_names)
-    (folder / "label.labels.txt").write_text(names, encoding="utf-8")
+    for filename, content in tfds_files(info).items():
+        (folder / filename).write_bytes(content)
+
+
+def tfds_files(info: DatasetInfo) -> dict[str, bytes]:
+    """Returns the content of each of FILENAMES."""
+    contents = (
+        _to_json(_dataset_info(info)),
+        _to_json(_features(info)),
+        "".join(f"{name}\n" for name in info.class_names),
+    )
+    return {name: content.encode() for name, content in zip(FILENAMES, contents, strict=True)}
 
 
 def dataset_version(data_dir: Path) -> str:
@@ -46,10 +54,10 @@ def _is_version(name: str) -> bool:
     return re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}", name) is not None
 
 
-def _dataset_info(info: DatasetInfo, version: str) -> dict[str, Any]:
+def _dataset_info(info: DatasetInfo) -> dict[str, Any]:
     return {
         "name": info.name,
-        "version": version,
+        "version": info.version,
         "fileFormat": "tfrecord",
         "description": f"Photos of {', '.join(info.class_names)}, made with shardstream.",
         "supervisedKeys": {"input": "image", "output": "label"},
@@ -96,5 +104,5 @@ def _image(image: ImageSettings) -> dict[str, Any]:
     }
 
 
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+def _to_json(content: object) -> str:
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"

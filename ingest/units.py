@@ -8,239 +8,309 @@ without a word about it anywhere.
 import contextlib
 import dataclasses
 import hashlib
-import json
-import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from ingest.engine import run_alone
 from ingest.errors import MachineError
 from ingest.images import Judged, judge
-from ingest.metadata import ImageSettings
-from ingest.records import encode_entries, frame
-from ingest.scan import Listing, SourceFile, shown
+from ingest.metadata import Judging
+from ingest.reading import Content, read_files
+from ingest.records import encode_entries, encode_example, frame
+from ingest.scan import Listing, shown
+from ingest.verdicts import REJECTED, UnitVerdicts, VerdictsWriter
+from ingest.whole_files import open_whole, write_whole
 
-# A unit is what a kill can cost a worker, and what is judged again file by file where a decoder dies.
-_FILES_PER_UNIT = 128
-_BYTES_PER_UNIT = 32 << 20
-# No photo is larger; something that is named like one may be, and is not worth a machine's memory.
-_MAX_FILE_BYTES = 512 << 20
+# A unit is what a kill can cost a worker, and what is judged again in halves where a decoder dies.
+_MAX_FILES_PER_UNIT = 256
+# Of small jobs there are at least some hundred units, so that all workers end at about the same time.
+_MIN_BYTES_PER_UNIT, _MAX_BYTES_PER_UNIT, _UNITS_PER_JOB = 4 << 20, 32 << 20, 256
 # A photo of 100 million pixels takes 2 s; a slow machine is ten times slower.
 _MAX_SECS_PER_FILE = 60
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unit:
-    """A run of files of the listing, and how to judge them.
+    """Some files, and how to judge them.
 
     Attributes:
-        first: The number of the first file in the listing.
-        files: At least one.
+        name: A hash of all that decides the result.
         root: The source folder.
-        image: How pictures are stored.
-        max_pixels: The largest picture that is decoded.
+        paths: Of the files inside of it, at least one.
+        sizes: The bytes of each.
+        labels: The class of each.
+        known: The SHA-256 that each file had when it was judged before, empty where it was not: a file that still
+            has it is not judged again. Empty where no file was.
+        judging: How pictures are judged and stored.
         folder: Where the results go.
         poisonous: The paths of files that killed a worker process: rejected without being opened again.
     """
 
-    first: int
-    files: list[SourceFile]
+    name: str
     root: Path
-    image: ImageSettings
-    max_pixels: int
+    paths: Sequence[str]
+    sizes: Sequence[int]
+    labels: Sequence[int]
+    known: Sequence[bytes]
+    judging: Judging
     folder: Path
     poisonous: frozenset[str] = frozenset()
 
     @property
-    def name(self) -> str:
-        """A hash of all that decides the result."""
-        content = (
-            [[shown(file.path), file.size_bytes, file.mtime_ns] for file in self.files],
-            dataclasses.asdict(self.image),
-            self.max_pixels,
-        )
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
-
-    @property
     def pictures_path(self) -> Path:
-        """A TFRecord file of the map entries of each picture's Example, all but its label."""
-        return self.folder / f"{self.name}.pictures"
+        """A TFRecord file of the accepted pictures' Examples."""
+        return _path(self.folder, self.name, "pictures")
 
     @property
     def verdicts_path(self) -> Path:
-        """A line of JSON for each file. Written last: where it is, the unit is done."""
-        return self.folder / f"{self.name}.verdicts"
+        """What became of each file. Written last: where it is, the unit is done."""
+        return _path(self.folder, self.name, "verdicts")
 
 
-class FileVerdict(NamedTuple):
-    """What became of one source file, before it is compared with others.
+class UnitDone(NamedTuple):
+    """What a unit came to, for those who watch."""
 
-    Attributes:
-        path: Relative to the source folder.
-        size_bytes: Of the file.
-        mtime_ns: Of the file.
-        sha256: Of its content, in hexadecimal; empty if it could not be read.
-        verdict: "ok", "repaired" or "rejected".
-        reason: How it was repaired or why it was rejected.
-        offset: Of its record in the unit's file of pictures.
-        num_bytes: Of that record, framing included; 0 if rejected.
-        source_height: Of the upright picture, in pixels.
-        source_width: Of the upright picture, in pixels.
-        perceptual_hash: Of the picture.
-    """
-
-    path: str
-    size_bytes: int
-    mtime_ns: int
-    sha256: str
-    verdict: str
-    reason: str
-    offset: int
+    num_files: int
     num_bytes: int
-    source_height: int
-    source_width: int
-    perceptual_hash: int
+    num_rejected: int
 
 
-def plan_units(listing: Listing, *, image: ImageSettings, max_pixels: int, folder: Path) -> Iterator[Unit]:
-    """Yields the units of all files in order. Where they are cut depends on the listing alone."""
-    first = 0
-    while first < len(listing):
-        end, num_bytes = first, 0
-        while end < len(listing) and end - first < _FILES_PER_UNIT and num_bytes < _BYTES_PER_UNIT:
-            num_bytes += listing[end].size_bytes
-            end += 1
-        yield Unit(first, [listing[i] for i in range(first, end)], listing.root, image, max_pixels, folder)
-        first = end
+class UnitPlan:
+    """The units of a job, each made when it is asked for: there may be a million of them."""
+
+    def __init__(
+        self,
+        listing: Listing,
+        rows: npt.NDArray[np.uint32],
+        *,
+        judging: Judging,
+        folder: Path,
+        known: npt.NDArray[np.uint64] | None = None,
+    ) -> None:
+        """Cuts `rows` of the listing into units. Where, depends on the sizes of the files alone.
+
+        Args:
+            listing: All files.
+            rows: Those to judge, in order.
+            judging: How pictures are judged and stored.
+            folder: Where the results go.
+            known: The SHA-256 that each row of the listing had before, uint64 [files, 4], 0 where none is known.
+        """
+        self._listing = listing
+        self._rows = rows
+        self._judging = judging
+        self._folder = folder
+        self._known = known
+        self._starts = _cut(listing.sizes[rows])
+        self._names: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __iter__(self) -> Iterator[Unit]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, number: int) -> Unit:
+        rows = self.rows(number)
+        if not len(rows):
+            raise IndexError(number)
+        paths = [self._listing.path(int(row)) for row in rows]
+        sizes, mtimes = self._listing.sizes[rows], self._listing.mtimes[rows]
+        known: list[bytes] = []
+        if self._known is not None:
+            known = [digest.astype(">u8").tobytes() if digest.any() else b"" for digest in self._known[rows]]
+        content = hashlib.sha256(repr((self._judging, known)).encode())
+        content.update("\0".join(paths).encode("utf-8", "surrogateescape"))
+        content.update(sizes.tobytes() + mtimes.tobytes())
+        self._names[number] = content.hexdigest()[:32]
+        return Unit(
+            name=self._names[number],
+            root=self._listing.root,
+            paths=paths,
+            sizes=sizes.tolist(),
+            labels=self._listing.labels[rows].tolist(),
+            known=known,
+            judging=self._judging,
+            folder=self._folder,
+        )
+
+    @property
+    def num_files(self) -> int:
+        """The number of files in all units."""
+        return len(self._rows)
+
+    def results(self) -> Iterator[tuple[npt.NDArray[np.uint32], Path, UnitVerdicts]]:
+        """Yields the rows of each unit, its file of pictures and its verdicts, once all units are done."""
+        for number in range(len(self)):
+            unit = self._names[number]
+            yield (
+                self.rows(number),
+                _path(self._folder, unit, "pictures"),
+                UnitVerdicts.load(_path(self._folder, unit, "verdicts")),
+            )
+
+    def rows(self, number: int) -> npt.NDArray[np.uint32]:
+        """Returns the rows of the listing that unit `number` holds."""
+        return self._rows[self._starts[number] : self._starts[number + 1]]
 
 
-def judge_unit(unit: Unit) -> int:
-    """Judges each file of `unit` and writes the unit's two files, unless they are there; returns how many files."""
-    if not unit.verdicts_path.exists():
-        verdicts = _write_pictures(unit)
-        lines = "".join(json.dumps(verdict, ensure_ascii=False) + "\n" for verdict in verdicts)
-        write_whole(unit.verdicts_path, lines.encode())
-    return len(unit.files)
+def judge_unit(unit: Unit) -> UnitDone:
+    """Judges each file of `unit` and writes the unit's two files, unless they are there.
+
+    Raises:
+        MachineError: The source folder is gone.
+    """
+    if not _is_done(unit):
+        write_whole(unit.verdicts_path, _write_pictures(unit).encode())
+    verdicts = UnitVerdicts.load(unit.verdicts_path)
+    return UnitDone(len(unit.paths), sum(unit.sizes), int((verdicts.table["verdict"] == REJECTED).sum()))
 
 
-def judge_unit_file_by_file(unit: Unit) -> int:
-    """Judges a unit that was lost when a worker died; if it dies again, finds the file that kills it.
+def judge_unit_in_parts(unit: Unit) -> UnitDone:
+    """Judges a unit that was lost when a worker died; if it dies again, finds the files that kill it.
 
-    Most units that were lost had only waited beside the one to blame, so each gets another try as a whole: a process
-    for every file of every one of them would take minutes.
+    Most units that were lost had only waited beside the one to blame, so each gets another try as a whole.
 
     Raises:
         MachineError: No file kills its process, and yet the unit as a whole does.
     """
     with contextlib.suppress(BrokenExecutor):
         return run_alone(judge_unit, unit)
-    poisonous = frozenset(file.path for file in unit.files if _is_poisonous(unit, file))
+    poisonous = frozenset(_find_poisonous(unit, range(len(unit.paths))))
     try:
         return run_alone(judge_unit, dataclasses.replace(unit, poisonous=poisonous))
     except BrokenExecutor:
         raise MachineError(
-            f"a worker process died twice with the files from {shown(unit.files[0].path)} on, most often because "
+            f"a worker process died twice with the files from {shown(unit.paths[0])} on, most often because "
             "memory ran out; the same command goes on where this one stopped, and fewer --workers need less memory"
         ) from None
 
 
-def _is_poisonous(unit: Unit, file: SourceFile) -> bool:
+def _cut(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Returns where each unit starts, and the end of the last."""
+    total = int(sizes.sum())
+    most = min(_MAX_BYTES_PER_UNIT, max(_MIN_BYTES_PER_UNIT, total // _UNITS_PER_JOB))
+    ends = np.cumsum(sizes)
+    starts = [0]
+    while starts[-1] < len(sizes):
+        start = starts[-1]
+        before = int(ends[start - 1]) if start else 0
+        full = int(np.searchsorted(ends, before + most)) + 1
+        starts.append(min(full, start + _MAX_FILES_PER_UNIT, len(sizes)))
+    return np.asarray(starts, np.int64)
+
+
+def _path(folder: Path, name: str, suffix: str) -> Path:
+    # A folder of a million files is slow to work in on many a file system.
+    return folder / name[:2] / f"{name}.{suffix}"
+
+
+def _is_done(unit: Unit) -> bool:
+    # What could not be read may be readable by now.
+    return unit.verdicts_path.exists() and not UnitVerdicts.load(unit.verdicts_path).has_unread
+
+
+def _find_poisonous(unit: Unit, numbers: range) -> Iterator[str]:
+    """Yields the paths of those files that kill a process, searching in halves."""
     try:
-        run_alone(_judge_only, dataclasses.replace(unit, files=[file]))
+        run_alone(_judge_only, _part(unit, numbers))
     except BrokenExecutor:
-        return True
-    return False
+        if len(numbers) == 1:
+            yield unit.paths[numbers[0]]
+            return
+        middle = len(numbers) // 2
+        yield from _find_poisonous(unit, numbers[:middle])
+        yield from _find_poisonous(unit, numbers[middle:])
+
+
+def _part(unit: Unit, numbers: range) -> Unit:
+    chosen = slice(numbers.start, numbers.stop)
+    return dataclasses.replace(
+        unit,
+        paths=unit.paths[chosen],
+        sizes=unit.sizes[chosen],
+        labels=unit.labels[chosen],
+        known=unit.known[chosen],
+    )
 
 
 def _judge_only(unit: Unit) -> None:
-    for file in unit.files:
-        _judge_file(unit, file, 0)
+    for _ in _judge_files(unit):
+        pass
 
 
-def read_verdicts(unit: Unit) -> list[FileVerdict]:
-    """Returns the verdicts of a unit that is done, in the order of its files."""
-    with unit.verdicts_path.open(encoding="utf-8") as lines:
-        return [FileVerdict(*json.loads(line)) for line in lines]
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is there whole or not at all, whatever happens."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(path)
-
-
-def _write_pictures(unit: Unit) -> list[FileVerdict]:
-    verdicts = []
-    beside = unit.pictures_path.with_name(f"{unit.name}.{os.getpid()}.part")
-    with beside.open("wb") as pictures:
-        for file in unit.files:
-            verdict, record = _judge_file(unit, file, pictures.tell())
+def _write_pictures(unit: Unit) -> VerdictsWriter:
+    verdicts = VerdictsWriter(len(unit.paths))
+    offset = 0
+    unit.pictures_path.parent.mkdir(parents=True, exist_ok=True)
+    with open_whole(unit.pictures_path) as pictures:
+        for number, (sha256, judged, record) in enumerate(_judge_files(unit)):
             pictures.write(record)
-            verdicts.append(verdict)
-        pictures.flush()
-        os.fsync(pictures.fileno())
-    beside.rename(unit.pictures_path)
+            verdicts.set(number, sha256, judged, offset, len(record))
+            offset += len(record)
     return verdicts
 
 
-def _judge_file(unit: Unit, file: SourceFile, offset: int) -> tuple[FileVerdict, bytes]:
-    if file.path in unit.poisonous:
-        return _verdict(file, "", Judged("rejected", "kills or hangs its decoder"), offset, 0), b""
-    try:
-        data = _read(unit.root / file.path, file.size_bytes)
-    except OSError as error:
-        return _verdict(file, "", Judged("rejected", f"cannot be read: {error.strerror}"), offset, 0), b""
-    sha256 = hashlib.sha256(data).hexdigest()
+def _judge_files(unit: Unit) -> Iterator[tuple[bytes, Judged | None, bytes]]:
+    """Yields for each file its SHA-256, the verdict, None if the content is known, and the record."""
+    opened = [number for number, path in enumerate(unit.paths) if path not in unit.poisonous]
+    contents = read_files(
+        [unit.root / unit.paths[number] for number in opened], [unit.sizes[number] for number in opened]
+    )
+    for number, path in enumerate(unit.paths):
+        if path in unit.poisonous:
+            yield b"", Judged("rejected", "kills or hangs its decoder"), b""
+        else:
+            yield _judge_content(unit, number, next(contents))
+
+
+def _judge_content(unit: Unit, number: int, data: Content) -> tuple[bytes, Judged | None, bytes]:
+    path = unit.paths[number]
+    if isinstance(data, OSError):
+        _check_source(unit.root, path, data)
+        return b"", Judged("rejected", f"cannot be read: {data.strerror}"), b""
+    sha256 = hashlib.sha256(data)
+    if unit.known and unit.known[number] == sha256.digest():
+        return sha256.digest(), None, b""
     # A decoder that hangs hears no Python: the alarm ends its process, which is then found to have died.
     signal.alarm(_MAX_SECS_PER_FILE)
-    judged = judge(data, Path(file.path).suffix, image=unit.image, max_pixels=unit.max_pixels)
+    judging = unit.judging
+    judged = judge(
+        data, Path(path).suffix, image=judging.image, max_pixels=judging.max_pixels, check=judging.check
+    )
     signal.alarm(0)
-    record = _record(file, sha256, judged)
-    return _verdict(file, sha256, judged, offset, len(record)), record
+    return sha256.digest(), judged, _record(path, unit.labels[number], sha256.hexdigest(), judged)
 
 
-def _read(path: Path, size_bytes: int) -> bytes:
-    if size_bytes > _MAX_FILE_BYTES:
-        raise OSError(0, f"{size_bytes:,} bytes, more than a photo has")
-    with path.open("rb") as file:
-        return file.read()
+def _check_source(root: Path, path: str, error: OSError) -> None:
+    """Tells a file that cannot be read from a disk that went away."""
+    folder = root / path.split("/")[0]
+    if not folder.is_dir():
+        raise MachineError(
+            f"{folder}: went away while it was read ({error.strerror}); what was done is kept: bring it back and "
+            "start the same command again"
+        )
 
 
-def _record(file: SourceFile, sha256: str, judged: Judged) -> bytes:
+def _record(path: str, label: int, sha256: str, judged: Judged) -> bytes:
     if judged.verdict == "rejected":
         return b""
     entries = encode_entries(
         {
             "image": judged.stored,
-            "image/filename": shown(file.path).encode(),
+            "image/filename": shown(path).encode(),
             "image/height": judged.size[0],
             "image/sha256": sha256.encode(),
             "image/source_height": judged.source_size[0],
             "image/source_width": judged.source_size[1],
             "image/width": judged.size[1],
+            "label": label,
         }
     )
-    return frame(entries)
-
-
-def _verdict(file: SourceFile, sha256: str, judged: Judged, offset: int, num_bytes: int) -> FileVerdict:
-    return FileVerdict(
-        path=shown(file.path),
-        size_bytes=file.size_bytes,
-        mtime_ns=file.mtime_ns,
-        sha256=sha256,
-        verdict=judged.verdict,
-        reason=judged.reason,
-        offset=offset,
-        num_bytes=num_bytes,
-        source_height=judged.source_size[0],
-        source_width=judged.source_size[1],
-        perceptual_hash=judged.perceptual_hash,
-    )
+    return frame(encode_example(entries))

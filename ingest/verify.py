@@ -1,42 +1,34 @@
 """Is the dataset what its metadata say? Reads everything, and names what is damaged, missing or foreign."""
 
 import dataclasses
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ingest.decode import RejectedError, decode
-from ingest.engine import run_all
+from ingest.damage import Damage
+from ingest.descriptions import read_descriptions
+from ingest.engine import Engine, open_engine
 from ingest.manifest import FILENAME as MANIFEST
-from ingest.metadata import FILENAME as METADATA
-from ingest.metadata import RECORDS_PER_BLOCK, DatasetInfo, ImageSettings, ShardInfo
+from ingest.metadata import DatasetInfo, ShardInfo
+from ingest.origins import Origins
 from ingest.progress import progress
-from ingest.records import RecordError, decode_example, read_records
-from ingest.tfds_files import FILENAMES as TFDS_FILES
-
-_READ_BYTES = 1 << 20
+from ingest.record_files import Fault, ShardCheck, check_shard
+from ingest.whole_files import file_sha256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Damage:
-    """One thing that is wrong.
+class Examination:
+    """What was found in a dataset folder.
 
     Attributes:
-        filename: Inside the dataset folder.
-        what: What is wrong with it.
+        info: What the dataset has to be; None if there is nothing whole to compare with.
+        damages: All that is wrong, in the order of the names of files.
+        contents: The SHA-256 of each file of records that is damaged or none of the dataset's, in hexadecimal, by its
+            name; empty for one that cannot be read.
     """
 
-    filename: str
-    what: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _ShardCheck:
-    path: Path
-    shard: ShardInfo
-    num_classes: int
-    image: ImageSettings
-    deep: bool
+    info: DatasetInfo | None
+    damages: list[Damage]
+    contents: dict[str, str]
 
 
 def verify_dataset(data_dir: Path, *, deep: bool, workers: int) -> list[Damage]:
@@ -48,127 +40,104 @@ def verify_dataset(data_dir: Path, *, deep: bool, workers: int) -> list[Damage]:
         workers: How many processes read.
 
     Raises:
-        DatasetError: Its metadata cannot be read, so there is nothing to compare with.
+        DatasetError: It is not a dataset folder.
     """
-    info = DatasetInfo.load(data_dir)
-    damages = [*_check_names(info), *_check_manifest(info)]
-    damages += _check_shards(info, deep, workers)
-    return sorted(damages, key=lambda damage: damage.filename)
+    with open_engine("local", workers=workers) as engine:
+        return examine(data_dir, engine, deep=deep).damages
 
 
-def _check_shards(info: DatasetInfo, deep: bool, workers: int) -> Iterator[Damage]:
+def examine(data_dir: Path, engine: Engine, *, deep: bool = False) -> Examination:
+    """Returns what is in the dataset folder `data_dir`, and all that is wrong with it.
+
+    Raises:
+        DatasetError: It is not a dataset folder.
+    """
+    described = read_descriptions(data_dir)
+    damages, contents = list(described.damages), {}
+    if described.info is not None:
+        manifest_is_whole = not any(damage.filename == MANIFEST for damage in damages)
+        extra = dict(_extra_files(described.info))
+        found, faults = _check_shards(described.info, engine, deep)
+        damages += [Damage(name, _extra(sha256, described.info)) for name, sha256 in extra.items()]
+        damages += _shard_damages(described.info, found, faults, names_photos=manifest_is_whole)
+        contents = extra | found
+    return Examination(described.info, sorted(damages, key=lambda damage: damage.filename), contents)
+
+
+def check_shards(
+    info: DatasetInfo, shards: Iterable[ShardInfo], engine: Engine, *, deep: bool = False
+) -> Iterator[tuple[str, str, list[Fault]]]:
+    """Reads shards, and yields of each the name, the SHA-256 of what it holds, and what is wrong with it."""
     checks = [
-        _ShardCheck(info.data_dir / shard.filename, shard, info.num_classes, info.image, deep)
-        for split in info.splits.values()
-        for shard in split.shards
+        ShardCheck(info.data_dir / shard.filename, shard, info.num_classes, info.image, deep)
+        for shard in shards
     ]
-    with progress("verifying", sum(check.shard.num_examples for check in checks), "records") as advance:
-        for num_examples, damages in run_all(_check_shard, checks, workers=workers, alone=_check_shard):
-            advance(num_examples)
-            yield from damages
+    total = sum(check.shard.num_examples for check in checks)
+    with progress("verifying", total, "records") as advance:
+        for checked in engine.run_all(check_shard, checks, alone=check_shard):
+            advance(checked.shard.num_examples, num_bytes=checked.shard.num_bytes)
+            yield checked.shard.filename, checked.sha256, checked.faults
 
 
-def _check_names(info: DatasetInfo) -> Iterator[Damage]:
-    shards = {shard.filename for split in info.splits.values() for shard in split.shards}
-    expected = shards | {METADATA, MANIFEST, *TFDS_FILES}
-    found = {path.name for path in info.data_dir.iterdir()}
-    for name in sorted(expected - shards - found):
-        yield Damage(name, "missing")
-    for name in sorted(found - expected):
-        if ".tfrecord" in name:
-            yield Damage(name, "not a shard of this dataset")
+def _check_shards(info: DatasetInfo, engine: Engine, deep: bool) -> tuple[dict[str, str], list[Fault]]:
+    """Returns what each shard holds that is not what it has to hold, and all faults."""
+    found: dict[str, str] = {}
+    all_faults: list[Fault] = []
+    for filename, sha256, faults in check_shards(info, info.shards.values(), engine, deep=deep):
+        if sha256 != info.shards[filename].sha256:
+            found[filename] = sha256
+        all_faults += faults
+    return found, all_faults
 
 
-def _check_manifest(info: DatasetInfo) -> Iterator[Damage]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = info.data_dir / MANIFEST
-    if not path.exists():
-        return  # Said already.
-    try:
-        num_rows = pq.read_table(path, columns=["verdict"]).num_rows
-    except (pa.ArrowException, OSError) as error:
-        yield Damage(MANIFEST, f"cannot be read: {' '.join(str(error).split())[:120]}")
-        return
-    if num_rows != sum(info.verdicts.values()):
-        yield Damage(MANIFEST, f"{num_rows} files, metadata says {sum(info.verdicts.values())}")
+def _extra_files(info: DatasetInfo) -> Iterator[tuple[str, str]]:
+    """Yields the name and the hash of each file that a reader could take for a shard and that is none."""
+    for path in sorted(info.data_dir.iterdir()):
+        if ".tfrecord" in path.name and path.name not in info.shards:
+            try:
+                yield path.name, file_sha256(path)
+            except OSError:
+                yield path.name, ""
 
 
-def _check_shard(check: _ShardCheck) -> tuple[int, list[Damage]]:
-    name = check.shard.filename
-    try:
-        whats = [*_check_file(check)] or [*_check_records(check)]
-    except FileNotFoundError:
-        whats = ["missing"]
-    except (OSError, RecordError) as error:
-        whats = [str(error)]
-    return check.shard.num_examples, [Damage(name, what) for what in whats]
+def _extra(sha256: str, info: DatasetInfo) -> str:
+    owner = _owners(info).get(sha256)
+    return f"not a shard of this dataset, but a copy of {owner}" if owner else "not a shard of this dataset"
 
 
-def _check_file(check: _ShardCheck) -> Iterator[str]:
-    """Yields what is wrong with the file as a whole. Its hash is right only if every byte of it is."""
-    num_bytes = check.path.stat().st_size
-    with check.path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 == check.shard.sha256:
-        return
-    try:
-        num_examples = _count_records(check.path)
-    except RecordError as error:
-        yield str(error)
-        return
-    if num_examples != check.shard.num_examples:
-        yield f"{num_examples} records, metadata says {check.shard.num_examples}: cut between two records, or foreign"
-    else:
-        yield f"whole, but another file than metadata says ({num_bytes} bytes, expected {check.shard.num_bytes})"
+def _owners(info: DatasetInfo) -> dict[str, str]:
+    return {shard.sha256: shard.filename for shard in info.shards.values()}
 
 
-def _check_records(check: _ShardCheck) -> Iterator[str]:
-    """Yields where the metadata or, if deep, the pictures do not fit the records of a file with the right hash."""
-    offsets = []
-    number = 0
-    with check.path.open("rb", buffering=_READ_BYTES) as file:
-        for number, record in enumerate(read_records(file), start=1):
-            if (number - 1) % RECORDS_PER_BLOCK == 0:
-                offsets.append(record.offset)
-            if check.deep:
-                yield from _check_picture(check, number - 1, record.payload)
-    if number != check.shard.num_examples:
-        yield f"{number} records, metadata says {check.shard.num_examples}"
-    if tuple(offsets) != check.shard.block_offsets:
-        yield "its records start elsewhere than the block offsets in metadata.json say"
+def _shard_damages(
+    info: DatasetInfo, found: dict[str, str], faults: list[Fault], *, names_photos: bool
+) -> Iterator[Damage]:
+    owners = _owners(info)
+    photos = _photos(info, faults) if names_photos else {}
+    for filename, what, record in faults:
+        if owner := owners.get(found.get(filename, "")):
+            yield Damage(filename, f"holds the records of {owner}: swapped or copied")
+        elif photo := photos.get((filename, record)):
+            yield Damage(filename, f"{what}; its photo is {photo}")
+        else:
+            yield Damage(filename, what)
 
 
-def _check_picture(check: _ShardCheck, number: int, payload: bytes) -> Iterator[str]:
-    try:
-        features = decode_example(payload)
-        label, image = features["label"], features["image"]
-        size = features["image/height"], features["image/width"]
-    except (RecordError, KeyError) as error:
-        yield f"record {number}: {error}"
-        return
-    if not (isinstance(label, int) and 0 <= label < check.num_classes):
-        yield f"record {number}: label {label}, there are {check.num_classes} classes"
-    try:
-        found = _picture_size(bytes(image), check.image)
-    except RejectedError as error:
-        yield f"record {number}: {error}"
-        return
-    if found != size:
-        yield f"record {number}: a picture of {found[1]}x{found[0]}, the record says {size[1]}x{size[0]}"
-
-
-def _picture_size(image: bytes, settings: ImageSettings) -> tuple[int, int]:
-    if settings.encoding == "raw" and settings.size:
-        if len(image) != settings.size**2 * 3:
-            raise RejectedError(f"{len(image)} raw bytes")
-        return settings.size, settings.size
-    suffix = ".png" if image.startswith(b"\x89PNG") else ".jpg"
-    decoded = decode(image, suffix, min_size=0, max_pixels=1 << 40)
-    return decoded.height, decoded.width
-
-
-def _count_records(path: Path) -> int:
-    with path.open("rb", buffering=_READ_BYTES) as file:
-        return sum(1 for _ in read_records(file))
+def _photos(info: DatasetInfo, faults: list[Fault]) -> dict[tuple[str, int | None], str]:
+    """Returns the path of the photo that each faulty record was made of, by file and number of the record."""
+    places = {
+        shard.filename: (split.name, number)
+        for split in info.splits.values()
+        for number, shard in enumerate(split.shards)
+    }
+    wanted = {(filename, record) for filename, _, record in faults if record is not None}
+    if not wanted:
+        return {}
+    filenames = sorted({filename for filename, _ in wanted})
+    origins = Origins(info.data_dir / MANIFEST, [places[filename] for filename in filenames])
+    return {
+        (filename, record): origin.path
+        for filename in filenames
+        for record, origin in enumerate(origins.of(*places[filename]))
+        if (filename, record) in wanted
+    }

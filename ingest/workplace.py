@@ -2,14 +2,17 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ingest.errors import MACHINE_ERRNOS, ConfigError, MachineError
-from ingest.units import write_whole
+from ingest.errors import MACHINE_ERRNOS, ConfigError, DatasetError, MachineError
+from ingest.whole_files import bring_back, exchange, sync_folder, write_whole
+
+_LOCK = "lock"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -17,8 +20,8 @@ class Workplace:
     """The folders of a job in progress.
 
     Attributes:
-        data: The folder that the dataset will be.
-        root: All work in progress.
+        data: The folder that the dataset will be, or is.
+        root: Work in progress, beside `data`.
         units: What the map step has done; kept over a kill.
         dataset: The dataset that is being put together; made anew each time.
     """
@@ -28,86 +31,147 @@ class Workplace:
     units: Path
     dataset: Path
 
-    @property
-    def options(self) -> Path:
-        """What decided the work that is there."""
-        return self.root / "options.json"
-
     def finish(self) -> None:
-        """Gives the dataset its name, and removes the rest."""
-        _sync_folder(self.dataset)
-        self.dataset.rename(self.data)
-        _sync_folder(self.data.absolute().parent)
+        """Gives the dataset its name, which the dataset that it replaces has until then."""
+        sync_folder(self.dataset)
+        if self.data.exists():
+            exchange(self.dataset, self.data)
+        else:
+            self.dataset.rename(self.data)
+        sync_folder(self.data.absolute().parent)
+        self.remove()
+
+    def remove(self) -> None:
+        """Removes all work in progress."""
+        shutil.rmtree(self.units, ignore_errors=True)
         shutil.rmtree(self.root)
 
 
 @contextlib.contextmanager
-def open_workplace(data: Path, options: Mapping[str, object], *, restart: bool) -> Iterator[Workplace]:
+def open_workplace(
+    data: Path, options: Mapping[str, object], *, restart: bool = False, work_dir: Path | None = None
+) -> Iterator[Workplace]:
     """Gives the workplace for `data` to one process alone.
 
     Args:
-        data: The folder that the dataset will be.
+        data: The folder that the dataset will be, or is.
         options: What decides the work in progress, by the names of the options, in types that JSON has.
         restart: Whether unfinished work that is there is thrown away.
+        work_dir: Where the map step's work lies instead, such as a quicker disk.
 
     Raises:
         ConfigError: Another process is at work there, or there is unfinished work of other options.
         MachineError: No space, or a disk that fails.
     """
+    root = _root(data)
+    units = root / "units"
+    if work_dir is not None:
+        # Named for DATA, so that several jobs can share the disk.
+        place_name = hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:12]
+        units = work_dir / f"{data.name}.{place_name}.units"
+        options = {**options, "--work-dir": str(work_dir.resolve())}
+    place = Workplace(data=data, root=root, units=units, dataset=root / "dataset")
+    with _machine_errors(root), _locked(root):
+        if restart:
+            shutil.rmtree(units, ignore_errors=True)
+            _options_path(place).unlink(missing_ok=True)
+        _check_options(place, options)
+        bring_back(place.dataset, data)
+        shutil.rmtree(place.dataset, ignore_errors=True)
+        place.dataset.mkdir()
+        units.mkdir(parents=True, exist_ok=True)
+        yield place
+
+
+@contextlib.contextmanager
+def open_repair_place(data: Path) -> Iterator[Workplace]:
+    """Gives a place to mend the dataset `data` in to one process alone.
+
+    It lies inside of the other workplace and leaves unfinished work there as it is: an `update` that found a damaged
+    shard goes on once that is mended.
+
+    Raises:
+        ConfigError: Another process is at work there.
+        MachineError: No space, or a disk that fails.
+    """
+    root = _root(data)
+    own = root / "repair"
+    place = Workplace(data=data, root=own, units=own / "units", dataset=own / "dataset")
+    with _machine_errors(root), _locked(root):
+        bring_back(root / "dataset", data)
+        shutil.rmtree(place.dataset, ignore_errors=True)
+        place.dataset.mkdir(parents=True)
+        place.units.mkdir(exist_ok=True)
+        try:
+            yield place
+        except DatasetError:
+            _remove_repair(place)
+            raise
+        _remove_repair(place)
+
+
+def _remove_repair(place: Workplace) -> None:
+    place.remove()
+    root = place.root.parent
+    if {path.name for path in root.iterdir()} == {_LOCK}:
+        shutil.rmtree(root)
+
+
+def _root(data: Path) -> Path:
+    return data.with_name(f"{data.name}.incomplete")
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Keeps other processes out of `root`, which is made if there is none."""
     import filelock
 
-    root = data.with_name(f"{data.name}.incomplete")
-    place = Workplace(data=data, root=root, units=root / "units", dataset=root / "dataset")
-    place.units.mkdir(parents=True, exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     # Locks of the operating system end with their process, however it ends.
-    lock = filelock.FileLock(root / "lock", timeout=0)
+    lock = filelock.FileLock(root / _LOCK, timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:
         raise ConfigError(
-            f"{root}: another build is at work there; wait for it or choose another DATA"
+            f"{root}: another process is at work there; wait for it or choose another DATA"
         ) from None
     try:
-        if restart:
-            shutil.rmtree(place.units)
-            place.options.unlink(missing_ok=True)
-            place.units.mkdir()
-        _check_options(place, options)
-        shutil.rmtree(place.dataset, ignore_errors=True)
-        place.dataset.mkdir()
-        yield place
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _machine_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno not in MACHINE_ERRNOS:
             raise
         raise MachineError(
             f"{root}: {error.strerror}; what was done is kept: mend that and start the same command again"
         ) from None
-    finally:
-        lock.release()
+
+
+def _options_path(place: Workplace) -> Path:
+    """Returns the file that says what decided the work that is there."""
+    return place.root / "options.json"
 
 
 def _check_options(place: Workplace, options: Mapping[str, object]) -> None:
     """Sees to it that unfinished work is of the same options, or notes them where there is none."""
-    if not place.options.exists():
-        write_whole(place.options, json.dumps(options).encode())
+    path = _options_path(place)
+    if not path.exists():
+        write_whole(path, json.dumps(options).encode())
         return
-    before = json.loads(place.options.read_text())
+    before = json.loads(path.read_text())
     changed = [
-        f"{name} was {before.get(name)}, now it is {value}"
-        for name, value in options.items()
-        if before.get(name) != value
+        f"{name} was {before.get(name)}, now it is {options.get(name)}"
+        for name in {**before, **options}
+        if before.get(name) != options.get(name)
     ]
     if changed:
         raise ConfigError(
             f"{place.root}: holds unfinished work of other options: {'; '.join(changed)}. Give the same options to go "
             "on with it, or --restart to throw it away"
         )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` last through a power cut, as fsync makes the content of files last."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

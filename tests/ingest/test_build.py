@@ -1,14 +1,18 @@
 """Whole builds, by real processes on real files."""
 
+import ctypes
 import hashlib
 import json
 import os
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import filelock
@@ -146,13 +150,16 @@ def test_files_of_a_group_go_to_the_same_split(photos, tmp_path, capsys):
     assert len(splits_of) == 5
     assert all(len(found) == 1 for found in splits_of.values())
     assert set.union(*splits_of.values()) == {"train", "validation"}
-    assert DatasetInfo.load(tmp_path / "d").keep_together == r"house(\d+)_"
+    assert DatasetInfo.load(tmp_path / "d").split_rule.keep_together == r"house(\d+)_"
     # What does not match goes by its own content, as without the option.
     assert build(photos, tmp_path / "none", "--keep-together", "(no such path)") == 0
     assert build(photos, tmp_path / "plain") == 0
     assert splits(tmp_path / "none") == splits(tmp_path / "plain")
     capsys.readouterr()
-    for pattern, sentence in {"(": "not a regular expression", "house": "has no group"}.items():
+    for pattern, sentence in {
+        "(": "not a regular expression",
+        "house": "neither duplicates nor near-duplicates, and a regular expression without a group",
+    }.items():
         assert build(photos, tmp_path / "x", "--keep-together", pattern) == 2
         assert f"--keep-together {pattern}: {sentence}" in capsys.readouterr().err
 
@@ -161,7 +168,7 @@ def test_options_reach_the_dataset(photos, tmp_path):
     options = ("--validation", "0.3", "--test", "0.3", "--seed", "5", "--encoding", "png", "--resize", "pad")
     assert build(photos, tmp_path / "d", *options) == 0
     info = DatasetInfo.load(tmp_path / "d")
-    assert (info.seed, dict(info.fractions)) == (5, {"validation": 0.3, "test": 0.3})
+    assert (info.split_rule.seed, info.split_rule.fractions) == (5, {"validation": 0.3, "test": 0.3})
     assert (info.image.encoding, info.image.resize, info.image.size) == ("png", "pad", 32)
     assert set(info.splits) == {"train", "validation", "test"}
     assert all(features["image"].startswith(b"\x89PNG") for features in records(tmp_path / "d").values())
@@ -196,7 +203,7 @@ def test_a_signal_stops_the_work_in_a_sentence(photos, tmp_path, number, exit_co
     for copy in range(60):  # Enough work that it is still going on.
         shutil.copytree(photos / "food", photos / f"interior/{copy}")
     with subprocess.Popen(command(photos, tmp_path / "d"), stderr=subprocess.PIPE, text=True) as process:
-        while not list(tmp_path.glob("d.incomplete/units/*.part")):
+        while not list(tmp_path.glob("d.incomplete/units/*/*.part")):
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(number)
@@ -219,11 +226,90 @@ def test_a_full_disk_is_said_and_what_was_done_is_kept(photos, tmp_path):
     assert build(photos, tmp_path / "d") == 0
 
 
+def test_photos_that_go_away_are_said_and_nothing_is_lost(photos, tmp_path):
+    for copy in range(60):  # Enough work that it is still going on.
+        shutil.copytree(photos / "food", photos / f"food/{copy}")
+    with subprocess.Popen(command(photos, tmp_path / "d"), stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("d.incomplete/units/*/*.verdicts")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        photos.rename(tmp_path / "unplugged")
+        _, errors = process.communicate()
+    assert (process.returncode, errors.count("\n")) == (1, 1)
+    assert "went away while it was read" in errors
+    (tmp_path / "unplugged").rename(photos)
+    assert build(photos, tmp_path / "d") == 0
+    assert build(photos, tmp_path / "scratch/d") == 0
+    assert content(tmp_path / "d") == content(tmp_path / "scratch/d")
+
+
+def test_work_in_progress_lies_where_it_is_told_to(photos, tmp_path, capsys):
+    (photos / "food/bad.jpg").write_bytes(b"text")
+    assert build(photos, tmp_path / "d", "--work-dir", str(tmp_path / "fast")) == 3  # Leaves its work.
+    assert list((tmp_path / "fast").rglob("*.pictures"))
+    assert not list((tmp_path / "d.incomplete").rglob("*.pictures"))
+    capsys.readouterr()
+    assert build(photos, tmp_path / "d", "--max-rejected", "1") == 2
+    assert f"--work-dir was {tmp_path}/fast, now it is None" in capsys.readouterr().err
+    assert build(photos, tmp_path / "d", "--max-rejected", "1", "--work-dir", str(tmp_path / "fast")) == 0
+    assert not list((tmp_path / "fast").iterdir())
+
+
+IN_OPEN = 0x20  # Source: man 7 inotify.
+
+
+def opened_files(folders: list[Path], action: Callable[[], object]) -> Counter[str]:
+    """Returns how often each file in `folders` was opened, by any process, while `action` ran."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = libc.inotify_init1(os.O_NONBLOCK)
+    watched = {libc.inotify_add_watch(descriptor, os.fsencode(folder), IN_OPEN): folder for folder in folders}
+    assert all(number > 0 for number in watched)
+    found: Counter[str] = Counter()
+    action()
+    with open(descriptor, "rb", buffering=0) as events:  # noqa: PTH123 - It has no path.
+        while chunk := events.read(1 << 16):
+            position = 0
+            while position < len(chunk):
+                number, _, _, length = struct.unpack_from("iIII", chunk, position)
+                name = chunk[position + 16 : position + 16 + length].rstrip(b"\0").decode()
+                if name:  # Without a name it is the folder itself.
+                    found[f"{watched[number].name}/{name}"] += 1
+                position += 16 + length
+    return found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--image-size", "original"),
+        ("--image-size", "original", "--check", "header"),
+        ("--encoding", "raw", "--keep-together", "near-duplicates"),
+    ],
+    ids=" ".join,
+)
+def test_each_file_is_opened_once_whatever_the_options(photos, tmp_path, photo, options):
+    (photos / "food/again.jpg").write_bytes((photos / "food/3.jpg").read_bytes())
+    (photos / "food/broken.jpg").write_bytes(photo(1)[:-50])
+    (photos / "food/turned.jpg").write_bytes(
+        photo(2, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0")
+    )
+    (photos / "food/named.jpg").write_bytes(photo(99, file_format="PNG"))
+    (photos / "food/web.webp").write_bytes(photo(98, file_format="WEBP"))
+
+    def act():
+        assert build(photos, tmp_path / "d", "--max-rejected", "1", *options) == 0
+
+    found = opened_files(list(photos.iterdir()), act)
+    assert set(found) == {f"{path.parent.name}/{path.name}" for path in photos.rglob("*.*")}
+    assert set(found.values()) == {1}
+
+
 def test_two_builds_at_once_into_one_place_are_refused(photos, tmp_path, capsys):
     (tmp_path / "d.incomplete").mkdir()
     with filelock.FileLock(tmp_path / "d.incomplete/lock"):
         assert build(photos, tmp_path / "d") == 2
-    assert "d.incomplete: another build is at work there" in capsys.readouterr().err
+    assert "d.incomplete: another process is at work there" in capsys.readouterr().err
     assert build(photos, tmp_path / "d") == 0
 
 
@@ -263,9 +349,9 @@ def test_input_that_cannot_become_a_dataset(photos, tmp_path, capsys):
         assert not data.exists() or data.name == "taken"
 
     (tmp_path / "taken").mkdir()
-    assert_refused(f"{tmp_path}/taken exists already; remove it", data=tmp_path / "taken")
+    assert_refused(f"{tmp_path}/taken exists already: bring it up to date", data=tmp_path / "taken")
     (tmp_path / "file").write_text("no folder")
-    assert_refused(f"{tmp_path}/file/d.incomplete/units: Not a directory", data=tmp_path / "file/d")
+    assert_refused(f"{tmp_path}/file/d.incomplete: Not a directory", data=tmp_path / "file/d")
     assert_refused("lies inside of IMAGES", data=photos / "d")
     assert_refused("--image-size has to be positive, got 0", "--image-size", "0")
     assert_refused("--quality has to be 1 to 100, got 101", "--quality", "101")

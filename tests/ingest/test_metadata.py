@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from ingest.errors import DatasetError
-from ingest.metadata import DatasetInfo, ImageSettings, ShardInfo, SplitInfo
+from ingest.metadata import DatasetInfo, ImageSettings, Judging, ShardInfo, SplitInfo, SplitRule
+
+
+def make_judging(**changes) -> Judging:
+    image = {"size": None, "resize": "crop", "encoding": "jpeg", "quality": 90} | changes
+    return Judging(image=ImageSettings(**image), check="header", max_pixels=1000)
 
 
 def make_info(data_dir: Path, **changes) -> DatasetInfo:
@@ -22,11 +27,18 @@ def make_info(data_dir: Path, **changes) -> DatasetInfo:
             "name": "d",
             "class_names": ("food", "interior"),
             "display_names": ("음식", "실내"),
-            "seed": 123,
-            "fractions": {"validation": 0.2, "test": 0.0},
-            "image": ImageSettings(size=None, resize="crop", encoding="jpeg", quality=90),
+            "version": "1.0.0",
+            "judging": make_judging(),
+            "split_rule": SplitRule(
+                seed=123,
+                fractions={"validation": 0.2, "test": 0.0},
+                keep_together="duplicates",
+                stratify=False,
+            ),
+            "shard_bytes": 1 << 20,
             "splits": {"train": SplitInfo(name="train", shards=(shard,), class_counts=(10, 7))},
             "verdicts": {"ok": 17, "rejected": 1},
+            "manifest_sha256": "cd",
         }
         | changes
     )
@@ -45,7 +57,7 @@ def test_the_fingerprint_is_of_what_a_training_sees(tmp_path):
     assert make_info(tmp_path / "moved", display_names=("a", "b")).fingerprint == info.fingerprint
     for changes in (
         {"class_names": ("interior", "food")},
-        {"image": ImageSettings(size=64, resize="crop", encoding="jpeg", quality=90)},
+        {"judging": make_judging(size=64)},
         {"splits": {}},
     ):
         assert make_info(tmp_path, **changes).fingerprint != info.fingerprint
@@ -54,14 +66,14 @@ def test_the_fingerprint_is_of_what_a_training_sees(tmp_path):
 @pytest.mark.parametrize(
     ("edit", "sentence"),
     [
-        ({"format_version": 2}, "format version 2, this program reads 1"),
-        ({"seed": "123"}, 'seed: expected int, found "123"'),
-        ({"seed": True}, "seed: expected int, found true"),
+        ({"format_version": 1}, "format version 1, this program reads 2"),
+        ({"shard_bytes": "123"}, 'shard_bytes: expected int, found "123"'),
+        ({"shard_bytes": True}, "shard_bytes: expected int, found true"),
         ({"class_names": ["food", 3]}, "class_names[1]: expected str, found 3"),
-        ({"image": {"size": 3.5}}, "image.size: expected int or NoneType, found 3.5"),
+        ({"judging": {"image": {"size": 3.5}}}, "judging.image.size: expected int or NoneType, found 3.5"),
         (
-            {"image": {"size": 3, "resize": "squash"}},
-            "image.resize: expected stretch or crop or pad, found 'squash'",
+            {"judging": {"image": {"size": 3, "resize": "squash"}}},
+            "judging.image.resize: expected stretch or crop or pad, found 'squash'",
         ),
         (
             {"splits": {"train": {"class_counts": [], "shards": [{}]}}},
@@ -74,7 +86,9 @@ def test_edited_metadata_are_refused_with_the_place(tmp_path, edit, sentence):
     make_info(tmp_path).save(tmp_path)
     path = tmp_path / "metadata.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | edit))
-    with pytest.raises(DatasetError, match=re.escape(f"{path}: {sentence}") + ".*shardstream-ingest build"):
+    with pytest.raises(
+        DatasetError, match=re.escape(f"{path}: {sentence}") + ".*shardstream-ingest (build|repair)"
+    ):
         DatasetInfo.load(tmp_path)
 
 

@@ -1,11 +1,12 @@
 import hashlib
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.errors import DatasetError
-from ingest.records import read_records
+from ingest.records import decode_example, encode_entries, encode_example, frame, read_records
 from ingest.shards import ShardSpec, shard_filename, shard_sizes, write_shard
 
 
@@ -35,23 +36,22 @@ def test_a_shard_is_named_as_tfds_expects():
 
 
 def test_damaged_work_in_progress_is_noticed(tmp_path):
-    import numpy as np
-
-    from ingest.records import encode_entries, frame
-
-    record = frame(encode_entries({"image": b"pixels"}))
+    record = frame(
+        encode_example(encode_entries({"image": b"pixels", "image/sha256": b"ab" * 32, "label": 3}))
+    )
     pictures = tmp_path / "unit.pictures"
     pictures.write_bytes(record * 40)
 
-    def spec(name):
+    def spec(name, *, digest=0xABABABABABABABAB, label=3):
         return ShardSpec(
             path=tmp_path / name,
             split="train",
-            sources=[pictures],
-            source_numbers=np.zeros(40, np.intp),
+            sources=[str(pictures)],
+            source_numbers=np.zeros(40, np.uint32),
             offsets=np.arange(40, dtype=np.uint64) * len(record),
             lengths=np.full(40, len(record), np.uint32),
-            labels=np.zeros(40, np.uint16),
+            digests=np.full((40, 4), digest, np.uint64),
+            labels=np.full(40, label, np.uint16),
         )
 
     info = write_shard(spec("whole"))
@@ -61,8 +61,16 @@ def test_damaged_work_in_progress_is_noticed(tmp_path):
         offsets = [r.offset for r in read_records(file)]
     assert info.block_offsets == (offsets[0], offsets[16], offsets[32])
 
+    # The order of the classes may have changed since.
+    write_shard(spec("relabelled", label=200))
+    with (tmp_path / "relabelled").open("rb") as file:
+        assert [decode_example(r.payload)["label"] for r in read_records(file)] == [200] * 40
+    with pytest.raises(DatasetError, match="another record than expected"):
+        write_shard(spec("foreign", digest=0xABABABABABABABAC))
+    assert not (tmp_path / "foreign").exists()
+
     damaged = bytearray(pictures.read_bytes())
     damaged[5 * len(record) + 20] ^= 1
     pictures.write_bytes(damaged)
-    with pytest.raises(DatasetError, match=r"unit\.pictures: at byte \d+: .*wrong checksum.*unit\.verdicts"):
+    with pytest.raises(DatasetError, match=r"unit\.pictures: at byte \d+: .*wrong checksum.*remove"):
         write_shard(spec("damaged"))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest.metadata import DatasetInfo, ImageSettings, ShardInfo, SplitInfo
+from ingest.metadata import DatasetInfo, ImageSettings, Judging, ShardInfo, SplitInfo, SplitRule
 from ingest.records import encode_entries, encode_example, frame
 
 SIZE = 8
@@ -67,9 +67,16 @@ def write_dataset(
         name="photos",
         class_names=tuple(class_names),
         display_names=tuple(display_names),
-        seed=1,
-        fractions={"validation": 0.5},
-        image=ImageSettings(size=SIZE, resize="stretch", encoding="png", quality=95),
+        version="1.0.0",
+        judging=Judging(
+            image=ImageSettings(size=SIZE, resize="stretch", encoding="png", quality=95),
+            check="full",
+            max_pixels=1000,
+        ),
+        split_rule=SplitRule(
+            seed=1, fractions={"validation": 0.5}, keep_together="duplicates", stratify=False
+        ),
+        shard_bytes=1 << 20,
         splits={
             name: SplitInfo(
                 name=name,
@@ -85,6 +92,7 @@ def write_dataset(
             for name, shards in splits.items()
         },
         verdicts={"ok": sum(len(photos) for shards in splits.values() for photos in shards)},
+        manifest_sha256="",
     )
     info.save(folder)
     return info

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ingest.metadata import RECORDS_PER_BLOCK, DatasetInfo, ImageSettings, ShardInfo, SplitInfo
+from ingest.metadata import (
+    RECORDS_PER_BLOCK,
+    DatasetInfo,
+    ImageSettings,
+    Judging,
+    ShardInfo,
+    SplitInfo,
+    SplitRule,
+)
 
 SIZE = 16
 MakeDataset = Callable[..., DatasetInfo]
@@ -41,11 +49,15 @@ def make_dataset(tmp_path_factory: pytest.TempPathFactory) -> MakeDataset:
             name="photos",
             class_names=tuple(f"class{i}" for i in range(num_classes)),
             display_names=tuple(f"분류 {i}" for i in range(num_classes)),
-            seed=1,
-            fractions={"validation": 0.2},
-            image=image,
+            version="1.0.0",
+            judging=Judging(image=image, check="full", max_pixels=1000),
+            split_rule=SplitRule(
+                seed=1, fractions={"validation": 0.2}, keep_together="duplicates", stratify=False
+            ),
+            shard_bytes=1 << 20,
             splits=splits,
             verdicts={"ok": num_train + num_validation},
+            manifest_sha256="",
         ).save(folder)
         return DatasetInfo.load(folder)
 

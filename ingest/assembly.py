@@ -1,0 +1,136 @@
+"""From files to a dataset in the workplace: the steps that `build` and `update` share."""
+
+from collections.abc import Mapping, Sequence
+
+from ingest.assignment import assign_splits
+from ingest.catalog import Catalog, rejected_files, settle_identical
+from ingest.engine import Engine
+from ingest.errors import DatasetError, LimitError
+from ingest.manifest import FILENAME as MANIFEST
+from ingest.manifest import write_manifest
+from ingest.metadata import DatasetInfo, Judging, ShardInfo, SplitInfo, SplitRule
+from ingest.progress import progress
+from ingest.shards import ShardPlan, write_shard
+from ingest.splits import SPLIT_NAMES, TRAIN
+from ingest.tfds_files import dataset_name, dataset_version, write_tfds_files
+from ingest.units import UnitPlan, judge_unit, judge_unit_in_parts
+from ingest.whole_files import file_sha256
+from ingest.workplace import Workplace
+
+
+def judge(catalog: Catalog, plan: UnitPlan, engine: Engine) -> int:
+    """Judges the files of `plan`, and notes in `catalog` what became of them, each by itself and among the others.
+
+    Returns how many of them have another content than was known.
+    """
+    with progress("judging", plan.num_files, "files") as advance:
+        for done in engine.run_all(judge_unit, plan, alone=judge_unit_in_parts):
+            advance(done.num_files, num_bytes=done.num_bytes, num_rejected=done.num_rejected)
+    num_changed = sum(
+        catalog.add_unit(rows, str(pictures), verdicts) for rows, pictures, verdicts in plan.results()
+    )
+    settle_identical(catalog)
+    return num_changed
+
+
+def check_verdicts(catalog: Catalog, *, max_rejected: float) -> None:
+    """Sees to it that there is enough to make a dataset of.
+
+    Raises:
+        LimitError: A larger share than `max_rejected` was rejected.
+        DatasetError: A class has no picture left.
+    """
+    listing = catalog.listing
+    rejected = catalog.counts["rejected"]
+    if rejected > max_rejected * len(listing):
+        path, reason = next(iter(rejected_files(catalog)))
+        raise LimitError(
+            f"{rejected} of {len(listing)} files were rejected, more than --max-rejected {max_rejected:g} allows; the "
+            f"first is {path}: {reason}. Mend or remove them, or raise the limit: the work done so far is kept and "
+            "used again"
+        )
+    for label, name in enumerate(listing.class_names):
+        of_class = catalog.labels == label
+        if not (catalog.kept() & of_class).any():
+            counts = catalog.verdict_counts(of_class)
+            found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+            raise DatasetError(f"{listing.root}: category {name!r} has no usable photo; its files: {found}")
+
+
+def assemble(
+    catalog: Catalog,
+    place: Workplace,
+    engine: Engine,
+    *,
+    display_names: Sequence[str],
+    judging: Judging,
+    split_rule: SplitRule,
+    shard_bytes: int,
+) -> DatasetInfo:
+    """Writes the dataset of all kept files into `place.dataset` and returns its description.
+
+    Raises:
+        DatasetError: A split would be empty.
+    """
+    assign_splits(catalog, split_rule)
+    _check_splits(catalog, split_rule)
+    name = dataset_name(place.data.absolute())
+    plan = ShardPlan(catalog, place.dataset, name=name, seed=split_rule.seed, shard_bytes=shard_bytes)
+    shards = _write(plan, engine)
+    info = DatasetInfo(
+        data_dir=place.data,
+        name=name,
+        version=dataset_version(place.data.absolute()),
+        class_names=catalog.listing.class_names,
+        display_names=tuple(display_names),
+        judging=judging,
+        split_rule=split_rule,
+        shard_bytes=shard_bytes,
+        splits=_splits(catalog, plan, shards),
+        verdicts=catalog.counts,
+        manifest_sha256="",
+    )
+    write_tfds_files(info, place.dataset)
+    return write_descriptions(catalog, info, place)
+
+
+def write_descriptions(catalog: Catalog, info: DatasetInfo, place: Workplace) -> DatasetInfo:
+    """Writes the manifest and then the metadata into `place.dataset`; returns `info` with the manifest's hash."""
+    manifest = place.dataset / MANIFEST
+    write_manifest(catalog, manifest, info.encode())
+    info = info.with_manifest(file_sha256(manifest))
+    info.save(place.dataset)  # Last: a folder with metadata.json is complete.
+    return info
+
+
+def _check_splits(catalog: Catalog, rule: SplitRule) -> None:
+    num_kept = int(catalog.kept().sum())
+    for split in SPLIT_NAMES:
+        fraction = 1 - sum(rule.fractions.values()) if split == TRAIN else rule.fractions[split]
+        if fraction > 0 and not sum(catalog.class_counts(split)):
+            raise DatasetError(
+                f"{catalog.listing.root}: split {split!r} would be empty: a share of {fraction:g} of {num_kept} "
+                "photos; add photos, change the shares, or choose another --seed"
+            )
+
+
+def _write(plan: ShardPlan, engine: Engine) -> dict[str, ShardInfo]:
+    """Returns the description of each shard by the name of its file."""
+    shards: dict[str, ShardInfo] = {}
+    with progress("writing", plan.num_records, "records") as advance:
+        for shard in engine.run_all(write_shard, plan, alone=write_shard):
+            shards[shard.filename] = shard
+            advance(shard.num_examples, num_bytes=shard.num_bytes)
+    return shards
+
+
+def _splits(catalog: Catalog, plan: ShardPlan, shards: Mapping[str, ShardInfo]) -> dict[str, SplitInfo]:
+    return {
+        split: SplitInfo(
+            name=split,
+            shards=tuple(shards[filename] for filename in plan.filenames(split)),
+            class_counts=catalog.class_counts(split),
+        )
+        for split in SPLIT_NAMES
+        if plan.filenames(split)  # TFDS cannot read a split that is empty.
+    }

@@ -1,0 +1,52 @@
+"""How a photo was held, from its EXIF or XMP data: a number from 1 to 8.
+
+One number is needed of all that EXIF holds, and Pillow takes 0.1 ms to parse a header for it, a seventh of what a
+photo costs in all. Like a browser, and unlike Pillow, this looks at no other tag, so that a broken one does no harm.
+"""
+
+import re
+import struct
+
+UPRIGHT = 1
+
+_TAG = 0x0112
+_BYTE_ORDERS = {
+    b"II*\0": "<",
+    b"II\0*": "<",
+    b"MM\0*": ">",
+    b"MM*\0": ">",
+}  # Some writers swap the mark as well.
+_INTEGERS = {
+    3: "H",
+    4: "I",
+    8: "h",
+    9: "i",
+}  # SHORT is right; others were seen. By TIFF 6.0's number of the type.
+_XMP = re.compile(rb"tiff:Orientation(?:=\"|>)([0-9])")
+
+
+def read_orientation(exif: bytes, xmp: bytes = b"") -> int:
+    """Returns the orientation, 1 to 8; 1 where there is none or one that does not exist.
+
+    Args:
+        exif: A TIFF header with its first directory, with or without "Exif" before it; empty if there is none.
+        xmp: Text that counts where EXIF says nothing; empty if there is none.
+    """
+    orientation = _in_tiff(exif.removeprefix(b"Exif\0\0").removeprefix(b"Exif\0\0"))
+    if orientation is None and (found := _XMP.search(xmp)):
+        orientation = int(found[1])
+    return orientation if orientation in range(1, 9) else UPRIGHT
+
+
+def _in_tiff(tiff: bytes) -> int | None:
+    """Returns what the first directory says, or None. Source: TIFF 6.0, section 2."""
+    order = _BYTE_ORDERS.get(tiff[:4])
+    if order is None or len(tiff) < 8:
+        return None
+    (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+    num_entries = int.from_bytes(tiff[start : start + 2], "little" if order == "<" else "big")
+    entries = tiff[start + 2 : start + 2 + 12 * num_entries]
+    for tag, kind, count, value in struct.iter_unpack(f"{order}HHI4s", entries[: len(entries) // 12 * 12]):
+        if tag == _TAG and kind in _INTEGERS:
+            return struct.unpack_from(order + _INTEGERS[kind], value)[0] if count == 1 else None
+    return None

@@ -1,0 +1,101 @@
+"""A dataset brought up to date with its folders: what `build` would make now, without most of its work."""
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.assembly import assemble, check_verdicts, judge
+from ingest.catalog import Catalog, settle_identical
+from ingest.config import UpdateConfig
+from ingest.engine import Engine, open_engine
+from ingest.errors import ConfigError
+from ingest.metadata import DatasetInfo
+from ingest.outcome import Outcome, summarize
+from ingest.previous import take_over
+from ingest.scan import Listing, scan_folder
+from ingest.units import UnitPlan
+from ingest.workplace import Workplace, open_workplace
+
+
+def update_dataset(config: UpdateConfig) -> Outcome:
+    """Makes of the dataset in `config.data` what a build from `config.images` would make, bit for bit.
+
+    The old dataset stays as it is until the new one takes its place. Killed before, the same call goes on.
+
+    Raises:
+        ConfigError, DatasetError: The input cannot be used, or the old dataset is damaged.
+        LimitError: More files were rejected than `config.max_rejected` allows.
+        MachineError: The disk is full, the photos went away, or a worker process died for no file's fault.
+    """
+    began = time.monotonic()
+    with (
+        open_engine(
+            config.engine,
+            workers=config.workers,
+            scheduler=config.scheduler,
+            folders=[config.images, config.data.absolute().parent],
+        ) as engine,
+        open_workplace(
+            config.data, _options(config), restart=config.restart, work_dir=config.work_dir
+        ) as place,
+    ):
+        old = DatasetInfo.load(config.data)
+        listing = scan_folder(config.images, class_names_of(old))
+        catalog = Catalog(listing)
+        taken = take_over(catalog, old, engine)
+        files = np.ones(len(listing), bool) if config.rehash else ~taken.same
+        num_changed = _judge(catalog, files, old, place, engine)
+        check_verdicts(catalog, max_rejected=config.max_rejected)
+        if num_changed or taken.num_before != len(listing) or not taken.same.all():
+            info = assemble(
+                catalog,
+                place,
+                engine,
+                display_names=_display_names(old, listing),
+                judging=old.judging,
+                split_rule=old.split_rule,
+                shard_bytes=old.shard_bytes,
+            )
+            place.finish()
+        else:
+            info = old
+            place.remove()
+    return summarize(catalog, info, num_read=int(files.sum()), seconds=time.monotonic() - began)
+
+
+def _options(config: UpdateConfig) -> dict[str, object]:
+    return {"command": "update", "IMAGES": str(config.images.resolve())}
+
+
+def class_names_of(old: DatasetInfo) -> tuple[str, ...]:
+    """Returns the order that the classes had; none where it was that of their names, which a new class may join."""
+    return () if list(old.class_names) == sorted(old.class_names) else old.class_names
+
+
+def _display_names(old: DatasetInfo, listing: Listing) -> tuple[str, ...]:
+    if old.display_names == old.class_names:
+        return listing.class_names
+    if listing.class_names != old.class_names:
+        raise ConfigError(
+            f"{listing.root}: its categories are now {' '.join(listing.class_names)}, and nothing says what people are "
+            "to be shown for the new ones; make the dataset anew with `shardstream-ingest build --display-names`"
+        )
+    return old.display_names
+
+
+def _judge(
+    catalog: Catalog, files: npt.NDArray[np.bool_], old: DatasetInfo, place: Workplace, engine: Engine
+) -> int:
+    """Judges `files`, bool [files], and whatever comes to be kept without a record; returns how many had changed."""
+    num_changed = 0
+    known = catalog.digests.copy()
+    while files.any():
+        rows = np.flatnonzero(files).astype(np.uint32)
+        plan = UnitPlan(catalog.listing, rows, judging=old.judging, folder=place.units, known=known)
+        num_changed += judge(catalog, plan, engine)
+        # What was a duplicate has no record, and is the one to keep once the other is gone.
+        files = catalog.kept() & (catalog.lengths == 0)
+        known[:] = 0
+    settle_identical(catalog)
+    return num_changed

@@ -1,0 +1,90 @@
+"""What became of each file of a unit: one file with a line of reasons and a table of fixed width."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.images import Judged
+
+VERDICTS = ("ok", "repaired", "duplicate", "conflict", "rejected")
+OK, REPAIRED, DUPLICATE, CONFLICT, REJECTED = range(len(VERDICTS))
+UNCHANGED = len(VERDICTS)  # The content is the one that was judged before; only known inside of a job.
+
+# digest: SHA-256 of the file, 0 if it could not be read.
+# reason: an index into the reasons. offset, num_bytes: of the record in the unit's file of pictures, framing included.
+# source_height, source_width: of the upright picture, in pixels. has_hash: whether perceptual_hash is known.
+TABLE = np.dtype(
+    [
+        ("digest", "<u8", 4),
+        ("verdict", "u1"),
+        ("reason", "<u4"),
+        ("offset", "<u8"),
+        ("num_bytes", "<u4"),
+        ("source_height", "<u4"),
+        ("source_width", "<u4"),
+        ("has_hash", "?"),
+        ("perceptual_hash", "<u8"),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UnitVerdicts:
+    """The verdicts on the files of a unit, before they are compared with others.
+
+    Attributes:
+        table: A row of TABLE for each file.
+        reasons: How a file was repaired or why it was rejected; the first one is empty.
+    """
+
+    table: npt.NDArray[np.void]
+    reasons: list[str]
+
+    @classmethod
+    def load(cls, path: Path) -> "UnitVerdicts":
+        """Reads what `VerdictsWriter.encode` gave."""
+        reasons, _, rows = path.read_bytes().partition(b"\n")
+        return cls(np.frombuffer(rows, TABLE), json.loads(reasons))
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether there is a file whose content nobody saw: it could not be read, or killed its process."""
+        return bool((~self.table["digest"].any(axis=1)).any())
+
+
+class VerdictsWriter:
+    """Collects verdicts, file by file."""
+
+    def __init__(self, num_files: int) -> None:
+        self._table = np.zeros(num_files, TABLE)
+        self._reasons = {"": 0}
+
+    def set(self, number: int, sha256: bytes, judged: Judged | None, offset: int, num_bytes: int) -> None:
+        """Notes what became of file `number`.
+
+        Args:
+            number: In the unit.
+            sha256: Of its content, 32 bytes; empty if it could not be read.
+            judged: The verdict; None if the content is known from before.
+            offset: Of its record.
+            num_bytes: Of its record.
+        """
+        row = self._table[number]
+        if sha256:
+            row["digest"] = np.frombuffer(sha256, ">u8")
+        if judged is None:
+            row["verdict"] = UNCHANGED
+            return
+        row["verdict"] = VERDICTS.index(judged.verdict)
+        row["reason"] = self._reasons.setdefault(judged.reason, len(self._reasons))
+        row["offset"], row["num_bytes"] = offset, num_bytes
+        row["source_height"], row["source_width"] = judged.source_size
+        if judged.perceptual_hash is not None and judged.verdict != "rejected":
+            row["has_hash"], row["perceptual_hash"] = True, judged.perceptual_hash
+
+    def encode(self) -> bytes:
+        """Returns the content of the unit's file of verdicts."""
+        return json.dumps(list(self._reasons)).encode() + b"\n" + self._table.tobytes()

@@ -1,0 +1,127 @@
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+
+from ingest.errors import MachineError
+from ingest.metadata import ImageSettings, Judging
+from ingest.records import decode_example, read_records
+from ingest.scan import scan_folder
+from ingest.units import UnitPlan, judge_unit
+from ingest.verdicts import OK, REJECTED, UNCHANGED, UnitVerdicts
+
+JUDGING = Judging(
+    image=ImageSettings(size=None, resize="stretch", encoding="jpeg", quality=95),
+    check="full",
+    max_pixels=10**6,
+)
+
+
+def plan(photos, folder, **changes):
+    listing = scan_folder(photos)
+    options = {"rows": np.arange(len(listing), dtype=np.uint32), "judging": JUDGING} | changes
+    return UnitPlan(listing, folder=folder, **options)
+
+
+def verdicts(unit):
+    return UnitVerdicts.load(unit.verdicts_path)
+
+
+def test_every_file_is_in_one_unit_and_units_are_neither_small_nor_large(tmp_path):
+    for number in range(1000):
+        path = tmp_path / f"photos/c{number % 2}/{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        if number % 10 == 0:
+            with path.open("r+b") as file:
+                file.truncate(1 << 20)
+    units = list(plan(tmp_path / "photos", tmp_path))
+    assert sorted(path for unit in units for path in unit.paths) == sorted(
+        f"c{number % 2}/{number}.jpg" for number in range(1000)
+    )
+    assert all(len(unit.paths) <= 256 and sum(unit.sizes) <= 5 << 20 for unit in units)
+    assert len(units) < 30
+
+
+def test_a_unit_is_named_for_all_that_decides_it(photos, tmp_path):
+    def name(**changes):
+        return plan(photos, tmp_path, **changes)[0].name
+
+    before = name()
+    assert name() == before
+    assert name(judging=dataclasses.replace(JUDGING, max_pixels=5)) != before
+    assert name(judging=dataclasses.replace(JUDGING, check="header")) != before
+    assert name(known=np.ones((60, 4), np.uint64)) != before
+    (photos / "food/0.jpg").rename(photos / "food/00.jpg")
+    assert name() != before
+
+
+def test_pictures_and_verdicts_of_a_unit_belong_together(photos, tmp_path):
+    (photos / "food/text.jpg").write_bytes(b"text")
+    (unit,) = plan(photos, tmp_path)
+    assert judge_unit(unit) == (61, sum(unit.sizes), 1)
+    table = verdicts(unit).table
+    with unit.pictures_path.open("rb") as file:
+        examples = {record.offset: decode_example(record.payload) for record in read_records(file)}
+    assert len(examples) == 60
+    for path, label, row in zip(unit.paths, unit.labels, table, strict=True):
+        content = (photos / path).read_bytes()
+        assert row["digest"].astype(">u8").tobytes() == hashlib.sha256(content).digest()
+        if path == "food/text.jpg":
+            assert (row["verdict"], row["num_bytes"]) == (REJECTED, 0)
+            assert verdicts(unit).reasons[row["reason"]].startswith("not a picture")
+        else:
+            assert examples[int(row["offset"])]["image/filename"].decode() == path
+            assert (examples[int(row["offset"])]["image"], row["verdict"]) == (content, OK)
+            assert examples[int(row["offset"])]["label"] == label
+
+
+def test_what_is_done_is_not_done_again(photos, tmp_path):
+    (unit,) = plan(photos, tmp_path)
+    judge_unit(unit)
+    for path in photos.rglob("*.jpg"):
+        path.unlink()
+    assert judge_unit(unit).num_rejected == 0
+
+
+def test_what_could_not_be_read_is_tried_again(photos, tmp_path):
+    (unit,) = plan(photos, tmp_path)
+    (photos / "food/0.jpg").rename(photos / "away")
+    assert judge_unit(unit).num_rejected == 1
+    (photos / "away").rename(photos / "food/0.jpg")
+    assert judge_unit(unit).num_rejected == 0
+
+
+def test_a_category_that_goes_away_is_not_taken_for_rejected_photos(photos, tmp_path):
+    (unit,) = plan(photos, tmp_path)
+    (photos / "food").rename(photos / "away")
+    with pytest.raises(MachineError, match="photos/food: went away while it was read"):
+        judge_unit(unit)
+    assert not unit.verdicts_path.exists()
+
+
+def test_a_content_that_is_known_is_not_judged_again(photos, tmp_path):
+    known = np.zeros((60, 4), np.uint64)
+    listing = scan_folder(photos)
+    for row in (3, 50):
+        content = (photos / listing.path(row)).read_bytes()
+        known[row] = np.frombuffer(hashlib.sha256(content).digest(), ">u8")
+    known[7] = 1
+    (unit,) = plan(photos, tmp_path, known=known)
+    judge_unit(unit)
+    assert np.flatnonzero(verdicts(unit).table["verdict"] == UNCHANGED).tolist() == [3, 50]
+    assert set(verdicts(unit).table["verdict"].tolist()) == {OK, UNCHANGED}
+
+
+def test_files_that_kill_their_process_are_rejected_unopened_and_the_others_kept(photos, tmp_path):
+    (unit,) = plan(photos, tmp_path)
+    poisonous = frozenset({"food/3.jpg", "food/4.jpg", "interior/19.jpg"})
+    for path in poisonous:
+        (photos / path).unlink()
+    assert judge_unit(dataclasses.replace(unit, poisonous=poisonous)).num_rejected == 3
+    rejected = np.flatnonzero(verdicts(unit).table["verdict"] == REJECTED)
+    assert {unit.paths[row] for row in rejected} == poisonous
+    assert {verdicts(unit).reasons[r] for r in verdicts(unit).table["reason"][rejected]} == {
+        "kills or hangs its decoder"
+    }
