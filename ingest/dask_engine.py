@@ -1,5 +1,6 @@
 """The engine on many machines: Dask distributed, over a file system that all of them see."""
 
+import asyncio
 import contextlib
 import dataclasses
 import functools
@@ -12,7 +13,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -61,8 +62,10 @@ class _Cluster(Engine):
     def _in_flight(self) -> int:
         # Workers come and go. Asking takes 1 ms: too long for each task, too little to matter each second.
         if time.monotonic() - self._counted > 1:
-            workers = cast("dict[str, int]", self._client.nthreads())  # A coroutine in asynchronous clients alone.
-            self._num_workers = len(workers)
+            workers = self._client.nthreads()
+            self._num_workers = len(
+                cast("dict[str, int]", workers)
+            )  # Only asynchronous clients give a coroutine.
             self._counted = time.monotonic()
         return 2 * max(1, self._num_workers)
 
@@ -79,23 +82,28 @@ def open_dask(workers: int, *, scheduler: str, folders: Sequence[Path]) -> Itera
         client = stack.enter_context(_connect(address))
         caller = _Caller(_versions(), _names(folders), shares_terminal=not scheduler)
         try:
-            client.wait_for_workers(1, timeout=_FIRST_WORKER_SECS)
+            _wait_for_worker(client, address)
+            _check_installed(client)
             client.run(_prepare_all, caller)
             yield _Cluster(client, caller)
         except UserError:
             raise
         except Exception as error:
-            raise _explained(error, address, client.status) from None
+            if not isinstance(error, CancelledError) and client.status == "running":
+                raise
+            raise MachineError(
+                f"{address}: the connection to the Dask scheduler was lost; what was done is kept: once there is a "
+                "scheduler again, the same command goes on"
+            ) from None
 
 
 def _load_dask() -> None:
     try:
         import dask.config
 
-        # What it thinks of lost workers is of use to those who ask for it, as in
-        # DASK_LOGGING__DISTRIBUTED=info; read when distributed is imported.
-        quiet = {"distributed": "critical", "distributed.client": "critical"}
-        dask.config.update_defaults({"logging": quiet})
+        # A default for its import: who wants to read what Dask logs sets DASK_LOGGING__DISTRIBUTED=info.
+        loggers = ("distributed", "distributed.client", "tornado.application", "asyncio")
+        dask.config.update_defaults({"logging": dict.fromkeys(loggers, "critical")})
         import distributed  # noqa: F401
     except ModuleNotFoundError as error:
         raise ConfigError(
@@ -134,17 +142,10 @@ def _local_cluster(workers: int) -> Iterator[str]:
 def _connect(address: str) -> Iterator["Client"]:
     from distributed import Client
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of versions that differ: `_prepare` refuses those that matter.
-            client = Client(address, timeout=_CONNECT_SECS, set_as_default=False)
-    except OSError:
-        raise ConfigError(
-            f"--scheduler {address}: no Dask scheduler answered within {_CONNECT_SECS} s; "
-            "start one with `dask scheduler`, and look for its address in what it says"
-        ) from None
-    except ValueError as error:
-        raise ConfigError(f"--scheduler has to be like tcp://host:8786, got {address!r}: {error}") from None
+    _check_answers(address)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of versions that differ: `_prepare` refuses those that matter.
+        client = Client(address, timeout=_CONNECT_SECS, set_as_default=False)
     try:
         yield client
     finally:
@@ -152,24 +153,56 @@ def _connect(address: str) -> Iterator["Client"]:
             client.close(timeout=_CLOSE_SECS)
 
 
-def _explained(error: Exception, address: str, status: str) -> Exception:
-    """Returns what to raise for `error`, which came out of a task or out of Dask."""
-    if isinstance(error, ModuleNotFoundError):
-        return ConfigError(
-            f"{address}: a worker has no module {error.name}; install the same shardstream for all"
-        )
-    if isinstance(error, CancelledError) or status != "running":
-        return MachineError(
-            f"{address}: the connection to the Dask scheduler was lost; what was done is kept: once there is a "
-            "scheduler again, the same command goes on"
-        )
-    return error
+def _check_answers(address: str) -> None:
+    """Sees to it that there is a scheduler. A client would wait for ever for what listens there and is none."""
+
+    async def ask() -> None:
+        from distributed import Security, rpc
+
+        async with rpc(address, connection_args=Security().get_connection_args("client")) as scheduler:
+            await asyncio.wait_for(scheduler.identity(), _CONNECT_SECS)
+
+    try:
+        with ThreadPoolExecutor(1) as thread:  # This one may have an event loop, as in a notebook.
+            thread.submit(asyncio.run, ask()).result()
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            "--scheduler has to be like tcp://host:8786, or like tls://host:8786 with certificates in the settings of "
+            f"Dask; got {address}: {error}"
+        ) from None
+    except Exception:  # Whatever else may listen there answers whatever it likes.
+        raise ConfigError(
+            f"--scheduler {address}: no Dask scheduler answers there; start one with `dask scheduler`, and look for "
+            "the address in what it says"
+        ) from None
+
+
+def _wait_for_worker(client: "Client", address: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=_FIRST_WORKER_SECS)
+    except TimeoutError:
+        raise ConfigError(
+            f"--scheduler {address}: has no workers; start some with `dask worker {address} --nthreads 1 --nworkers N`"
+        ) from None
+
+
+def _check_installed(client: "Client") -> None:
+    """Asks with a function that every Python has: ours cannot reach a worker that does not have this package."""
+    expected = importlib.metadata.version("shardstream")
+    answers = client.run(importlib.metadata.version, "shardstream", on_error="return")
+    for worker, found in cast("dict[str, str | Exception]", answers).items():
+        if found != expected:
+            # An exception says that there is none.
+            what = f"shardstream {found}" if isinstance(found, str) else "no shardstream"
+            raise ConfigError(
+                f"the Dask worker {worker} has {what}, expected {expected}: install the same versions everywhere"
+            )
 
 
 def _versions() -> tuple[tuple[str, str], ...]:
     import cv2
 
-    names = ("shardstream", "numpy", "pillow", "simplejpeg", "dask", "distributed")
+    names = ("numpy", "pillow", "simplejpeg", "dask", "distributed")
     return (
         ("Python", ".".join(platform.python_version_tuple()[:2])),
         ("opencv", cv2.__version__),

@@ -6,10 +6,10 @@ What the file is, its content decides, never its name.
 from typing import NamedTuple
 
 from ingest import formats, jpeg, png
-from ingest.formats import Decoded, RejectedError, check_memory, check_pixels, misnamed
+from ingest.formats import Decoded, misnamed
 from ingest.jpeg import GreyImage, JpegError, RgbImage, UnusualJpegError
-
-__all__ = ["Decoded", "RejectedError", "Source", "check_whole", "decode", "read_source"]
+from ingest.pixels import turn
+from ingest.rejection import RejectedError, check_memory, check_pixels
 
 
 class Source(NamedTuple):
@@ -103,7 +103,7 @@ def decode(source: Source, *, min_size: int = 0) -> Decoded:
         try:
             return _decode_jpeg(source, source.header, min_size)
         except UnusualJpegError:
-            pass
+            _check_unusual(source, source.header)
     return formats.decode(source.data, source.suffix, min_size=min_size, max_pixels=source.max_pixels)
 
 
@@ -128,17 +128,20 @@ def _decode_jpeg(source: Source, header: jpeg.Header, min_size: int) -> Decoded:
         repairs += ("CMYK to RGB",)
     height, width = header.height, header.width
     if header.orientation != 1:
-        rgb = formats.turn(rgb, header.orientation)
+        rgb = turn(rgb, header.orientation)
         repairs += (f"turned upright (EXIF orientation {header.orientation})",)
     if header.orientation >= 5:
         height, width = width, height
-    return Decoded(rgb, height, width, repairs)
+    return Decoded(rgb, height, width, repairs, has_halved_colours=True)
 
 
 def _decode_whole_jpeg(data: bytes, header: jpeg.Header, min_size: int) -> RgbImage:
-    # Turning, and making RGB of CMYK, need the picture twice.
-    factor = max(1, min(header.height, header.width) // min_size) if min_size else 1
-    bytes_per_pixel = 7 if header.num_components == 4 else 3 if header.orientation == 1 else 6
-    num_pixels = header.height * header.width
-    check_memory(header.buffer_bytes + len(data) + bytes_per_pixel * num_pixels)
+    check_memory(len(data) + jpeg.decoding_bytes(header, min_size=min_size))
     return jpeg.decode(data, header, min_size=min_size)
+
+
+def _check_unusual(source: Source, header: jpeg.Header) -> None:
+    """Raises RejectedError for a JPEG that is left to Pillow, where it has what Pillow would not mind or not fit in."""
+    if not header.is_tidy:
+        raise RejectedError("damaged JPEG: junk between its segments, or no end")
+    check_memory(len(source.data) + header.buffer_bytes + 4 * header.height * header.width)

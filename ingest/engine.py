@@ -7,6 +7,8 @@ import itertools
 import multiprocessing
 import os
 import signal
+import sys
+import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from multiprocessing import forkserver
@@ -97,8 +99,28 @@ def open_engine(
         engine = open_dask(workers, scheduler=scheduler, folders=folders)
     else:
         engine = _open_pools(workers)
-    with engine as opened:
+    with _started_afresh(), engine as opened:
         yield opened
+
+
+@contextlib.contextmanager
+def _started_afresh() -> Iterator[None]:
+    """Has processes that are started meanwhile know nothing of the caller's script and of the folder it runs in.
+
+    They would run the script again, `import tyro` and all, and start another job where it is not guarded by
+    `if __name__ == "__main__"`; and take a stray numpy.py in that folder for NumPy.
+    """
+    main, safe = sys.modules["__main__"], os.environ.get("PYTHONSAFEPATH")
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        if safe is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = safe
 
 
 def run_alone(function: Callable[[Task], Result], task: Task) -> Result:
@@ -107,7 +129,7 @@ def run_alone(function: Callable[[Task], Result], task: Task) -> Result:
     Raises:
         BrokenExecutor: The process died.
     """
-    with _open_pools(1) as engine:
+    with _started_afresh(), _open_pools(1) as engine:
         return engine._submit(function, task).result()
 
 

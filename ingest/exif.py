@@ -35,7 +35,7 @@ def read_orientation(exif: bytes, xmp: bytes = b"") -> int:
     orientation = _in_tiff(exif.removeprefix(b"Exif\0\0").removeprefix(b"Exif\0\0"))
     if orientation is None and (found := _XMP.search(xmp)):
         orientation = int(found[1])
-    return orientation if orientation in range(1, 9) else UPRIGHT
+    return orientation if orientation and 1 <= orientation <= 8 else UPRIGHT
 
 
 def _in_tiff(tiff: bytes) -> int | None:

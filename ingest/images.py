@@ -5,10 +5,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ingest import jpeg
-from ingest.decode import RejectedError, Source, check_whole, decode, read_source
+from ingest.decode import Source, check_whole, decode, read_source
 from ingest.jpeg import RgbImage
 from ingest.likeness import hash_of_grey, hash_of_rgb
 from ingest.metadata import ImageSettings, Resize
+from ingest.rejection import RejectedError
 
 Check = Literal["full", "header"]
 
@@ -51,6 +52,10 @@ def judge(
         return _keep(source, image, check) or _make(source, image)
     except RejectedError as error:
         return Judged("rejected", str(error))
+    except MemoryError:
+        return Judged("rejected", "too large: takes more memory than there is")
+    except Exception as error:  # What nobody thought of costs one file, not a job of millions.
+        return Judged("rejected", f"unforeseen {type(error).__name__}: {error}")
 
 
 def _keep(source: Source, image: ImageSettings, how: Check) -> Judged | None:
@@ -77,7 +82,7 @@ def _make(source: Source, image: ImageSettings) -> Judged:
     return Judged(
         "repaired" if decoded.repairs else "ok",
         ", ".join(decoded.repairs),
-        _encode(rgb, image),
+        _encode(rgb, image, halve_colours=decoded.has_halved_colours),
         (rgb.shape[0], rgb.shape[1]),
         (decoded.height, decoded.width),
         perceptual_hash,
@@ -110,17 +115,22 @@ def resize(rgb: RgbImage, size: int, rule: Resize) -> RgbImage:
 def _scale(rgb: RgbImage, height: int, width: int) -> RgbImage:
     import cv2
 
-    # The mean over an area neither blurs nor aliases when shrinking; for enlarging it would make blocks.
-    shrinks = rgb.shape[0] > height or rgb.shape[1] > width
-    scaled = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    # The mean over an area neither blurs nor aliases when shrinking; for enlarging it would make blocks. One after the
+    # other: of a picture that shrinks in one direction and grows in the other OpenCV takes no means at all.
+    rows, columns = min(rgb.shape[0], height), min(rgb.shape[1], width)
+    scaled = rgb
+    if (rows, columns) != rgb.shape[:2]:
+        scaled = cv2.resize(rgb, (columns, rows), interpolation=cv2.INTER_AREA)
+    if (rows, columns) != (height, width):
+        scaled = cv2.resize(scaled, (width, height), interpolation=cv2.INTER_LINEAR)
     return scaled.astype(np.uint8, copy=False)
 
 
-def _encode(rgb: RgbImage, image: ImageSettings) -> bytes:
+def _encode(rgb: RgbImage, image: ImageSettings, *, halve_colours: bool) -> bytes:
     if image.encoding == "jpeg":
         if max(rgb.shape) > jpeg.MAX_SIDE:
             raise RejectedError(f"too large: a JPEG has at most {jpeg.MAX_SIDE:,} pixels a side")
-        return jpeg.encode(rgb, image.quality)
+        return jpeg.encode(rgb, image.quality, halve_colours=halve_colours)
     if image.encoding == "raw":
         return rgb.tobytes()
     import cv2

@@ -121,7 +121,7 @@ def read_header(data: bytes) -> Header:
             frame = segment
         elif mark == _SCAN:
             scan = segment
-    if frame is None or scan is None or frame.end - frame.start < 10:
+    if frame is None or scan is None or frame.end - frame.start < 10 or scan.start + 5 > len(data):
         raise JpegError("not even its header can be read")
     depth, num_components = data[frame.start + 4], data[frame.start + 9]
     height = int.from_bytes(data[frame.start + 5 : frame.start + 7], "big")
@@ -171,9 +171,7 @@ def decode(data: bytes, header: Header, *, min_size: int = 0) -> RgbImage:
     Raises:
         JpegError: libjpeg had an error or a warning.
     """
-    # Shrinking by 7/8 costs more than it saves, and blurs; libjpeg does not shrink a lossless one.
-    if min(header.height, header.width) < 2 * min_size or header.kind == _LOSSLESS:
-        min_size = 0
+    min_size = _worthwhile(min_size, header)
     if header.num_components == 4:
         return _cmyk_to_rgb(_decode(data, "CMYK", min_size, min_size))
     if header.num_components == 1:
@@ -182,9 +180,20 @@ def decode(data: bytes, header: Header, *, min_size: int = 0) -> RgbImage:
     return _decode(data, "RGB", min_size, min_size)
 
 
-def encode(image: RgbImage, quality: int) -> bytes:
-    """Returns `image`, uint8 [height, width, 3], as a JPEG with halved colour resolution (4:2:0)."""
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, "RGB", "420", False)
+def decoding_bytes(header: Header, *, min_size: int = 0) -> int:
+    """Returns what `decode` takes of memory at the most, in bytes."""
+    size = _worthwhile(min_size, header)
+    eighths = -(-8 * size // min(header.height, header.width)) if size else 8
+    num_pixels = header.height * header.width * eighths**2 // 64
+    return max(
+        header.buffer_bytes + header.num_components * num_pixels, (header.num_components + 3) * num_pixels
+    )
+
+
+def encode(image: RgbImage, quality: int, *, halve_colours: bool) -> bytes:
+    """Returns `image`, uint8 [height, width, 3], as a JPEG, with half the resolution for its colours (4:2:0) or not."""
+    sampling = "420" if halve_colours else "444"
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, "RGB", sampling, False)
 
 
 def mend(data: bytes, error: JpegError) -> bytes:
@@ -205,6 +214,11 @@ def mend(data: bytes, error: JpegError) -> bytes:
     if padding and len(set(scans[-int(padding[1]) :])) == 1:
         scans = scans[: -int(padding[1])]
     return START + header + scans + _END
+
+
+def _worthwhile(min_size: int, header: Header) -> int:
+    # Shrinking by 7/8 costs more than it saves, and blurs; libjpeg does not shrink a lossless one.
+    return 0 if min(header.height, header.width) < 2 * min_size or header.kind == _LOSSLESS else min_size
 
 
 def _decode(data: bytes, colorspace: str, min_height: int, min_width: int) -> npt.NDArray[np.uint8]:

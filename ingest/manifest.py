@@ -77,7 +77,8 @@ def read_metadata(path: Path) -> bytes:
 def is_as_written(path: Path) -> bool:
     """Returns whether a manifest is, byte for byte, what is written of its own rows: it was not changed since.
 
-    The checksums of Parquet's pages do not cover its footer, where the metadata are.
+    The checksums of Parquet's pages do not cover its footer, where the metadata are. They have to do where another
+    version of Arrow, which writes other bytes of the same rows, wrote the manifest.
 
     Raises:
         DatasetError: It is missing or damaged.
@@ -89,9 +90,10 @@ def is_as_written(path: Path) -> bool:
         with open_manifest(path) as manifest, _writer(again, manifest.schema_arrow) as writer:
             for group in range(manifest.num_row_groups):
                 writer.write_table(manifest.read_row_group(group))
+            is_of_this_version = manifest.metadata.created_by.endswith(f" {pa.cpp_version}")
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(path, error) from None
-    return again.digest.hexdigest() == file_sha256(path)
+    return not is_of_this_version or again.digest.hexdigest() == file_sha256(path)
 
 
 class _Hash(io.RawIOBase):

@@ -1,9 +1,10 @@
 """Which pictures look alike: pairs and groups of perceptual hashes that differ in few bits.
 
-Two hashes of 64 bits that are cut into nine pieces and differ in at most six bits have three equal pieces at least. So
-one sort for each choice of three pieces, by these pieces first, brings every such pair together among few others: 84
-sorts of plain numbers instead of all pairs. It is the idea of Norouzi, Punjani and Fleet 2012, "Fast search in Hamming
-space with multi-index hashing", and of Manku, Jain and Das Sarma 2007, "Detecting near-duplicates for web crawling".
+Two hashes of 64 bits that are cut into nine pieces and differ in at most six bits have three equal pieces at
+least. So one sort for each choice of three pieces, by these pieces first, brings every such pair together
+among few others: 84 sorts of plain numbers instead of all pairs. It is the idea of Norouzi, Punjani and Fleet
+2012, "Fast search in Hamming space with multi-index hashing", and of Manku, Jain and Das Sarma 2007,
+"Detecting near-duplicates for web crawling".
 """
 
 import itertools
@@ -14,10 +15,12 @@ import numpy.typing as npt
 
 from ingest.splits import SPLIT_NAMES
 
-# Of 300 photos made smaller, larger, grey, blurred or JPEGs of quality 10, all copies differ in at most 6 bits, and 99 %
-# of those 2 % cropped, 98 % of those a fifth brighter. Of all pairs of 740 photos, ten are of one picture and differ in
-# 0 to 2 bits; no others differ in less than 12. Of 21 million pairs of ninths of these photos, much of it sky and wall,
-# 3 differ in at most 6 bits, 18 in at most 8, 69 in at most 10: errors that grow with the square of the pictures.
+# Copies of 200 photos at a half or a quarter of the size, in grey, blurred or as a JPEG of quality 10 differ
+# from them in at most 4 bits. Of those cropped by 2 %, a fifth brighter or with a word written across, 99, 98
+# and 89 % differ in at most 6 bits; 94, 90 and 76 % in at most 4. Of all pairs of 740 photos, ten show one
+# picture: they differ in at most 2 bits, and all others in 11 or more. It does not go higher because errors grow
+# with the square of the pictures: of 62 million pairs of sixteenths of these photos, many of them sky or wall,
+# 17 differ in at most 4 bits, 44 in at most 6, 121 in at most 8.
 MAX_DISTANCE = 6
 
 Pairs = npt.NDArray[np.uint32]
@@ -26,40 +29,47 @@ _Field = tuple[int, int]
 
 _HASH_BITS = 64
 _ALL_BITS = np.uint64((1 << _HASH_BITS) - 1)
-# The bits above the median. Fewer are set only where coefficients are equal: in a flat picture, or stripes, or a ramp.
-_BITS_OF_DETAIL = 32
-# Three of nine pieces are 21 bits: half a neighbour a row at a million rows, fifty at a hundred million.
+# A perceptual hash has a bit set for each coefficient above the median: half of them, and no fewer than 27 in any
+# of 740 photos. Where most coefficients are 0, as in flat pictures, stripes and ramps, few are set, and all such
+# pictures would look alike.
+_MIN_BITS = 24
+# Three pieces of nine are a key of 21 bits: half a neighbour for a row by chance at a million rows, fifty at
+# a hundred.
 _EQUAL_PIECES = 3
-# Neighbouring bits are neighbouring frequencies, and weak together where a picture has little detail. Spread, the most
-# common key of those of such pictures is half as common.
-_SPREAD = [(bit * 11 % 64, 1) for bit in range(64)]
-# Far more than share a key by chance, so that only crowds are cut.
+# Neighbouring bits are neighbouring frequencies, and alike in pictures with little detail. Taken from all
+# over, the most common key of such pictures is half as common.
+_SPREAD = [(bit * 11 % _HASH_BITS, 1) for bit in range(_HASH_BITS)]
+_BLOCK_ROWS = 1 << 14  # 128 KiB stay in the cache: three times as fast as whole arrays.
+# What bounds the work in crowds; chance alone stays far below at a hundred million rows.
 _MAX_NEIGHBOURS = 256
-_MAX_NEAR_PER_ROW = 16
-_BLOCK_ROWS = 1 << 14  # 128 KiB: what is compared stays in the cache; three times as fast as whole arrays.
-_PAIRS_PER_ROW = 1
-_MIN_CROWDED_PAIRS = 1 << 20
+_MAX_NEAR_IN_BLOCK = 16 * _BLOCK_ROWS
+_MIN_PAIRS_OF_CROWDS = 1 << 20
 
 
 def find_pairs(hashes: _Hashes, max_distance: int = MAX_DISTANCE) -> Pairs:
     """Returns the pairs of rows whose pictures look alike.
 
-    The time grows like the rows: 1.4 s for a million on one core. At its peak it takes 64 bytes a row beside `hashes`.
+    A million rows take 1.4 s of one core, ten million 28 s. The peak of memory is 40 bytes a row beside
+    `hashes`, and 90 where most pictures look like several others.
 
-    Hashes without half of their bits set belong to pictures without detail, all of which would look alike, and to rows
-    without a picture; they are in no pair. Rows with equal hashes are all paired with the first of them and with each
-    other through it alone: k of them make k - 1 pairs. So are crowds of differing hashes, such as the frames of a film:
-    where more than 256 share three pieces, or pairs outnumber the rows by more than two to one and a million, not all
-    pairs are listed but those that link the same groups.
+    Rows with equal hashes are each paired with the first of them: k rows make k - 1 pairs, and that first row
+    stands for them all beside other hashes. A hash with fewer than 24 bits set is in no pair:
+    its picture has no detail that would tell it from others, or there is no picture.
+
+    All pairs of differing hashes are found unless they crowd, as the frames of a film do. Where more than 256
+    hashes share a key, or a row has more than 16 near ones throughout a block of 16,384, not all of these are
+    compared; and where there are more pairs than rows, and more than a million, groups with more pairs than
+    rows keep those that link them. So each pair is right, and groups stay whole but for a few hashes at the
+    edge of a crowd.
 
     Args:
-        hashes: uint64 [rows], as `ingest.images.perceptual_hash` gives them; 0 for a row that is not to be compared.
-        max_distance: The number of bits in which two hashes may differ, at most 61.
+        hashes: uint64 [rows], as `ingest.likeness` gives them; 0 for a row that is not to be compared.
+        max_distance: The number of bits in which two hashes may differ.
 
     Returns:
         uint32 [pairs, 2], each pair once, sorted, the smaller row first.
     """
-    rows = np.flatnonzero(np.bitwise_count(hashes) == _BITS_OF_DETAIL).astype(np.uint32)
+    rows = np.flatnonzero(np.bitwise_count(hashes) >= _MIN_BITS).astype(np.uint32)
     values = _rearrange(hashes[rows], _SPREAD)
     order = np.argsort(values)
     rows, values = rows[order], values[order]
@@ -96,11 +106,11 @@ def straddling(pairs: Pairs, splits: npt.NDArray[np.uint8]) -> Pairs:
 def _link(num_rows: int, pairs: Pairs) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
     """Returns the smallest row linked with each, and the numbers of pairs that suffice to link them: no circles.
 
-    Each round hangs every tree that touches a smaller one below such a one. Of a chain of a million rows in random
-    order half of the trees go in a round.
+    Each round hangs every tree that touches a smaller one below the smallest of these: 15 rounds for a chain
+    of a million rows in random order.
     """
     roots = np.arange(num_rows, dtype=np.uint32)
-    chosen = np.empty(num_rows, np.uint32)
+    best = np.empty(num_rows, np.uint64)
     numbers = np.arange(len(pairs), dtype=np.uint32)
     links = []
     while len(numbers):
@@ -108,10 +118,11 @@ def _link(num_rows: int, pairs: Pairs) -> tuple[npt.NDArray[np.uint32], npt.NDAr
         apart = ends[:, 0] != ends[:, 1]
         numbers, ends = numbers[apart], ends[apart]
         lower, upper = np.minimum(*ends.T), np.maximum(*ends.T)
-        # Of several pairs that would hang up one tree, the one that is written last does.
-        order = np.arange(len(numbers), dtype=np.uint32)
-        chosen[upper] = order
-        wins = chosen[upper] == order
+        # Below any smaller one, the rows around one that is larger than all would follow one a round.
+        offers = _pack(lower, numbers)
+        best[upper] = _ALL_BITS
+        np.minimum.at(best, upper, offers)
+        wins = best[upper] == offers
         roots[upper[wins]] = lower[wins]
         links.append(numbers[wins])
         while ((above := roots[roots]) != roots).any():
@@ -122,11 +133,8 @@ def _link(num_rows: int, pairs: Pairs) -> tuple[npt.NDArray[np.uint32], npt.NDAr
 def _pairs_of_distinct(values: _Hashes, max_distance: int) -> npt.NDArray[np.uint64]:
     """Returns packed pairs of indices into `values`, which are sorted and distinct: each pair once, in no order."""
     crowds = np.arange(len(values), dtype=np.uint32)
-    found, num_found, limit = (
-        [np.empty(0, np.uint64)],
-        0,
-        max(_PAIRS_PER_ROW * len(values), _MIN_CROWDED_PAIRS),
-    )
+    limit = max(len(values), _MIN_PAIRS_OF_CROWDS)
+    found, num_found = [np.empty(0, np.uint64)], 0
     for hashes, partners in _neighbours(values, max_distance):
         a, b = np.searchsorted(values, hashes), np.searchsorted(values, partners)
         new = crowds[a] != crowds[b]  # A pair inside of a crowd links nothing.
@@ -175,7 +183,7 @@ def _near_in_table(
             right = table[start + shift : start + shift + _BLOCK_ROWS]
             left = table[start : start + len(right)]
             bits = left ^ right
-            if bits.min(initial=_ALL_BITS) > rest or num_near > _MAX_NEAR_PER_ROW * _BLOCK_ROWS:
+            if bits.min(initial=_ALL_BITS) > rest or num_near > _MAX_NEAR_IN_BLOCK:
                 break  # No key of this block has so many rows, or it is one crowd.
             near = np.flatnonzero(np.bitwise_count(bits) <= max_distance)
             num_near += len(near)
@@ -205,19 +213,20 @@ def _thin_out(
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
     """Returns `pairs` without those that crowds can do without, and for each row its crowd, or itself if in none.
 
-    A crowd is a group with more than _PAIRS_PER_ROW pairs for each of its rows; once a crowd, it remains one.
+    A crowd is a group with more pairs than rows; once a crowd, it remains one.
     """
-    alone = np.arange(len(crowds), dtype=np.uint32)
     ends = _unpack(pairs)
     roots, links = _link(len(crowds), ends)
     group_of_pair = roots[ends[:, 0]]
-    is_crowd = np.bincount(group_of_pair, minlength=len(crowds)) > _PAIRS_PER_ROW * np.bincount(
-        roots, minlength=len(crowds)
-    )
-    is_crowd[roots[crowds != alone]] = True
-    needed = ~is_crowd[group_of_pair]
+    del ends
+    surplus = np.zeros(len(crowds), np.int64)
+    np.add.at(surplus, group_of_pair, 1)
+    np.subtract.at(surplus, roots, 1)
+    alone = np.arange(len(crowds), dtype=np.uint32)
+    surplus[roots[crowds != alone]] = 1
+    needed = surplus[group_of_pair] <= 0
     needed[links] = True
-    return pairs[needed], np.where(is_crowd[roots], roots, alone)
+    return pairs[needed], np.where(surplus[roots] > 0, roots, alone)
 
 
 def _mask(field: _Field) -> np.uint64:

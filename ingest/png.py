@@ -51,7 +51,7 @@ def read_header(data: bytes) -> Header | None:
     if first is None or (first.name, first.end - first.start) != (b"IHDR", 13) or not _is_right(data, first):
         return None
     width, height, *layout = struct.unpack_from(">IIBBBBB", data, first.start)
-    is_plain = layout in _PLAIN and 0 < height and 0 < width and names == _NEEDED and _is_right(data, first)
+    is_plain = layout in _PLAIN and height > 0 and width > 0 and names == _NEEDED
     return Header(height, width, is_plain, is_tidy)
 
 
@@ -93,14 +93,17 @@ def _may_turn(data: bytes, chunk: Chunk) -> bool:
 
 
 def _holds(parts: Iterator[memoryview], num_bytes: int) -> bool:
-    """Whether the compressed `parts` end, and hold so many bytes; of more, hardly more are unpacked."""
+    """Whether the compressed `parts` end, and hold so many bytes; what is more than that is not unpacked."""
     stream = zlib.decompressobj()
     found = 0
     try:
         for part in parts:
-            found += len(stream.decompress(part, _BYTES_AT_A_TIME))
-            while stream.unconsumed_tail and found <= num_bytes:
-                found += len(stream.decompress(stream.unconsumed_tail, _BYTES_AT_A_TIME))
+            packed: bytes | memoryview = part
+            while packed:
+                found += len(stream.decompress(packed, _BYTES_AT_A_TIME))
+                if found > num_bytes:
+                    return False
+                packed = stream.unconsumed_tail
         found += len(stream.flush())
     except zlib.error:
         return False

@@ -14,6 +14,7 @@ label. A TFRecord file is records of
 Source: github.com/tensorflow/tensorflow, tensorflow/core/example/*.proto, tsl/lib/io/record_writer.h.
 """
 
+import functools
 import struct
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO, NamedTuple
@@ -46,10 +47,10 @@ def encode_entries(features: Mapping[str, Feature]) -> bytes:
     Protobuf leaves the order open. Its deterministic serialisers sort, but the one in pure Python puts "image"
     before "image/width" and upb, its faster sister, puts it behind; this is the order of the former.
     """
-    return b"".join(
-        _field(1, _field(1, name.encode()) + _field(2, _encode_feature(features[name])))
-        for name in sorted(features)
-    )
+    parts: list[bytes] = []
+    for name in sorted(features):
+        parts += _entry(name, features[name])
+    return b"".join(parts)
 
 
 def encode_example(entries: bytes) -> bytes:
@@ -156,10 +157,20 @@ def _masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _encode_feature(value: Feature) -> bytes:
-    if isinstance(value, bytes):
-        return _field(1, _field(1, value))
-    return _field(3, _field(1, _varint(value)))  # Packed: one length for all values.
+def _entry(name: str, value: Feature) -> list[bytes]:
+    """Returns the parts of a map entry. A picture among them is not copied once for each message that it is in."""
+    parts = [value] if isinstance(value, bytes) else [_varint(value)]  # Packed: one length for all numbers.
+    length = len(parts[0])
+    for tag in (1, 1 if isinstance(value, bytes) else 3, 2):  # value, bytes_list or int64_list, Feature
+        parts.insert(0, _header(tag, length))
+        length += len(parts[0])
+    key = _key(name)
+    return [_header(1, length + len(key)), key, *parts]
+
+
+@functools.cache
+def _key(name: str) -> bytes:
+    return _field(1, name.encode())
 
 
 def _decode_entry(entry: int | bytes) -> tuple[str, Feature]:
@@ -172,7 +183,11 @@ def _decode_entry(entry: int | bytes) -> tuple[str, Feature]:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
+    return _header(number, len(content)) + content
+
+
+def _header(number: int, length: int) -> bytes:
+    return bytes((number << 3 | 2, length)) if length < 0x80 else bytes((number << 3 | 2,)) + _varint(length)
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:

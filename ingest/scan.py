@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.errors import ConfigError, DatasetError
-from ingest.reading import map_ahead
+from ingest.reading import Pace, map_ahead
 
 # Left behind by file managers; never photos, whatever they hold.
 _CLUTTER = {"thumbs.db", "desktop.ini"}
@@ -110,10 +110,11 @@ def scan_folder(root: Path, class_names: Sequence[str] = ()) -> Listing:
     folders = _category_folders(root, passed_over)
     listing = Listing(root, _order_classes(root, folders, class_names))
     listing.passed_over.update(passed_over)
+    pace = Pace()
     for name in sorted(folders, key=lambda name: os.fsencode(folders[name]) + b"/"):
         before = len(listing)
         folder = os.fsencode(folders[name])
-        _walk(os.fsencode(root) + b"/" + folder, folder, listing.class_names.index(name), listing)
+        _walk(os.fsencode(root) + b"/" + folder, folder, listing.class_names.index(name), listing, pace)
         if len(listing) == before:
             raise DatasetError(f"{root / folders[name]}: a category without files; add photos or remove it")
     return listing
@@ -169,6 +170,7 @@ def _walk(
     prefix: bytes,
     label: int,
     listing: Listing,
+    pace: Pace,
     above: frozenset[tuple[int, int]] = frozenset(),
 ) -> None:
     """Adds the files below `folder` to `listing`, in the order of their paths' bytes."""
@@ -183,10 +185,10 @@ def _walk(
             listing.passed_over["hidden or clutter"] += 1
         else:
             names.append(name)
-    statuses = map_ahead(_status, [folder + b"/" + name for name in names], bytes(len(names)))
+    statuses = map_ahead(_status, [folder + b"/" + name for name in names], bytes(len(names)), pace)
     for name, status in zip(names, statuses, strict=True):
         if name.endswith(b"/"):
-            _walk(folder + b"/" + name[:-1], prefix + b"/" + name[:-1], label, listing, here)
+            _walk(folder + b"/" + name[:-1], prefix + b"/" + name[:-1], label, listing, pace, here)
         elif status is None:
             listing.passed_over["gone before it was listed"] += 1
         elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):

@@ -8,11 +8,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ingest.damage import Damage
 from ingest.estimate import Estimate
 from ingest.findings import Findings
+from ingest.manifest import FILENAME as MANIFEST
+from ingest.metadata import FILENAME as METADATA
 from ingest.metadata import DatasetInfo
 from ingest.outcome import Outcome
-from ingest.verify import Damage
+from ingest.repair import Repair
 
 _MAX_LEAKS_SHOWN = 10
 
@@ -75,7 +78,7 @@ def print_damages(damages: Sequence[Damage], data_dir: Path) -> None:
     if not damages:
         _print_whole(console, data_dir)
         return
-    table = Table("file", "what is wrong")
+    table = _files("what is wrong")
     for damage in damages:
         table.add_row(escape(damage.filename), escape(damage.what))
     console.print(table)
@@ -91,7 +94,7 @@ def print_repairs(repairs: Sequence[Repair], data_dir: Path) -> None:
     if not repairs:
         _print_whole(console, data_dir)
         return
-    table = Table("file", "what was wrong", "what was done")
+    table = _files("what was wrong", "what was done")
     for repair in repairs:
         table.add_row(escape(repair.filename), escape(repair.damage), escape(repair.outcome))
     console.print(table)
@@ -103,6 +106,14 @@ def print_repairs(repairs: Sequence[Repair], data_dir: Path) -> None:
             "`shardstream-ingest build`",
             soft_wrap=True,
         )
+
+
+def _files(*titles: str) -> Table:
+    """Returns a table of files with these columns of sentences; a name that is too long is folded, never cut."""
+    table = Table("file", *titles)
+    for column in table.columns:
+        column.overflow = "fold"
+    return table
 
 
 def _print_whole(console: Console, data_dir: Path) -> None:

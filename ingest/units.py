@@ -21,7 +21,7 @@ from ingest.engine import run_alone
 from ingest.errors import MachineError
 from ingest.images import Judged, judge
 from ingest.metadata import Judging
-from ingest.reading import Content, read_files
+from ingest.reading import Content, Pace, read_files
 from ingest.records import encode_entries, encode_example, frame
 from ingest.scan import Listing, shown
 from ingest.verdicts import REJECTED, UnitVerdicts, VerdictsWriter
@@ -33,6 +33,8 @@ _MAX_FILES_PER_UNIT = 256
 _MIN_BYTES_PER_UNIT, _MAX_BYTES_PER_UNIT, _UNITS_PER_JOB = 4 << 20, 32 << 20, 256
 # A photo of 100 million pixels takes 2 s; a slow machine is ten times slower.
 _MAX_SECS_PER_FILE = 60
+# What one unit has learnt of the disk, the next one in this process knows.
+_PACE = Pace()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -261,7 +263,9 @@ def _judge_files(unit: Unit) -> Iterator[tuple[bytes, Judged | None, bytes]]:
     """Yields for each file its SHA-256, the verdict, None if the content is known, and the record."""
     opened = [number for number, path in enumerate(unit.paths) if path not in unit.poisonous]
     contents = read_files(
-        [unit.root / unit.paths[number] for number in opened], [unit.sizes[number] for number in opened]
+        [unit.root / unit.paths[number] for number in opened],
+        [unit.sizes[number] for number in opened],
+        _PACE,
     )
     for number, path in enumerate(unit.paths):
         if path in unit.poisonous:

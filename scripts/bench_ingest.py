@@ -1,28 +1,29 @@
-"""Measures how fast photos become a dataset, beside TensorFlow Datasets and beside the limit of the machine.
+"""Measures how fast photos become a dataset, beside other libraries and beside the limit of the machine.
 
-    python scripts/bench_ingest.py PHOTOS [--count 3000] [--rounds 3]
+    python scripts/bench_ingest.py PHOTOS [--count 3000] [--rounds 3] [--ffcv-python PATH] [--litdata-python PATH]
 
-PHOTOS has category folders. They are copied until there are --count photos, each made different by a comment inside
-of it, so that none is a duplicate; all have been read once before anything is timed. Each way runs in processes of its
-own, in turn, for several rounds; the table has the median. For the others TensorFlow's import and the start of workers
-are left out of the time; for ours the start of its workers, about a second, is in it.
+PHOTOS has category folders. Their JPEGs are copied until there are --count, each made different by a comment inside of
+it, so that none is a duplicate. The copies are in the page cache, and nothing waits to be written, before anything is
+timed. Each way is a program in scripts/bench_peers/, run in processes of its own; the ways take turns for several
+rounds, and the table has the medians. What is timed: from the call that does the work to its end, with all imports
+done, and TensorFlow started. For ours, FFCV and litdata the start of the workers is in the time; the workers of ours
+import the decoders in it. Ours makes each file safe with fsync; of the others none does.
 """
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import tyro
+
+PROGRAMS = Path(__file__).with_name("bench_peers")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,31 +33,131 @@ class BenchConfig:
     photos: tyro.conf.Positional[Path]
     """A folder of category folders."""
     count: int = 3000
-    """How many photos to work on."""
+    """How many photos to work on. With many the start of workers counts less: compare 3000 and 12000."""
     rounds: int = 3
     """How often each way is measured."""
     workers: int = len(os.sched_getaffinity(0))
     """Processes, for the ways that use several."""
+    only: tuple[str, ...] = ()
+    """Measure only the ways whose name has one of these in it, such as: limit ours."""
+    ffcv_python: Path | None = None
+    """The Python of an environment with FFCV: see scripts/bench_peers/README.md."""
+    litdata_python: Path | None = None
+    """The Python of an environment with litdata: see there."""
+    folder: Path | None = None
+    """Where photos and datasets lie meanwhile; by default in the system's temporary folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """A row of the table.
+
+    Attributes:
+        name: What it is called.
+        command: The program with its Python and its own options.
+        limit: The name of the way that does the same work on the pictures and nothing else.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    limit: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """What a way took: seconds on the clock, and processor seconds of all its processes together."""
+
+    secs: float
+    core_secs: float
+
+
+COPY, DECODE, SMALL = (
+    "limit: read, SHA-256, CRC, write",
+    "limit: read, decode",
+    "limit: read, decode, 300, encode",
+)
+TFDS_COPY, TFDS_DECODED = "TFDS, files copied unseen", "TFDS, each decoded first"
 
 
 def main(config: BenchConfig) -> None:
     """Runs the benchmark and prints a table and one JSON line."""
-    rates: dict[str, list[float]] = {name: [] for name in WAYS}
-    with tempfile.TemporaryDirectory() as folder:
-        photos = make_photos(config.photos, Path(folder) / "photos", config.count)
+    ways = choose_ways(config)
+    times: dict[str, list[Times]] = {way.name: [] for way in ways}
+    versions: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(dir=config.folder) as folder:
+        num_bytes = make_photos(config.photos, Path(folder) / "photos", config.count)
         for _ in range(config.rounds):
-            for name, way in WAYS.items():
-                secs = in_a_process(way, photos, Path(folder) / "out", config.workers)
-                rates[name].append(config.count / secs)
-                print(f"{name}: {rates[name][-1]:,.0f} photos/s", file=sys.stderr, flush=True)
-                shutil.rmtree(Path(folder) / "out", ignore_errors=True)
-    print_table({name: statistics.median(found) for name, found in rates.items()})
-    print(json.dumps(describe(config, rates)))
+            for way in ways:
+                found = measure(way, Path(folder), config.workers)
+                times[way.name].append(Times(found["secs"], found["core_secs"]))
+                versions |= found["versions"]
+                print(
+                    f"{way.name}: {config.count / found['secs']:,.0f} photos/s", file=sys.stderr, flush=True
+                )
+    print_table(config, num_bytes, ways, times)
+    print(json.dumps(describe(config, num_bytes, times, versions), ensure_ascii=False))
 
 
-def make_photos(source: Path, target: Path, count: int) -> Path:
-    """Copies the JPEGs of `source` over and over, each with another comment behind its first two bytes."""
+def choose_ways(config: BenchConfig) -> list[Way]:
+    """Returns the ways to measure; says which are left out for want of their Python."""
+    ways = []
+    for way in all_ways(config):
+        if config.only and not any(part in way.name for part in config.only):
+            continue
+        if way.command[0] == "None":
+            print(f"{way.name}: left out, see scripts/bench_peers/README.md for its Python", file=sys.stderr)
+            continue
+        ways.append(way)
+    if not ways:
+        sys.exit(f"--only {' '.join(config.only)}: no way has that in its name")
+    return ways
+
+
+def all_ways(config: BenchConfig) -> list[Way]:
+    """Returns every way, in the order of the table."""
+
+    def program(name: str, *options: str, python: Path | str | None = sys.executable) -> tuple[str, ...]:
+        return (str(python), str(PROGRAMS / name), *options)
+
+    ours, ffcv, litdata = "shardstream_build.py", config.ffcv_python, config.litdata_python
+    return [
+        Way(COPY, program("limit.py", "--work", "copy")),
+        Way(
+            "ours, original, --check header",
+            program(ours, "--image-size", "original", "--check", "header"),
+            COPY,
+        ),
+        Way(TFDS_COPY, program("tfds_build.py"), COPY),
+        Way(
+            "litdata, files copied unseen",
+            program("litdata_optimize.py", "--image-size", "original", python=litdata),
+            COPY,
+        ),
+        Way(DECODE, program("limit.py", "--work", "decode")),
+        Way("ours, original, --check full", program(ours, "--image-size", "original"), DECODE),
+        Way(TFDS_DECODED, program("tfds_build.py", "--decode"), DECODE),
+        Way(SMALL, program("limit.py", "--work", "decode-resize-encode")),
+        Way("ours, 300", program(ours, "--image-size", "300"), SMALL),
+        Way("FFCV, 300", program("ffcv_write.py", python=ffcv), SMALL),
+        Way("FFCV, as in its example", program("ffcv_write.py", "--example", python=ffcv), SMALL),
+        Way(
+            "litdata, 300",
+            program("litdata_optimize.py", "--image-size", "300", python=litdata),
+            SMALL,
+        ),
+    ]
+
+
+def make_photos(source: Path, target: Path, count: int) -> int:
+    """Copies the JPEGs of `source` over and over, each with another comment behind its first two bytes.
+
+    Returns:
+        The size of all copies together, bytes.
+    """
     files = sorted(path for path in source.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"})
+    if not files:
+        sys.exit(f"{source}: no JPEG in it; name a folder of category folders with photos")
+    num_bytes = 0
     for number in range(count):
         path = files[number % len(files)]
         comment = f"{number:08d}".encode()
@@ -64,147 +165,60 @@ def make_photos(source: Path, target: Path, count: int) -> Path:
         copy = target / path.relative_to(source).parts[0] / f"{number}.jpg"
         copy.parent.mkdir(parents=True, exist_ok=True)
         data = path.read_bytes()
-        copy.write_bytes(data[:2] + segment + data[2:])
-    return target
+        num_bytes += copy.write_bytes(data[:2] + segment + data[2:])
+    return num_bytes
 
 
-def in_a_process(way: Callable[[Path, Path, int], float], photos: Path, out: Path, workers: int) -> float:
-    """Returns the seconds that `way` took, run in a fresh interpreter."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as executor:
-        return executor.submit(way, photos, out, workers).result()
+def measure(way: Way, folder: Path, workers: int) -> dict:
+    """Runs a way on `folder/photos` and returns what it printed; throws away what it made."""
+    out = folder / "work" / "photos"
+    out.parent.mkdir()
+    os.sync()
+    command = [*way.command, str(folder / "photos"), str(out), "--workers", str(workers)]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    if result.returncode:
+        sys.exit(f"{way.name}: {' '.join(command)} failed:\n{result.stderr[-2000:]}")
+    shutil.rmtree(out.parent)
+    return json.loads(result.stdout.splitlines()[-1])
 
 
-def ours_original(photos: Path, out: Path, workers: int) -> float:
-    """`build --image-size original`: every photo decoded to the end, its bytes kept."""
-    return _ours(photos, out, workers, "original")
+def print_table(config: BenchConfig, num_bytes: int, ways: list[Way], times: dict[str, list[Times]]) -> None:
+    """Prints the medians, and what each is of its limit and of TFDS."""
+    secs = {name: statistics.median(run.secs for run in runs) for name, runs in times.items()}
+    core_secs = {name: statistics.median(run.core_secs for run in runs) for name, runs in times.items()}
+    print(
+        f"{config.count:,} photos of {num_bytes / config.count / 1e3:.0f} kB, {config.workers} workers, "
+        f"medians of {config.rounds} rounds\n"
+    )
+    print("| way | photos/s | MB/s | core ms a photo | of its limit | of TFDS copying | of TFDS decoding |")
+    print("|---|---|---|---|---|---|---|")
+    for way in ways:
+        cells = [
+            way.name,
+            f"{config.count / secs[way.name]:,.0f}",
+            f"{num_bytes / 1e6 / secs[way.name]:,.0f}",
+            f"{core_secs[way.name] / config.count * 1e3:.2f}",
+            *(
+                f"{secs[other] / secs[way.name]:.2f}" if other in secs else ""
+                for other in (way.limit, TFDS_COPY, TFDS_DECODED)
+            ),
+        ]
+        print(f"| {' | '.join(cells)} |")
 
 
-def ours_300(photos: Path, out: Path, workers: int) -> float:
-    """`build --image-size 300`."""
-    return _ours(photos, out, workers, 300)
-
-
-def _ours(photos: Path, out: Path, workers: int, image_size: int | str) -> float:
-    from ingest.build import build_dataset
-    from ingest.config import BuildConfig
-
-    config = BuildConfig(images=photos, data=out, image_size=image_size, workers=workers)  # pyright: ignore[reportArgumentType]
-    began = time.perf_counter()
-    build_dataset(config)
-    return time.perf_counter() - began
-
-
-def limit_decode(photos: Path, out: Path, workers: int) -> float:
-    """All cores read and decode, and do nothing else."""
-    return _limit(photos, workers, _decode)
-
-
-def limit_300(photos: Path, out: Path, workers: int) -> float:
-    """All cores read, decode, resize to 300x300 and encode, and do nothing else."""
-    return _limit(photos, workers, _decode_resize_encode)
-
-
-def _limit(photos: Path, workers: int, work: Callable[[Path], int]) -> float:
-    paths = sorted(photos.rglob("*.jpg"))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as executor:
-        list(executor.map(work, paths[: 4 * workers]))  # The imports.
-        began = time.perf_counter()
-        list(executor.map(work, paths, chunksize=64))
-        return time.perf_counter() - began
-
-
-def _decode(path: Path) -> int:
-    import simplejpeg
-
-    return len(simplejpeg.decode_jpeg(path.read_bytes(), "RGB"))
-
-
-def _decode_resize_encode(path: Path) -> int:
-    import cv2
-    import simplejpeg
-
-    cv2.setNumThreads(1)
-    rgb = simplejpeg.decode_jpeg(path.read_bytes(), "RGB")
-    small = cv2.resize(rgb, (300, 300), interpolation=cv2.INTER_AREA)
-    return len(simplejpeg.encode_jpeg(small, 95, "RGB", "420", False))
-
-
-def tfds_copy(photos: Path, out: Path, workers: int) -> float:
-    """TFDS's own builder, given paths: it copies the files and looks into none."""
-    return _tfds(photos, out, str)
-
-
-def tfds_checked(photos: Path, out: Path, workers: int) -> float:
-    """The same, with every photo decoded by TensorFlow first, so that a broken one is found."""
-    import tensorflow as tf
-
-    def check(path: Path) -> str:
-        tf.io.decode_jpeg(tf.io.read_file(str(path)), channels=3)
-        return str(path)
-
-    return _tfds(photos, out, check)
-
-
-def _tfds(photos: Path, out: Path, prepare: Callable[[Path], str]) -> float:
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
-
-    tf.zeros(1)
-
-    class Photos(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self) -> tfds.core.DatasetInfo:
-            names = sorted(path.name for path in photos.iterdir())
-            features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names=names)}
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
-
-        def _split_generators(self, dl_manager: object) -> dict:
-            return {"train": self._generate_examples()}
-
-        def _generate_examples(self):
-            for path in sorted(photos.rglob("*.jpg")):
-                yield str(path), {"image": prepare(path), "label": path.parent.name}
-
-    builder = Photos(data_dir=str(out))
-    began = time.perf_counter()
-    builder.download_and_prepare()
-    return time.perf_counter() - began
-
-
-WAYS: dict[str, Callable[[Path, Path, int], float]] = {
-    "limit: read and decode": limit_decode,
-    "ours, original": ours_original,
-    "limit: read, decode, resize, encode": limit_300,
-    "ours, 300": ours_300,
-    "TFDS, files copied unseen": tfds_copy,
-    "TFDS, each decoded first": tfds_checked,
-}
-
-
-def print_table(rates: dict[str, float]) -> None:
-    """Prints the median rates, and each as a share of its limit."""
-    limits = {"ours, original": "limit: read and decode", "ours, 300": "limit: read, decode, resize, encode"}
-    print("| way | photos/s | of its limit | of TFDS with decoding |")
-    print("|---|---|---|---|")
-    for name, rate in rates.items():
-        of_limit = f"{rate / rates[limits[name]]:.2f}" if name in limits else ""
-        print(f"| {name} | {rate:,.0f} | {of_limit} | {rate / rates['TFDS, each decoded first']:.1f} |")
-
-
-def describe(config: BenchConfig, rates: dict[str, list[float]]) -> dict[str, object]:
+def describe(
+    config: BenchConfig, num_bytes: int, times: dict[str, list[Times]], versions: dict[str, str]
+) -> dict[str, object]:
     """Returns what is needed to read the figures."""
-    from importlib.metadata import version
-
-    packages = ("shardstream", "tensorflow", "tensorflow-datasets", "simplejpeg", "opencv-python", "numpy")
     return {
-        "photos_per_sec": {name: [round(rate, 1) for rate in found] for name, found in rates.items()},
+        "secs": {name: [round(run.secs, 6) for run in runs] for name, runs in times.items()},
+        "core_secs": {name: [round(run.core_secs, 2) for run in runs] for name, runs in times.items()},
         "count": config.count,
+        "bytes": num_bytes,
         "workers": config.workers,
+        "load_average": os.getloadavg()[0],
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
+        "versions": versions,
     }
 
 

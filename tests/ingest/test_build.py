@@ -227,8 +227,9 @@ def test_a_full_disk_is_said_and_what_was_done_is_kept(photos, tmp_path):
 
 
 def test_photos_that_go_away_are_said_and_nothing_is_lost(photos, tmp_path):
+    shutil.copytree(photos / "food", tmp_path / "food")
     for copy in range(60):  # Enough work that it is still going on.
-        shutil.copytree(photos / "food", photos / f"food/{copy}")
+        shutil.copytree(tmp_path / "food", photos / f"food/{copy}")
     with subprocess.Popen(command(photos, tmp_path / "d"), stderr=subprocess.PIPE, text=True) as process:
         while not list(tmp_path.glob("d.incomplete/units/*/*.verdicts")):
             assert process.poll() is None

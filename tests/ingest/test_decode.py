@@ -3,19 +3,27 @@
 import contextlib
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ingest.decode import RejectedError, decode
+from ingest.decode import check_whole, decode, read_source
+from ingest.png import is_whole
+from ingest.rejection import RejectedError
 
 MAX_PIXELS = 1_000_000
 
 
-def see(data: bytes, suffix: str = ".jpg", **options):
-    return decode(data, suffix, **{"min_size": 0, "max_pixels": MAX_PIXELS} | options)
+def see(data: bytes, suffix: str = ".jpg", *, min_size: int = 0, max_pixels: int = MAX_PIXELS):
+    return decode(read_source(data, suffix, max_pixels), min_size=min_size)
+
+
+def is_clean(data: bytes, suffix: str = ".jpg") -> bool:
+    source = read_source(data, suffix, MAX_PIXELS)
+    return source.clean_size is not None and check_whole(source) is not None
 
 
 def save(image: Image.Image, file_format: str, **options) -> bytes:
@@ -66,23 +74,65 @@ def test_rotated_photos_come_out_upright(orientation, file_format):
     assert_alike(seen.rgb, corners(), 8)  # The colours of JPEG bleed over the edges between the corners.
     assert (seen.height, seen.width) == (32, 48)
     assert f"turned upright (EXIF orientation {orientation})" in seen.repairs
-    assert seen.clean_format is None
+    assert not is_clean(data)
 
 
 def test_an_orientation_that_does_not_exist_is_ignored():
     exif = Image.Exif()
     exif[0x0112] = 9
-    seen = see(save(corners(), "JPEG", exif=exif))
-    assert seen.repairs == ()
-    assert seen.clean_format == "JPEG"
+    data = save(corners(), "JPEG", exif=exif)
+    assert see(data).repairs == ()
+    assert is_clean(data)
 
 
 def test_deep_pictures_keep_their_brightness():
     deep = np.linspace(0, 65535, 32 * 48).reshape(32, 48).astype(np.uint16)
-    seen = see(save(Image.fromarray(deep), "PNG"), ".png")
+    data = save(Image.fromarray(deep), "PNG")
+    seen = see(data, ".png")
     assert np.array_equal(seen.rgb[:, :, 0], deep >> 8)
     assert seen.repairs == ("16 bits to 8",)
-    assert seen.clean_format is None
+    assert not is_clean(data)
+
+
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_deep_tiffs_in_which_0_is_white_are_no_negatives(photometric):
+    deep = np.linspace(0, 65535, 32 * 48).reshape(32, 48).astype(np.uint16)
+    seen = see(save(Image.fromarray(deep), "TIFF", tiffinfo={262: photometric}), ".tif")
+    assert np.array_equal(seen.rgb[:, :, 0], (deep if photometric else 65535 - deep) >> 8)
+
+
+def test_floating_point_is_white_at_1_or_at_255():
+    ramp = np.linspace(0, 1, 32 * 48, dtype=np.float32).reshape(32, 48)
+    for scale in (1, 255):
+        seen = see(save(Image.fromarray(ramp * scale), "TIFF"), ".tif")
+        assert np.array_equal(seen.rgb[:, :, 0], (ramp * 255).astype(np.uint8))
+    endless = np.full((32, 48), np.inf, np.float32)
+    with pytest.raises(RejectedError, match="floating-point pixels that are not finite"):
+        see(save(Image.fromarray(endless), "TIFF"), ".tif")
+
+
+def planes(bits: int) -> bytes:
+    """Returns an uncompressed TIFF of 4x4 with its three colours one after the other."""
+    tags = [(256, 4), (257, 4), (258, bits), (259, 1), (262, 2), (273, 200), (277, 3), (278, 4), (284, 2)]
+    entries = b"".join(
+        struct.pack("<HHII", tag, 4, 3, {258: 150, 273: 170, 279: 186}[tag])
+        if tag in {258, 273, 279}
+        else struct.pack("<HHII", tag, 4, 1, value)
+        for tag, value in sorted([*tags, (279, 0)])
+    )
+    size = 2 * bits
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags) + 1) + entries + bytes(4)
+    arrays = struct.pack("<3I", *[bits] * 3).ljust(20, b"\0")
+    arrays += struct.pack("<3I", 200, 200 + size, 200 + 2 * size).ljust(16, b"\0") + struct.pack(
+        "<3I", *[size] * 3
+    )
+    return data.ljust(150, b"\0") + arrays.ljust(50, b"\0") + bytes(3 * size)
+
+
+def test_planes_of_16_bits_are_refused_as_pillow_shows_them_wrongly():
+    assert see(planes(8), ".tif").rgb.shape == (4, 4, 3)
+    with pytest.raises(RejectedError, match="no decoder: a TIFF of more than 8 bits in planes"):
+        see(planes(16), ".tif")
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
@@ -112,17 +162,19 @@ def test_the_first_frame_of_an_animation_counts():
 @pytest.mark.parametrize("file_format", ["BMP", "WEBP", "TIFF", "AVIF", "GIF", "JPEG2000"])
 def test_formats_that_tensorflow_reads_wrongly_or_not_at_all(file_format):
     options = {"quality": 95} if file_format in {"WEBP", "AVIF"} else {}
-    seen = see(save(corners(), file_format, **options), f".{file_format[:4].lower()}")
+    data = save(corners(), file_format, **options)
+    seen = see(data, f".{file_format[:4].lower()}")
     assert_alike(seen.rgb, corners(), 8)
     assert f"from {file_format}" in seen.repairs
-    assert seen.clean_format is None
+    assert not is_clean(data)
 
 
 def test_content_decides_and_not_the_name():
-    seen = see(save(corners(), "PNG"), ".jpg")
+    data = save(corners(), "PNG")
+    seen = see(data, ".jpg")
     assert_alike(seen.rgb, corners())
     assert seen.repairs == ("PNG named .jpg",)
-    assert seen.clean_format == "PNG"
+    assert is_clean(data, ".jpg")
     assert see(save(corners(), "JPEG"), "").repairs == ("JPEG named without a suffix",)
 
 
@@ -161,7 +213,7 @@ def test_harmless_junk_in_a_jpeg_is_left_out(photo):
         seen = see(junk)
         assert np.array_equal(seen.rgb, clean.rgb)
         assert seen.repairs == ("left out junk between the segments",)
-        assert seen.clean_format is None
+        assert not is_clean(junk)
 
 
 @pytest.mark.parametrize(
@@ -169,10 +221,11 @@ def test_harmless_junk_in_a_jpeg_is_left_out(photo):
     [
         (b"", "empty file"),
         (b"hello, I am a text", "not a picture: it starts with b'hello, I'"),
-        (b"\xff\xd8\xff\xe0", "damaged JPEG"),
+        (b"\xff\xd8\xff\xe0", "damaged JPEG: not even its header can be read"),
         (b"\x89PNG\r\n\x1a\n", "damaged PNG: not even its header can be read"),
         (b"\x00\x00\x00\x18ftypheic" + bytes(50), "no decoder: HEIC; convert it to JPEG"),
         (b"\xff\x0a" + bytes(50), "no decoder: JPEG XL's bare stream; convert it to JPEG"),
+        (b"II*\0" + bytes(50), "damaged TIFF, or one of an unknown kind: not even its header can be read"),
     ],
 )
 def test_what_is_no_picture_is_refused_with_the_reason(data, reason):
@@ -189,11 +242,6 @@ def test_a_picture_with_more_pixels_than_allowed_is_refused(file_format):
 
 
 def test_a_png_whose_header_lies_costs_no_memory():
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        )
-
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
     data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(9999))) + chunk(b"IEND", b"")
     with pytest.raises(RejectedError, match="too large"):
@@ -202,12 +250,61 @@ def test_a_png_whose_header_lies_costs_no_memory():
 
 def test_a_png_with_a_flipped_bit_is_refused_or_not_kept_as_it_is(photo):
     data = save(corners(), "PNG")
-    assert see(data, ".png").clean_format == "PNG"
+    assert is_clean(data)
     for position in range(8, len(data), 5):
         damaged = bytearray(data)
         damaged[position] ^= 4
         with contextlib.suppress(RejectedError):
-            assert see(bytes(damaged), ".png").clean_format is None
+            assert not is_clean(bytes(damaged))
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def png(pixels: bytes, *extra: bytes, depth: int = 8, colour: int = 2, interlace: int = 0) -> bytes:
+    """Returns a PNG of 4x4."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, depth, colour, 0, 0, interlace))
+    packed = chunk(b"IDAT", zlib.compress(pixels))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + packed + chunk(b"IEND", b"")
+
+
+ROWS = 4 * (b"\0" + bytes(range(12)))
+TURNED = b"MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("data", "clean"),
+    [
+        (png(ROWS), True),
+        (png(ROWS) + b"what follows does not matter", True),
+        (png(ROWS, chunk(b"gAMA", bytes([0, 1, 134, 160]))), True),
+        (png(4 * bytes(5), colour=0), True),
+        (png(ROWS + b"\0"), False),  # One byte too many.
+        (png(ROWS, chunk(b"tRNS", bytes(6))), False),
+        (png(4 * bytes(25), depth=16), False),
+        (png(4 * bytes(17), colour=6), False),
+        (png(ROWS, chunk(b"eXIf", TURNED)), False),
+        (png(ROWS, chunk(b"eXIf", TURNED.replace(b"\0\6", b"\0\1"))), True),
+        (png(ROWS, chunk(b"tEXt", b"Comment\0nothing")), True),
+        (png(ROWS, chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>')), False),
+        (png(ROWS, b"\0\0\0\1nOpeX\0\0\0\0"), False),  # A wrong checksum where nobody looks.
+        (png(ROWS).replace(b"IHDR", b"JHDR"), False),
+    ],
+)
+def test_a_png_is_kept_where_every_decoder_shows_the_same(data, clean):
+    try:
+        assert is_clean(data) == clean
+    except RejectedError:
+        assert not clean
+
+
+def test_a_png_that_unpacks_to_more_than_it_says_is_not_unpacked():
+    data = png(bytes(50_000_000))
+    tracemalloc.start()
+    assert not is_whole(data)
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
 
 
 def test_a_large_jpeg_is_made_smaller_while_it_is_decoded(photo):

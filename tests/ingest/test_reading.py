@@ -2,7 +2,7 @@ import itertools
 import threading
 import time
 
-from ingest.reading import map_ahead, read_files
+from ingest.reading import Pace, map_ahead, read_files
 
 
 def test_each_file_comes_in_order_and_what_cannot_be_read_says_why(tmp_path):
@@ -10,7 +10,7 @@ def test_each_file_comes_in_order_and_what_cannot_be_read_says_why(tmp_path):
     for number, path in enumerate(paths):
         if number != 7:
             path.write_bytes(bytes([number]) * number)
-    contents = list(read_files(paths, list(range(50))))
+    contents = list(read_files(paths, list(range(50)), Pace()))
     assert [content for content in contents if isinstance(content, bytes)] == [
         bytes([number]) * number for number in range(50) if number != 7
     ]
@@ -18,7 +18,7 @@ def test_each_file_comes_in_order_and_what_cannot_be_read_says_why(tmp_path):
 
 
 def test_what_is_too_large_for_a_photo_is_not_opened(tmp_path):
-    (content,) = read_files([tmp_path / "film.jpg"], [1 << 30])
+    (content,) = read_files([tmp_path / "film.jpg"], [1 << 30], Pace())
     assert isinstance(content, OSError)
     assert content.strerror == "1,073,741,824 bytes, more than a photo has"
 
@@ -45,28 +45,28 @@ class Disk:
 
 def test_a_slow_disk_is_asked_for_much_at_once():
     disk = Disk(0.02)
-    assert list(map_ahead(disk.ask, range(400), bytes(400))) == list(range(400))
+    assert list(map_ahead(disk.ask, range(400), bytes(400), Pace())) == list(range(400))
     assert 16 <= disk.most <= 64
     assert disk.asked == 400
 
 
 def test_a_quick_disk_is_asked_without_threads():
     disk = Disk(0)
-    for _ in map_ahead(disk.ask, range(100), bytes(100)):
+    for _ in map_ahead(disk.ask, range(100), bytes(100), Pace()):
         time.sleep(0.005)
     assert disk.asked_in_threads < 25  # None, but for what else the machine does.
 
 
 def test_what_waits_in_memory_is_bounded():
     disk = Disk(0.02)
-    answers = map_ahead(disk.ask, range(200), [16 << 20] * 200)
+    answers = map_ahead(disk.ask, range(200), [16 << 20] * 200, Pace())
     for number in itertools.islice(answers, 100):
         assert disk.asked <= number + 1 + 3
 
 
 def test_nothing_is_asked_of_what_nobody_wants_any_more():
     disk = Disk(0.01)
-    answers = map_ahead(disk.ask, range(1000), bytes(1000))
+    answers = map_ahead(disk.ask, range(1000), bytes(1000), Pace())
     list(itertools.islice(answers, 20))
     answers.close()
     assert disk.asked < 200

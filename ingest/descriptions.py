@@ -1,0 +1,184 @@
+"""What does the dataset have to be? metadata.json says it, and a copy in manifest.parquet says all but its own hash.
+
+Two witnesses, so that a change of either is seen even where it fits itself, and either can be made again.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+from typing import Any
+
+from ingest.damage import Damage
+from ingest.engine import run_alone
+from ingest.errors import DatasetError
+from ingest.manifest import FILENAME as MANIFEST
+from ingest.manifest import is_as_written, read_metadata
+from ingest.metadata import FILENAME as METADATA
+from ingest.metadata import DatasetInfo
+from ingest.tfds_files import tfds_files
+from ingest.whole_files import file_sha256
+
+_MAX_SHOWN = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Descriptions:
+    """What the files beside the shards say.
+
+    Attributes:
+        info: What the dataset has to be; None if neither metadata.json nor manifest.parquet is whole.
+        damages: What is wrong with these files.
+    """
+
+    info: DatasetInfo | None
+    damages: list[Damage]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Witness:
+    """What one file says, None if it cannot be read, and why it cannot."""
+
+    info: DatasetInfo | None
+    fault: str = ""
+
+
+def read_descriptions(data_dir: Path) -> Descriptions:
+    """Reads metadata.json, manifest.parquet and the files for TFDS, and compares them.
+
+    Raises:
+        DatasetError: There is neither metadata.json nor manifest.parquet: it is not a dataset folder.
+    """
+    metadata, manifest = data_dir / METADATA, data_dir / MANIFEST
+    if not metadata.exists() and not manifest.exists():
+        DatasetInfo.load(data_dir)  # Says why there is none.
+    stated = _read_metadata(data_dir)
+    sha256 = _sha256(manifest)
+    copied = _read_copy(data_dir, sha256, is_vouched_for=_names(metadata, sha256))
+    info = _believed(stated, copied, is_vouched_for=_names(metadata, sha256))
+    if info is None:
+        return Descriptions(None, [Damage(METADATA, stated.fault), Damage(MANIFEST, copied.fault)])
+    damages = [*_metadata_damages(metadata, stated, info), *_tfds_damages(info)]
+    if sha256 != info.manifest_sha256:
+        damages.append(Damage(MANIFEST, copied.fault or "whole, but not the one of this dataset"))
+    return Descriptions(info, damages)
+
+
+def _read_metadata(data_dir: Path) -> _Witness:
+    path = data_dir / METADATA
+    try:
+        info = DatasetInfo.decode(data_dir, path, path.read_bytes())
+        info.encode()
+    except FileNotFoundError:
+        return _Witness(None, "missing")
+    except OSError as error:
+        return _Witness(None, f"cannot be read: {error.strerror}")
+    except DatasetError as error:
+        return _Witness(None, _bare(error, path))
+    except ValueError as error:  # Text that is no Unicode passes for JSON and cannot be written.
+        return _Witness(None, f"cannot be read: {error}")
+    return _Witness(info)
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return file_sha256(path)
+    except OSError:
+        return None
+
+
+def _names(metadata: Path, sha256: str | None) -> bool:
+    """Returns whether the hash of the manifest is in metadata.json, in whatever state that is otherwise."""
+    try:
+        return sha256 is not None and sha256.encode() in metadata.read_bytes()
+    except OSError:
+        return False
+
+
+def _read_copy(data_dir: Path, sha256: str | None, *, is_vouched_for: bool) -> _Witness:
+    """Returns the copy in the manifest, with the manifest's own hash, if the manifest is whole."""
+    path = data_dir / MANIFEST
+    if sha256 is None:
+        return _Witness(None, "cannot be read" if path.exists() else "missing")
+    try:
+        # A damaged Parquet file is not for this process: its reader is a large one, in C++.
+        copy = read_metadata(path) if is_vouched_for else run_alone(_copy_if_as_written, path)
+        return _Witness(DatasetInfo.decode(data_dir, path, copy).with_manifest(sha256))
+    except DatasetError as error:
+        return _Witness(None, _bare(error, path))
+    except BrokenExecutor:
+        return _Witness(None, "damaged: reading it kills its process")
+
+
+def _copy_if_as_written(path: Path) -> bytes:
+    if not is_as_written(path):
+        raise DatasetError(f"{path}: changed since it was written")
+    return read_metadata(path)
+
+
+def _believed(stated: _Witness, copied: _Witness, *, is_vouched_for: bool) -> DatasetInfo | None:
+    """Returns what the more trustworthy of two witnesses says.
+
+    Where both are whole and differ, and the one does not vouch for the other, the shards that are there decide.
+    """
+    if stated.info is None or copied.info is None or is_vouched_for:
+        return copied.info or stated.info
+    return max(copied.info, stated.info, key=_num_fitting)
+
+
+def _num_fitting(info: DatasetInfo) -> int:
+    """Returns how many shards there are of the name and the size that `info` says."""
+    sizes = {path.name: path.stat().st_size for path in info.data_dir.iterdir() if path.is_file()}
+    return sum(sizes.get(shard.filename) == shard.num_bytes for shard in info.shards.values())
+
+
+def _metadata_damages(path: Path, stated: _Witness, info: DatasetInfo) -> Iterator[Damage]:
+    if stated.info is None:
+        yield Damage(METADATA, stated.fault)
+        return
+    differences = list(_differences(json.loads(stated.info.encode()), json.loads(info.encode())))
+    for difference in differences[:_MAX_SHOWN]:
+        yield Damage(METADATA, difference)
+    if len(differences) > _MAX_SHOWN:
+        yield Damage(METADATA, f"{len(differences) - _MAX_SHOWN} more values differ")
+    if not differences and path.read_bytes() != info.encode():
+        yield Damage(METADATA, "was written by hand or by another program, though it says the same")
+
+
+def _differences(found: Any, expected: Any, where: str = "") -> Iterator[str]:
+    """Yields the values of a JSON tree that are not as expected."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in {**expected, **found}:
+            yield from _differences(found.get(key), expected.get(key), f"{where}.{key}".lstrip("."))
+    elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        for number, (one, other) in enumerate(zip(found, expected, strict=True)):
+            yield from _differences(one, other, f"{where}[{number}]")
+    elif json.dumps(found) != json.dumps(expected):  # NaN is not NaN, but its text is.
+        yield f"{where}: {_short(found)}, the copy in {MANIFEST} says {_short(expected)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _tfds_damages(info: DatasetInfo) -> Iterator[Damage]:
+    for filename, expected in tfds_files(info).items():
+        try:
+            found = (info.data_dir / filename).read_bytes()
+        except FileNotFoundError:
+            yield Damage(filename, "missing")
+            continue
+        except OSError as error:
+            yield Damage(filename, f"cannot be read: {error.strerror}")
+            continue
+        if found != expected:
+            pairs = enumerate(zip(found, expected, strict=False))
+            first = next((i for i, (one, other) in pairs if one != other), min(len(found), len(expected)))
+            yield Damage(filename, f"differs from what {METADATA} says, from byte {first} on")
+
+
+def _bare(error: DatasetError, path: Path) -> str:
+    """Returns what an error says, without the file and the remedy, which are said elsewhere."""
+    return str(error).removeprefix(f"{path}: ").split("; ")[0]

@@ -1,0 +1,66 @@
+"""What the programs here share: their arguments, and how the work is timed.
+
+The other environments import this too: the standard library has to do.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """Returns a parser of what every way is given: PHOTOS OUT --workers N."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("photos", type=Path, help="a folder of category folders of JPEGs")
+    parser.add_argument("out", type=Path, help="a folder that is not there yet")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that work at once")
+    return parser
+
+
+def list_photos(photos: Path) -> list[tuple[str, int]]:
+    """Returns path and label of each photo, in the order of their names."""
+    categories = sorted(path for path in photos.iterdir() if path.is_dir())
+    return [
+        (str(path), label) for label, folder in enumerate(categories) for path in sorted(folder.iterdir())
+    ]
+
+
+def measure(work: Callable[[], object], *packages: str) -> None:
+    """Does the work and prints its times, and the versions of `packages`, as one JSON line."""
+    began, cores_began = time.perf_counter(), core_secs(os.getpid())
+    work()
+    secs, cores = time.perf_counter() - began, core_secs(os.getpid()) - cores_began
+    versions = {package: version(package) for package in packages}
+    print(json.dumps({"secs": secs, "core_secs": cores, "versions": versions}), flush=True)
+
+
+def core_secs(process: int) -> float:
+    """Returns the processor time that a process and all that descend from it have used so far.
+
+    As in proc_pid_stat(5): user and system time, its own and that of the children it has waited for. `getrusage` knows
+    only the latter, not the workers of a server process that is still there when the work is done.
+    """
+    ticks = 0
+    for member in family(process):
+        try:
+            fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+        except OSError:  # Gone since it was listed.
+            continue
+        ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def family(process: int) -> Iterator[int]:
+    """Yields a process and all that descend from it and have not been waited for, parents first."""
+    yield process
+    for thread in Path(f"/proc/{process}/task").glob("*"):
+        try:
+            children = (thread / "children").read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            yield from family(int(child))

@@ -1,0 +1,198 @@
+import io
+import random
+from base64 import b64decode
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ingest import jpeg
+from ingest.jpeg import JpegError, UnusualJpegError
+
+# Of 16x16 pixels, made by cjpeg and libjpeg-turbo 3: kinds that Pillow does not write.
+SELDOM = {
+    "4:4:1": b64decode(
+        "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIsIxwcKDcpLDAx"
+        "NDQ0Hyc5PTgyPC4zNDL/2wBDAQkJCQwLDBgNDRgyIRwhMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIy"
+        "MjIyMjIyMjL/wAARCAAQABADARQAAhEBAxEB/8QAFgABAQEAAAAAAAAAAAAAAAAAAAYH/8QAGBAAAgMAAAAAAAAAAAAAAAAAAAQF"
+        "IjH/xAAVAQEBAAAAAAAAAAAAAAAAAAAGA//EABgRAAIDAAAAAAAAAAAAAAAAAAQFACEi/9oADAMBAAIRAxEAPwCHThcqaInC5UAs"
+        "c+OvUHrWhNak0nC5U0ROFyoAPOfHXqPlrQmtT//Z"
+    ),
+    "3x1": b64decode(
+        "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIsIxwcKDcpLDAx"
+        "NDQ0Hyc5PTgyPC4zNDL/2wBDAQkJCQwLDBgNDRgyIRwhMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIy"
+        "MjIyMjIyMjL/wAARCAAQABADATEAAhEBAxEB/8QAFgAAAwAAAAAAAAAAAAAAAAAAAAUG/8QAGBAAAgMAAAAAAAAAAAAAAAAAAAQF"
+        "IjH/xAAWAQEBAQAAAAAAAAAAAAAAAAAGBQf/xAAaEQACAgMAAAAAAAAAAAAAAAAABQQGIyQx/9oADAMBAAIRAxEAPwCHThcqP04X"
+        "KgWXrPN0UVmZrlKnC5UfpwuVAz16zzdCdZma5//Z"
+    ),
+    "arithmetic": b64decode(
+        "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIsIxwcKDcpLDAx"
+        "NDQ0Hyc5PTgyPC4zNDL/2wBDAQkJCQwLDBgNDRgyIRwhMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIy"
+        "MjIyMjIyMjL/yQARCAAQABADASIAAhEBAxEB/8wACgAQEAUBEBEF/9oADAMBAAIRAxEAPwD/AKGpNWAPRPnope/WSjUHfDxJwgaY"
+        "n8pdlS6AszUQ/9k="
+    ),
+    "lossless": b64decode(
+        "/9j/7gAOQWRvYmUAZAAAAAAA/8MAEQgAEAAQA1IRAEcRAEIRAP/EABcAAQEBAQAAAAAAAAAAAAAAAAAHCAX/2gAMA1IARwBCAAEA"
+        "AKRw5iAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAMltLAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAD//Z"
+    ),
+}
+
+KINDS: dict[str, dict[str, object]] = {
+    "4:4:4": {"subsampling": 0},
+    "4:2:2": {"subsampling": 1},
+    "4:2:0": {"subsampling": 2},
+    "progressive": {"progressive": True},
+    "progressive 4:4:4": {"progressive": True, "subsampling": 0},
+    "restart marks": {"restart_marker_blocks": 2},
+    "own tables": {"optimize": True},
+}
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize((90, 70))
+    return Image.fromarray((np.asarray(smooth) * 0.8 + rng.integers(0, 50, (70, 90, 3))).astype(np.uint8))
+
+
+def save(image: Image.Image, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "JPEG", **{"quality": 85} | options)
+    return out.getvalue()
+
+
+def damaged(data: bytes, draw: random.Random) -> bytes:
+    broken = bytearray(data)
+    place = draw.randrange(data.index(b"\xff\xda"), len(data))
+    match draw.randrange(6):
+        case 0 | 1:
+            broken[place] ^= 1 << draw.randrange(8)
+        case 2:
+            del broken[place:]
+        case 3:
+            broken[place : place + 20] = bytes(20)
+        case 4:
+            broken[place:place] = broken[place - 40 : place]
+        case 5:
+            broken[place : place + 2] = b"\xff" + draw.choice([b"\xd0", b"\xd9", b"\xda", b"\xc4"])
+    return bytes(broken)
+
+
+def refuses(work) -> bool:
+    try:
+        work()
+    except JpegError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_small_grey_check_refuses_what_a_full_decode_refuses(kind, mode, noisy):
+    whole = save(noisy.convert(mode), **KINDS[kind])
+    header = jpeg.read_header(whole)
+    draw = random.Random(kind)
+    verdicts = []
+    for _ in range(400):
+        data = damaged(whole, draw)
+        refused = refuses(lambda data=data: jpeg.decode(data, header))
+        assert refuses(lambda data=data: jpeg.check(data, header)) == refused
+        verdicts.append(refused)
+    assert {True, False} == set(verdicts)  # Or the comparison would say nothing.
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "cell"), [(70, 90, 2), (300, 260, 8), (255, 600, 4), (20, 500, 1)]
+)
+def test_the_check_gives_the_means_of_cells(height, width, cell, noisy):
+    image = noisy.resize((width, height))
+    data = save(image, quality=100)
+    grey, found = jpeg.check(data, jpeg.read_header(data))
+    assert found == cell
+    assert grey.shape == (-(-height // cell), -(-width // cell))
+    means = np.asarray(image.convert("L").reduce(cell)).astype(int)
+    rows, columns = height // cell, width // cell  # The cells at the edge are not whole.
+    assert np.abs(grey.astype(int) - means)[:rows, :columns].mean() < 1.5
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "num_components", "samples"),
+    [
+        ("RGB", {"subsampling": 0}, 3, 0),
+        ("RGB", {"subsampling": 0, "progressive": True}, 3, 3),
+        ("RGB", {"subsampling": 2, "progressive": True}, 3, 1.5),
+        ("CMYK", {"subsampling": 0, "progressive": True}, 4, 4),
+        ("L", {"progressive": True}, 1, 1),
+    ],
+)
+def test_the_header_tells_what_a_decoder_has_to_keep(mode, options, num_components, samples, noisy):
+    header = jpeg.read_header(save(noisy.convert(mode), **options))
+    assert (header.height, header.width, header.num_components, header.depth) == (70, 90, num_components, 8)
+    assert header.buffer_bytes == 2 * samples * 70 * 90
+    assert header.is_tidy
+
+
+def test_a_header_with_anything_that_may_need_mending_is_not_tidy(noisy):
+    data = save(noisy)
+    tables = data.index(b"\xff\xdb")
+    assert jpeg.read_header(data + b"what follows does not matter").is_tidy
+    for untidy in (
+        data[:-2],
+        data[: len(data) // 2],
+        data[:tables] + b"\0\1\2" + data[tables:],
+    ):
+        assert not jpeg.read_header(untidy).is_tidy
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xd8",
+        b"\xff\xd8\xff\xd9",
+        b"\xff\xd8\xff\xda\0\4\0\0\xff\xd9",
+        b"\xff\xd8\xff\xc0\0\4\0\0\xff\xda\0\4\0\0\xff\xd9",
+    ],
+)
+def test_what_has_no_header_is_refused(data):
+    with pytest.raises(JpegError, match="not even its header can be read"):
+        jpeg.read_header(data)
+
+
+def test_a_side_of_no_pixels_is_refused(noisy):
+    data = bytearray(save(noisy))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 7] = b"\0\0"
+    with pytest.raises(JpegError, match="a side of 0 pixels"):
+        jpeg.read_header(bytes(data))
+
+
+@pytest.mark.parametrize("kind", ["4:4:1", "arithmetic", "lossless"])
+def test_kinds_that_are_seldom_seen_are_decoded_like_any(kind):
+    header = jpeg.read_header(SELDOM[kind])
+    with Image.open(io.BytesIO(SELDOM[kind])) as image:
+        expected = np.asarray(image.convert("RGB"))
+    assert np.array_equal(jpeg.decode(SELDOM[kind], header), expected)
+    small = jpeg.decode(SELDOM[kind], header, min_size=4)  # libjpeg cannot shrink lossless ones.
+    assert small.shape == ((16, 16, 3) if kind == "lossless" else (4, 4, 3))
+    assert np.abs(small.mean((0, 1)) - expected.mean((0, 1))).max() < 3
+    assert header.is_everyday == (kind == "4:4:1")
+    assert header.oddity == {"arithmetic": "arithmetic coding", "lossless": "lossless coding"}.get(kind, "")
+
+
+def test_a_sampling_that_the_decoder_does_not_know_says_nothing_about_the_data():
+    header = jpeg.read_header(SELDOM["3x1"])
+    for work in (jpeg.check, jpeg.decode):
+        with pytest.raises(UnusualJpegError):
+            work(SELDOM["3x1"], header)
+
+
+@pytest.mark.parametrize(
+    ("place", "byte", "missing"),
+    [(4, 12, "a JPEG of 12 bits"), (1, 0xF7, "JPEG-LS"), (1, 0xC5, "a JPEG of process 5"), (1, 0xC2, "")],
+)
+def test_kinds_that_cannot_be_decoded_are_known_by_their_header(place, byte, missing, noisy):
+    data = bytearray(save(noisy))
+    data[data.index(b"\xff\xc0") + place] = byte
+    assert jpeg.read_header(bytes(data)).missing_decoder == missing
