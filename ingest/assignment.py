@@ -1,7 +1,6 @@
 """Which split each file of a catalog goes to, and what lies in two splits that should not."""
 
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -49,14 +48,14 @@ def assign_splits(catalog: Catalog, rule: SplitRule) -> None:
         numbers = draw_rows(catalog, rows, rule.seed, "split")
         catalog.splits[rows] = stratify(numbers, catalog.labels[rows], rule.fractions)
         return
-    leaders = rows
-    if rule.keep_together == NEAR_DUPLICATES:
-        leaders = _leaders(catalog, rows)
-    catalog.splits[rows] = splits_of(draw_rows(catalog, leaders, rule.seed, "split"), rule.fractions)
+    leaders = _leaders(catalog, rows) if rule.keep_together == NEAR_DUPLICATES else rows
+    numbers = draw_rows(catalog, leaders, rule.seed, "split")
     if pattern := group_pattern(rule.keep_together):
-        for row, group in _groups(catalog, rows, pattern):
-            number = np.uint64(draw(rule.seed, "split", b"group/" + group.encode()))
-            catalog.splits[row] = splits_of(np.array([number]), rule.fractions)[0]
+        for i, row in enumerate(rows):
+            match = pattern.search(shown(catalog.listing.path(int(row))))
+            if match and match[1] is not None:
+                numbers[i] = draw(rule.seed, "split", b"group/" + match[1].encode())
+    catalog.splits[rows] = splits_of(numbers, rule.fractions)
 
 
 def find_leaks(catalog: Catalog) -> npt.NDArray[np.uint32]:
@@ -72,18 +71,8 @@ def _leaders(catalog: Catalog, rows: npt.NDArray[np.uint32]) -> npt.NDArray[np.u
     groups = group_rows(len(members), find_pairs(catalog.hashes[rows[members]]))
     # The smallest SHA-256 leads: it does not depend on names or on the order of the listing.
     order = np.lexsort((catalog.digests[rows[members], 0], groups))
-    _, starts = np.unique(groups[order], return_index=True)
-    leader_of_group = dict(zip(groups[order][starts].tolist(), order[starts].tolist(), strict=True))
+    starts = np.flatnonzero(np.diff(groups[order].astype(np.int64), prepend=-1))
+    sizes = np.diff(starts, append=len(order))
     leaders = rows.copy()
-    leaders[members] = rows[members[[leader_of_group[group] for group in groups.tolist()]]]
+    leaders[members[order]] = rows[members[np.repeat(order[starts], sizes)]]
     return leaders
-
-
-def _groups(
-    catalog: Catalog, rows: npt.NDArray[np.uint32], pattern: re.Pattern[str]
-) -> Iterator[tuple[int, str]]:
-    """Yields each of `rows` that `pattern` matches, and the name of its group."""
-    for row in rows.tolist():
-        match = pattern.search(shown(catalog.listing.path(row)))
-        if match and match[1] is not None:
-            yield row, match[1]

@@ -89,11 +89,14 @@ def open_dask(workers: int, *, scheduler: str, folders: Sequence[Path]) -> Itera
         except UserError:
             raise
         except Exception as error:
-            if not isinstance(error, CancelledError) and client.status == "running":
+            if isinstance(error, CancelledError) or client.status != "running":
+                what = "the connection to the Dask scheduler was lost"
+            elif type(error).__module__.startswith("distributed."):
+                what = f"Dask gave up: {error}"
+            else:
                 raise
             raise MachineError(
-                f"{address}: the connection to the Dask scheduler was lost; what was done is kept: once there is a "
-                "scheduler again, the same command goes on"
+                f"{address}: {what}; what was done is kept: once the cluster is there again, the same command goes on"
             ) from None
 
 

@@ -29,19 +29,26 @@ class Descriptions:
 
     Attributes:
         info: What the dataset has to be; None if neither metadata.json nor manifest.parquet is whole.
+        doubtful: What the copy in a damaged manifest.parquet says, without its hash; None if it cannot be read, or need
+            not be.
         damages: What is wrong with these files.
     """
 
     info: DatasetInfo | None
+    doubtful: DatasetInfo | None
     damages: list[Damage]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Witness:
-    """What one file says, None if it cannot be read, and why it cannot."""
+    """What one file says, None if it cannot be read, and what is wrong with the file, if anything is."""
 
     info: DatasetInfo | None
     fault: str = ""
+
+    @property
+    def believable(self) -> DatasetInfo | None:
+        return None if self.fault else self.info
 
 
 def read_descriptions(data_dir: Path) -> Descriptions:
@@ -57,12 +64,13 @@ def read_descriptions(data_dir: Path) -> Descriptions:
     sha256 = _sha256(manifest)
     copied = _read_copy(data_dir, sha256, is_vouched_for=_names(metadata, sha256))
     info = _believed(stated, copied, is_vouched_for=_names(metadata, sha256))
+    doubtful = copied.info if copied.fault else None
     if info is None:
-        return Descriptions(None, [Damage(METADATA, stated.fault), Damage(MANIFEST, copied.fault)])
+        return Descriptions(None, doubtful, [Damage(METADATA, stated.fault), Damage(MANIFEST, copied.fault)])
     damages = [*_metadata_damages(metadata, stated, info), *_tfds_damages(info)]
     if sha256 != info.manifest_sha256:
         damages.append(Damage(MANIFEST, copied.fault or "whole, but not the one of this dataset"))
-    return Descriptions(info, damages)
+    return Descriptions(info, doubtful, damages)
 
 
 def _read_metadata(data_dir: Path) -> _Witness:
@@ -97,24 +105,27 @@ def _names(metadata: Path, sha256: str | None) -> bool:
 
 
 def _read_copy(data_dir: Path, sha256: str | None, *, is_vouched_for: bool) -> _Witness:
-    """Returns the copy in the manifest, with the manifest's own hash, if the manifest is whole."""
+    """Returns the copy in the manifest, with the manifest's own hash if that is whole."""
     path = data_dir / MANIFEST
     if sha256 is None:
         return _Witness(None, "cannot be read" if path.exists() else "missing")
     try:
         # A damaged Parquet file is not for this process: its reader is a large one, in C++.
-        copy = read_metadata(path) if is_vouched_for else run_alone(_copy_if_as_written, path)
-        return _Witness(DatasetInfo.decode(data_dir, path, copy).with_manifest(sha256))
+        copy, fault = (read_metadata(path), "") if is_vouched_for else run_alone(_read_doubtful, path)
+        info = DatasetInfo.decode(data_dir, path, copy)
     except DatasetError as error:
         return _Witness(None, _bare(error, path))
     except BrokenExecutor:
         return _Witness(None, "damaged: reading it kills its process")
+    return _Witness(info if fault else info.with_manifest(sha256), fault)
 
 
-def _copy_if_as_written(path: Path) -> bytes:
-    if not is_as_written(path):
-        raise DatasetError(f"{path}: changed since it was written")
-    return read_metadata(path)
+def _read_doubtful(path: Path) -> tuple[bytes, str]:
+    """Returns the copy in a manifest that may be damaged, and what is wrong with the manifest."""
+    try:
+        return read_metadata(path), "" if is_as_written(path) else "changed since it was written"
+    except DatasetError as error:
+        return read_metadata(path), _bare(error, path)
 
 
 def _believed(stated: _Witness, copied: _Witness, *, is_vouched_for: bool) -> DatasetInfo | None:
@@ -122,9 +133,9 @@ def _believed(stated: _Witness, copied: _Witness, *, is_vouched_for: bool) -> Da
 
     Where both are whole and differ, and the one does not vouch for the other, the shards that are there decide.
     """
-    if stated.info is None or copied.info is None or is_vouched_for:
-        return copied.info or stated.info
-    return max(copied.info, stated.info, key=_num_fitting)
+    if stated.believable is None or copied.believable is None or is_vouched_for:
+        return copied.believable or stated.believable
+    return max(copied.believable, stated.believable, key=_num_fitting)
 
 
 def _num_fitting(info: DatasetInfo) -> int:

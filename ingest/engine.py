@@ -11,7 +11,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -155,7 +155,7 @@ class _Pools(Engine):
         return ProcessPoolExecutor(self._workers, mp_context=context, initializer=_start_worker)
 
     def close(self) -> None:
-        """Waits for the processes to end, once they have done what they have begun."""
+        """Waits for the processes to end."""
         self._pool.shutdown(cancel_futures=True)
 
 
@@ -166,11 +166,11 @@ def _open_pools(workers: int) -> Iterator[Engine]:
     pools = _Pools(workers)
     try:
         yield pools
-    except BaseException:
+    finally:
+        # What they have done is known, and for the rest nobody waits. Asked to end, a worker that queues for tasks
+        # behind one that was killed would never hear of it.
         for process in set(multiprocessing.active_children()) - others:
             process.kill()
-        raise
-    finally:
         pools.close()
 
 
@@ -181,8 +181,25 @@ def _start_server() -> None:
     they are, and starting each worker afresh would load the decoders again for each.
     """
     multiprocessing.set_forkserver_preload(_PRELOADED)
-    with deaf_to_ctrl_c():
+    with deaf_to_ctrl_c(), _silent_children():
         forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _silent_children() -> Iterator[None]:
+    """Takes stderr from the processes that are started meanwhile.
+
+    A worker that was just being started when this process ended would show that it cannot find what they shared.
+    """
+    stderr = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def _start_worker() -> None:
@@ -198,6 +215,8 @@ def deaf_to_ctrl_c() -> Iterator[None]:
 
     They would die each in the middle of something and show where. This process hears of it afterwards.
     """
+    # All processes of multiprocessing need it; starting it meanwhile would let the signal through again.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -187,12 +187,13 @@ def _loading_bytes(image: Image.Image, num_bytes: int) -> int:
     """Returns about how many bytes it takes to load `image` from a file of `num_bytes`, besides the file."""
     num_pixels = image.height * image.width
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        # One strip or tile is unpacked at a time; all of them may be one. Turning makes a copy.
+        # One strip or tile at a time is unpacked, if packed; all of them may be one. Turning makes a copy.
         tags = image.tag_v2
         rows, columns = tags.get(_TILE_HEIGHT), tags.get(_TILE_WIDTH)
         part = rows * columns if rows and columns else tags.get(_ROWS_PER_STRIP, image.height) * image.width
+        unpacked = min(part, num_pixels) if tags.get(_COMPRESSION, 1) != 1 else 0
         copies = 1 if _orientation(image) == 1 else 2
-        return copies * _own_bytes(image) + min(part, num_pixels) * sum(tags.get(_BITS, (8,))) // 8
+        return copies * _own_bytes(image) + unpacked * sum(tags.get(_BITS, (8,))) // 8
     if image.format in _LOADING_BYTES:
         return (
             num_bytes + num_pixels * _LOADING_BYTES[image.format]

@@ -7,6 +7,7 @@ Those are mended by leaving the junk out, and the result has to pass the same st
 """
 
 import re
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from ingest.exif import read_orientation
+from ingest.exif import UPRIGHT, read_orientation
 
 GreyImage = npt.NDArray[np.uint8]
 RgbImage = npt.NDArray[np.uint8]
@@ -31,8 +32,9 @@ _EVERYDAY = {0xC0, 0xC1, 0xC2}  # Baseline, extended, progressive; Huffman codin
 _PROGRESSIVE = {0xC2, 0xCA}
 _LOSSLESS = 0xC3
 _SELDOM = {_LOSSLESS: "lossless coding", 0xC9: "arithmetic coding", 0xCA: "arithmetic coding"}
-_NO_FRAME = {0xC4, 0xC8, 0xCC}  # Huffman tables, a reserved one, arithmetic tables.
 _JPEG_LS = 0xF7
+# All but the marks of Huffman tables, of arithmetic tables, and one that is reserved.
+_FRAMES = {*range(0xC0, 0xD0), _JPEG_LS} - {0xC4, 0xC8, 0xCC}
 _UNKNOWN_SAMPLING = "Could not determine subsampling"
 
 _ROWS_TO_SEE = 32  # Of the grey picture that a check gives, in either direction.
@@ -44,14 +46,6 @@ class JpegError(Exception):
 
 class UnusualJpegError(JpegError):
     """The decoder does not know this kind of JPEG, which says nothing about its data."""
-
-
-class Segment(NamedTuple):
-    """A marked part of the header: its mark is at `start` + 1, and it ends before `end`."""
-
-    mark: int
-    start: int
-    end: int
 
 
 class Header(NamedTuple):
@@ -104,40 +98,36 @@ def read_header(data: bytes) -> Header:
         JpegError: There is no such header.
     """
     exif = xmp = b""
-    frame: Segment | None = None
-    scan: Segment | None = None
-    junk_before, end = False, len(START)
-    for segment in _segments(data):
-        mark, start, after = segment
-        junk_before = junk_before or start != end
-        end = after
+    kind = frame = frame_end = scan = 0
+    is_tidy, position = True, len(START)
+    for mark, start, end in _segments(data):
+        is_tidy = is_tidy and start == position
+        position = end
         if mark == _APP1:
-            content = data[start + 4 : after]
-            if content.startswith(_EXIF):
-                exif += content.removeprefix(_EXIF)
-            elif content.startswith(_XMP):
-                xmp = content
-        elif (0xC0 <= mark <= 0xCF and mark not in _NO_FRAME) or mark == _JPEG_LS:
-            frame = segment
+            if data.startswith(_EXIF, start + 4):
+                exif += data[start + 10 : end]
+            elif data.startswith(_XMP, start + 4):
+                xmp = data[start:end]
+        elif mark in _FRAMES:
+            kind, frame, frame_end = mark, start, end
         elif mark == _SCAN:
-            scan = segment
-    if frame is None or scan is None or frame.end - frame.start < 10 or scan.start + 5 > len(data):
+            scan = start
+    if not frame or frame_end - frame < 10 or not scan or scan + 5 > len(data):
         raise JpegError("not even its header can be read")
-    depth, num_components = data[frame.start + 4], data[frame.start + 9]
-    height = int.from_bytes(data[frame.start + 5 : frame.start + 7], "big")
-    width = int.from_bytes(data[frame.start + 7 : frame.start + 9], "big")
+    depth, height, width, num_components = struct.unpack_from(">BHHB", data, frame + 4)
     if height == 0 or width == 0:
         raise JpegError("a side of 0 pixels")
-    is_whole_in_first_scan = frame.mark not in _PROGRESSIVE and data[scan.start + 4] == num_components
+    is_all_in_first_scan = kind not in _PROGRESSIVE and data[scan + 4] == num_components
+    shares = data[frame + 11 : frame_end : 3]
     return Header(
-        height=height,
-        width=width,
-        num_components=num_components,
-        kind=frame.mark,
-        depth=depth,
-        orientation=read_orientation(exif, xmp),
-        buffer_bytes=0 if is_whole_in_first_scan else 2 * _num_samples(data, frame, height, width),
-        is_tidy=not junk_before and data.rfind(_END, scan.end) > 0,
+        height,
+        width,
+        num_components,
+        kind,
+        depth,
+        orientation=read_orientation(exif, xmp) if exif or xmp else UPRIGHT,
+        buffer_bytes=0 if is_all_in_first_scan else 2 * _num_samples(shares, height * width),
+        is_tidy=is_tidy and data.rfind(_END, position) > 0,
     )
 
 
@@ -154,9 +144,9 @@ def check(data: bytes, header: Header) -> tuple[GreyImage, int]:
         JpegError: libjpeg had an error or a warning.
     """
     shorter = min(header.height, header.width)
-    cell = next((cell for cell in (8, 4, 2) if shorter >= cell * _ROWS_TO_SEE), 1)
-    height, width = (-(-side // cell) if cell > 1 else 0 for side in (header.height, header.width))
-    return _decode(data, "GRAY", height, width)[:, :, 0], cell
+    cells = () if header.kind == _LOSSLESS else (8, 4, 2)
+    cell = next((cell for cell in cells if shorter >= cell * _ROWS_TO_SEE), 1)
+    return _decode(data, "GRAY", -(-header.height // cell), -(-header.width // cell))[:, :, 0], cell
 
 
 def decode(data: bytes, header: Header, *, min_size: int = 0) -> RgbImage:
@@ -205,7 +195,7 @@ def mend(data: bytes, error: JpegError) -> bytes:
     """
     segments = list(_segments(data))
     header = b"".join(data[start:end] for mark, start, end in segments if _is_needed(mark))
-    scans = data[segments[-1].start :] if segments and segments[-1].mark == _SCAN else b""
+    scans = data[segments[-1][1] :] if segments and segments[-1][0] == _SCAN else b""
     end = scans.rfind(_END)
     if end < 0 and any(mark in _PROGRESSIVE for mark, _, _ in segments):
         return data  # Nothing would tell whether the last scans, the fine detail, are missing.
@@ -217,7 +207,8 @@ def mend(data: bytes, error: JpegError) -> bytes:
 
 
 def _worthwhile(min_size: int, header: Header) -> int:
-    # Shrinking by 7/8 costs more than it saves, and blurs; libjpeg does not shrink a lossless one.
+    # Shrinking by 7/8 costs more than it saves, and blurs. A lossless picture cannot be shrunk: libjpeg-turbo 3.1
+    # writes all of it to where a small one was to be, and that is the end of the process.
     return 0 if min(header.height, header.width) < 2 * min_size or header.kind == _LOSSLESS else min_size
 
 
@@ -249,8 +240,8 @@ def _cmyk_to_rgb(cmyk: npt.NDArray[np.uint8]) -> RgbImage:
     return rgb
 
 
-def _segments(data: bytes) -> Iterator[Segment]:
-    """Yields the segments up to the head of the first scan, and passes over what lies between them."""
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yields mark, start and end of the segments up to the head of the first scan; passes over what is between them."""
     position = len(START)
     while (position := data.find(b"\xff", position)) >= 0 and position + 4 <= len(data):
         mark = data[position + 1]
@@ -258,7 +249,7 @@ def _segments(data: bytes) -> Iterator[Segment]:
             position += 1
             continue
         end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        yield Segment(mark, position, end)
+        yield mark, position, end
         if mark == _SCAN:
             return
         position = end
@@ -269,10 +260,10 @@ def _is_needed(mark: int) -> bool:
     return mark in {_APP0, _APP14} or not (_APP1 <= mark <= _APP15 or mark in {_COMMENT, _SCAN})
 
 
-def _num_samples(data: bytes, frame: Segment, height: int, width: int) -> int:
-    """Returns how many samples all components have, each with its own share of the resolution."""
-    factors = [divmod(byte, 16) for byte in data[frame.start + 11 : frame.end : 3]]  # Across and down.
+def _num_samples(shares: bytes, num_pixels: int) -> int:
+    """Returns how many samples the components have, of which each has its share of the resolution, across and down."""
+    factors = [divmod(share, 16) for share in shares]
     largest = max((across for across, _ in factors), default=1) * max(
         (down for _, down in factors), default=1
     )
-    return height * width * sum(across * down for across, down in factors) // max(1, largest)
+    return num_pixels * sum(across * down for across, down in factors) // max(1, largest)

@@ -14,6 +14,11 @@ import numpy.typing as npt
 from ingest.jpeg import GreyImage, RgbImage
 
 _NUM_FREQUENCIES = 8
+_WAVE_HEIGHT = 1024
+# A wave that moves the picture by less, in grey levels, counts as none. Rounding alone makes 0.04 of a flat picture and
+# would set bits by accident, the same ones in all flat pictures of a size. The photo with the least detail of 740 has a
+# median of 0.3.
+_LEAST_LEVELS = 0.05
 _LARGE_ENOUGH = 64  # Pixels on the shorter side.
 
 
@@ -28,6 +33,7 @@ def hash_of_grey(grey: GreyImage, cell: int, height: int, width: int) -> int:
     """
     down, across = _cosines(grey.shape[0], cell, height), _cosines(grey.shape[1], cell, width)
     low = (down @ grey.astype(np.float64) @ across.T).ravel()
+    low[np.abs(low) < _LEAST_LEVELS * _WAVE_HEIGHT**2 * (height / cell) * (width / cell)] = 0
     middle = np.partition(low, (31, 32))[31:33].sum() / 2
     return int.from_bytes(np.packbits(low > middle).tobytes(), "big")
 
@@ -57,4 +63,4 @@ def _cosines(num_pixels: int, cell: int, length: int) -> npt.NDArray[np.float64]
     edges = np.minimum(np.arange(num_pixels + 1) * cell, length)
     centres = (edges[1:] + edges[:-1]) / 2
     waves = np.cos(np.pi * np.arange(_NUM_FREQUENCIES)[:, None] * centres / length)
-    return np.rint(1024 * waves * np.diff(edges) / cell)
+    return np.rint(_WAVE_HEIGHT * waves * np.diff(edges) / cell)

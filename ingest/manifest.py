@@ -67,8 +67,13 @@ def read_metadata(path: Path) -> bytes:
     Raises:
         DatasetError: The manifest is missing or damaged, or there is nothing of ours in it.
     """
-    with open_manifest(path) as manifest:
-        metadata = (manifest.schema_arrow.metadata or {}).get(_METADATA_KEY)
+    import pyarrow as pa
+
+    try:
+        with open_manifest(path) as manifest:
+            metadata = (manifest.schema_arrow.metadata or {}).get(_METADATA_KEY)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(path, error) from None
     if metadata is None:
         raise DatasetError(f"{path}: not a manifest of this program: it has no metadata in it")
     return metadata

@@ -53,8 +53,8 @@ def find_pairs(hashes: _Hashes, max_distance: int = MAX_DISTANCE) -> Pairs:
     `hashes`, and 90 where most pictures look like several others.
 
     Rows with equal hashes are each paired with the first of them: k rows make k - 1 pairs, and that first row
-    stands for them all beside other hashes. A hash with fewer than 24 bits set is in no pair:
-    its picture has no detail that would tell it from others, or there is no picture.
+    stands for them all beside other hashes. A hash with fewer than 24 bits set is in no pair: its picture has no
+    detail that would tell it from others, or there is no picture.
 
     All pairs of differing hashes are found unless they crowd, as the frames of a film do. Where more than 256
     hashes share a key, or a row has more than 16 near ones throughout a block of 16,384, not all of these are
@@ -118,7 +118,7 @@ def _link(num_rows: int, pairs: Pairs) -> tuple[npt.NDArray[np.uint32], npt.NDAr
         apart = ends[:, 0] != ends[:, 1]
         numbers, ends = numbers[apart], ends[apart]
         lower, upper = np.minimum(*ends.T), np.maximum(*ends.T)
-        # Below any smaller one, the rows around one that is larger than all would follow one a round.
+        # Below just any smaller one, a large row would link the many around it at one a round.
         offers = _pack(lower, numbers)
         best[upper] = _ALL_BITS
         np.minimum.at(best, upper, offers)

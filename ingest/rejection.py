@@ -1,7 +1,8 @@
 """Why a file holds no picture that can be used, and the limits that are known before memory is spent."""
 
-# A worker keeps to 1 GB whatever it is given; Python and the libraries take 0.07, what is stored the rest.
-_MAX_BYTES = 880_000_000
+# What a worker keeps to whatever it is given, and what Python, the libraries and the stored picture take of it.
+_WORKER_BYTES = 1_000_000_000
+_OWN_BYTES = 120_000_000
 
 
 class RejectedError(Exception):
@@ -21,8 +22,8 @@ def too_many_pixels(max_pixels: int) -> str:
 
 def check_memory(num_bytes: int) -> None:
     """Raises RejectedError where a file and what it takes to decode it would take a worker beyond 1 GB."""
-    if num_bytes > _MAX_BYTES:
-        needed = f"{num_bytes / 1e9:.1f} GB"
+    needed = num_bytes + _OWN_BYTES
+    if needed > _WORKER_BYTES:
         raise RejectedError(
-            f"too large: {needed} of memory to decode it, a worker keeps to 1; make it smaller"
+            f"too large: {needed / 1e9:.2f} GB to decode it, a worker keeps to 1; make it smaller"
         )

@@ -82,8 +82,17 @@ def remake_shard(
     return spec.path
 
 
-def remake_manifest(info: DatasetInfo, *, images: Path, place: Workplace, engine: Engine) -> Path:
+def remake_manifest(
+    info: DatasetInfo, metadata: bytes, *, images: Path, place: Workplace, engine: Engine
+) -> Path:
     """Writes the manifest into `place.dataset` and returns its path; judges all photos again for that.
+
+    Args:
+        info: What the dataset is thought to be. It is, if the manifest of the photos has the hash that it had.
+        metadata: The bytes of metadata.json, in whatever state: the hash has to be in them.
+        images: The source folder.
+        place: Where the work is done.
+        engine: What the work runs on.
 
     Raises:
         NotMendedError: The photos are not as they were.
@@ -102,7 +111,7 @@ def remake_manifest(info: DatasetInfo, *, images: Path, place: Workplace, engine
     ShardPlan(catalog, place.dataset, name=info.name, seed=info.split_rule.seed, shard_bytes=info.shard_bytes)
     path = place.dataset / MANIFEST
     write_manifest(catalog, path, info.with_manifest("").encode())
-    if file_sha256(path) != info.manifest_sha256:
+    if file_sha256(path).encode() not in metadata:
         raise NotMendedError(_what_changed(catalog, info))
     return path
 
@@ -179,5 +188,5 @@ def _what_changed(catalog: Catalog, info: DatasetInfo) -> str:
         return f"the photos are not as they were: {', '.join(changes)}"
     return (
         "as many photos as there were, but not the same: other content, names, or times (which `cp -p` and `rsync -t` "
-        "keep); or metadata.json was edited as well"
+        "keep); or metadata.json is wrong as well; or another version of Arrow writes other bytes"
     )

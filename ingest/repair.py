@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ingest.config import RepairConfig
-from ingest.descriptions import read_descriptions
+from ingest.descriptions import Descriptions, read_descriptions
 from ingest.engine import Engine, open_engine
 from ingest.errors import ConfigError
 from ingest.manifest import FILENAME as MANIFEST
@@ -62,13 +62,6 @@ class _Job:
     place: Workplace
     engine: Engine
 
-    def replace(self, new: Path) -> None:
-        """Puts a file that was made again in the place of the damaged one, in one rename."""
-        with new.open("rb") as file:
-            os.fsync(file.fileno())
-        new.replace(self.info.data_dir / new.name)
-        sync_folder(self.info.data_dir)
-
 
 def repair_dataset(config: RepairConfig) -> list[Repair]:
     """Mends what is damaged in `config.data`; returns what became of each damaged file, nothing if all are whole.
@@ -92,44 +85,66 @@ def repair_dataset(config: RepairConfig) -> list[Repair]:
         ) as engine,
         open_repair_place(config.data) as place,
     ):
+        first = read_descriptions(config.data)
+        done = _mend_manifest(config, first, place, engine)
         found = examine(config.data, engine)
         damages: dict[str, list[str]] = {}
-        for damage in found.damages:
-            damages.setdefault(damage.filename, []).append(damage.what)
-        if found.info is None:
-            done = dict.fromkeys(
-                damages, _Done("not mended: of these two files one is needed to make the other", False)
-            )
+        for damage in (*(damage for damage in first.damages if damage.filename in done), *found.damages):
+            if damage.what not in damages.setdefault(damage.filename, []):
+                damages[damage.filename].append(damage.what)
+        if found.info is None or not all(one.is_mended for one in done.values()):
+            # Nothing vouches for the metadata then: what they say may be as wrong as what it is compared with.
+            done = dict.fromkeys(damages, _Done(f"not mended: it takes a whole {MANIFEST}", False)) | done
         else:
             job = _Job(found.info, config.images, place, engine)
-            done = _mend(job, damages, found.contents)
+            done |= _mend(job, damages.keys() - done.keys(), found.contents)
             done |= _find_still_damaged(job, done)
     return [
         Repair(filename, "; ".join(whats), **dataclasses.asdict(done[filename]))
-        for filename, whats in damages.items()
+        for filename, whats in sorted(damages.items())
     ]
 
 
+def _mend_manifest(config: RepairConfig, first: Descriptions, place: Workplace, engine: Engine) -> _Outcomes:
+    """Makes a damaged manifest again, of the photos and of what the metadata or the manifest itself say."""
+    if MANIFEST not in {damage.filename for damage in first.damages}:
+        return {}
+    metadata = config.data / METADATA
+    content = metadata.read_bytes() if metadata.exists() else b""
+    done = _Done(f"not mended: neither it nor {METADATA} can be read", False)
+    for info in (first.doubtful, first.info):
+        if info is None:
+            continue
+        try:
+            new = remake_manifest(info, content, images=config.images, place=place, engine=engine)
+        except NotMendedError as error:
+            done = _Done.not_mended(error)
+            continue
+        _replace(new, config.data)
+        return {MANIFEST: _Done("made again: all photos were judged again")}
+    return {MANIFEST: done}
+
+
+def _replace(new: Path, data: Path) -> None:
+    """Puts a file that was made again in the place of the damaged one in `data`, in one rename."""
+    with new.open("rb") as file:
+        os.fsync(file.fileno())
+    new.replace(data / new.name)
+    sync_folder(data)
+
+
 def _mend(job: _Job, damaged: Collection[str], contents: dict[str, str]) -> _Outcomes:
-    """Mends all `damaged` files. `contents` has the SHA-256 of what is in each that has records, or should."""
-    done: _Outcomes = {}
-    if MANIFEST in damaged:
-        done[MANIFEST] = _mend_manifest(job)
-        if not done[MANIFEST].is_mended:
-            # Nothing vouches for the metadata then: what they say may be as wrong as what it is compared with.
-            return dict.fromkeys(damaged, _Done(f"not mended: it takes a whole {MANIFEST}", False)) | done
-    done |= _write_small_files(job, damaged)
+    """Mends `damaged` files of a dataset with a whole manifest.
+
+    Args:
+        job: The dataset.
+        damaged: The names of files.
+        contents: The SHA-256 of what is in each that has records, or should.
+    """
+    done = _write_small_files(job, damaged)
     done |= _rename_misnamed(job, contents)
-    done |= _mend_shards(job, [name for name in job.info.shards if name in contents])
+    done |= _mend_shards(job, contents.keys() & job.info.shards.keys())
     return done | _put_aside(job, contents.keys() - job.info.shards.keys(), contents)
-
-
-def _mend_manifest(job: _Job) -> _Done:
-    try:
-        job.replace(remake_manifest(job.info, images=job.images, place=job.place, engine=job.engine))
-    except NotMendedError as error:
-        return _Done.not_mended(error)
-    return _Done("made again: all photos were judged again")
 
 
 def _write_small_files(job: _Job, damaged: Collection[str]) -> _Outcomes:
@@ -137,7 +152,7 @@ def _write_small_files(job: _Job, damaged: Collection[str]) -> _Outcomes:
     for filename, content in {METADATA: job.info.encode(), **tfds_files(job.info)}.items():
         if filename in damaged:
             write_whole(job.place.dataset / filename, content)
-            job.replace(job.place.dataset / filename)
+            _replace(job.place.dataset / filename, job.info.data_dir)
             done[filename] = _Done(f"written again from {MANIFEST if filename == METADATA else METADATA}")
     return done
 
@@ -183,15 +198,14 @@ def _mend_shards(job: _Job, filenames: Collection[str]) -> _Outcomes:
     for (split, number), filename in places.items():
         photos = origins.of(split, number)
         try:
-            job.replace(
-                remake_shard(
-                    job.info, split, number, photos, images=job.images, place=job.place, engine=job.engine
-                )
+            new = remake_shard(
+                job.info, split, number, photos, images=job.images, place=job.place, engine=job.engine
             )
         except NotMendedError as error:
             done[filename] = _Done.not_mended(error)
-        else:
-            done[filename] = _Done(f"made again of its {len(photos)} photos")
+            continue
+        _replace(new, job.info.data_dir)
+        done[filename] = _Done(f"made again of its {len(photos)} photos")
     return done
 
 

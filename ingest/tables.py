@@ -11,8 +11,6 @@ from rich.table import Table
 from ingest.damage import Damage
 from ingest.estimate import Estimate
 from ingest.findings import Findings
-from ingest.manifest import FILENAME as MANIFEST
-from ingest.metadata import FILENAME as METADATA
 from ingest.metadata import DatasetInfo
 from ingest.outcome import Outcome
 from ingest.repair import Repair
@@ -82,10 +80,12 @@ def print_damages(damages: Sequence[Damage], data_dir: Path) -> None:
     for damage in damages:
         table.add_row(escape(damage.filename), escape(damage.what))
     console.print(table)
-    remedy = "no other file tells what is in these two: make the dataset anew with `shardstream-ingest build`"
-    if not {METADATA, MANIFEST} <= {damage.filename for damage in damages}:
-        remedy = f"mend it with: shardstream-ingest repair IMAGES {data_dir}"
-    console.print(remedy, markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"mend it with: shardstream-ingest repair IMAGES {data_dir}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def print_repairs(repairs: Sequence[Repair], data_dir: Path) -> None:

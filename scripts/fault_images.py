@@ -4,9 +4,9 @@
 
 Each image of ODD, or of a few that are drawn here in all formats, is broken in one of eight ways and judged twice, for
 `--image-size original` and 128, in worker processes. What must never happen: a worker that dies, one that takes more
-than 10 seconds, one that takes more than 1 GB of memory, an error that ingest did not foresee, and an accepted picture
-that TensorFlow cannot decode or finds of another size. The offending images are written to --out. Prints a table and one JSON line; ends with 1 if
-anything went wrong.
+than 10 seconds or more than 1 GB of memory, an error that ingest did not foresee, and an accepted picture that
+TensorFlow cannot decode or finds of another size. The offending images are written to --out. Prints a table and one
+JSON line; ends with 1 if anything went wrong.
 """
 
 import collections

@@ -10,12 +10,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from faults_jobs import BUILD, UPDATE, FaultError, Scene, start
-from faults_stops import check_between, check_none_left, finish
+from faults_jobs import BUILD, UPDATE, FaultError, Scene, check_none_left, start, wait
+from faults_stops import check_between, finish
 
 _PLENTY_BYTES = 4 << 30
-_MAX_SECS = 300
-_MAX_ORPHAN_SECS = 5.0
 _LIMITED = (
     "import os, resource, sys; n = int(sys.argv[1]); resource.setrlimit(resource.RLIMIT_FSIZE, (n, n)); "
     "os.execv(sys.argv[2], sys.argv[2:])"
@@ -71,8 +69,8 @@ class FileSizes:
 
 def _run(command: Sequence[str], log: Path) -> int:
     process = start(command, log)
-    exit_code = process.wait(_MAX_SECS)
-    check_none_left(process.pid, _MAX_ORPHAN_SECS)
+    exit_code = wait(process)
+    check_none_left(process.pid)
     return exit_code
 
 
@@ -86,7 +84,8 @@ def open_disk(folder: Path) -> Iterator[Tmpfs | FileSizes]:
     try:
         yield Tmpfs(folder)
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        # At once, though a process that is about to end may hold it for a moment still.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def _can_mount(folder: Path) -> bool:
@@ -111,7 +110,7 @@ def measure_need(scene: Scene, disk: Tmpfs | FileSizes, job: str) -> tuple[int, 
     while process.poll() is None:
         most = max(most, disk.used())
         time.sleep(0.001)
-    check_none_left(process.pid, _MAX_ORPHAN_SECS)
+    check_none_left(process.pid)
     shutil.rmtree(data.parent)
     return before, most
 

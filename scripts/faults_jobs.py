@@ -21,7 +21,8 @@ BUILD, UPDATE = "build", "update"
 PHASES = ("start", "map", "reduce", "finish")
 _SETTINGS = ("--image-size", "64", "--shard-size", "64KiB")
 _SECS_BETWEEN_LOOKS = 0.0005
-_MAX_SECS = 300
+_MAX_SECS = 120
+_MAX_ORPHAN_SECS = 5.0
 
 Contents = dict[str, str]  # The SHA-256 of each file by its name.
 
@@ -123,22 +124,32 @@ def start(command: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True)
 
 
+def wait(process: "subprocess.Popen[bytes]") -> int:
+    """Waits for a command and returns its exit code.
+
+    Raises:
+        FaultError: It hangs.
+    """
+    try:
+        return process.wait(_MAX_SECS)
+    except subprocess.TimeoutExpired:
+        signal_all(process, signal.SIGKILL)
+        process.wait()
+        raise FaultError(f"not at an end after {_MAX_SECS} s") from None
+
+
 def run_to_end(command: Sequence[str], folder: Path) -> None:
-    """Runs a command that has to succeed.
+    """Runs a command that has to succeed, and to leave no process behind.
 
     Raises:
         FaultError: It does not.
     """
     log = folder / "stderr"
     process = start(command, log)
-    try:
-        if process.wait(_MAX_SECS):
-            raise FaultError(f"exit code {process.returncode}: {log.read_text()[-500:]}")
-    except subprocess.TimeoutExpired:
-        signal_all(process, signal.SIGKILL)
-        raise FaultError(f"not at an end after {_MAX_SECS} s") from None
-    finally:
-        log.unlink()
+    if wait(process):
+        raise FaultError(f"exit code {process.returncode}: {log.read_text()[-500:]}")
+    check_none_left(process.pid)
+    log.unlink()
 
 
 def _names(folder: Path) -> list[str]:
@@ -190,6 +201,17 @@ def signal_all(process: "subprocess.Popen[bytes]", number: signal.Signals) -> No
 def members(session: int) -> list[int]:
     """Returns the processes of a session that are alive."""
     return [process for process, (state, _, of) in _processes() if of == session and state not in "ZX"]
+
+
+def check_none_left(session: int, max_secs: float = _MAX_ORPHAN_SECS) -> None:
+    """Sees to it that no process of a session is left after a while."""
+    end = time.monotonic() + max_secs
+    while left := members(session):
+        if time.monotonic() > end:
+            for process in left:
+                os.kill(process, signal.SIGKILL)
+            raise FaultError(f"{len(left)} processes are left {max_secs} s after their command ended")
+        time.sleep(0.01)
 
 
 def workers_of(main: int) -> list[int]:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -13,11 +12,12 @@ from faults_jobs import (
     UPDATE,
     FaultError,
     Scene,
+    check_none_left,
     contents,
-    members,
     run_to_end,
     signal_all,
     start,
+    wait,
     wait_for_moment,
     workers_of,
     workplace,
@@ -25,7 +25,6 @@ from faults_jobs import (
 
 GROUP, PARENT, WORKER = "all processes", "the command alone", "a worker alone"
 _MAX_STOP_SECS = 2.0
-_MAX_ORPHAN_SECS = 5.0
 _EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
@@ -52,7 +51,7 @@ def kill_round(scene: Scene, folder: Path, rng: random.Random) -> list[tuple[str
             with contextlib.suppress(ProcessLookupError):
                 os.kill(rng.choice(victims), signal.SIGKILL)
                 kills.append((job, when, who))
-            if process.wait():
+            if wait(process):
                 raise FaultError(
                     f"a worker was killed and the {job} ended with {process.returncode}: {log.read_text()[-500:]}"
                 )
@@ -68,7 +67,7 @@ def kill_round(scene: Scene, folder: Path, rng: random.Random) -> list[tuple[str
         killed.append(process.pid)
     finish(scene, job, data)
     for session in killed:
-        check_none_left(session, _MAX_ORPHAN_SECS)
+        check_none_left(session)
     return kills
 
 
@@ -92,10 +91,7 @@ def stop_round(scene: Scene, folder: Path, rng: random.Random) -> list[tuple[str
         return []
     began = time.monotonic()
     signal_all(process, number)
-    try:
-        exit_code = process.wait(30)
-    except subprocess.TimeoutExpired:
-        raise FaultError(f"still running 30 s after {number.name}") from None
+    exit_code = wait(process)
     secs = time.monotonic() - began
     if exit_code in {0, -number} and scene.phase(job, data) == "finish" and not workplace(data).exists():
         finish(scene, job, data)
@@ -123,17 +119,6 @@ def check_between(scene: Scene, job: str, data: Path) -> None:
     allowed = [scene.reference] if job == BUILD else [scene.old, scene.reference]
     if contents(data) not in [contents(folder) for folder in allowed]:
         raise FaultError(f"a half-made dataset after the {job} was stopped")
-
-
-def check_none_left(session: int, max_secs: float) -> None:
-    """Sees to it that no process of a session is left after a while."""
-    end = time.monotonic() + max_secs
-    while left := members(session):
-        if time.monotonic() > end:
-            for process in left:
-                os.kill(process, signal.SIGKILL)
-            raise FaultError(f"{len(left)} processes are left {max_secs} s after their command ended")
-        time.sleep(0.01)
 
 
 def finish(scene: Scene, job: str, data: Path) -> None:

@@ -8,27 +8,29 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from ingest.engine import Engine, open_engine
 from ingest.errors import ConfigError, MachineError
 
+Found = TypeVar("Found")
 PID = "__import__('os').getpid()"
 
 
 class Cluster:
     """A scheduler and its workers, each a process as `dask` starts them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
         self.processes: list[subprocess.Popen[bytes]] = []
         note = folder / "scheduler.json"
         self.scheduler = self.start(
-            "scheduler", "--port", "0", "--dashboard-address", ":0", "--scheduler-file", note
+            "scheduler", "--port", "0", "--dashboard-address", ":0", "--scheduler-file", note, **environment
         )
         self.address = wait_for(lambda: json.loads(note.read_text())["address"])
 
@@ -61,18 +63,20 @@ class Cluster:
             process.wait()
 
 
-def wait_for(found):
-    """Returns what `found` returns once that is something, and was found without an error."""
-    while True:
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            if result := found():
-                return result
+def wait_for(find: Callable[[], Found | None]) -> Found:
+    """Returns what `find` returns once that is something, and was found without an error."""
+    deadline = time.monotonic() + 60  # So long that it says "never".
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, ValueError):
+            if (found := find()) is not None:
+                return found
         time.sleep(0.01)
+    raise AssertionError("never came")
 
 
 @contextlib.contextmanager
-def running_cluster(folder: Path) -> Iterator[Cluster]:
-    cluster = Cluster(folder)
+def running_cluster(folder: Path, **environment: str) -> Iterator[Cluster]:
+    cluster = Cluster(folder, **environment)
     try:
         yield cluster
     finally:
@@ -176,23 +180,23 @@ def test_an_alarm_ends_a_worker_that_hangs_and_the_next_one_does_its_work(engine
 
 def test_workers_that_come_later_get_work_and_more_is_in_flight(scheduler):
     scheduler.add_worker()
-    taken = 0
+    processes, most_in_flight, taken = set(), 0, 0
 
     def tasks():
         nonlocal taken
-        while True:
+        while taken < 1000 and (len(processes) < 3 or most_in_flight < 2 * 3):
             taken += 1
             yield f"(__import__('time').sleep(0.02), {PID})[1]"
 
-    processes = set()
     with open_engine("dask", workers=1, scheduler=scheduler.address) as engine:
         for done, process in enumerate(engine.run_all(eval, tasks(), alone=never)):
             if done == 0:
                 assert taken == 2
                 scheduler.add_worker("--nworkers", "2")
             processes.add(process)
-            if len(processes) == 3 and taken - done >= 2 * 3:
-                break
+            most_in_flight = max(most_in_flight, taken - done)
+    assert len(processes) == 3
+    assert most_in_flight == 2 * 3
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -209,6 +213,38 @@ def test_a_lost_scheduler_is_one_sentence(scheduler, tmp_path, how):
         assert next(results) == 0
         wait_for_pid(tmp_path)
         scheduler.scheduler.send_signal(how)
+        next(results)
+
+
+def test_a_cluster_that_loses_all_workers_can_give_up_in_one_sentence(tmp_path):
+    environment = {"DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": "1s"}
+    with running_cluster(tmp_path, **environment) as cluster:
+        cluster.add_worker()
+        with (
+            pytest.raises(
+                MachineError, match=r"Dask gave up: .* without any running workers.*same command goes on"
+            ),
+            open_engine("dask", workers=1, scheduler=cluster.address) as engine,
+        ):
+            results = engine.run_all(eval, [first_try_waits(tmp_path, "0")], alone=never)
+            cluster.processes[-1].kill()
+            next(results)
+
+
+@pytest.mark.slow  # Dask gives a busy worker 4 s to end, twice.
+def test_a_cluster_that_somebody_else_restarts_is_one_sentence(cluster, tmp_path):
+    with (
+        pytest.raises(MachineError, match="the same command goes on"),
+        open_engine("dask", workers=1, scheduler=cluster.address) as engine,
+    ):
+        tasks = iter(["0", first_try_waits(tmp_path, "1")])
+        results = engine.run_all(eval, tasks, alone=never)
+        assert next(results) == 0
+        wait_for_pid(tmp_path)
+        import distributed
+
+        with distributed.Client(cluster.address, set_as_default=False) as somebody:
+            somebody.restart()
         next(results)
 
 
@@ -302,7 +338,7 @@ def test_a_worker_that_comes_later_is_checked_as_well(scheduler):
         pytest.raises(ConfigError, match="has 2 threads"),
         open_engine("dask", workers=1, scheduler=scheduler.address) as engine,
     ):
-        tasks = iter(lambda: "__import__('time').sleep(0.05)", None)
+        tasks = ["__import__('time').sleep(0.05)"] * 1000
         for number, _ in enumerate(engine.run_all(eval, tasks, alone=never)):
             if number == 0:
                 scheduler.add_worker(threads=2)
@@ -366,10 +402,7 @@ class Build:
     def wait_for_unit(self) -> Path:
         """Returns the first of the units that are judged, when there is one."""
         units = self.folder / "data.incomplete/units"
-        while not (found := list(units.rglob("*.verdicts"))):
-            assert self.process.poll() is None, self.finish()
-            time.sleep(0.01)
-        return found[0]
+        return wait_for(lambda: next(units.rglob("*.verdicts"), None))
 
     def kill_writer(self, step: str) -> None:
         """Kills a process of the cluster while it writes a file in the folder of `step`."""
@@ -451,7 +484,7 @@ def test_a_scheduler_killed_in_the_middle_is_one_sentence_and_the_job_goes_on(sc
     code, said = build.finish()
     assert code == 1
     lost = f"{scheduler.address}: the connection to the Dask scheduler was lost; what was done is kept"
-    assert said == f"shardstream-ingest: {lost}: once there is a scheduler again, the same command goes on\n"
+    assert said == f"shardstream-ingest: {lost}: once the cluster is there again, the same command goes on\n"
     scheduler.end()
     (jobs / "next scheduler").mkdir()
     with running_cluster(jobs / "next scheduler") as following:

@@ -299,6 +299,11 @@ def test_a_png_is_kept_where_every_decoder_shows_the_same(data, clean):
         assert not clean
 
 
+def test_a_png_with_too_few_pixels_is_not_whole():
+    assert is_whole(png(ROWS))
+    assert not is_whole(png(ROWS[:-1]))
+
+
 def test_a_png_that_unpacks_to_more_than_it_says_is_not_unpacked():
     data = png(bytes(50_000_000))
     tracemalloc.start()

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from ingest.engine import Engine, open_engine, run_alone
 # eval is a function that every process knows: a task is what it is to do.
 PID = "__import__('os').getpid()"
 DEADLY = f"__import__('os').kill({PID}, 9)"
-SLEEP = "__import__('time').sleep(1000)"
+SLEEP = "__import__('time').sleep(60)"  # So long that it says "for ever".
+NAP = "__import__('time').sleep(0.2)"
 # Holds the lock of the interpreter all along, so that no thread of the process hears anything.
 DEAF = "__import__('re').match(r'(a+)+b', 'a' * 60)"
 
@@ -47,8 +48,8 @@ def test_a_worker_that_dies_costs_no_other_task(workers):
 
 
 def test_all_steps_of_a_job_run_in_the_same_processes(engine):
-    first = set(engine.run_all(eval, [f"({PID}, {SLEEP.replace('1000', '0.2')})"] * 4, alone=eval))
-    second = set(engine.run_all(eval, [f"({PID}, {SLEEP.replace('1000', '0.2')})"] * 4, alone=eval))
+    first = set(engine.run_all(eval, [f"({PID}, {NAP})"] * 4, alone=eval))
+    second = set(engine.run_all(eval, [f"({PID}, {NAP})"] * 4, alone=eval))
     assert len(first) == 2
     assert first == second
 
@@ -74,11 +75,10 @@ def test_the_decoders_are_loaded_before_a_task_needs_them(engine):
     assert list(engine.run_all(eval, [check], alone=eval)) == [True]
 
 
-def test_workers_decode_with_one_thread_and_in_silence(engine, capfd):
-    noise = "__import__('os').write(2, b'libtiff: what a file')"
+def test_workers_decode_with_one_thread_and_in_silence(engine):
+    stderr = "__import__('os').readlink('/proc/self/fd/2')"
     threads = "__import__('cv2').getNumThreads()"
-    assert list(engine.run_all(eval, [f"({noise}, {threads})[1]"], alone=eval)) == [1]
-    assert capfd.readouterr().err == ""
+    assert list(engine.run_all(eval, [f"({stderr}, {threads})"], alone=eval)) == [("/dev/null", 1)]
 
 
 def test_run_alone_says_that_the_process_died():
@@ -92,13 +92,18 @@ def test_an_error_of_a_task_reaches_the_caller(engine):
         list(engine.run_all(eval, ["1", "1 / 0"], alone=eval))
 
 
-def test_leaving_by_an_exception_kills_what_is_under_way(tmp_path):
-    with pytest.raises(KeyboardInterrupt), open_engine("local", workers=2) as engine:
-        results = engine.run_all(eval, ["0", write_pid(tmp_path, SLEEP)], alone=eval)
+@pytest.mark.parametrize("name", ["local", "dask"])
+def test_leaving_by_an_exception_kills_what_is_under_way(name, tmp_path):
+    finishes = (
+        f"(__import__('time').sleep(3), __import__('pathlib').Path({str(tmp_path)!r}, 'finished').touch())"
+    )
+    with pytest.raises(KeyboardInterrupt), open_engine(name, workers=2) as engine:
+        results = engine.run_all(eval, ["0", write_pid(tmp_path, finishes)], alone=eval)
         next(results)
         wait_for_pid(tmp_path)
         raise KeyboardInterrupt
     assert not is_alive(wait_for_pid(tmp_path))
+    assert not (tmp_path / "finished").exists()
 
 
 def test_workers_leave_ctrl_c_to_their_parent(engine):
@@ -106,32 +111,44 @@ def test_workers_leave_ctrl_c_to_their_parent(engine):
     assert list(engine.run_all(eval, [deaf] * 3, alone=eval)) == [None] * 3
 
 
-@pytest.mark.parametrize("name", ["local", "dask"])
+@pytest.fixture(params=["local", "dask"])
+def start(request, tmp_path) -> Callable[[str], subprocess.Popen[bytes]]:
+    """Starts a program, as a terminal does, that runs two tasks; what it says goes to a file called stderr."""
+
+    def start(task: str) -> subprocess.Popen[bytes]:
+        script = tmp_path / "program.py"
+        script.write_text(
+            "from ingest.engine import open_engine\n"
+            f"with open_engine({request.param!r}, workers=2) as engine:\n"
+            f"    list(engine.run_all(eval, [{task!r}] * 4, alone=eval))\n"
+        )
+        with (tmp_path / "stderr").open("wb") as stderr:
+            return subprocess.Popen([sys.executable, str(script)], start_new_session=True, stderr=stderr)
+
+    return start
+
+
 @pytest.mark.parametrize("busy", [SLEEP, DEAF], ids=["sleeping", "holding the interpreter"])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_no_worker_outlives_its_caller(name, busy, how, tmp_path):
-    program = f"""
-from ingest.engine import open_engine
-if __name__ == "__main__":
-    with open_engine({name!r}, workers=2) as engine:
-        list(engine.run_all(eval, [{write_pid(tmp_path, busy)!r}] * 4, alone=eval))
-"""
-    script = tmp_path / "program.py"
-    script.write_text(program)
-    with subprocess.Popen(
-        [sys.executable, str(script)], start_new_session=True, stderr=subprocess.PIPE, text=True
-    ) as caller:
+def test_no_worker_outlives_its_caller(start, busy, how, tmp_path):
+    with start(write_pid(tmp_path, busy)) as caller:
         worker = wait_for_pid(tmp_path)
         if how == signal.SIGKILL:
             caller.kill()
         else:
             os.killpg(caller.pid, how)  # As the terminal does it.
-        _, said = caller.communicate()
-    assert caller.returncode == -how
-    if how == signal.SIGINT:
-        assert said.count("Traceback") == 1  # Of the caller, and of nobody else.
-    while is_alive(worker):  # No time is promised, but that it ends at all.
-        time.sleep(0.01)
+        assert caller.wait() == -how
+    wait_for(lambda: not is_alive(worker))
+
+
+def test_ctrl_c_while_the_processes_start_is_heard_by_the_caller_alone(start, tmp_path):
+    with start(SLEEP) as caller:
+        # Itself, the tracker that multiprocessing starts, and what the workers come from.
+        wait_for(lambda: num_processes(caller.pid) >= 3)
+        os.killpg(caller.pid, signal.SIGINT)
+        assert caller.wait() == -signal.SIGINT
+    wait_for(lambda: num_processes(caller.pid) == 0)
+    assert (tmp_path / "stderr").read_text().count("Traceback") == 1
 
 
 def test_a_picture_that_kills_its_decoder_is_found_and_rejected(photos, tmp_path):
@@ -163,13 +180,31 @@ def write_pid(folder: Path, then: str) -> str:
 
 
 def wait_for_pid(folder: Path) -> int:
-    while not (notes := list(folder.glob("*.pid"))):
+    wait_for(lambda: any(folder.glob("*.pid")))
+    return int(next(folder.glob("*.pid")).stem)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60  # So long that it says "never".
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    return int(notes[0].stem)
 
 
 def is_alive(pid: int) -> bool:
+    return state_and_session(pid)[0] not in {"Z", "gone"}
+
+
+def num_processes(session: int) -> int:
+    """Returns how many processes live in a session."""
+    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    return sum(state_and_session(pid)[1] == session for pid in pids if is_alive(pid))
+
+
+def state_and_session(pid: int) -> tuple[str, int]:
+    """Source: man 5 proc_pid_stat; the name in brackets may hold anything."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return "gone", 0
+    return fields[0], int(fields[3])

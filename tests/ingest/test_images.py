@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ingest.images import judge, resize
 from ingest.metadata import ImageSettings
@@ -67,6 +67,12 @@ def turned(number):
     return exif
 
 
+def xmp(number):
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", f'<x tiff:Orientation="{number}"/>')
+    return info
+
+
 @pytest.mark.parametrize(
     ("change", "verdict", "reason"),
     [
@@ -81,6 +87,7 @@ def turned(number):
         (lambda image: save(image, "JPEG", exif=turned(1)), "ok", ""),
         (lambda image: save(image, "PNG", exif=turned(3)), "repaired", "turned upright (EXIF orientation 3)"),
         (lambda image: save(image, "PNG", exif=turned(1)), "ok", ""),
+        (lambda image: save(image, "PNG", pnginfo=xmp(8)), "repaired", "turned upright (EXIF orientation 8)"),
         (lambda image: save(image.convert("CMYK"), "JPEG"), "repaired", "CMYK to RGB"),
         (lambda image: save(image, "WEBP"), "repaired", "from WEBP"),
         (lambda image: save(image.convert("RGBA"), "PNG"), "repaired", "transparency over white"),

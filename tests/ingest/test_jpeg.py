@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from ingest import jpeg
+from ingest.decode import check_whole, decode, read_source
 from ingest.jpeg import JpegError, UnusualJpegError
+from ingest.rejection import RejectedError
 
 # Of 16x16 pixels, made by cjpeg and libjpeg-turbo 3: kinds that Pillow does not write.
 SELDOM = {
@@ -181,11 +183,26 @@ def test_kinds_that_are_seldom_seen_are_decoded_like_any(kind):
     assert header.oddity == {"arithmetic": "arithmetic coding", "lossless": "lossless coding"}.get(kind, "")
 
 
-def test_a_sampling_that_the_decoder_does_not_know_says_nothing_about_the_data():
-    header = jpeg.read_header(SELDOM["3x1"])
+def test_a_sampling_that_the_decoder_does_not_know_is_left_to_pillow():
+    data = SELDOM["3x1"]
     for work in (jpeg.check, jpeg.decode):
         with pytest.raises(UnusualJpegError):
-            work(SELDOM["3x1"], header)
+            work(data, jpeg.read_header(data))
+    source = read_source(data, ".jpg", 1000)
+    assert check_whole(source) is None
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(decode(source).rgb, np.asarray(image))
+    # Pillow minds little, so at least the frame around the scans has to be whole.
+    for broken in (data[:-2], data[:20] + b"junk" + data[20:]):
+        with pytest.raises(RejectedError, match="damaged JPEG: junk between its segments, or no end"):
+            decode(read_source(broken, ".jpg", 1000))
+
+
+@pytest.mark.parametrize("kind", ["arithmetic", "lossless"])
+def test_a_coding_that_browsers_do_not_know_is_not_kept(kind):
+    source = read_source(SELDOM[kind], ".jpg", 1000)
+    assert source.clean_size is None
+    assert decode(source).repairs == (f"{kind} coding to everyday JPEG",)
 
 
 @pytest.mark.parametrize(

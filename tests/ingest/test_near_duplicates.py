@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -51,6 +51,7 @@ def as_tuples(pairs):
     return list(map(tuple, pairs.tolist()))
 
 
+@settings(deadline=None)
 @given(SEED, st.integers(1, 60), st.integers(1, 8), st.integers(0, 9), st.integers(0, 10))
 def test_the_pairs_are_those_that_comparing_all_finds(seed, num_rows, num_pictures, times, max_distance):
     rng = np.random.default_rng(seed)
@@ -63,14 +64,15 @@ def test_the_pairs_are_those_that_comparing_all_finds(seed, num_rows, num_pictur
 
 def test_the_pairs_are_found_among_many_rows():
     rng = np.random.default_rng(0)
-    hashes = random_hashes(rng, 40_000)
-    hashes[20_000:24_000] = moved(rng, hashes[:4_000], 5)
-    distances = np.bitwise_count(hashes[:4_000] ^ hashes[20_000:24_000])
-    assert np.bincount(distances)[[2, 4, 6, 8, 10]].min() > 50
-    expected = [(row, 20_000 + row) for row in np.flatnonzero(distances <= MAX_DISTANCE).tolist()]
+    hashes = random_hashes(rng, 100_000)
+    hashes[50_000:] = moved(rng, hashes[:50_000], 5)
+    distances = np.bitwise_count(hashes[:50_000] ^ hashes[50_000:])
+    assert np.bincount(distances)[[2, 4, 6, 8, 10]].min() > 500
+    expected = [(row, 50_000 + row) for row in np.flatnonzero(distances <= MAX_DISTANCE).tolist()]
     assert as_tuples(find_pairs(hashes)) == expected
 
 
+@settings(deadline=None, max_examples=30)
 @given(SEED)
 def test_the_groups_do_not_depend_on_the_order(seed):
     rng = np.random.default_rng(seed)
@@ -115,8 +117,8 @@ def test_many_equal_hashes_are_tied_to_the_first_of_them():
 def test_crowds_keep_the_pairs_that_link_them():
     rng = np.random.default_rng(0)
     crowds = [np.unique(moved(rng, np.repeat(centre, 40_000), 5)) for centre in random_hashes(rng, 2)]
-    others = random_hashes(rng, 500)
-    hashes = np.concatenate([*crowds, others, moved(rng, others, 2)])
+    others = moved(rng, np.tile(random_hashes(rng, 200), 3), 1)
+    hashes = np.concatenate([*crowds, others])
     pairs = find_pairs(hashes)
     assert len(pairs) < 1 << 20  # Of a hundred million that are near.
     assert len(np.unique(pairs, axis=0)) == len(pairs)
@@ -124,8 +126,8 @@ def test_crowds_keep_the_pairs_that_link_them():
     assert distances.max() <= MAX_DISTANCE
     sizes = np.bincount(group_rows(len(hashes), pairs))
     assert sorted(sizes)[-2:] >= sorted(0.99 * len(crowd) for crowd in crowds)
-    first = sum(map(len, crowds))  # Nothing of the others is lost.
-    assert pairs[pairs[:, 1] >= first].tolist() == [[first + n, first + 500 + n] for n in range(500)]
+    first = sum(map(len, crowds))
+    assert as_tuples(pairs[pairs[:, 1] >= first] - np.uint32(first)) == all_pairs(others, MAX_DISTANCE)
 
 
 @pytest.mark.parametrize("share_of_equal", [0, 0.5, 1])

@@ -1,6 +1,7 @@
 """Damage, and the same bytes again."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import random
@@ -126,6 +127,7 @@ DAMAGES = {
     "manifest flipped": lambda data: flip(data / "manifest.parquet"),
     "TFDS's files": lambda data: [cut(data / name) for name in ("features.json", "label.labels.txt")],
     "a shard and the metadata": lambda data: (cut(data / SHARD), cut(data / "metadata.json")),
+    "both descriptions": lambda data: (flip(data / "metadata.json"), flip(data / "manifest.parquet", 0.1)),
     "a shard and the manifest": lambda data: (cut(data / SHARD), flip(data / "manifest.parquet", 0.99)),
 }
 
@@ -250,33 +252,74 @@ def test_a_manifest_of_photos_that_changed_is_left_and_said(photos, data, capsys
     assert content(data) == before
 
 
-def test_edited_metadata_are_not_believed_when_the_manifest_is_damaged_as_well(photos, data, capsys):
+def edit(data):
+    """Edits the metadata so that they fit themselves."""
     info = DatasetInfo.load(data)
-    dataclasses.replace(info, class_names=("a", "b", "c"), name="e").save(data)  # Fits itself.
-    flip(data / "manifest.parquet")
+    rule = dataclasses.replace(info.split_rule, seed=124)
+    dataclasses.replace(info, display_names=("a", "b", "c"), name="e", split_rule=rule).save(data)
+
+
+def test_both_descriptions_are_mended_if_one_is_readable_and_the_photos_bear_it_out(photos, data, capsys):
     before = content(data)
-    exit_code, repairs = repair(photos, data, capsys)
-    assert exit_code == 1
-    assert not any(one["is_mended"] for one in repairs.values())
-    assert content(data) == before
+    for damage in (edit, lambda data: flip(data / "metadata.json", 0.01)):
+        damage(data)
+        flip(data / "manifest.parquet", 0.1)  # Among the rows, before the copy.
+        exit_code, repairs = repair(photos, data, capsys)
+        assert exit_code == 0
+        assert {"manifest.parquet", "metadata.json"} <= repairs.keys()
+        assert content(data) == before
 
 
-def test_without_both_descriptions_nothing_is_changed_and_it_is_said(photos, data, capsys):
-    cut(data / "metadata.json")
-    cut(data / "manifest.parquet")
+def test_without_any_description_that_the_photos_bear_out_nothing_is_changed(photos, data, capsys):
+    edit(data)
+    (data / "manifest.parquet").unlink()
     (data / SHARD).unlink()
     before = content(data)
     exit_code, repairs = repair(photos, data, capsys)
     assert exit_code == 1
-    assert {name: one["outcome"] for name, one in repairs.items()} == dict.fromkeys(
-        ("manifest.parquet", "metadata.json"),
-        "not mended: of these two files one is needed to make the other",
-    )
+    assert not any(one["is_mended"] for one in repairs.values())
+    assert "or metadata.json is wrong as well" in repairs["manifest.parquet"]["outcome"]
+    assert content(data) == before
+
+    cut(data / "metadata.json")
+    before = content(data)
+    exit_code, repairs = repair(photos, data, capsys)
+    assert exit_code == 1
+    assert {name: one["outcome"] for name, one in repairs.items()} == {
+        "manifest.parquet": "not mended: neither it nor metadata.json can be read",
+        "metadata.json": "not mended: it takes a whole manifest.parquet",
+    }
     assert content(data) == before
     assert not data.with_name("d.incomplete").exists()
-    assert main(["repair", str(photos), str(photos.parent / "nowhere")]) == 2
+
+
+def test_a_shard_that_cannot_be_made_to_the_same_bytes_is_left(photos, data, capsys):
+    # As if other versions of decoders had made it: all files agree on a hash that is not that of these records.
+    import pyarrow.parquet as pq
+
+    info = DatasetInfo.load(data)
+    train = info.split("train")
+    shards = (train.shards[0], dataclasses.replace(train.shards[1], sha256="0" * 64), *train.shards[2:])
+    info = dataclasses.replace(
+        info, splits={**info.splits, "train": dataclasses.replace(train, shards=shards)}
+    )
+    table = pq.read_table(data / "manifest.parquet")
+    metadata = {**table.schema.metadata, b"shardstream": info.with_manifest("").encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), data / "manifest.parquet")
+    info.with_manifest(hashlib.sha256((data / "manifest.parquet").read_bytes()).hexdigest()).save(data)
+    before = content(data)
+    exit_code, repairs = repair(photos, data, capsys)
+    assert exit_code == 1
+    assert repairs[SHARD]["outcome"] == (
+        "not mended: its photos are as they were, but other versions of decoders make other bytes of them"
+    )
+    assert content(data) == before
+
+
+def test_what_is_no_dataset_is_refused_and_nothing_is_left(photos, tmp_path, capsys):
+    assert main(["repair", str(photos), str(tmp_path / "nowhere")]) == 2
     assert "no such folder; make it with `shardstream-ingest build" in capsys.readouterr().err
-    assert not data.with_name("nowhere.incomplete").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
 def test_extra_files_leave_the_dataset_and_nothing_is_lost(photos, data, capsys):

@@ -392,14 +392,6 @@ def test_the_command_prints_damage_and_what_mends_it_and_leaves_with_1(data, tmp
     assert printed.endswith(f"mend it with: shardstream-ingest repair IMAGES {data}\n")
     assert main(["verify", str(data), "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == {"damages": [{"filename": SHARD, "what": "missing"}]}
-    (data / "metadata.json").write_text("")
-    assert main(["verify", str(data)]) == 1
-    (data / "manifest.parquet").write_text("")
-    capsys.readouterr()
-    assert main(["verify", str(data)]) == 1
-    printed = capsys.readouterr().out
-    assert "make the dataset anew with `shardstream-ingest build`" in printed
-    assert "shardstream-ingest repair" not in printed
 
 
 def test_what_is_no_dataset_is_refused_in_a_sentence(data, tmp_path, capsys):

@@ -89,9 +89,9 @@ def test_a_half_made_dataset_is_noticed(scene, tmp_path, job):
 def test_a_process_that_stays_is_noticed():
     with subprocess.Popen(["sleep", "100"], start_new_session=True) as process:
         with pytest.raises(faults_jobs.FaultError, match="1 processes are left"):
-            faults_stops.check_none_left(process.pid, 0.1)
+            faults_jobs.check_none_left(process.pid, 0.1)
         assert process.wait() == -9
-    faults_stops.check_none_left(process.pid, 0.1)
+    faults_jobs.check_none_left(process.pid, 0.1)
 
 
 def test_phases_are_told_by_the_folders_of_a_job(scene, tmp_path):
