@@ -32,7 +32,7 @@ def build_dataset(config: BuildConfig) -> Outcome:
         config.engine,
         workers=config.workers,
         scheduler=config.scheduler,
-        folders=[config.images, config.data.absolute().parent],
+        folders=[config.images, config.data.absolute().parent, *config.work_folders],
     ) as engine:
         listing = scan_folder(config.images, config.class_names)
         display_names = _display_names(config, listing)

@@ -67,6 +67,11 @@ class _Job(_Running):
     dry_run: bool = False
     """Judge some files, say what would be made and how long it would take, and make nothing."""
 
+    @property
+    def work_folders(self) -> list[Path]:
+        """The folders of work in progress, besides DATA.incomplete."""
+        return [self.work_dir] if self.work_dir else []
+
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(0 <= self.max_rejected <= 1, "--max-rejected", "a share from 0 to 1", self.max_rejected)

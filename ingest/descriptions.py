@@ -14,7 +14,7 @@ from ingest.damage import Damage
 from ingest.engine import run_alone
 from ingest.errors import DatasetError
 from ingest.manifest import FILENAME as MANIFEST
-from ingest.manifest import is_as_written, read_metadata
+from ingest.manifest import is_as_written, read_metadata, salvage_metadata
 from ingest.metadata import FILENAME as METADATA
 from ingest.metadata import DatasetInfo
 from ingest.tfds_files import tfds_files
@@ -111,21 +111,17 @@ def _read_copy(data_dir: Path, sha256: str | None, *, is_vouched_for: bool) -> _
         return _Witness(None, "cannot be read" if path.exists() else "missing")
     try:
         # A damaged Parquet file is not for this process: its reader is a large one, in C++.
-        copy, fault = (read_metadata(path), "") if is_vouched_for else run_alone(_read_doubtful, path)
-        info = DatasetInfo.decode(data_dir, path, copy)
+        is_whole = is_vouched_for or run_alone(is_as_written, path)
+        fault = "" if is_whole else "changed since it was written"
     except DatasetError as error:
-        return _Witness(None, _bare(error, path))
+        fault = _bare(error, path)
     except BrokenExecutor:
-        return _Witness(None, "damaged: reading it kills its process")
-    return _Witness(info if fault else info.with_manifest(sha256), fault)
-
-
-def _read_doubtful(path: Path) -> tuple[bytes, str]:
-    """Returns the copy in a manifest that may be damaged, and what is wrong with the manifest."""
+        fault = "damaged: reading it kills its process"
     try:
-        return read_metadata(path), "" if is_as_written(path) else "changed since it was written"
+        info = DatasetInfo.decode(data_dir, path, salvage_metadata(path) if fault else read_metadata(path))
     except DatasetError as error:
-        return read_metadata(path), _bare(error, path)
+        return _Witness(None, fault or _bare(error, path))
+    return _Witness(info if fault else info.with_manifest(sha256), fault)
 
 
 def _believed(stated: _Witness, copied: _Witness, *, is_vouched_for: bool) -> DatasetInfo | None:

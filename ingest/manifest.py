@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +78,19 @@ def read_metadata(path: Path) -> bytes:
     if metadata is None:
         raise DatasetError(f"{path}: not a manifest of this program: it has no metadata in it")
     return metadata
+
+
+def salvage_metadata(path: Path) -> bytes:
+    """Returns what may be what was given to `write_manifest`, however damaged the rest of a manifest is.
+
+    Parquet has it in the footer as it is, a JSON object of which only the last line begins with a brace.
+    """
+    if not path.stat().st_size:
+        return b""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = content.find(b"{", content.rfind(_METADATA_KEY))
+        end = content.find(b"\n}\n", start)
+        return content[start : end + len(b"\n}\n")]
 
 
 def is_as_written(path: Path) -> bool:

@@ -16,7 +16,7 @@ _MAX_AHEAD = 64
 # What waits in memory is bounded, however large the files.
 _MAX_BYTES_AHEAD = 32 << 20
 # No photo is larger; something that is named like one may be, and is not worth a machine's memory.
-_MAX_FILE_BYTES = 512 << 20
+_MAX_FILE_BYTES = 400_000_000
 # A file in memory takes 0.05 ms, and handing it to a thread and back as much again.
 _QUICK_SECS = 0.001
 _NUM_REMEMBERED = 8

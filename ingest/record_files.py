@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ingest.decode import RejectedError, decode, read_source
+from ingest.decode import RejectedError, check_whole, decode, read_source
 from ingest.metadata import FILENAME as METADATA
 from ingest.metadata import RECORDS_PER_BLOCK, ImageSettings, ShardInfo
 from ingest.records import RecordError, decode_example, read_records
@@ -172,5 +172,8 @@ def _picture_size(image: bytes, settings: ImageSettings) -> tuple[int, int]:
             raise RejectedError(f"{len(image)} raw bytes")
         return settings.size, settings.size
     suffix = ".png" if image.startswith(b"\x89PNG") else ".jpg"
-    decoded = decode(read_source(image, suffix, max_pixels=1 << 40))
+    source = read_source(image, suffix, max_pixels=1 << 40)
+    if source.clean_size and check_whole(source):
+        return source.clean_size
+    decoded = decode(source)
     return decoded.height, decoded.width

@@ -158,8 +158,7 @@ def _check_photos(catalog: Catalog, origins: Sequence[Origin]) -> None:
             "changed": [origins[row].path for row in np.flatnonzero(~is_same & is_read).tolist()],
             "unreadable": [origins[row].path for row in np.flatnonzero(~is_read).tolist()],
             "rejected by now": [
-                f"{origins[row].path} ({catalog.reason(row)})"
-                for row in np.flatnonzero(is_same & (catalog.judged == REJECTED)).tolist()
+                origins[row].path for row in np.flatnonzero(is_same & (catalog.judged == REJECTED)).tolist()
             ],
         },
         len(origins),

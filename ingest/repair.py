@@ -1,7 +1,6 @@
 """A damaged dataset made whole again: only what is bad is made again, to the bytes that it had."""
 
 import dataclasses
-import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from ingest.origins import Origins
 from ingest.remake import NotMendedError, remake_manifest, remake_shard
 from ingest.tfds_files import tfds_files
 from ingest.verify import check_shards, examine
-from ingest.whole_files import exchange, sync_folder, write_whole
+from ingest.whole_files import exchange, sync_file, sync_folder, write_whole
 from ingest.workplace import Workplace, open_repair_place
 
 
@@ -127,8 +126,7 @@ def _mend_manifest(config: RepairConfig, first: Descriptions, place: Workplace, 
 
 def _replace(new: Path, data: Path) -> None:
     """Puts a file that was made again in the place of the damaged one in `data`, in one rename."""
-    with new.open("rb") as file:
-        os.fsync(file.fileno())
+    sync_file(new)
     new.replace(data / new.name)
     sync_folder(data)
 

@@ -34,7 +34,7 @@ def update_dataset(config: UpdateConfig) -> Outcome:
             config.engine,
             workers=config.workers,
             scheduler=config.scheduler,
-            folders=[config.images, config.data.absolute().parent],
+            folders=[config.images, config.data.absolute().parent, *config.work_folders],
         ) as engine,
         open_workplace(
             config.data, _options(config), restart=config.restart, work_dir=config.work_dir

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _BUFFER_BYTES = 1 << 20
+_UNFINISHED = ".part"
 
 
 @contextlib.contextmanager
@@ -18,7 +19,7 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
 
     Two processes may write the same file at once: each has its own until the end, and the last one stays.
     """
-    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.part")
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}{_UNFINISHED}")
     try:
         with beside.open("wb", buffering=_BUFFER_BYTES) as file:
             yield file
@@ -42,9 +43,24 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def settle_folder(folder: Path) -> None:
+    """Makes all files of a folder last through a power cut, and removes those that killed processes never finished."""
+    for path in folder.iterdir():
+        if path.suffix == _UNFINISHED:
+            path.unlink()
+        else:
+            sync_file(path)
+    sync_folder(folder)
+
+
 def sync_folder(folder: Path) -> None:
     """Makes the names in `folder` last through a power cut, as fsync makes the content of files last."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    sync_file(folder)
+
+
+def sync_file(path: Path) -> None:
+    """Makes the content of a file last through a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ingest.errors import MACHINE_ERRNOS, ConfigError, DatasetError, MachineError
-from ingest.whole_files import bring_back, exchange, sync_folder, write_whole
+from ingest.whole_files import bring_back, exchange, settle_folder, sync_folder, write_whole
 
 _LOCK = "lock"
 
@@ -33,7 +33,7 @@ class Workplace:
 
     def finish(self) -> None:
         """Gives the dataset its name, which the dataset that it replaces has until then."""
-        sync_folder(self.dataset)
+        settle_folder(self.dataset)
         if self.data.exists():
             exchange(self.dataset, self.data)
         else:

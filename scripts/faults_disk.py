@@ -13,6 +13,9 @@ from pathlib import Path
 from faults_jobs import BUILD, UPDATE, FaultError, Scene, check_none_left, start, wait
 from faults_stops import check_between, finish
 
+from ingest.manifest import FILENAME as MANIFEST
+from ingest.metadata import FILENAME as METADATA
+
 _PLENTY_BYTES = 4 << 30
 _LIMITED = (
     "import os, resource, sys; n = int(sys.argv[1]); resource.setrlimit(resource.RLIMIT_FSIZE, (n, n)); "
@@ -136,7 +139,11 @@ def full_disk_round(
     job = rng.choice((BUILD, UPDATE))
     data = scene.prepare(job, disk.folder / name)
     log = scene.folder / "stderr"
-    exit_code = disk.run(scene.command(job, data), rng.randint(*needs[job]), log)
+    least, most = needs[job]
+    if rng.random() < 1 / 3:  # What is written last takes little space, and would hardly ever be hit.
+        last = sum((scene.reference / filename).stat().st_size for filename in (METADATA, MANIFEST))
+        least = max(least, most - last)
+    exit_code = disk.run(scene.command(job, data), rng.randint(least, most), log)
     said, stopped_in = log.read_text(), scene.phase(job, data)
     if exit_code and (exit_code != 1 or said.count("\n") != 1 or disk.sentence not in said):
         raise FaultError(f"exit code {exit_code} on a full disk, and said: {said[-1000:]}")

@@ -1,4 +1,4 @@
-"""`shardstream-train`: a dataset folder in, a trained model and its run folder out."""
+"""`shardstream-train`: a dataset folder in, a trained model and its run folder out; `status` looks at one."""
 
 import dataclasses
 import json
@@ -8,18 +8,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ingest.commandline import run
-from train.config import TrainConfig
+from train.config import StatusConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from train.run import TrainResult
+    from train.result import TrainResult
+    from train.status import RunStatus
 
-# The command that is meant where none is named; as its name is empty, a dataset folder may have any.
+# The command that is meant where none is named.
 _TRAIN = ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command that `argv` names and returns its exit code."""
-    return run("shardstream-train", {_TRAIN: (TrainConfig, train)}, argv, default=_TRAIN)
+    commands = {_TRAIN: (TrainConfig, train), "status": (StatusConfig, status)}
+    return run("shardstream-train", commands, argv, default=_TRAIN)
 
 
 def train(config: TrainConfig) -> int:
@@ -41,6 +43,18 @@ def train(config: TrainConfig) -> int:
     return 0
 
 
+def status(config: StatusConfig) -> int:
+    """Prints how far a run is and returns the exit code."""
+    from train.status import look_at
+
+    found = look_at(config.run)
+    if config.json:
+        print(json.dumps(dataclasses.asdict(found) | {"run": str(found.run)}, ensure_ascii=False))
+    else:
+        _print_status(found)
+    return 0
+
+
 def _check_folders(config: TrainConfig) -> None:
     from ingest.metadata import DatasetInfo
     from train.run_folder import RunFolder
@@ -52,18 +66,46 @@ def _check_folders(config: TrainConfig) -> None:
 def _print_table(result: "TrainResult") -> None:
     from train.durations import duration
 
-    rows = {
-        "best epoch": f"{result.best_epoch} of {result.epochs}",
-        "val_loss": f"{result.val_loss:.4f}",
-        "val_accuracy": f"{result.val_accuracy:.4f}",
-        "time": f"{duration(result.total_secs)}, {duration(result.epoch_secs)} of training an epoch",
-        "rate": f"{result.images_per_sec:,.0f} img/s",
-        "parameters": f"{result.num_parameters:,}",
-    }
+    saving, count = result.checkpoint_secs, result.num_checkpoints
+    _print_rows(
+        {
+            "best epoch": f"{result.best_epoch} of {result.epochs}",
+            "val_loss": f"{result.val_loss:.4f}",
+            "val_accuracy": f"{result.val_accuracy:.4f}",
+            "time": f"{duration(result.total_secs)}, {duration(result.epoch_secs)} of training an epoch",
+            "rate": f"{result.images_per_sec:,.0f} img/s",
+            "checkpoints": f"{count}, {1000 * saving / max(1, count):,.0f} ms each, "
+            f"{100 * saving / result.total_secs:.1f} % of the time",
+            "parameters": f"{result.num_parameters:,}",
+        }
+    )
+    print(result.run)
+
+
+def _print_status(found: "RunStatus") -> None:
+    from train.durations import duration
+
+    rows = {"run": found.condition}
+    if found.process:
+        rows["run"] += f", process {found.process.pid} on {found.process.host}"
+    rows["epochs"] = f"{found.epoch} of {found.epochs}"
+    if found.step:
+        rows["epochs"] += f", and {found.step} of {found.steps_per_epoch} steps"
+    if found.checkpoint_age_secs is not None:
+        rows["saved"] = f"{duration(found.checkpoint_age_secs)} ago"
+    if found.best_epoch is not None:
+        rows["best so far"] = (
+            f"epoch {found.best_epoch}, val_loss {found.best_val_loss:.4f}, val_accuracy {found.best_val_accuracy:.4f}"
+        )
+    if found.condition != "finished" and found.secs_left is not None:
+        rows["left"] = f"about {duration(found.secs_left)} from there"
+    _print_rows(rows)
+
+
+def _print_rows(rows: dict[str, str]) -> None:
     width = max(map(len, rows))
     for name, value in rows.items():
         print(f"{name:<{width}}  {value}")
-    print(result.run)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,19 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import keras
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from train.curves import draw_curves
 from train.durations import duration
 from train.export import ModelInfo, ModelWriter
-from train.run_folder import RunFolder, write_beside
+from train.run_folder import RunFolder, write_beside, write_if_possible
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +64,17 @@ class History(keras.callbacks.Callback):
         self.rows: list[dict[str, float]] = []
         self._path = path
 
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Makes the file agree with the rows, of which there are some where a run goes on."""
+        write_if_possible(self._path, self._write)
+
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Adds the row and writes the file anew."""
         self.rows.append({"epoch": epoch + 1, **{name: (logs or {})[name] for name in COLUMNS[1:]}})
+        write_if_possible(self._path, self._write)
+
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Writes the file for the last time: now it has to succeed."""
         write_beside(self._path, self._write)
 
     def best(self) -> dict[str, float]:
@@ -79,32 +89,57 @@ class History(keras.callbacks.Callback):
 
 
 class ModelSaver(keras.callbacks.Callback):
-    """Keeps best.keras, by validation loss, and last.keras."""
+    """Keeps best.keras, by validation loss, and last.keras.
 
-    def __init__(self, folder: RunFolder, writer: ModelWriter, info: ModelInfo) -> None:
-        """Writes model.json beside the first best.keras, so that it is there only if a model is."""
+    Attributes:
+        best_weights: Of the best model so far, in Keras's order; empty before the first epoch is over.
+    """
+
+    def __init__(self, folder: RunFolder, writer: ModelWriter, info: ModelInfo, history: History) -> None:
+        """Takes the best epoch from `history`, which has to come before in the list of callbacks.
+
+        Writes model.json beside the first best.keras, so that it is there only if a model is.
+        """
         super().__init__()
+        self.best_weights: list[np.ndarray] = []
         self._folder = folder
         self._writer = writer
         self._info = info
-        self._lowest_loss = float("inf")
+        self._history = history
         self._saving = Every(_SECS_BETWEEN_SAVINGS)
+        self._best_is_missing = False
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Makes best.keras agree with where a run goes on, which may be before an epoch it was once at."""
+        if self.best_weights:
+            self._write_best()
+        else:
+            self._folder.model_info.unlink(missing_ok=True)
+            self._folder.best_model.unlink(missing_ok=True)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Saves the model if it is the best so far."""
-        if (val_loss := (logs or {})["val_loss"]) < self._lowest_loss:
-            self._lowest_loss = val_loss
-            self._write(self._folder.best_model)
-            self._info.save(self._folder.path)
+        if self._history.best()["epoch"] == epoch + 1:
+            self.best_weights = self._weights()
+            self._write_best()
         if self._saving.is_due():
-            self._write(self._folder.last_model)
+            write_if_possible(self._folder.last_model, partial(self._writer.save, self._weights()))
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
-        """Saves the model as training leaves it."""
-        self._write(self._folder.last_model)
+        """Saves the model as training leaves it, and the best one if the disk was full when it came."""
+        self._writer.write(cast(keras.Model, self.model), self._folder.last_model)
+        if self._best_is_missing:
+            write_beside(self._folder.best_model, partial(self._writer.save, self.best_weights))
+            self._info.save(self._folder.path)
 
-    def _write(self, path: Path) -> None:
-        self._writer.write(cast(keras.Model, self.model), path)
+    def _write_best(self) -> None:
+        best, info = self._folder.best_model, self._folder.model_info
+        written = write_if_possible(best, partial(self._writer.save, self.best_weights))
+        written = written and write_if_possible(info, self._info.write)
+        self._best_is_missing = not written
+
+    def _weights(self) -> list[np.ndarray]:
+        return cast(keras.Model, self.model).get_weights()
 
 
 class Curves(keras.callbacks.Callback):
@@ -121,14 +156,14 @@ class Curves(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Draws if the last drawing is old."""
         if self._drawing.is_due():
-            self._draw()
+            write_if_possible(self._path, self._draw)
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Draws the whole run."""
-        self._draw()
+        write_beside(self._path, self._draw)
 
-    def _draw(self) -> None:
-        write_beside(self._path, lambda beside: draw_curves(self._history.rows, beside, title=self._title))
+    def _draw(self, path: Path) -> None:
+        draw_curves(self._history.rows, path, title=self._title)
 
 
 class ProgressLines(keras.callbacks.Callback):
@@ -185,11 +220,12 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Shows the number of the epoch."""
-        self._progress.update(self._task, epoch=epoch + 1, completed=epoch * self._steps)
+        self._epoch = epoch
+        self._progress.update(self._task, epoch=epoch + 1)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Moves on by a step."""
-        self._progress.advance(self._task)
+        """Moves to where the run is, which may have gone on from anywhere."""
+        self._progress.update(self._task, completed=self._epoch * self._steps + batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Shows the figures of the epoch."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ingest.errors import ConfigError
+from train.durations import parse_interval, parse_secs
 
 ModelName = Literal["small", "seed"]
 Precision = Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
@@ -33,6 +34,10 @@ _CACHE_HELP = (
 _STRATEGY_HELP = (
     "default: one device. mirrored: all visible GPUs, each batch split evenly. auto: mirrored if there are "
     "several GPUs."
+)
+_RESUME_HELP = (
+    "Goes on with an unfinished run of the same options in the run folder, from its last state and to the same "
+    "result as if it had never been stopped. --no-resume throws that run away and begins anew."
 )
 
 
@@ -62,6 +67,11 @@ class TrainConfig:
     precision: Annotated[Precision, tyro.conf.arg(help=_PRECISION_HELP)] = "auto"
     cache: Annotated[Cache, tyro.conf.arg(help=_CACHE_HELP)] = "auto"
     strategy: Annotated[StrategyName, tyro.conf.arg(help=_STRATEGY_HELP)] = "auto"
+    resume: Annotated[bool, tyro.conf.arg(help=_RESUME_HELP)] = True
+    save_every: str = "10min"
+    """How often the state is saved to go on from, such as 10min or 500steps; at the end of an epoch it is too."""
+    grace: str = "30s"
+    """After SIGTERM or Ctrl-C: the time to save the state and leave."""
     json: bool = False
     """Prints the result as one JSON object."""
 
@@ -75,6 +85,18 @@ class TrainConfig:
             raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
+        parse_interval("save_every", self.save_every)
+        parse_secs("grace", self.grace)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StatusConfig:
+    """Shows how far a run is, whether it is at work or was stopped."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The run folder."""
+    json: bool = False
+    """Prints one JSON object."""
 
 
 def _check_at_least(least: int, **options: float | None) -> None:

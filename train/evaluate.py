@@ -1,6 +1,7 @@
 """Evaluation: each example exactly once, on any number of replicas."""
 
 import dataclasses
+from collections.abc import Callable
 
 from ingest.errors import DatasetError
 from ingest.metadata import DatasetInfo
@@ -18,22 +19,32 @@ class Evaluation:
     num_examples: int
 
 
-def evaluate(steps: Steps, info: DatasetInfo, source: ExampleSource, *, batch_size: int) -> Evaluation:
-    """Returns the figures of the model of `steps` on the split of `source`.
+def evaluate(
+    steps: Steps,
+    info: DatasetInfo,
+    source: ExampleSource,
+    *,
+    batch_size: int,
+    after_step: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Returns the figures of the model of `steps` on the split of `source`; changes nothing else of its state.
+
+    `after_step` is called after each batch.
 
     Raises:
         DatasetError: A shard is missing, cut or damaged, or the split did not come exactly once.
     """
     strategy = steps.strategy
     dataset = make_eval_dataset(source, batch_size=batch_size, num_replicas=strategy.num_replicas_in_sync)
-    steps.reset()
+    steps.evaluated.reset()
     batches = strategy.distribute_datasets_from_function(lambda _: dataset)
     for batch in naming_damage(batches, info, source.split.name):
         steps.evaluate(batch)
-    seen, expected = steps.num_seen(), source.split.num_examples
+        after_step()
+    seen, expected = steps.evaluated.num_seen(), source.split.num_examples
     if seen != expected:
         raise DatasetError(
             f"{info.data_dir}: evaluated {seen:,} pictures of split {source.split.name!r}, which has {expected:,}"
         )
-    means = steps.means()
+    means = steps.evaluated.means()
     return Evaluation(loss=means["loss"], accuracy=means["accuracy"], num_examples=seen)

@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import keras
+import numpy as np
 
 from ingest.errors import DatasetError
 from ingest.metadata import Resize
@@ -41,7 +42,11 @@ class ModelInfo:
 
     def save(self, run_dir: Path) -> None:
         """Writes model.json into `run_dir`."""
-        write_json(RunFolder(run_dir).model_info, dataclasses.asdict(self))
+        write_beside(RunFolder(run_dir).model_info, self.write)
+
+    def write(self, path: Path) -> None:
+        """Makes the file `path` itself."""
+        write_json(path, dataclasses.asdict(self))
 
     @classmethod
     def load(cls, run_dir: Path) -> "ModelInfo":
@@ -104,8 +109,13 @@ class ModelWriter:
 
     def write(self, model: keras.Model, path: Path) -> None:
         """Writes a model with the weights of `model` to `path`, whole or not at all."""
-        self.twin.set_weights(model.get_weights())
-        write_beside(path, self.twin.save)
+        weights = model.get_weights()
+        write_beside(path, lambda beside: self.save(weights, beside))
+
+    def save(self, weights: Sequence[np.ndarray], path: Path) -> None:
+        """Saves a model with `weights`, in the order that Keras gives them, at `path` itself."""
+        self.twin.set_weights(list(weights))
+        self.twin.save(path)
 
 
 def _why_there_is_no_model(run_dir: Path) -> str:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ingest.errors import DatasetError
 from ingest.metadata import DatasetInfo, ImageSettings, Resize, SplitInfo
-from train.damage import check_shards
+from train.damage import check_shards, naming_damage
 from train.machine import usable_cores
 from train.order import Blocks, EpochPlan, blocks_per_window, plan_epoch
 
@@ -44,6 +44,10 @@ class ExampleSource(Protocol):
 
     def ordered_batches(self, *, batch_size: int) -> tf.data.Dataset:
         """Returns each example once in file order, in the same form; the last batch may be shorter."""
+        ...
+
+    def records(self, *, seed: int, epoch: int, start: int, count: int) -> tf.data.Dataset:
+        """Returns the serialized examples `start` to `start` + `count` of an epoch, in any order."""
         ...
 
 
@@ -105,6 +109,16 @@ def steps_per_epoch(split: SplitInfo, batch_size: int) -> int:
     return split.num_examples // batch_size
 
 
+def record_names(
+    source: ExampleSource, info: DatasetInfo, *, seed: int, epoch: int, start: int, count: int
+) -> list[str]:
+    """Returns the sorted file names of the examples `start` to `start` + `count` of an epoch."""
+    records = source.records(seed=seed, epoch=epoch, start=start, count=count)
+    examples = map(parse_example, naming_damage(records, info, source.split.name))
+    names: list[bytes] = [example["filename"].numpy() for example in examples]  # pyright: ignore[reportAssignmentType]
+    return sorted(name.decode("utf-8", "surrogateescape") for name in names)
+
+
 def _finish(batches: tf.data.Dataset, *, cardinality: int) -> tf.data.Dataset:
     # A dataset that came up short would end an epoch early in silence: this makes it an error.
     batches = batches.apply(tf.data.experimental.assert_cardinality(cardinality))
@@ -140,14 +154,22 @@ class StreamedSplit:
 
     def shuffled_batches(self, *, seed: int, epoch: int, start: int, batch_size: int) -> tf.data.Dataset:
         """See `ExampleSource`."""
-        plan = plan_epoch(
-            self._blocks, blocks_per_window=self._blocks_per_window, seed=seed, epoch=epoch, start=start
-        )
-        return self._decoded(read_plan(self.info, self.split, plan)).batch(batch_size, drop_remainder=True)
+        records = self._shuffled(seed, epoch, start)
+        return self._decoded(records).batch(batch_size, drop_remainder=True)
 
     def ordered_batches(self, *, batch_size: int) -> tf.data.Dataset:
         """See `ExampleSource`."""
         return self._decoded(read_records(self.info, self.split.name)).batch(batch_size)
+
+    def records(self, *, seed: int, epoch: int, start: int, count: int) -> tf.data.Dataset:
+        """See `ExampleSource`."""
+        return self._shuffled(seed, epoch, start).take(count)
+
+    def _shuffled(self, seed: int, epoch: int, start: int) -> tf.data.Dataset:
+        plan = plan_epoch(
+            self._blocks, blocks_per_window=self._blocks_per_window, seed=seed, epoch=epoch, start=start
+        )
+        return read_plan(self.info, self.split, plan)
 
     def _decoded(self, records: tf.data.Dataset) -> tf.data.Dataset:
         settings, image_size = self.info.image, self.image_size

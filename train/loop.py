@@ -1,43 +1,43 @@
 """The training steps and the loop around them, for one device and for several alike.
 
 Not Keras's `fit`: it cannot be started in the middle of an epoch, and under a strategy it starts the input
-twice and runs steps that are not whole. What continues a run is all here: `Steps.variables()` and a `Position`.
+twice and runs steps that are not whole. What continues a run is `Steps.state()` and a `Position`.
 """
 
-import dataclasses
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
 from ingest.errors import UserError
 from ingest.metadata import DatasetInfo
+from train.checkpoint import BEGINNING, Position
 from train.damage import find_damage, naming_damage
 from train.evaluate import evaluate
-from train.input_pipeline import ExampleSource, make_train_dataset, steps_per_epoch
+from train.input_pipeline import ExampleSource, make_train_dataset, record_names, steps_per_epoch
 from train.steps import Steps
 
 # Reading a figure waits for the device. Between readings it runs ahead of Python, which a GPU needs.
 _STEPS_BETWEEN_READINGS = 50
+# In a sentence; all of them are in the error.
+_NAMED_RECORDS = 3
 
 
 class DivergedError(UserError):
-    """The loss is no number any more."""
+    """The loss is no number any more.
+
+    Attributes:
+        records: The file names of the pictures in the batch of the step where that was.
+    """
 
     exit_code = 1
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Position:
-    """How far a run is: `step` steps of epoch number `epoch` (the first is 0) are done."""
-
-    epoch: int = 0
-    step: int = 0
-
-
-BEGINNING = Position()
+    def __init__(self, sentence: str, records: Sequence[str]) -> None:
+        """Takes the sentence for the user."""
+        super().__init__(sentence)
+        self.records = records
 
 
 class Loop:
@@ -54,8 +54,22 @@ class Loop:
         batch_size: int,
         seed: int,
         callbacks: Sequence[keras.callbacks.Callback],
+        keep: Callable[[Position], None] = lambda _: None,
     ) -> None:
-        """Takes Keras callbacks as `fit` does; `batch_size` is that of all replicas together."""
+        """Takes Keras callbacks as `fit` does.
+
+        Args:
+            steps: The model.
+            info: The dataset, for the names in errors.
+            train: The split to learn from.
+            validation: The split to evaluate on after each epoch.
+            epochs: How many there are in all.
+            batch_size: That of all replicas together.
+            seed: Of the order of the examples.
+            callbacks: What happens at the end of an epoch.
+            keep: Called between any two steps, validation's too, and after each epoch's callbacks, with the
+                position that the state of `steps` is at. A run can go on from each.
+        """
         self._steps = steps
         self._info = info
         self._train = train
@@ -63,6 +77,7 @@ class Loop:
         self._epochs = epochs
         self._batch_size = batch_size
         self._seed = seed
+        self._keep = keep
         self._num_steps = steps_per_epoch(train.split, batch_size)
         self._callbacks = keras.callbacks.CallbackList(
             list(callbacks), model=steps.model, epochs=epochs, steps=self._num_steps, verbose=0
@@ -82,29 +97,31 @@ class Loop:
         self._callbacks.on_train_begin()
         for epoch in range(start.epoch, self._epochs):
             self._callbacks.on_epoch_begin(epoch)
-            logs = self._train_epoch(epoch, start.step if epoch == start.epoch else 0)
-            logs |= self._validate(epoch)
+            logs = self._train_epoch(start if epoch == start.epoch else Position(epoch))
+            logs |= self._validate(Position(epoch, self._num_steps, logs["train_secs"]))
             self._callbacks.on_epoch_end(epoch, logs)
+            self._keep(Position(self._epochs if model.stop_training else epoch + 1))
             if model.stop_training:
                 break
         self._callbacks.on_train_end(logs)
 
-    def _train_epoch(self, epoch: int, start_step: int) -> dict[str, float]:
-        began = time.perf_counter()
-        if start_step == 0:
-            self._steps.reset()
-        step = start_step
-        for batch in self._batches(epoch, start_step):
+    def _train_epoch(self, start: Position) -> dict[str, float]:
+        began = time.perf_counter() - start.train_secs
+        epoch, step = start.epoch, start.step
+        if step == 0:
+            self._steps.trained.reset()
+        for batch in self._batches(epoch, step):
             self._callbacks.on_train_batch_begin(step)
             self._steps.train(batch)
             step += 1
             self._callbacks.on_train_batch_end(step - 1, self._reading(epoch, step))
+            self._keep(Position(epoch, step, time.perf_counter() - began))
         self._check_count(step * self._batch_size)
         secs = time.perf_counter() - began
         return {
-            **self._finite(epoch, step, self._steps.means()),
+            **self._finite(epoch, self._steps.trained.means()),
             "learning_rate": self._steps.learning_rate(),
-            "images_per_sec": (step - start_step) * self._batch_size / secs,
+            "images_per_sec": step * self._batch_size / secs,
             "train_secs": secs,
         }
 
@@ -124,24 +141,48 @@ class Loop:
     def _reading(self, epoch: int, step: int) -> dict[str, float] | None:
         if step % self._steps_between_readings:
             return None
-        return self._finite(epoch, step, self._steps.means())
+        return self._finite(epoch, self._steps.trained.means())
 
     def _check_count(self, expected: int) -> None:
-        seen = self._steps.num_seen()
+        seen = self._steps.trained.num_seen()
         if seen != expected or expected != self._num_steps * self._batch_size:
             raise find_damage(self._info, self._train.split.name)
 
-    def _validate(self, epoch: int) -> dict[str, float]:
-        result = evaluate(self._steps, self._info, self._validation, batch_size=self._batch_size)
+    def _validate(self, position: Position) -> dict[str, float]:
+        result = evaluate(
+            self._steps,
+            self._info,
+            self._validation,
+            batch_size=self._batch_size,
+            after_step=lambda: self._keep(position),
+        )
         logs = {"val_loss": result.loss, "val_accuracy": result.accuracy}
-        return dict(self._finite(epoch, self._num_steps, logs))
+        return self._finite(position.epoch, logs)
 
-    def _finite(self, epoch: int, step: int, logs: Mapping[str, float]) -> dict[str, float]:
+    def _finite(self, epoch: int, logs: Mapping[str, float]) -> dict[str, float]:
         if all(math.isfinite(value) for value in logs.values()):
             return dict(logs)
-        raise DivergedError(
-            f"the loss is no number any more after step {step} of epoch {epoch + 1}; "
-            f"try a lower --learning-rate (here it was {self._steps.learning_rate():.2g})"
+        raise self._diverged(epoch)
+
+    def _diverged(self, epoch: int) -> DivergedError:
+        """Returns the error that names the first step of the epoch under way whose loss was no number.
+
+        If there is none, it was the last step that spoiled the weights.
+        """
+        step = min(self._steps.trained.num_finite_steps() + 1, self._num_steps)
+        records = record_names(
+            self._train,
+            self._info,
+            seed=self._seed,
+            epoch=epoch,
+            start=(step - 1) * self._batch_size,
+            count=self._batch_size,
+        )
+        named = ", ".join(records[:_NAMED_RECORDS]) + ", ..." * (len(records) > _NAMED_RECORDS)
+        return DivergedError(
+            f"the loss is no number any more at step {step} of epoch {epoch + 1}, with the pictures {named}; "
+            f"try a lower --learning-rate (here it was {self._steps.learning_rate():.2g})",
+            records,
         )
 
 

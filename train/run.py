@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import logging
-import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,18 +12,23 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ingest.errors import ConfigError, DatasetError
+from ingest.errors import MACHINE_ERRNOS, ConfigError, DatasetError, MachineError
 from ingest.metadata import DatasetInfo
 from train.augment import augmentation_layers
 from train.cache import Tier, choose_tier, make_source
 from train.callbacks import Curves, History, ModelSaver, ProgressBar, ProgressLines
+from train.checkpoint import Checkpoints
 from train.config import TrainConfig
+from train.durations import parse_interval, parse_secs
 from train.export import ModelInfo, ModelWriter
 from train.input_pipeline import ExampleSource, steps_per_epoch
-from train.loop import Loop
+from train.interruption import StopRequest
+from train.loop import DivergedError, Loop
 from train.models import build_model
 from train.optimizers import Recipe, default_epochs, make_optimizer, make_recipe
-from train.run_folder import RunFolder
+from train.result import TrainResult, summarize
+from train.resume import find_unfinished
+from train.run_folder import RunFolder, write_if_possible
 from train.runtime import (
     check_batch_size,
     make_strategy,
@@ -33,39 +37,13 @@ from train.runtime import (
     set_seed,
     versions,
 )
+from train.saving import StateSaver
 from train.steps import Steps
 from train.tensorboard import TensorBoardLogs
 
 logger = logging.getLogger(__name__)
 
 _IMAGE_SIZE_OF_ORIGINALS = 300
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class TrainResult:
-    """What a run came to.
-
-    Attributes:
-        run: The run folder.
-        best_epoch: The epoch of best.keras; the first is 1.
-        val_loss: Of that epoch.
-        val_accuracy: Of that epoch.
-        epochs: How many were trained.
-        total_secs: From reading the metadata to the last file.
-        epoch_secs: The median of the training part of an epoch, validation not included.
-        images_per_sec: The median over the epochs, in training.
-        num_parameters: Of the model, those that are not trained included.
-    """
-
-    run: Path
-    best_epoch: int
-    val_loss: float
-    val_accuracy: float
-    epochs: int
-    total_secs: float
-    epoch_secs: float
-    images_per_sec: float
-    num_parameters: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -111,6 +89,7 @@ class Setup:
             "cache": self.cache,
             **dataclasses.asdict(self.recipe),
             "num_replicas": self.num_replicas,
+            "steps_per_epoch": self.steps_per_epoch,
             "dataset_fingerprint": self.info.fingerprint,
             "versions": versions(),
         }
@@ -122,27 +101,49 @@ def train_and_evaluate(
     """Trains what `config` says, keeps the results in its run folder and returns the figures.
 
     Raises:
-        ConfigError: An option does not fit the dataset or the machine, or the run folder is taken.
+        ConfigError: An option does not fit the dataset, the machine or an unfinished run, or the run folder is taken.
         DatasetError: The dataset is not there, not complete or damaged.
         DivergedError: The loss became infinite or no number.
+        StoppedError: SIGTERM or Ctrl-C; the state is saved.
+        MachineError: The disk is full or fails at the end; while training goes on, that is a warning.
     """
-    began = time.monotonic()
     folder = RunFolder(config.run)
     folder.check()
-    setup = prepare(config)
+    with folder.locked(), _machine_errors(folder):
+        return _train_and_evaluate(config, folder, callbacks)
+
+
+def _train_and_evaluate(
+    config: TrainConfig, folder: RunFolder, callbacks: Sequence[keras.callbacks.Callback]
+) -> TrainResult:
+    began = time.monotonic()
+    folder.check()  # Another process may have been there until now.
+    checkpoints = Checkpoints(folder.checkpoints)
+    unfinished = find_unfinished(folder, checkpoints) if config.resume else None
+    setup = prepare(unfinished.settle(config) if unfinished else config)
+    if unfinished:
+        unfinished.check_same(folder, setup.describe())
+    stop = StopRequest(parse_secs("grace", config.grace))
+    history = History(folder.history)
     train, validation = make_sources(setup)
     steps, writer = make_model(setup)
-    folder.create(setup.describe())
-    model_info = make_model_info(setup, writer.twin)
-    history = History(folder.history)
-    with make_progress() as progress:
+    models = ModelSaver(folder, writer, make_model_info(setup, writer.twin), history)
+    every = parse_interval("save_every", config.save_every)
+    saver = StateSaver(checkpoints, steps, history, models, every=every, stop=stop, began=began)
+    if unfinished:
+        saver.restore(unfinished.checkpoint)
+        checkpoints.sweep()
+        logger.info("goes on from %s", saver.last_position)
+    else:
+        folder.create(setup.describe())
+    with make_progress() as progress, stop:
         kept = [
             history,
-            ModelSaver(folder, writer, model_info),
+            models,
             Curves(folder.curves, history, title=setup.title),
-            TensorBoardLogs(folder.logs),
+            TensorBoardLogs(folder.logs, history),
         ]
-        Loop(
+        loop = Loop(
             steps,
             info=setup.info,
             train=train,
@@ -151,8 +152,36 @@ def train_and_evaluate(
             batch_size=config.batch_size,
             seed=config.seed,
             callbacks=[*kept, progress, *callbacks],
-        ).run()
-    return summarize(config.run, history, model_info, total_secs=time.monotonic() - began)
+            keep=saver.keep,
+        )
+        with _diverging(folder, saver):
+            loop.run(saver.last_position)
+    folder.finish()
+    return summarize(config.run, history, saver, num_parameters=writer.twin.count_params())
+
+
+@contextlib.contextmanager
+def _machine_errors(folder: RunFolder) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in MACHINE_ERRNOS:
+            raise
+        raise MachineError(
+            f"{folder.path}: {error.strerror}; what was done is kept: mend that and start the same command again"
+        ) from None
+
+
+@contextlib.contextmanager
+def _diverging(folder: RunFolder, saver: StateSaver) -> Iterator[None]:
+    """Writes down all pictures of the step whose loss was no number, and says which state is sound."""
+    try:
+        yield
+    except DivergedError as error:
+        text = "".join(f"{name}\n" for name in error.records)
+        content = text.encode("utf-8", "surrogateescape")
+        write_if_possible(folder.diverged, lambda path: path.write_bytes(content))
+        raise DivergedError(f"{error}; {saver.what_is_kept()}", error.records) from None
 
 
 def prepare(config: TrainConfig) -> Setup:
@@ -251,20 +280,3 @@ def make_progress() -> Iterator[keras.callbacks.Callback]:
         yield bar
     finally:
         bar.close()
-
-
-def summarize(run: Path, history: History, info: ModelInfo, *, total_secs: float) -> TrainResult:
-    """Returns the figures of a finished run."""
-    best = history.best()
-    # The first epoch has the tracing of the steps in it: the median leaves it out where there are others.
-    return TrainResult(
-        run=run,
-        best_epoch=int(best["epoch"]),
-        val_loss=best["val_loss"],
-        val_accuracy=best["val_accuracy"],
-        epochs=len(history.rows),
-        total_secs=total_secs,
-        epoch_secs=statistics.median(row["train_secs"] for row in history.rows),
-        images_per_sec=statistics.median(row["images_per_sec"] for row in history.rows),
-        num_parameters=info.num_parameters,
-    )

@@ -1,16 +1,58 @@
 """What happens with one batch: a step of training, a step of evaluation, on all replicas."""
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+from ingest.errors import DatasetError
 
 # What a step sums up over its examples.
 _LOSS, _CORRECT, _COUNT = range(3)
 
 
+class Figures:
+    """Sums over the examples that were seen since `reset`, on the device."""
+
+    def __init__(self) -> None:
+        # float64: as float32 a count stands still at 16.8 million.
+        self._totals = tf.Variable(tf.zeros([3], tf.float64), trainable=False)
+        self._num_finite = tf.Variable(tf.constant(0, tf.int64), trainable=False)
+
+    def variables(self) -> dict[str, tf.Variable]:
+        """Returns all state by name."""
+        return {"totals": self._totals, "num_finite": self._num_finite}
+
+    def reset(self) -> None:
+        """Forgets all."""
+        self._totals.assign(tf.zeros_like(self._totals))
+        self._num_finite.assign(0)
+
+    def add(self, sums: tf.Tensor) -> None:
+        """Adds the sums of loss, right answers and examples over a batch, float64 [3]."""
+        self._totals.assign_add(sums)
+        # Which step it was whose loss was no number costs nothing to know afterwards, and nobody has to wait.
+        self._num_finite.assign_add(tf.cast(tf.math.is_finite(self._totals[_LOSS]), tf.int64))
+
+    def num_seen(self) -> int:
+        """Returns the number of examples; waits for the device."""
+        return int(self._totals[_COUNT])
+
+    def num_finite_steps(self) -> int:
+        """Returns how many batches came before the first whose loss was no number; waits for the device."""
+        return int(self._num_finite)
+
+    def means(self) -> dict[str, float]:
+        """Returns mean loss and accuracy; waits for the device."""
+        totals = self._totals.numpy().tolist()
+        return {"loss": totals[_LOSS] / totals[_COUNT], "accuracy": totals[_CORRECT] / totals[_COUNT]}
+
+
 class Steps:
-    """A compiled model and the figures of what it has seen since `reset`.
+    """A compiled model, and the figures of what it has seen in training and in evaluation.
 
     The loss that is shown is the plain cross-entropy, in training and validation alike. The one that is
     minimised may be smoothed, which would lift the training curve off the validation curve.
@@ -23,28 +65,49 @@ class Steps:
         self.model = model
         self.strategy = strategy
         self._label_smoothing = label_smoothing
-        # float64: as float32 a count stands still at 16.8 million.
-        self._totals = tf.Variable(tf.zeros([3], tf.float64), trainable=False)
+        self.trained = Figures()
+        self.evaluated = Figures()
         with strategy.scope():
             model.optimizer.build(model.trainable_variables)
 
-    def variables(self) -> list[tf.Variable]:
-        """Returns all state: weights, seeds of dropout and augmentation, optimizer, figures so far."""
+    def variables(self) -> dict[str, tf.Variable]:
+        """Returns all state: weights, seeds of dropout and augmentation, optimizer, loss scale, figures so far.
+
+        The names tell the variables of a model apart and are the same in every process that makes it.
+        """
         keras_variables = [*self.model.variables, *self.model.optimizer.variables]
-        return [*(variable.value for variable in keras_variables), self._totals]
+        # Keras numbers the layers of a process, not those of a model.
+        named = {f"{i} {re.sub(r'_[0-9]+', '', v.path)}": v.value for i, v in enumerate(keras_variables)}
+        return {**named, **self.trained.variables()}
 
-    def reset(self) -> None:
-        """Forgets the figures."""
-        self._totals.assign(tf.zeros_like(self._totals))
+    def state(self) -> dict[str, np.ndarray]:
+        """Returns the values of all `variables`; waits for the device."""
+        return {name: np.asarray(variable.numpy()) for name, variable in self.variables().items()}
 
-    def num_seen(self) -> int:
-        """Returns the number of examples since `reset`; waits for the device."""
-        return int(self._totals[_COUNT])
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Gives all variables the values that `state` returned.
 
-    def means(self) -> dict[str, float]:
-        """Returns mean loss and accuracy since `reset`; waits for the device."""
-        totals = self._totals.numpy().tolist()
-        return {"loss": totals[_LOSS] / totals[_COUNT], "accuracy": totals[_CORRECT] / totals[_COUNT]}
+        Raises:
+            DatasetError: They are not of the same names, shapes and types: it is another model.
+        """
+        variables = self.variables()
+        expected = {
+            name: (variable.dtype.name, tuple(variable.shape)) for name, variable in variables.items()
+        }
+        found = {name: (value.dtype.name, value.shape) for name, value in state.items()}
+        if differing := dict(expected.items() ^ found.items()):
+            name = min(differing)
+            raise DatasetError(
+                f"the checkpoint is of another model: variable {name!r} is {found.get(name, 'not there')}, "
+                f"expected {expected.get(name, 'none')}; --no-resume begins the run anew"
+            )
+        for name, variable in variables.items():
+            variable.assign(state[name])
+
+    def is_sound(self, state: Mapping[str, np.ndarray]) -> bool:
+        """Returns whether all weights and figures in `state` are numbers."""
+        weights = list(state.values())[: len(self.model.variables)]
+        return all(np.isfinite(values).all() for values in (*weights, state["totals"]))
 
     def learning_rate(self) -> float:
         """Returns the learning rate of the next step."""
@@ -61,14 +124,14 @@ class Steps:
 
     @tf.function
     def _train(self, batch: Any) -> None:
-        self._add(self.strategy.run(self._train_replica, args=(batch,)))
+        self.trained.add(self._sum(self.strategy.run(self._train_replica, args=(batch,))))
 
     @tf.function
     def _evaluate(self, batch: Any) -> None:
-        self._add(self.strategy.run(self._evaluate_replica, args=(batch,)))
+        self.evaluated.add(self._sum(self.strategy.run(self._evaluate_replica, args=(batch,))))
 
-    def _add(self, figures: Any) -> None:
-        self._totals.assign_add(self.strategy.reduce(tf.distribute.ReduceOp.SUM, figures, axis=None))
+    def _sum(self, figures: Any) -> tf.Tensor:
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, figures, axis=None)
 
     def _train_replica(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         images, labels = batch

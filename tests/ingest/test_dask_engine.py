@@ -413,6 +413,7 @@ class Build:
                 caught = pid in writers(where)
                 os.kill(pid, signal.SIGKILL if caught else signal.SIGCONT)
                 if caught:
+                    wait_for(lambda dead=pid: dead not in writers(where) or None)
                     return
         raise AssertionError(f"nobody was seen writing in {where}: {self.finish()}")
 
@@ -420,11 +421,11 @@ class Build:
 def writers(where: Path) -> set[int]:
     """Returns the processes that have a file open which is being written under `where`."""
     found = set()
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            path = descriptor.readlink()
-            if path.suffix == ".part" and path.is_relative_to(where):
-                found.add(int(descriptor.parts[2]))
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # Processes come and go, and so do the files that they have open.
+            opened = [path.readlink() for path in (process / "fd").iterdir()]
+            if any(path.suffix == ".part" and path.is_relative_to(where) for path in opened):
+                found.add(int(process.name))
     return found
 
 
@@ -452,6 +453,16 @@ def expected(jobs: Path) -> dict[str, bytes]:
 def test_a_worker_killed_in_the_map_or_in_the_reduce_changes_no_byte(cluster, jobs, expected, step):
     build = Build(jobs / f"killed in {step}", engine="dask", address=cluster.address)
     build.kill_writer(step)
+    assert build.finish() == (0, "")
+    assert contents(build.data) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("round_number", range(5))
+def test_workers_killed_again_and_again_change_no_byte(cluster, jobs, expected, round_number):
+    build = Build(jobs / f"round {round_number}", engine="dask", address=cluster.address)
+    for step in ("units", "units", "dataset", "dataset", "dataset"):
+        build.kill_writer(step)
     assert build.finish() == (0, "")
     assert contents(build.data) == expected
 

@@ -110,6 +110,4 @@ def test_what_cannot_be_held_in_1_gb_is_refused_with_the_reason(
     assert judged(megapixels * 930).verdict in {"ok", "repaired"}
     too_large = judged(megapixels * 1070)
     assert too_large.verdict == "rejected"
-    assert (
-        too_large.reason == "too large: 0.00 GB to decode it, a worker keeps to 1; make it smaller"
-    )
+    assert too_large.reason == "too large: 0.00 GB to decode it, a worker keeps to 1; make it smaller"

@@ -259,15 +259,30 @@ def edit(data):
     dataclasses.replace(info, display_names=("a", "b", "c"), name="e", split_rule=rule).save(data)
 
 
-def test_both_descriptions_are_mended_if_one_is_readable_and_the_photos_bear_it_out(photos, data, capsys):
+def flip_schema(data):
+    """Makes the manifest unreadable, but not the copy of the metadata in it."""
+    path = data / "manifest.parquet"
+    path.write_bytes(path.read_bytes().replace(b"ARROW:schema", b"ARROW:scheme"))
+
+
+def append_to_manifest(data):
+    append(data / "manifest.parquet", b"more")
+
+
+@pytest.mark.parametrize("spoil", [lambda data: flip(data / "metadata.json", 0.01), edit])
+@pytest.mark.parametrize(
+    "damage", [lambda data: flip(data / "manifest.parquet", 0.1), flip_schema, append_to_manifest]
+)
+def test_both_descriptions_are_mended_if_the_photos_bear_out_what_is_left_of_them(
+    photos, data, capsys, damage, spoil
+):
     before = content(data)
-    for damage in (edit, lambda data: flip(data / "metadata.json", 0.01)):
-        damage(data)
-        flip(data / "manifest.parquet", 0.1)  # Among the rows, before the copy.
-        exit_code, repairs = repair(photos, data, capsys)
-        assert exit_code == 0
-        assert {"manifest.parquet", "metadata.json"} <= repairs.keys()
-        assert content(data) == before
+    spoil(data)
+    damage(data)
+    exit_code, repairs = repair(photos, data, capsys)
+    assert exit_code == 0
+    assert {"manifest.parquet", "metadata.json"} <= repairs.keys()
+    assert content(data) == before
 
 
 def test_without_any_description_that_the_photos_bear_out_nothing_is_changed(photos, data, capsys):

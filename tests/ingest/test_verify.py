@@ -240,6 +240,19 @@ def test_metadata_that_were_edited_to_fit_themselves_are_named_with_the_value(da
         assert what.startswith(f"{said}, the copy in manifest.parquet says ")
 
 
+def test_metadata_that_say_wrong_things_of_a_whole_shard_are_named_without_the_manifest(data):
+    info = DatasetInfo.load(data)
+    train = info.split("train")
+    shard = dataclasses.replace(train.shards[1], block_offsets=(0, 17), num_bytes=1)
+    edited = dataclasses.replace(train, shards=(train.shards[0], shard, *train.shards[2:]))
+    dataclasses.replace(info, splits={**info.splits, "train": edited}).save(data)
+    (data / "manifest.parquet").unlink()
+    assert [one for one in found(data) if one[0] == "metadata.json"] == [
+        ("metadata.json", f"num_bytes of {SHARD}: 1, it has {(data / SHARD).stat().st_size}"),
+        ("metadata.json", f"block_offsets of {SHARD}: its records start elsewhere"),
+    ]
+
+
 def test_metadata_that_say_the_same_in_other_bytes_are_named(data):
     content = (data / "metadata.json").read_text()
     (data / "metadata.json").write_text(content.replace("\n ", "\n  "))
@@ -296,9 +309,10 @@ def test_a_manifest_by_another_version_of_arrow_is_believed(data, tmp_path):
     assert read_descriptions(data).info is None
 
 
-def test_without_any_whole_description_both_are_named(data):
+@pytest.mark.parametrize("content", [b"PAR1 not at all", b""])
+def test_without_any_whole_description_both_are_named(data, content):
     (data / "metadata.json").write_bytes(b"{}")
-    (data / "manifest.parquet").write_bytes(b"PAR1 not at all")
+    (data / "manifest.parquet").write_bytes(content)
     (manifest, metadata) = found(data)
     assert manifest[1].startswith("cannot be read: ")
     assert metadata == ("metadata.json", "format_version: missing")

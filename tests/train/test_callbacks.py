@@ -53,11 +53,13 @@ def make_model() -> keras.Model:
 
 def test_best_and_last_model(tmp_path):
     folder = RunFolder(tmp_path)
-    saver, model = ModelSaver(folder, ModelWriter(make_model()), INFO), make_model()
+    history = History(folder.history)
+    saver, model = ModelSaver(folder, ModelWriter(make_model()), INFO, history), make_model()
     saver.set_model(model)
     assert list(tmp_path.iterdir()) == []
     for epoch, val_loss in enumerate([0.5, 0.25, 0.25, 0.75]):
         model.set_weights([np.full((2, 1), epoch)])
+        history.on_epoch_end(epoch, logs(val_loss))
         saver.on_epoch_end(epoch, logs(val_loss))
         assert folder.model_info.exists()
     saver.on_train_end()
@@ -82,9 +84,9 @@ def test_a_long_run_is_saved_and_drawn_under_way(tmp_path, monkeypatch):
     monkeypatch.setattr(callbacks, "_SECS_BETWEEN_SAVINGS", 0.0)
     monkeypatch.setattr(callbacks, "_SECS_BETWEEN_DRAWINGS", 0.0)
     folder = RunFolder(tmp_path)
-    saver = ModelSaver(folder, ModelWriter(make_model()), INFO)
-    saver.set_model(make_model())
     history = History(folder.history)
+    saver = ModelSaver(folder, ModelWriter(make_model()), INFO, history)
+    saver.set_model(make_model())
     curves = Curves(folder.curves, history, "title")
     for callback in (history, saver, curves):
         callback.on_epoch_end(0, logs(0.5))

@@ -33,6 +33,7 @@ def test_a_run_prints_a_table_and_the_folder(striped, tmp_path, capsys):
         "val_accuracy",
         "time",
         "rate",
+        "checkpoints",
         "parameters",
     ]
     assert lines[-1] == str(tmp_path / "r")

@@ -19,6 +19,11 @@ from train.config import TrainConfig
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive, got nan"),
         ({"label_smoothing": 1.0}, "label_smoothing must be at least 0 and below 1, got 1.0"),
+        (
+            {"save_every": "10"},
+            "save_every must be a time or a number of steps such as 10min, 90s or 500steps, got '10'",
+        ),
+        ({"grace": "soon"}, "grace must be a time such as 30s or 2min, got 'soon'"),
     ],
 )
 def test_options_are_checked(options, sentence):

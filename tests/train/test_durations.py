@@ -1,6 +1,7 @@
 import pytest
 
-from train.durations import duration
+from ingest.errors import ConfigError
+from train.durations import Interval, duration, parse_interval, parse_secs
 
 
 @pytest.mark.parametrize(
@@ -16,3 +17,42 @@ from train.durations import duration
 )
 def test_duration(secs, text):
     assert duration(secs) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "interval"),
+    [
+        ("10min", Interval(secs=600)),
+        ("90s", Interval(secs=90)),
+        ("1.5 h", Interval(secs=5400)),
+        ("500steps", Interval(steps=500)),
+    ],
+)
+def test_intervals(text, interval):
+    assert parse_interval("save_every", text) == interval
+
+
+@pytest.mark.parametrize("text", ["", "10", "min", "0min", "0steps", "1.5steps", "-1min", "10 days"])
+def test_what_is_no_interval(text):
+    with pytest.raises(
+        ConfigError, match=r"^save_every must be a time or a number of steps such as 10min, 90s"
+    ):
+        parse_interval("save_every", text)
+
+
+@pytest.mark.parametrize(("text", "secs"), [("30s", 30), ("2min", 120), ("0s", 0)])
+def test_seconds(text, secs):
+    assert parse_secs("grace", text) == secs
+
+
+@pytest.mark.parametrize("text", ["30", "5steps", ""])
+def test_what_is_no_time(text):
+    with pytest.raises(ConfigError, match=r"^grace must be a time such as 30s or 2min, got"):
+        parse_secs("grace", text)
+
+
+def test_an_interval_is_over_by_time_or_by_steps():
+    assert not Interval(secs=10).is_over(secs=9.9, steps=10**9)
+    assert Interval(secs=10).is_over(secs=10, steps=0)
+    assert not Interval(steps=3).is_over(secs=1e9, steps=2)
+    assert Interval(steps=3).is_over(secs=0, steps=3)

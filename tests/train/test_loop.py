@@ -7,10 +7,12 @@ import tensorflow as tf
 
 from ingest.errors import DatasetError
 from train.cache import make_source
+from train.checkpoint import Position
 from train.evaluate import evaluate
-from train.loop import DivergedError, Loop, Position
+from train.loop import DivergedError, Loop
+from train.order import epoch_permutation
 from train.runtime import precision_scope, set_seed
-from train.steps import Steps
+from train.steps import Figures, Steps
 
 BATCH = 16
 
@@ -35,7 +37,7 @@ def make_steps(policy: str = "float32", learning_rate: float = 0.01, **options) 
     return Steps(model, tf.distribute.get_strategy(), **{"label_smoothing": 0.0, **options})
 
 
-def make_loop(steps, info, *, epochs=2, callbacks=(), tier="memory") -> Loop:
+def make_loop(steps, info, *, epochs=2, callbacks=(), tier="memory", **options) -> Loop:
     return Loop(
         steps,
         info=info,
@@ -45,6 +47,7 @@ def make_loop(steps, info, *, epochs=2, callbacks=(), tier="memory") -> Loop:
         batch_size=BATCH,
         seed=1,
         callbacks=callbacks,
+        **options,
     )
 
 
@@ -126,7 +129,7 @@ def test_evaluation_agrees_with_numpy(run, striped):
 def test_evaluation_that_did_not_see_all_is_an_error(run, striped, monkeypatch):
     steps, _ = run
     source = make_source(striped, "validation", tier="none", image_size=16)
-    monkeypatch.setattr(Steps, "num_seen", lambda self: 49)
+    monkeypatch.setattr(Figures, "num_seen", lambda self: 49)
     with pytest.raises(DatasetError, match=r"evaluated 49 pictures of split 'validation', which has 50$"):
         evaluate(steps, striped, source, batch_size=BATCH)
 
@@ -151,11 +154,11 @@ def weights_after(striped, tier, *parts: tuple[Position, int]) -> np.ndarray:
     state = None
     for start, epochs in parts:
         steps = make_steps()
-        for variable, value in zip(steps.variables(), state or [], strict=bool(state)):
-            variable.assign(value)
+        if state:
+            steps.restore(state)
         make_loop(steps, striped, epochs=epochs, tier=tier).run(start)
-        state = [variable.numpy() for variable in steps.variables()]
-    return np.concatenate([np.ravel(value) for value in state])
+        state = steps.state()
+    return np.concatenate([np.ravel(value) for value in state.values()])
 
 
 @pytest.mark.parametrize("tier", ["none", "memory"])
@@ -168,10 +171,31 @@ def test_a_run_in_two_parts_ends_as_a_run_in_one(striped, tier):
 
 def test_a_run_can_start_in_the_middle_of_an_epoch(striped):
     steps, recorder = make_steps(), BatchRecorder()
-    steps._totals.assign([11.0, 80.0, 5.0 * BATCH])  # What five steps left.
+    steps.trained._totals.assign([11.0, 80.0, 5.0 * BATCH])  # What five steps left.
     make_loop(steps, striped, callbacks=[recorder]).run(Position(epoch=1, step=5))
     assert recorder.calls[:3] == ["begin", "epoch 1", "batch 5"]
     assert len(recorder.calls) == 2 + 7 + 2
+
+
+@pytest.mark.parametrize("number", [5, 12, 15, 17], ids=["step", "last step", "validation", "end of epoch"])
+def test_a_run_can_go_on_from_each_position_that_it_tells(striped, number):
+    """12 steps, 4 batches of validation and the end make 17 positions an epoch."""
+    kept = []
+    steps = make_steps()
+
+    def keep(position):
+        if len(kept) < number:
+            kept.append((position, steps.state()))
+
+    make_loop(steps, striped, keep=keep).run()
+    position, state = kept[-1]
+    assert (position.epoch, position.step) == {5: (0, 5), 12: (0, 12), 15: (0, 12), 17: (1, 0)}[number]
+    resumed, recorder = make_steps(), Recorder()
+    resumed.restore(state)
+    make_loop(resumed, striped, callbacks=[recorder]).run(position)
+    for name, value in resumed.state().items():
+        np.testing.assert_array_equal(value, steps.state()[name])
+    assert recorder.calls[1] == f"epoch {position.epoch}"
 
 
 class Stop(keras.callbacks.Callback):
@@ -198,9 +222,14 @@ def test_keras_own_callbacks_work(striped, tmp_path):
 def test_a_loss_that_is_no_number_stops_the_run(striped):
     steps = make_steps(learning_rate=0.25)
     steps.model.layers[-1].kernel.assign(np.full(steps.model.layers[-1].kernel.shape, np.nan))
-    sentence = "the loss is no number any more after step 12 of epoch 1; try a lower --learning-rate (here it was 0.25)"
-    with pytest.raises(DivergedError, match=f"^{re.escape(sentence)}$"):
+    names = sorted(f"a/{row}.jpg" for row in epoch_permutation(192, seed=1, epoch=0)[:BATCH])
+    sentence = (
+        f"the loss is no number any more at step 1 of epoch 1, with the pictures {', '.join(names[:3])}, ...; "
+        "try a lower --learning-rate (here it was 0.25)"
+    )
+    with pytest.raises(DivergedError, match=f"^{re.escape(sentence)}$") as stopped:
         make_loop(steps, striped).run()
+    assert stopped.value.records == names
 
 
 def test_an_epoch_that_comes_up_short_stops_the_run(striped):

@@ -51,7 +51,16 @@ def read_history(folder):
 
 def test_the_run_folder_is_complete(run):
     folder, _, _ = run
-    names = ["best.keras", "config.json", "curves.png", "history.csv", "last.keras", "logs", "model.json"]
+    names = [
+        ".lock",
+        "best.keras",
+        "config.json",
+        "curves.png",
+        "history.csv",
+        "last.keras",
+        "logs",
+        "model.json",
+    ]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert sorted(path.name for path in (folder / "logs").iterdir()) == ["train", "validation"]
 
@@ -107,7 +116,7 @@ def test_the_config_is_kept_with_everything_decided(run, striped):
 
 def test_a_second_run_into_the_same_folder_is_refused(run, striped):
     folder, _, _ = run
-    with pytest.raises(ConfigError, match="holds a run already; choose another --run or remove it"):
+    with pytest.raises(ConfigError, match="holds a finished run already; choose another --run or remove it"):
         train_and_evaluate(TrainConfig(data_dir=striped.data_dir, run=folder))
 
 

@@ -12,9 +12,9 @@ from train.run_folder import RunFolder, write_beside
     [
         (
             ["config.json", "best.keras", "model.json"],
-            "holds a run already; choose another --run or remove it",
+            "holds a finished run already; choose another --run or remove it",
         ),
-        (["model.json"], "holds a run already; choose another --run or remove it"),
+        (["model.json"], "holds a finished run already; choose another --run or remove it"),
         (["photo.jpg"], "holds files that are no run; choose another --run"),
     ],
 )
@@ -39,7 +39,7 @@ def test_a_run_that_ended_without_a_model_may_be_made_again(tmp_path):
     folder.history.write_text("old")
     folder.check()
     folder.create({"epochs": 2, "이름": "한"})
-    assert [path.name for path in folder.path.iterdir()] == ["config.json"]
+    assert sorted(path.name for path in folder.path.iterdir()) == ["checkpoints", "config.json"]
     assert json.loads(folder.config.read_text(encoding="utf-8")) == {"epochs": 2, "이름": "한"}
 
 

@@ -1,10 +1,11 @@
 import tensorflow as tf
 
+from train.callbacks import History
 from train.tensorboard import TensorBoardLogs
 
 
 def test_figures_are_written_as_tensorboard_reads_them(tmp_path):
-    logs = TensorBoardLogs(tmp_path)
+    logs = TensorBoardLogs(tmp_path, History(tmp_path / "history.csv"))
     logs.on_train_begin()
     logs.on_epoch_end(0, {"loss": 0.5, "val_loss": 0.25})
     logs.on_epoch_end(1, {"loss": 0.125, "val_loss": 0.75})

@@ -1,0 +1,58 @@
+"""What a run came to."""
+
+import dataclasses
+import statistics
+from pathlib import Path
+
+from train.callbacks import History
+from train.saving import StateSaver
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResult:
+    """What a run came to.
+
+    Attributes:
+        run: The run folder.
+        best_epoch: The epoch of best.keras; the first is 1.
+        val_loss: Of that epoch.
+        val_accuracy: Of that epoch.
+        epochs: How many were trained.
+        total_secs: From reading the metadata to the last file, over all processes that the run was stopped in.
+        epoch_secs: The median of the training part of an epoch, validation not included.
+        images_per_sec: The median over the epochs, in training.
+        num_parameters: Of the model, those that are not trained included.
+        num_checkpoints: How many the last process saved.
+        checkpoint_secs: What that took.
+    """
+
+    run: Path
+    best_epoch: int
+    val_loss: float
+    val_accuracy: float
+    epochs: int
+    total_secs: float
+    epoch_secs: float
+    images_per_sec: float
+    num_parameters: int
+    num_checkpoints: int
+    checkpoint_secs: float
+
+
+def summarize(run: Path, history: History, saver: StateSaver, *, num_parameters: int) -> TrainResult:
+    """Returns the figures of a finished run."""
+    best = history.best()
+    # The first epoch has the tracing of the steps in it: the median leaves it out where there are others.
+    return TrainResult(
+        run=run,
+        best_epoch=int(best["epoch"]),
+        val_loss=best["val_loss"],
+        val_accuracy=best["val_accuracy"],
+        epochs=len(history.rows),
+        total_secs=saver.total_secs(),
+        epoch_secs=statistics.median(row["train_secs"] for row in history.rows),
+        images_per_sec=statistics.median(row["images_per_sec"] for row in history.rows),
+        num_parameters=num_parameters,
+        num_checkpoints=saver.num_saved,
+        checkpoint_secs=saver.saving_secs,
+    )

@@ -1,0 +1,82 @@
+"""Going on with an unfinished run: is it the same run?"""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from ingest.errors import ConfigError, DatasetError
+from train.checkpoint import Checkpoint, Checkpoints
+from train.config import TrainConfig
+from train.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+# What config.json says that may change in the middle of a run: where things are, and what follows from other options.
+_FREE = {
+    *("data_dir", "run", "json", "resume", "save_every", "grace", "strategy", "versions"),
+    *("most_epochs", "steps_per_epoch"),
+}
+_NAMES = {"num_replicas": "the number of devices", "dataset_fingerprint": "the fingerprint of the dataset"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A run that can be gone on with: what config.json says, and its last state."""
+
+    options: Mapping[str, Any]
+    checkpoint: Checkpoint
+
+    def settle(self, config: TrainConfig) -> TrainConfig:
+        """Returns `config` with what the run decided where `config` leaves it open.
+
+        Free memory decides the cache, and the cache the order of the examples: asked again, a machine that has less
+        to spare would give another run.
+        """
+        decided = {
+            name: self.options[name] for name in ("cache", "precision") if getattr(config, name) == "auto"
+        }
+        return dataclasses.replace(config, **decided)
+
+    def check_same(self, folder: RunFolder, options: Mapping[str, Any]) -> None:
+        """Sees to it that `options`, which config.json would say now, are those of the run.
+
+        The number of epochs is one of them: the learning rate of each step depends on how many come.
+
+        Raises:
+            ConfigError: They are not.
+        """
+        before, now = self.options, json.loads(json.dumps(options))
+        changed = [
+            f"{_NAMES.get(name, '--' + name.replace('_', '-'))} was {before.get(name)}, now {now.get(name)}"
+            for name in {**before, **now}
+            if name not in _FREE and before.get(name) != now.get(name)
+        ]
+        if changed:
+            raise ConfigError(
+                f"{folder.path}: holds an unfinished run of other options: {'; '.join(changed)}. Give the same options "
+                "to go on with it, --no-resume to throw it away, or another --run"
+            )
+        if before["versions"] != now["versions"]:
+            logger.warning(
+                "this run began with other versions (%s): it goes on, but perhaps not to the same bits",
+                ", ".join(f"{name} {version}" for name, version in before["versions"].items()),
+            )
+
+
+def find_unfinished(folder: RunFolder, checkpoints: Checkpoints) -> Unfinished | None:
+    """Returns the run to go on with, or None where there is none or it never got as far as a checkpoint.
+
+    Raises:
+        DatasetError: There is one, but its files are damaged.
+    """
+    if not folder.is_unfinished or not (checkpoint := checkpoints.latest()):
+        return None
+    try:
+        options = json.loads(folder.config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(
+            f"{folder.config}: cannot be read ({error}), so nobody knows what run this is; --no-resume begins anew"
+        ) from None
+    return Unfinished(options, checkpoint)
