@@ -9,10 +9,12 @@ from ingest.catalog import Catalog
 from ingest.config import BuildConfig
 from ingest.engine import open_engine
 from ingest.errors import ConfigError
+from ingest.findings import look_through_manifest
+from ingest.metadata import DatasetInfo
 from ingest.outcome import Outcome, summarize
 from ingest.scan import Listing, scan_folder
 from ingest.units import UnitPlan
-from ingest.workplace import open_workplace
+from ingest.workplace import has_work, open_workplace
 
 
 def build_dataset(config: BuildConfig) -> Outcome:
@@ -27,7 +29,8 @@ def build_dataset(config: BuildConfig) -> Outcome:
         MachineError: The disk is full, the photos went away, or a worker process died for no file's fault.
     """
     began = time.monotonic()
-    _check_target(config)
+    if config.data.exists() or config.data.is_symlink():
+        return _finish_killed(config)
     with open_engine(
         config.engine,
         workers=config.workers,
@@ -57,12 +60,23 @@ def build_dataset(config: BuildConfig) -> Outcome:
     return summarize(catalog, info, num_read=len(listing), seconds=time.monotonic() - began)
 
 
-def _check_target(config: BuildConfig) -> None:
-    if config.data.exists() or config.data.is_symlink():
-        raise ConfigError(
-            f"{config.data} exists already: bring it up to date with `shardstream-ingest update`, remove it, or choose "
-            "another name"
-        )
+def _finish_killed(config: BuildConfig) -> Outcome:
+    """Removes what the same build left that was killed when its dataset had its name already."""
+    began = time.monotonic()
+    taken = ConfigError(
+        f"{config.data} exists already: bring it up to date with `shardstream-ingest update`, remove it, or choose "
+        "another name"
+    )
+    if config.restart or not has_work(config.data):
+        raise taken
+    with open_workplace(config.data, _options(config), work_dir=config.work_dir) as place:
+        info = DatasetInfo.load(config.data)
+        if (info.split_rule, info.shard_bytes) != (config.split_rule, config.shard_bytes):
+            raise taken
+        place.remove()
+    findings = look_through_manifest(info)
+    secs = time.monotonic() - began
+    return Outcome(info=info, findings=findings, passed_over={}, num_read=0, source_bytes=0, seconds=secs)
 
 
 def _options(config: BuildConfig) -> dict[str, object]:

@@ -215,6 +215,7 @@ class RepairConfig(_Running, _Folders):
     """Makes what `verify` finds bad again: those shards alone, out of the photos they were made of.
 
     DATA then has the bytes that it had. Exit code 1 if something cannot be mended, because photos changed or are gone.
+    Files that look like shards and are none of DATA's are moved to DATA.foreign.
 
         shardstream-ingest repair photos data/photos
     """

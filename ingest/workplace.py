@@ -47,6 +47,11 @@ class Workplace:
         shutil.rmtree(self.root)
 
 
+def has_work(data: Path) -> bool:
+    """Whether there is work in progress for `data`."""
+    return _root(data).is_dir()
+
+
 @contextlib.contextmanager
 def open_workplace(
     data: Path, options: Mapping[str, object], *, restart: bool = False, work_dir: Path | None = None

@@ -10,6 +10,7 @@ mark of the highest resident size (VmHWM in proc_pid_status(5)), shared librarie
 import dataclasses
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -87,7 +88,7 @@ def draw_photos(folder: Path, count: int, workers: int) -> None:
     jobs = [
         range(first, min(first + PHOTOS_PER_FOLDER, count)) for first in range(0, count, PHOTOS_PER_FOLDER)
     ]
-    with ProcessPoolExecutor(workers) as executor:
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
         for _ in executor.map(draw_folder, itertools.repeat(folder), jobs):
             pass
 

@@ -244,6 +244,22 @@ def test_photos_that_go_away_are_said_and_nothing_is_lost(photos, tmp_path):
     assert content(tmp_path / "d") == content(tmp_path / "scratch/d")
 
 
+def test_a_build_that_was_killed_at_its_very_end_is_finished_by_the_same_command(photos, tmp_path, capsys):
+    (photos / "food/bad.jpg").write_bytes(b"text")
+    place = tmp_path / "d.incomplete"
+    assert build(photos, tmp_path / "d") == 3  # Leaves its work.
+    shutil.copytree(place, tmp_path / "left")
+    assert build(photos, tmp_path / "d", "--max-rejected", "1") == 0
+    before = content(tmp_path / "d")
+    for options, exit_code in ((("--seed", "5"), 2), (("--restart",), 2), ((), 0)):
+        shutil.copytree(tmp_path / "left", place, dirs_exist_ok=True)
+        capsys.readouterr()
+        assert build(photos, tmp_path / "d", "--max-rejected", "1", *options) == exit_code
+        assert ("exists already" in capsys.readouterr().err) == (exit_code == 2)
+        assert content(tmp_path / "d") == before
+    assert not place.exists()
+
+
 def test_work_in_progress_lies_where_it_is_told_to(photos, tmp_path, capsys):
     (photos / "food/bad.jpg").write_bytes(b"text")
     assert build(photos, tmp_path / "d", "--work-dir", str(tmp_path / "fast")) == 3  # Leaves its work.

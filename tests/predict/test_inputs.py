@@ -95,7 +95,8 @@ def test_raw_pixels_that_begin_like_a_jpeg_are_no_jpeg(tmp_path, write_dataset, 
             return b"\xff\xd8\xff" * 64  # A pink picture of 8x8.
 
     info = write_dataset(tmp_path / "data", {"validation": [[RawPhoto(label=0, looks_like=0, path="a")]]})
-    info = dataclasses.replace(info, image=dataclasses.replace(info.image, encoding="raw"))
+    image = dataclasses.replace(info.image, encoding="raw")
+    info = dataclasses.replace(info, judging=dataclasses.replace(info.judging, image=image))
     (batch,) = read(info, [0])
     assert batch.records[0].media_type is None
     assert (batch.images[0] == (255, 216, 255)).all()
