@@ -9,7 +9,10 @@
 Not subclasses of ValueError: the parser of the command line would take those for mistakes of its own.
 """
 
+import contextlib
 import errno
+from collections.abc import Iterator
+from pathlib import Path
 
 # Errors of the operating system that the machine has to answer for, not the user.
 MACHINE_ERRNOS = {
@@ -47,3 +50,20 @@ class MachineError(UserError):
     """The machine failed, not the user: no space left, a read error."""
 
     exit_code = 1
+
+
+@contextlib.contextmanager
+def machine_errors(folder: Path) -> Iterator[None]:
+    """Says of an error of the machine while work goes on in `folder` that nothing is lost.
+
+    Raises:
+        MachineError: No space, or a disk that fails.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in MACHINE_ERRNOS:
+            raise
+        raise MachineError(
+            f"{folder}: {error.strerror}; what was done is kept: mend that and start the same command again"
+        ) from None

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ingest.errors import MACHINE_ERRNOS, ConfigError, DatasetError, MachineError
+from ingest.errors import ConfigError, DatasetError, machine_errors
 from ingest.whole_files import bring_back, exchange, settle_folder, sync_folder, write_whole
 
 _LOCK = "lock"
@@ -76,7 +76,7 @@ def open_workplace(
         units = work_dir / f"{data.name}.{place_name}.units"
         options = {**options, "--work-dir": str(work_dir.resolve())}
     place = Workplace(data=data, root=root, units=units, dataset=root / "dataset")
-    with _machine_errors(root), _locked(root):
+    with machine_errors(root), _locked(root):
         if restart:
             shutil.rmtree(units, ignore_errors=True)
             _options_path(place).unlink(missing_ok=True)
@@ -102,7 +102,7 @@ def open_repair_place(data: Path) -> Iterator[Workplace]:
     root = _root(data)
     own = root / "repair"
     place = Workplace(data=data, root=own, units=own / "units", dataset=own / "dataset")
-    with _machine_errors(root), _locked(root):
+    with machine_errors(root), _locked(root):
         bring_back(root / "dataset", data)
         shutil.rmtree(place.dataset, ignore_errors=True)
         place.dataset.mkdir(parents=True)
@@ -144,18 +144,6 @@ def _locked(root: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def _machine_errors(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in MACHINE_ERRNOS:
-            raise
-        raise MachineError(
-            f"{root}: {error.strerror}; what was done is kept: mend that and start the same command again"
-        ) from None
 
 
 def _options_path(place: Workplace) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ingest.errors import MACHINE_ERRNOS, ConfigError, DatasetError, MachineError
+from ingest.errors import ConfigError, DatasetError, machine_errors
 from ingest.metadata import DatasetInfo
 from train.augment import augmentation_layers
 from train.cache import Tier, choose_tier, make_source
@@ -109,7 +109,7 @@ def train_and_evaluate(
     """
     folder = RunFolder(config.run)
     folder.check()
-    with folder.locked(), _machine_errors(folder):
+    with folder.locked(), machine_errors(folder.path):
         return _train_and_evaluate(config, folder, callbacks)
 
 
@@ -158,18 +158,6 @@ def _train_and_evaluate(
             loop.run(saver.last_position)
     folder.finish()
     return summarize(config.run, history, saver, num_parameters=writer.twin.count_params())
-
-
-@contextlib.contextmanager
-def _machine_errors(folder: RunFolder) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in MACHINE_ERRNOS:
-            raise
-        raise MachineError(
-            f"{folder.path}: {error.strerror}; what was done is kept: mend that and start the same command again"
-        ) from None
 
 
 @contextlib.contextmanager
