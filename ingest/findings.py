@@ -38,8 +38,9 @@ class Findings:
 
 
 def look_through(catalog: Catalog) -> Findings:
-    """Returns what is worth a look in a dataset that has just been made."""
+    """Returns what is worth a look in a dataset that has just been made, whose records are forgotten for it."""
     paths = catalog.listing.path
+    catalog.forget_records()
     pairs = find_leaks(catalog)
     return Findings(
         _count_reasons(reason for _, reason in rejected_files(catalog)),
