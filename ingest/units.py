@@ -168,9 +168,10 @@ def judge_unit(unit: Unit) -> UnitDone:
     Raises:
         MachineError: The source folder is gone.
     """
-    if not _is_done(unit):
+    verdicts = UnitVerdicts.load(unit.verdicts_path) if unit.verdicts_path.exists() else None
+    if verdicts is None or verdicts.has_unread:  # What could not be read may be readable by now.
         write_whole(unit.verdicts_path, _write_pictures(unit).encode())
-    verdicts = UnitVerdicts.load(unit.verdicts_path)
+        verdicts = UnitVerdicts.load(unit.verdicts_path)
     return UnitDone(len(unit.paths), sum(unit.sizes), int((verdicts.table["verdict"] == REJECTED).sum()))
 
 
@@ -211,11 +212,6 @@ def _cut(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def _path(folder: Path, name: str, suffix: str) -> Path:
     # A folder of a million files is slow to work in on many a file system.
     return folder / name[:2] / f"{name}.{suffix}"
-
-
-def _is_done(unit: Unit) -> bool:
-    # What could not be read may be readable by now.
-    return unit.verdicts_path.exists() and not UnitVerdicts.load(unit.verdicts_path).has_unread
 
 
 def _find_poisonous(unit: Unit, numbers: range) -> Iterator[str]:

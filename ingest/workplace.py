@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ingest.errors import ConfigError, DatasetError, machine_errors
+from ingest.errors import ConfigError, DatasetError, UserError, machine_errors
 from ingest.whole_files import bring_back, exchange, settle_folder, sync_folder, write_whole
 
 _LOCK = "lock"
@@ -85,7 +85,12 @@ def open_workplace(
         shutil.rmtree(place.dataset, ignore_errors=True)
         place.dataset.mkdir()
         units.mkdir(parents=True, exist_ok=True)
-        yield place
+        try:
+            yield place
+        except UserError:
+            if not any(units.iterdir()):
+                place.remove()  # Nothing was done that the next command would have to fit to.
+            raise
 
 
 @contextlib.contextmanager

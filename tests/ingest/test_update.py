@@ -222,6 +222,16 @@ def test_killed_at_any_moment_the_old_dataset_stays_until_the_new_is_whole(busy,
     assert not (tmp_path / "d.incomplete").exists()
 
 
+def test_what_is_refused_before_any_work_leaves_nothing_behind(photos, tmp_path, capsys):
+    assert update(photos, tmp_path / "d") == 2
+    assert "no such folder; make it with `shardstream-ingest build" in capsys.readouterr().err
+    assert build(photos, tmp_path / "d") == 0
+    assert update(tmp_path / "nowhere", tmp_path / "d") == 2
+    assert not (tmp_path / "d.incomplete").exists()
+    (photos / "food/0.jpg").unlink()
+    assert update(photos, tmp_path / "d") == 0
+
+
 def test_a_dry_run_makes_nothing(busy, tmp_path, photo, capsys):
     assert build(busy, tmp_path / "d", "--dry-run", "--json") == 0
     printed = json.loads(capsys.readouterr().out)
