@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.assembly import assemble, check_verdicts, judge
+from ingest.assignment import assign_splits
 from ingest.catalog import Catalog, settle_identical
 from ingest.config import UpdateConfig
 from ingest.engine import Engine, open_engine
@@ -60,6 +61,9 @@ def update_dataset(config: UpdateConfig) -> Outcome:
             place.finish()
         else:
             info = old
+            assign_splits(
+                catalog, old.split_rule
+            )  # Look-alikes in different splits are told of all the same.
             place.remove()
     return summarize(catalog, info, num_read=int(files.sum()), seconds=time.monotonic() - began)
 

@@ -133,6 +133,18 @@ def test_nothing_new_leaves_the_dataset_as_it_is(photos, tmp_path, capsys):
     assert {row["path"]: row["mtime_ns"] for row in rows}["food/0.jpg"] == 1
 
 
+def test_look_alikes_in_different_splits_are_told_of_though_nothing_is_new(photos, tmp_path, photo, capsys):
+    for number in range(20):  # The same pictures in other bytes: some pairs fall into two splits.
+        again = photo(number, comment=b"again")
+        (photos / f"food/again{number}.jpg").write_bytes(again)
+    assert build(photos, tmp_path / "d", "--json") == 0
+    built = json.loads(capsys.readouterr().out)
+    assert built["num_leaks"] > 0
+    assert update(photos, tmp_path / "d", "--json") == 0
+    updated = json.loads(capsys.readouterr().out)
+    assert (updated["num_read"], updated["leaks"]) == (0, built["leaks"])
+
+
 def test_a_new_category_takes_its_place_among_the_labels(photos, tmp_path, photo):
     assert build(photos, tmp_path / "d") == 0
     (photos / "garden").mkdir()
