@@ -64,9 +64,11 @@ class FileSizes:
     def used(self) -> int:
         """Returns the size of the largest file."""
         sizes = [0]
-        for path in self.folder.rglob("*"):
-            with contextlib.suppress(FileNotFoundError):
-                sizes.append(path.stat().st_size)
+        # Not `rglob`, which fails where a folder goes while it is looked through.
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    sizes.append((Path(folder) / name).stat().st_size)
         return max(sizes)
 
 
@@ -109,10 +111,10 @@ def measure_need(scene: Scene, disk: Tmpfs | FileSizes, job: str) -> tuple[int, 
     """Runs a job undisturbed; returns how many bytes are on the disk before it, and at most during it."""
     data = scene.prepare(job, disk.folder / "measured")
     before = most = disk.used()
-    process = start(scene.command(job, data), scene.folder / "stderr")
-    while process.poll() is None:
-        most = max(most, disk.used())
-        time.sleep(0.001)
+    with start(scene.command(job, data), scene.folder / "stderr") as process:
+        while process.poll() is None:
+            most = max(most, disk.used())
+            time.sleep(0.001)
     check_none_left(process.pid)
     shutil.rmtree(data.parent)
     return before, most

@@ -162,11 +162,11 @@ def _names(folder: Path) -> list[str]:
 def _measure(scene: Scene, job: str, data: Path) -> dict[str, float]:
     """Runs a job to its end and returns how long it was in each phase, from DATA.incomplete on, in seconds."""
     began: dict[str, float] = {}
-    process = start(scene.command(job, data), data.parent / "stderr")
-    while process.poll() is None:
-        if workplace(data).exists():
-            began.setdefault(scene.phase(job, data), time.monotonic())
-        time.sleep(_SECS_BETWEEN_LOOKS)
+    with start(scene.command(job, data), data.parent / "stderr") as process:
+        while process.poll() is None:
+            if workplace(data).exists():
+                began.setdefault(scene.phase(job, data), time.monotonic())
+            time.sleep(_SECS_BETWEEN_LOOKS)
     if process.returncode:
         raise FaultError(f"exit code {process.returncode}: {(data.parent / 'stderr').read_text()[-500:]}")
     ends = [*sorted(began.values()), time.monotonic()]
