@@ -4,16 +4,17 @@ Two ways to the same batches: `StreamedSplit` here reads and decodes as it goes,
 decoded before. `make_train_dataset` and `make_eval_dataset` make batches for the loop of either.
 """
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from ingest.errors import DatasetError
-from ingest.metadata import DatasetInfo, ImageSettings, Resize, SplitInfo
+from ingest.metadata import RECORDS_PER_BLOCK, DatasetInfo, ImageSettings, Resize, SplitInfo
 from train.damage import check_shards, naming_damage
 from train.machine import usable_cores
-from train.order import Blocks, EpochPlan, blocks_per_window, plan_epoch
+from train.order import Blocks, EpochPlan, blocks_per_window, plan_epoch, stream_order
 
 # Blocks that are opened at once. Reading is cheap beside decoding: more helps only on slow disks.
 _OPEN_BLOCKS = 16
@@ -154,8 +155,12 @@ class StreamedSplit:
 
     def shuffled_batches(self, *, seed: int, epoch: int, start: int, batch_size: int) -> tf.data.Dataset:
         """See `ExampleSource`."""
-        records = self._shuffled(seed, epoch, start)
+        records = read_plan(self.info, self.split, self._plan(seed, epoch, start))
         return self._decoded(records).batch(batch_size, drop_remainder=True)
+
+    def order(self, *, seed: int, epoch: int) -> np.ndarray:
+        """Returns the positions in the split, int64 [num_examples], in the order of `shuffled_batches`."""
+        return stream_order(self._plan(seed, epoch, 0))
 
     def ordered_batches(self, *, batch_size: int) -> tf.data.Dataset:
         """See `ExampleSource`."""
@@ -163,13 +168,12 @@ class StreamedSplit:
 
     def records(self, *, seed: int, epoch: int, start: int, count: int) -> tf.data.Dataset:
         """See `ExampleSource`."""
-        return self._shuffled(seed, epoch, start).take(count)
+        return read_plan(self.info, self.split, self._plan(seed, epoch, start)).take(count)
 
-    def _shuffled(self, seed: int, epoch: int, start: int) -> tf.data.Dataset:
-        plan = plan_epoch(
+    def _plan(self, seed: int, epoch: int, start: int) -> EpochPlan:
+        return plan_epoch(
             self._blocks, blocks_per_window=self._blocks_per_window, seed=seed, epoch=epoch, start=start
         )
-        return read_plan(self.info, self.split, plan)
 
     def _decoded(self, records: tf.data.Dataset) -> tf.data.Dataset:
         settings, image_size = self.info.image, self.image_size
@@ -211,42 +215,40 @@ def read_plan(info: DatasetInfo, split: SplitInfo, plan: EpochPlan) -> tf.data.D
     Encoded, a window holds kilobytes for each picture, not megabytes.
     """
     paths = tf.constant([str(info.data_dir / shard.filename) for shard in split.shards])
-    columns = {
-        "shard": tf.constant(plan.blocks.shards),
-        "offset": tf.constant(plan.blocks.offsets),
-        "count": tf.constant(plan.blocks.counts),
-    }
-    ends = np.append(plan.window_starts[1:], len(plan.blocks))
     most = int(np.add.reduceat(plan.blocks.counts, plan.window_starts).max())
 
-    def read_block(block: dict[str, tf.Tensor]) -> tf.data.Dataset:
+    def windows() -> Iterator[tuple[np.ndarray, ...]]:
+        for blocks, order in plan.windows():
+            yield blocks.shards, blocks.offsets, blocks.counts, order
+
+    # tf.data gives the parts of a tuple as arguments, which its type hints do not know.
+    def read_block(*block: Any) -> tf.data.Dataset:
+        shard, offset, count = block
         variant = tf.raw_ops.TFRecordDatasetV2(
-            filenames=tf.gather(paths, block["shard"][tf.newaxis]),
+            filenames=tf.gather(paths, shard[tf.newaxis]),
             compression_type="",
             buffer_size=_READ_BUFFER_BYTES,
-            byte_offsets=block["offset"][tf.newaxis],
+            byte_offsets=offset[tf.newaxis],
         )
         records = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
         # A file that is cut between two records ends like a whole one: only the count tells.
-        return records.take(block["count"]).apply(tf.data.experimental.assert_cardinality(block["count"]))
+        return records.take(count).apply(tf.data.experimental.assert_cardinality(count))
 
-    def read_window(window: dict[str, tf.Tensor]) -> tf.data.Dataset:
-        rows: Any = {name: column[window["start"] : window["end"]] for name, column in columns.items()}
-        records = tf.data.Dataset.from_tensor_slices(rows).interleave(
+    def read_window(*window: Any) -> tf.data.Dataset:
+        *blocks, order = window
+        # One block behind the other, however many are open: `order` counts so.
+        records = tf.data.Dataset.from_tensor_slices(tuple(blocks)).interleave(
             read_block,
             cycle_length=_OPEN_BLOCKS,
+            block_length=RECORDS_PER_BLOCK,
             num_parallel_calls=usable_cores(),
             deterministic=True,
         )
-        return records.batch(most).map(lambda records: _shuffle(records, window["seed"]))
+        return records.batch(most).map(lambda records: tf.gather(records, order))
 
-    windows: Any = {"start": plan.window_starts, "end": ends, "seed": plan.window_seeds}
-    dataset = tf.data.Dataset.from_tensor_slices(windows).flat_map(read_window)
-    return dataset.prefetch(1).unbatch().skip(plan.skip)
-
-
-def _shuffle(records: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    return tf.random.experimental.stateless_shuffle(records, seed)  # pyright: ignore[reportAttributeAccessIssue]
+    column = tf.TensorSpec([None], tf.int64)  # pyright: ignore[reportArgumentType]
+    dataset = tf.data.Dataset.from_generator(windows, output_signature=(column,) * 4).flat_map(read_window)
+    return dataset.prefetch(1).unbatch()
 
 
 def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -5,6 +5,7 @@ and shuffled inside. A run that starts at any position of an epoch starts at the
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -23,28 +24,30 @@ class Blocks:
         shards: int64, the number of the shard in the split.
         offsets: int64, the byte at which the block begins.
         counts: int64, the number of records, 1 to 16.
+        firsts: int64, the position in the split of the first record.
     """
 
     shards: np.ndarray
     offsets: np.ndarray
     counts: np.ndarray
+    firsts: np.ndarray
 
     def __len__(self) -> int:
         return len(self.counts)
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Blocks":
-        return Blocks(self.shards[rows], self.offsets[rows], self.counts[rows])
+        return Blocks(self.shards[rows], self.offsets[rows], self.counts[rows], self.firsts[rows])
 
     @classmethod
     def of(cls, split: SplitInfo) -> "Blocks":
         """Returns the blocks of `split` in file order."""
         num_blocks = [len(shard.block_offsets) for shard in split.shards]
         offsets = [np.asarray(shard.block_offsets, np.int64) for shard in split.shards]
-        counts = [
-            _block_counts(shard.num_examples, n) for shard, n in zip(split.shards, num_blocks, strict=True)
-        ]
+        counts = np.concatenate(
+            [_block_counts(shard.num_examples, n) for shard, n in zip(split.shards, num_blocks, strict=True)]
+        )
         shards = np.repeat(np.arange(len(num_blocks), dtype=np.int64), num_blocks)
-        return cls(shards, np.concatenate(offsets), np.concatenate(counts))
+        return cls(shards, np.concatenate(offsets), counts, np.cumsum(counts) - counts)
 
 
 def _block_counts(num_examples: int, num_blocks: int) -> np.ndarray:
@@ -60,30 +63,60 @@ class EpochPlan:
     Attributes:
         blocks: In the order in which they are read.
         window_starts: int64 [num_windows], the first row in `blocks` of each window.
-        window_seeds: int64 [num_windows, 2], of the shuffle inside each window.
+        first_window: The number of the first of these windows in the whole epoch.
         skip: The number of examples of the first window that were used before.
+        seed: Of the run.
+        epoch: The number of the epoch.
     """
 
     blocks: Blocks
     window_starts: np.ndarray
-    window_seeds: np.ndarray
+    first_window: int
     skip: int
+    seed: int
+    epoch: int
+
+    def windows(self) -> Iterator[tuple[Blocks, np.ndarray]]:
+        """Yields for each window its blocks and, int64, the order in which their records are delivered.
+
+        A record's number in the window counts through the blocks one behind the other.
+        """
+        ends = [*self.window_starts[1:].tolist(), len(self.blocks)]
+        for number, (start, end) in enumerate(zip(self.window_starts.tolist(), ends, strict=True)):
+            blocks = self.blocks[start:end]
+            # One behind the epoch's own generator: to NumPy [seed, epoch] and [seed, epoch, 0] are the same.
+            generator = np.random.default_rng([self.seed, self.epoch, self.first_window + number + 1])
+            yield blocks, generator.permutation(int(blocks.counts.sum()))[self.skip if number == 0 else 0 :]
 
 
 def plan_epoch(blocks: Blocks, *, blocks_per_window: int, seed: int, epoch: int, start: int = 0) -> EpochPlan:
     """Returns the plan of epoch `epoch` from its example number `start` on."""
-    generator = np.random.default_rng([seed, epoch])
-    blocks = blocks[generator.permutation(len(blocks))]
+    blocks = blocks[np.random.default_rng([seed, epoch]).permutation(len(blocks))]
     starts = np.arange(0, len(blocks), blocks_per_window)
-    seeds = generator.integers(2**31, size=(len(starts), 2))
     first_examples = np.concatenate([[0], np.cumsum(blocks.counts)])[starts]
     first = int(np.searchsorted(first_examples, start, side="right")) - 1
     return EpochPlan(
         blocks=blocks[slice(int(starts[first]), None)],
         window_starts=starts[first:] - starts[first],
-        window_seeds=seeds[first:],
+        first_window=first,
         skip=start - int(first_examples[first]),
+        seed=seed,
+        epoch=epoch,
     )
+
+
+def stream_order(plan: EpochPlan) -> np.ndarray:
+    """Returns the positions in the split, in file order, of the examples that the stream delivers, in its order.
+
+    int64, 8 bytes for each example of the plan. The stream itself never has more of it than a window.
+    """
+    return np.concatenate([_positions(blocks)[order] for blocks, order in plan.windows()])
+
+
+def _positions(blocks: Blocks) -> np.ndarray:
+    """Returns the position in the split of each record of `blocks`, one block behind the other."""
+    ends = np.cumsum(blocks.counts)
+    return np.repeat(blocks.firsts - ends + blocks.counts, blocks.counts) + np.arange(ends[-1])
 
 
 def blocks_per_window(split: SplitInfo, window_bytes: int = WINDOW_BYTES) -> int:

@@ -65,6 +65,14 @@ def test_an_epoch_can_be_started_at_any_step(source, start_step):
     assert train_order(source, start_step=start_step) == train_order(source)[8 * start_step :]
 
 
+@pytest.mark.parametrize(("seed", "epoch"), [(3, 0), (3, 1), (8, 0)])
+def test_the_order_of_the_stream_is_known_beforehand(info, seed, epoch):
+    stream = StreamedSplit(info, "train", image_size=SIZE, window_bytes=info.split("train").num_bytes // 8)
+    expected = stream.order(seed=seed, epoch=epoch)
+    assert sorted(expected) == list(range(NUM_TRAIN))
+    assert train_order(stream, seed=seed, epoch=epoch) == expected[: NUM_TRAIN // 8 * 8].tolist()
+
+
 def test_replicas_share_the_batches_of_one_device(source):
     assert train_order(source, num_replicas=2) == train_order(source)
     dataset = make_train_dataset(source, seed=3, epoch=0, batch_size=8, num_replicas=2, start_step=60)
