@@ -123,15 +123,15 @@ def test_a_second_run_into_the_same_folder_is_refused(run, striped):
 def test_the_same_seed_gives_the_same_run(striped, tmp_path):
     """Streamed and in half precision, at values that are not the defaults."""
     options = {"cache": "none", "precision": "mixed_bfloat16", "epochs": 1, "batch_size": 48, "image_size": 8}
-    results = [
-        train_and_evaluate(
-            TrainConfig(data_dir=striped.data_dir, run=tmp_path / name, model="seed", seed=seed, **options)
+    watchers = [BestWeights() for _ in range(3)]
+    for name, seed, watcher in zip("abc", (1, 1, 2), watchers, strict=True):
+        config = TrainConfig(
+            data_dir=striped.data_dir, run=tmp_path / name, model="seed", seed=seed, **options
         )
-        for name, seed in (("a", 1), ("b", 1), ("c", 2))
-    ]
+        train_and_evaluate(config, callbacks=[watcher])
+    one, again, other = (np.concatenate([w.ravel() for w in watcher.weights]) for watcher in watchers)
     # Not to the last bit: threads add up in any order.
-    assert results[0].val_loss == pytest.approx(results[1].val_loss, rel=1e-3)
-    assert results[0].val_loss != pytest.approx(results[2].val_loss, rel=1e-3)
+    assert np.abs(one - again).mean() < 0.01 * np.abs(one - other).mean()
     info = ModelInfo.load(tmp_path / "a")
     assert (info.model, info.image_size, info.precision) == ("seed", 8, "mixed_bfloat16")
     assert load_model(tmp_path / "a")[0].dtype_policy.name == "float32"
