@@ -73,7 +73,7 @@ def _print_table(result: "TrainResult") -> None:
             "val_loss": f"{result.val_loss:.4f}",
             "val_accuracy": f"{result.val_accuracy:.4f}",
             "time": f"{duration(result.total_secs)}, {duration(result.epoch_secs)} of training an epoch",
-            "rate": f"{result.images_per_sec:,.0f} img/s",
+            "rate": _rate(result.images_per_sec, result.images_per_sec_per_core, result.input_wait),
             "checkpoints": f"{count}, {1000 * saving / max(1, count):,.0f} ms each, "
             f"{100 * saving / result.total_secs:.1f} % of the time",
             "parameters": f"{result.num_parameters:,}",
@@ -97,9 +97,15 @@ def _print_status(found: "RunStatus") -> None:
         rows["best so far"] = (
             f"epoch {found.best_epoch}, val_loss {found.best_val_loss:.4f}, val_accuracy {found.best_val_accuracy:.4f}"
         )
+    if found.rate:
+        rows["rate"] = _rate(*dataclasses.astuple(found.rate))
     if found.condition != "finished" and found.secs_left is not None:
         rows["left"] = f"about {duration(found.secs_left)} from there"
     _print_rows(rows)
+
+
+def _rate(images_per_sec: float, per_core: float, input_wait: float) -> str:
+    return f"{images_per_sec:,.0f} img/s ({per_core:,.0f} a core), {input_wait:.0%} of the time waiting for input"
 
 
 def _print_rows(rows: dict[str, str]) -> None:

@@ -2,9 +2,11 @@
 
 import csv
 import logging
+import math
+import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -29,12 +31,18 @@ COLUMNS = (
     "val_accuracy",
     "learning_rate",
     "images_per_sec",
+    "images_per_sec_per_core",
+    "input_wait",
     "train_secs",
 )
 
 # Drawing takes half a second and saving a tenth: nothing in a long epoch, much in one of a second.
 _SECS_BETWEEN_DRAWINGS = 30.0
 _SECS_BETWEEN_SAVINGS = 30.0
+# Of an epoch's training. Less gains little; and starting the input, which an epoch of a few steps consists of, is no
+# reason to look at anything.
+_MUCH_WAITING = 0.15
+_MUCH_WAITING_SECS = 2.0
 
 
 class Every:
@@ -76,6 +84,10 @@ class History(keras.callbacks.Callback):
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Writes the file for the last time: now it has to succeed."""
         write_beside(self._path, self._write)
+
+    def restore(self, rows: Iterable[Mapping[str, float]]) -> None:
+        """Takes the rows of a run that goes on, which may have begun before there was every column."""
+        self.rows = [dict.fromkeys(COLUMNS, math.nan) | dict(row) for row in rows]
 
     def best(self) -> dict[str, float]:
         """Returns the row with the lowest validation loss, the first of several."""
@@ -185,9 +197,40 @@ class ProgressLines(keras.callbacks.Callback):
         self._done += 1
         num_epochs = cast(dict, self.params)["epochs"]
         left = (self._clock() - self._began) / self._done * (num_epochs - epoch - 1)
-        line = "epoch %d/%d: loss %.3f, accuracy %.3f, val_loss %.3f, val_accuracy %.3f, %.0f img/s, %s left"
-        shown = [(logs or {})[name] for name in (*COLUMNS[1:5], "images_per_sec")]
-        logger.info(line, epoch + 1, num_epochs, *shown, duration(left))
+        line = (
+            "epoch %d/%d: loss %.3f, accuracy %.3f, val_loss %.3f, val_accuracy %.3f, "
+            "%.0f img/s (%.0f a core), %.0f %% waiting for input, %s left"
+        )
+        logs = logs or {}
+        rates = (logs[name] for name in ("images_per_sec", "images_per_sec_per_core"))
+        figures = [*(logs[name] for name in COLUMNS[1:5]), *rates, 100 * logs["input_wait"]]
+        logger.info(line, epoch + 1, num_epochs, *figures, duration(left))
+
+
+class InputWarning(keras.callbacks.Callback):
+    """Says once in a run that it waits for its input, and what to do."""
+
+    def __init__(self, history: History, data_dir: Path) -> None:
+        """Looks at `history`, which has to come before in the list of callbacks."""
+        super().__init__()
+        self._history = history
+        self._data_dir = data_dir
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Warns after the first epoch of the run that waited much."""
+        waited_much = list(filter(_waited_much, self._history.rows))
+        if waited_much and waited_much[0] is self._history.rows[-1]:
+            logger.warning(
+                "epoch %d waited %.0f %% of its time for input; `shardstream-train doctor %s` says what would help",
+                epoch + 1,
+                100 * self._history.rows[-1]["input_wait"],
+                shlex.quote(str(self._data_dir)),
+            )
+
+
+def _waited_much(row: Mapping[str, float]) -> bool:
+    share = row["input_wait"]
+    return share > _MUCH_WAITING and share * row["train_secs"] > _MUCH_WAITING_SECS
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -230,7 +273,10 @@ class ProgressBar(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Shows the figures of the epoch."""
         logs = logs or {}
-        figures = f"val_loss {logs['val_loss']:.3f}  val_accuracy {logs['val_accuracy']:.3f}"
+        figures = (
+            f"val_loss {logs['val_loss']:.3f}  val_accuracy {logs['val_accuracy']:.3f}  "
+            f"{logs['images_per_sec']:,.0f} img/s  {logs['input_wait']:.0%} waiting for input"
+        )
         self._progress.update(self._task, figures=figures)
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:

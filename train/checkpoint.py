@@ -38,11 +38,13 @@ class Position:
         epoch: Epochs that are over, their validation included.
         step: Of the epoch after them.
         train_secs: What these steps have taken.
+        waiting_secs: How much of that was waiting for input.
     """
 
     epoch: int = 0
     step: int = 0
     train_secs: float = 0.0
+    waiting_secs: float = 0.0
 
     def __str__(self) -> str:
         return (

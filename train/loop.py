@@ -5,7 +5,6 @@ twice and runs steps that are not whole. What continues a run is `Steps.state()`
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,8 @@ from train.checkpoint import BEGINNING, Position
 from train.damage import find_damage, naming_damage
 from train.evaluate import evaluate
 from train.input_pipeline import ExampleSource, make_train_dataset, record_names, steps_per_epoch
+from train.machine import usable_cores
+from train.meter import EpochMeter
 from train.steps import Steps
 
 # Reading a figure waits for the device. Between readings it runs ahead of Python, which a GPU needs.
@@ -97,33 +98,37 @@ class Loop:
         self._callbacks.on_train_begin()
         for epoch in range(start.epoch, self._epochs):
             self._callbacks.on_epoch_begin(epoch)
-            logs = self._train_epoch(start if epoch == start.epoch else Position(epoch))
-            logs |= self._validate(Position(epoch, self._num_steps, logs["train_secs"]))
+            logs, trained = self._train_epoch(start if epoch == start.epoch else Position(epoch))
+            logs |= self._validate(trained)
             self._callbacks.on_epoch_end(epoch, logs)
             self._keep(Position(self._epochs if model.stop_training else epoch + 1))
             if model.stop_training:
                 break
         self._callbacks.on_train_end(logs)
 
-    def _train_epoch(self, start: Position) -> dict[str, float]:
-        began = time.perf_counter() - start.train_secs
+    def _train_epoch(self, start: Position) -> tuple[dict[str, float], Position]:
+        meter = EpochMeter(start)
         epoch, step = start.epoch, start.step
         if step == 0:
             self._steps.trained.reset()
-        for batch in self._batches(epoch, step):
+        for batch in meter.waited_for(self._batches(epoch, step)):
             self._callbacks.on_train_batch_begin(step)
             self._steps.train(batch)
             step += 1
             self._callbacks.on_train_batch_end(step - 1, self._reading(epoch, step))
-            self._keep(Position(epoch, step, time.perf_counter() - began))
+            self._keep(Position(epoch, step, meter.secs(), meter.waiting_secs))
         self._check_count(step * self._batch_size)
-        secs = time.perf_counter() - began
-        return {
+        secs = meter.secs()
+        rate = step * self._batch_size / secs
+        logs = {
             **self._finite(epoch, self._steps.trained.means()),
             "learning_rate": self._steps.learning_rate(),
-            "images_per_sec": step * self._batch_size / secs,
+            "images_per_sec": rate,
+            "images_per_sec_per_core": rate / usable_cores(),
+            "input_wait": meter.waiting_secs / secs,
             "train_secs": secs,
         }
+        return logs, Position(epoch, step, secs, meter.waiting_secs)
 
     def _batches(self, epoch: int, start_step: int) -> Any:
         strategy = self._steps.strategy

@@ -21,6 +21,8 @@ class TrainResult:
         total_secs: From reading the metadata to the last file, over all processes that the run was stopped in.
         epoch_secs: The median of the training part of an epoch, validation not included.
         images_per_sec: The median over the epochs, in training.
+        images_per_sec_per_core: That, for each core that the run may use.
+        input_wait: The share of the training time that waited for input, the median over the epochs.
         num_parameters: Of the model, those that are not trained included.
         num_checkpoints: How many the last process saved.
         checkpoint_secs: What that took.
@@ -34,6 +36,8 @@ class TrainResult:
     total_secs: float
     epoch_secs: float
     images_per_sec: float
+    images_per_sec_per_core: float
+    input_wait: float
     num_parameters: int
     num_checkpoints: int
     checkpoint_secs: float
@@ -52,6 +56,8 @@ def summarize(run: Path, history: History, saver: StateSaver, *, num_parameters:
         total_secs=saver.total_secs(),
         epoch_secs=statistics.median(row["train_secs"] for row in history.rows),
         images_per_sec=statistics.median(row["images_per_sec"] for row in history.rows),
+        images_per_sec_per_core=statistics.median(row["images_per_sec_per_core"] for row in history.rows),
+        input_wait=statistics.median(row["input_wait"] for row in history.rows),
         num_parameters=num_parameters,
         num_checkpoints=saver.num_saved,
         checkpoint_secs=saver.saving_secs,

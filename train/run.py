@@ -16,7 +16,7 @@ from ingest.errors import ConfigError, DatasetError, machine_errors
 from ingest.metadata import DatasetInfo
 from train.augment import augmentation_layers
 from train.cache import Tier, choose_tier, make_source
-from train.callbacks import Curves, History, ModelSaver, ProgressBar, ProgressLines
+from train.callbacks import Curves, History, InputWarning, ModelSaver, ProgressBar, ProgressLines
 from train.checkpoint import Checkpoints
 from train.config import TrainConfig
 from train.durations import parse_interval, parse_secs
@@ -142,6 +142,7 @@ def _train_and_evaluate(
             models,
             Curves(folder.curves, history, title=setup.title),
             TensorBoardLogs(folder.logs, history),
+            InputWarning(history, config.data_dir),
         ]
         loop = Loop(
             steps,

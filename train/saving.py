@@ -57,7 +57,7 @@ class StateSaver:
             DatasetError: The checkpoint is of another model.
         """
         self._steps.restore(checkpoint.variables)
-        self._history.rows = [dict(row) for row in checkpoint.history]
+        self._history.restore(checkpoint.history)
         self._models.best_weights = list(checkpoint.best_weights.values())
         self._began -= checkpoint.secs
         self.last_position = checkpoint.position

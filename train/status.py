@@ -13,6 +13,21 @@ from train.process_lock import Process, locking_process
 from train.run_folder import RunFolder
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rate:
+    """How fast an epoch trained.
+
+    Attributes:
+        images_per_sec: Validation not included.
+        images_per_sec_per_core: That, for each core that the run may use.
+        input_wait: The share of the time that waited for input.
+    """
+
+    images_per_sec: float
+    images_per_sec_per_core: float
+    input_wait: float
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RunStatus:
     """What a run folder says of its run.
@@ -29,6 +44,7 @@ class RunStatus:
         best_epoch: The epoch with the lowest validation loss so far; None before the first is over, as the others.
         best_val_loss: Of that epoch.
         best_val_accuracy: Of that epoch.
+        rate: Of the last epoch that is over.
         secs_left: For the rest at the pace so far; None where nobody knows yet.
     """
 
@@ -43,6 +59,7 @@ class RunStatus:
     best_epoch: int | None
     best_val_loss: float | None
     best_val_accuracy: float | None
+    rate: Rate | None
     secs_left: float | None
 
 
@@ -78,6 +95,7 @@ def look_at(run: Path) -> RunStatus:
         best_epoch=int(best["epoch"]) if best else None,
         best_val_loss=best["val_loss"] if best else None,
         best_val_accuracy=best["val_accuracy"] if best else None,
+        rate=_rate(rows[-1]) if rows else None,
         secs_left=0.0 if folder.is_finished else _secs_left(checkpoint, epochs, steps_per_epoch),
     )
 
@@ -85,8 +103,17 @@ def look_at(run: Path) -> RunStatus:
 def _read_history(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
+    # nan: the column came after the epoch.
     with path.open(encoding="utf-8", newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        return [
+            {name: float(value) for name, value in row.items() if value != "nan"}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _rate(row: dict[str, float]) -> Rate | None:
+    names = [field.name for field in dataclasses.fields(Rate)]
+    return Rate(*(row[name] for name in names)) if set(names) <= set(row) else None
 
 
 def _secs_left(checkpoint: Checkpoint | None, epochs: int, steps_per_epoch: int) -> float | None:

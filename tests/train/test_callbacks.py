@@ -1,6 +1,7 @@
 import csv
 import io
 import logging
+import math
 
 import keras
 import numpy as np
@@ -8,14 +9,31 @@ import pytest
 from rich.console import Console
 
 from train import callbacks
-from train.callbacks import COLUMNS, Curves, Every, History, ModelSaver, ProgressBar, ProgressLines
+from train.callbacks import (
+    COLUMNS,
+    Curves,
+    Every,
+    History,
+    InputWarning,
+    ModelSaver,
+    ProgressBar,
+    ProgressLines,
+)
 from train.export import ModelInfo, ModelWriter
 from train.run_folder import RunFolder
+from train.status import _read_history
 
 
 def logs(val_loss: float, **others: float) -> dict[str, float]:
-    figures = dict.fromkeys(COLUMNS[1:], 0.5)
-    return {**figures, "val_loss": val_loss, "val_accuracy": 0.75, "images_per_sec": 1234.5, **others}
+    figures = dict.fromkeys(COLUMNS[1:], 0.5) | {"images_per_sec_per_core": 617.25}
+    return {
+        **figures,
+        "val_loss": val_loss,
+        "val_accuracy": 0.75,
+        "images_per_sec": 1234.5,
+        "input_wait": 0.03,
+        **others,
+    }
 
 
 def test_history_has_a_row_for_every_epoch(tmp_path):
@@ -104,8 +122,9 @@ def test_a_line_for_every_epoch_with_the_time_that_is_left(caplog):
             now += 90
             lines.on_epoch_end(epoch, logs(0.25))
     assert caplog.messages == [
-        "epoch 3/5: loss 0.500, accuracy 0.500, val_loss 0.250, val_accuracy 0.750, 1234 img/s, 3 min 00 s left",
-        "epoch 4/5: loss 0.500, accuracy 0.500, val_loss 0.250, val_accuracy 0.750, 1234 img/s, 1 min 30 s left",
+        f"epoch {epoch}/5: loss 0.500, accuracy 0.500, val_loss 0.250, val_accuracy 0.750, "
+        f"1234 img/s (617 a core), 3 % waiting for input, {left} left"
+        for epoch, left in ((3, "3 min 00 s"), (4, "1 min 30 s"))
     ]
 
 
@@ -123,9 +142,41 @@ def test_the_bar_moves_and_goes_away():
         bar._progress.refresh()
     bar.on_train_end()
     shown = screen.getvalue()
-    for text in ("epoch 1/2", "3/6", "epoch 2/2", "6/6", "val_loss 0.250  val_accuracy 0.750"):
+    figures = "val_loss 0.250  val_accuracy 0.750  1,234 img/s  3% waiting for input"
+    for text in ("epoch 1/2", "3/6", "epoch 2/2", "6/6", figures):
         assert text in shown
     assert bar._progress.finished
+
+
+@pytest.mark.parametrize(
+    ("waits", "told"),
+    [
+        ([0.1, 0.15], []),
+        ([0.4], []),  # Only 1.6 s.
+        ([0.55, 0.6, 0.01, 0.7], ["epoch 1 waited 55 %"]),
+        ([0.01, 0.6, 0.6], ["epoch 2 waited 60 %"]),
+        ([math.nan, 0.6], ["epoch 2 waited 60 %"]),  # A run that began before there was the column.
+    ],
+)
+def test_much_waiting_for_input_is_told_once(tmp_path, caplog, waits, told):
+    history = History(tmp_path / "history.csv")
+    for epoch, wait in enumerate(waits):
+        history.on_epoch_end(epoch, logs(0.5, input_wait=wait, train_secs=4.0))
+        # A new one each time, as in a run that is stopped after every epoch.
+        InputWarning(history, tmp_path / "my data").on_epoch_end(epoch)
+    advice = (
+        f"of its time for input; `shardstream-train doctor '{tmp_path / 'my data'}'` says what would help"
+    )
+    assert caplog.messages == [f"{sentence} {advice}" for sentence in told]
+
+
+def test_a_run_that_began_before_there_was_a_column_goes_on(tmp_path):
+    history = History(tmp_path / "history.csv")
+    history.restore([{"epoch": 1, "val_loss": 0.5}])
+    history.on_epoch_end(1, logs(0.25))
+    rows = _read_history(tmp_path / "history.csv")
+    assert rows[0] == {"epoch": 1, "val_loss": 0.5}
+    assert list(rows[1]) == list(COLUMNS)
 
 
 @pytest.mark.parametrize("losses", [[0.5], [0.9, 0.4, 0.6]])

@@ -46,7 +46,7 @@ def test_what_is_written_is_what_is_read(tmp_path_factory, described):
         for i, (dtype, shape) in enumerate(described)
     }
     checkpoint = Checkpoint(
-        position=Position(7, 3, 1.5),
+        position=Position(7, 3, 1.5, 0.25),
         secs=0.1,
         history=[{"a": 1 / 3}],
         variables=written,
@@ -54,7 +54,7 @@ def test_what_is_written_is_what_is_read(tmp_path_factory, described):
     )
     checkpoint.write(path)
     read = Checkpoint.read(path)
-    assert (read.position, read.secs, read.history) == (Position(7, 3, 1.5), 0.1, [{"a": 1 / 3}])
+    assert (read.position, read.secs, read.history) == (Position(7, 3, 1.5, 0.25), 0.1, [{"a": 1 / 3}])
     for group in (read.variables, read.best_weights):
         assert list(group) == list(written)
         for name, array in written.items():

@@ -20,7 +20,9 @@ def test_a_run_from_the_command_line_prints_json(striped, tmp_path, capsys):
     assert main([*argv, "--model", "seed", "--cache", "none"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["run"] == str(tmp_path / "r")
-    assert {"best_epoch", "val_loss", "val_accuracy", "total_secs", "images_per_sec"} <= set(result)
+    assert {"best_epoch", "val_loss", "val_accuracy", "total_secs", "images_per_sec", "input_wait"} <= set(
+        result
+    )
 
 
 def test_a_run_prints_a_table_and_the_folder(striped, tmp_path, capsys):

@@ -7,9 +7,11 @@ import tensorflow as tf
 
 from ingest.errors import DatasetError
 from train.cache import make_source
+from train.callbacks import COLUMNS
 from train.checkpoint import Position
 from train.evaluate import evaluate
 from train.loop import DivergedError, Loop
+from train.machine import usable_cores
 from train.order import epoch_permutation
 from train.runtime import precision_scope, set_seed
 from train.steps import Figures, Steps
@@ -103,8 +105,9 @@ def test_every_batch_has_figures_for_those_who_look(run):
 def test_an_epoch_has_all_figures(run):
     _, recorder = run
     first, last = recorder.epochs[12], recorder.epochs[-1]
-    names = ["accuracy", "images_per_sec", "learning_rate", "loss", "train_secs", "val_accuracy", "val_loss"]
-    assert sorted(last) == names
+    assert sorted(last) == sorted(set(COLUMNS) - {"epoch"})
+    assert last["images_per_sec_per_core"] == pytest.approx(last["images_per_sec"] / usable_cores())
+    assert 0 < last["input_wait"] < 1
     assert last["loss"] < first["loss"]
     assert last["learning_rate"] == pytest.approx(0.01)
     assert last["images_per_sec"] == pytest.approx(192 / last["train_secs"])

@@ -127,7 +127,7 @@ def weights(run: Path, name: str) -> list[np.ndarray]:
 def history(run: Path) -> list[dict[str, str]]:
     with RunFolder(run).history.open() as file:
         rows = list(csv.DictReader(file))
-    timed = ("images_per_sec", "train_secs")
+    timed = ("images_per_sec", "images_per_sec_per_core", "input_wait", "train_secs")
     return [{name: value for name, value in row.items() if name not in timed} for row in rows]
 
 

@@ -251,6 +251,8 @@ def test_status_of_a_run_that_was_stopped_one_at_work_and_one_that_is_finished(u
     with locked_by_this_process(RunFolder(unfinished.run).lock):
         found = status(unfinished.run, capsys)
         assert (found["condition"], set(found["process"])) == ("running", {"pid", "host"})
+    assert list(found["rate"]) == ["images_per_sec", "images_per_sec_per_core", "input_wait"]
+    assert min(found["rate"].values()) > 0
     result = train_and_evaluate(unfinished)
     found = status(unfinished.run, capsys)
     assert (found["condition"], found["epoch"], found["checkpoint_age_secs"]) == ("finished", 4, None)
@@ -260,9 +262,13 @@ def test_status_of_a_run_that_was_stopped_one_at_work_and_one_that_is_finished(u
 def test_status_in_words(unfinished, capsys):
     assert main(["status", str(unfinished.run)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[0] for line in lines] == ["run", "epochs", "saved", "best so far", "left"]
+    assert [line.split("  ")[0] for line in lines] == [
+        *("run", "epochs", "saved", "best so far", "rate", "left")
+    ]
     assert lines[0].endswith("  stopped")
     assert lines[1].endswith("  2 of 4")
+    rate = r"rate +[\d,]+ img/s \([\d,]+ a core\), \d+% of the time waiting for input"
+    assert re.fullmatch(rate, lines[4])
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}"])
