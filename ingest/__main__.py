@@ -1,12 +1,12 @@
 """shardstream-ingest: category folders in, sharded TFRecords out."""
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ingest import commandline
 from ingest.config import BuildConfig, InfoConfig, RepairConfig, UpdateConfig, VerifyConfig
+from ingest.names import json_line
 
 if TYPE_CHECKING:
     from ingest.estimate import Estimate
@@ -49,7 +49,7 @@ def _say(outcome: "Outcome", *, as_json: bool) -> int:
     from ingest import tables
 
     if as_json:
-        print(json.dumps(tables.outcome_json(outcome), ensure_ascii=False))
+        print(json_line(tables.outcome_json(outcome)))
     else:
         tables.print_outcome(outcome)
     return 0
@@ -61,7 +61,7 @@ def _foretell(estimate: "Estimate", *, as_json: bool) -> int:
     from ingest import tables
 
     if as_json:
-        print(json.dumps(dataclasses.asdict(estimate), ensure_ascii=False))
+        print(json_line(dataclasses.asdict(estimate)))
     else:
         tables.print_estimate(estimate)
     return 0
@@ -75,7 +75,7 @@ def _verify(config: VerifyConfig) -> int:
 
     damages = verify_dataset(config.data, deep=config.deep, workers=config.workers)
     if config.json:
-        print(json.dumps({"damages": [dataclasses.asdict(damage) for damage in damages]}, ensure_ascii=False))
+        print(json_line({"damages": [dataclasses.asdict(damage) for damage in damages]}))
     else:
         tables.print_damages(damages, config.data)
     return 1 if damages else 0
@@ -89,7 +89,7 @@ def _repair(config: RepairConfig) -> int:
 
     repairs = repair_dataset(config)
     if config.json:
-        print(json.dumps({"repairs": [dataclasses.asdict(repair) for repair in repairs]}, ensure_ascii=False))
+        print(json_line({"repairs": [dataclasses.asdict(repair) for repair in repairs]}))
     else:
         tables.print_repairs(repairs, config.data)
     return 0 if all(repair.is_mended for repair in repairs) else 1
@@ -103,7 +103,7 @@ def _info(config: InfoConfig) -> int:
     info = DatasetInfo.load(config.data)
     findings = look_through_manifest(info)
     if config.json:
-        print(json.dumps(tables.info_json(info, findings), ensure_ascii=False))
+        print(json_line(tables.info_json(info, findings)))
     else:
         tables.print_info(info, findings)
     return 0

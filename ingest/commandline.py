@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import logging
 import operator
 import signal
 import sys
@@ -15,6 +16,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_type_hints
 import tyro
 
 from ingest.errors import MACHINE_ERRNOS, ConfigError, UserError
+from ingest.names import VisibleFormatter, visible
 
 Config = TypeVar("Config")
 # A command is its options and what runs with them; the docstring of the options is its help.
@@ -157,10 +159,17 @@ def _flag(path: Path, key: str, value: object) -> list[str]:
     raise ConfigError(f"{path}: {key!r} has to be a string, a number, true, false or a list, found {value!r}")
 
 
+def log_to_stderr() -> None:
+    """Lets warnings of the library be seen, whatever names are in them."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(VisibleFormatter())
+    logging.basicConfig(handlers=[handler])
+
+
 def _raise_terminated(*_: object) -> NoReturn:
     raise Terminated
 
 
 def _complain(prog: str, sentence: str, exit_code: int) -> int:
-    print(f"{prog}: {sentence}", file=sys.stderr)
+    print(f"{prog}: {visible(sentence)}", file=sys.stderr)  # It names files, classes, what a file holds.
     return exit_code

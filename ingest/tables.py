@@ -12,6 +12,7 @@ from ingest.damage import Damage
 from ingest.estimate import Estimate
 from ingest.findings import Findings
 from ingest.metadata import DatasetInfo
+from ingest.names import visible
 from ingest.outcome import Outcome
 from ingest.repair import Repair
 
@@ -32,7 +33,9 @@ def print_outcome(result: Outcome) -> None:
         f"{_size(result.source_bytes / result.seconds)}/s",
         highlight=False,
     )
-    console.print(f"dataset: {result.info.data_dir}", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"dataset: {visible(str(result.info.data_dir))}", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def print_estimate(estimate: Estimate) -> None:
@@ -78,10 +81,10 @@ def print_damages(damages: Sequence[Damage], data_dir: Path) -> None:
         return
     table = _files("what is wrong")
     for damage in damages:
-        table.add_row(escape(damage.filename), escape(damage.what))
+        table.add_row(_plain(damage.filename), _plain(damage.what))
     console.print(table)
     console.print(
-        f"mend it with: shardstream-ingest repair IMAGES {data_dir}",
+        f"mend it with: shardstream-ingest repair IMAGES {visible(str(data_dir))}",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -96,7 +99,7 @@ def print_repairs(repairs: Sequence[Repair], data_dir: Path) -> None:
         return
     table = _files("what was wrong", "what was done")
     for repair in repairs:
-        table.add_row(escape(repair.filename), escape(repair.damage), escape(repair.outcome))
+        table.add_row(_plain(repair.filename), _plain(repair.damage), _plain(repair.outcome))
     console.print(table)
     if all(repair.is_mended for repair in repairs):
         _print_whole(console, data_dir)
@@ -159,7 +162,7 @@ def _print_findings(findings: Findings, console: Console) -> None:
     if findings.rejections:
         console.print(_counts("rejected because", findings.rejections))
         for path, reason in findings.rejected:
-            console.print(f"  {path}: {reason}", markup=False, highlight=False, soft_wrap=True)
+            console.print(visible(f"  {path}: {reason}"), markup=False, highlight=False, soft_wrap=True)
     if findings.leaks:
         console.print(
             f"{findings.num_leaks:,} pairs of pictures look alike and lie in different splits "
@@ -167,17 +170,17 @@ def _print_findings(findings: Findings, console: Console) -> None:
             highlight=False,
         )
         for one, other in findings.leaks[:_MAX_LEAKS_SHOWN]:
-            console.print(f"  {one}  {other}", markup=False, highlight=False, soft_wrap=True)
+            console.print(visible(f"  {one}  {other}"), markup=False, highlight=False, soft_wrap=True)
 
 
 def _splits(info: DatasetInfo) -> Table:
-    table = Table("class", *info.splits, "total")
+    table = Table("class", *map(_plain, info.splits), "total")
     for column in table.columns[1:]:
         column.justify = "right"
     for label, (name, display_name) in enumerate(zip(info.class_names, info.display_names, strict=True)):
         counts = [split.class_counts[label] for split in info.splits.values()]
         shown = name if name == display_name else f"{name} ({display_name})"
-        table.add_row(escape(shown), *map(_number, [*counts, sum(counts)]))
+        table.add_row(_plain(shown), *map(_number, [*counts, sum(counts)]))
     table.add_section()
     for title, totals, write in (
         ("all", [split.num_examples for split in info.splits.values()], _number),
@@ -193,8 +196,13 @@ def _counts(title: str, counts: Mapping[str, int]) -> Table:
     table.columns[1].justify = "right"
     for name, count in counts.items():
         if count:
-            table.add_row(escape(name), _number(count))
+            table.add_row(_plain(name), _number(count))
     return table
+
+
+def _plain(text: str) -> str:
+    """Returns what shows `text` as it is: rich takes "[red]" for markup, and a terminal some characters for orders."""
+    return escape(visible(text))
 
 
 def _number(count: float) -> str:

@@ -1,13 +1,12 @@
 """The command shardstream-predict. Loads TensorFlow only after the options are understood."""
 
 import functools
-import json
-import logging
 import shlex
 import sys
 from collections.abc import Sequence
 
-from ingest.commandline import run
+from ingest.commandline import log_to_stderr, run
+from ingest.names import json_line
 from predict.config import PredictConfig
 
 PROG = "shardstream-predict"
@@ -28,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _predict(config: PredictConfig, *, command: str) -> int:
-    logging.basicConfig(format="%(message)s")
+    log_to_stderr()
     if config.show:
         from predict.display import check_display
 
@@ -36,6 +35,7 @@ def _predict(config: PredictConfig, *, command: str) -> int:
 
     # What can be wrong with the options is found before TensorFlow's seconds.
     from ingest.metadata import DatasetInfo
+    from predict.gate import Limits, demand
     from predict.selection import select
 
     info = DatasetInfo.load(config.data)
@@ -61,12 +61,13 @@ def _predict(config: PredictConfig, *, command: str) -> int:
             selection,
             out=config.report_dir,
             gallery_size=config.gallery,
+            limits=Limits(accuracy=config.min_accuracy, class_recall=config.min_class_recall),
             command=command,
             on_progress=on_progress,
         )
 
     if config.json:
-        print(json.dumps({"report": str(report.page), **report.metrics}, ensure_ascii=False))
+        print(json_line({"report": str(report.page), **report.metrics}))
     else:
         from rich.console import Console
 
@@ -77,6 +78,7 @@ def _predict(config: PredictConfig, *, command: str) -> int:
         from predict.viewer import show_pictures
 
         show_pictures(report.pictures, report.lettering)
+    demand(report.checks)  # At the end: the report of a model that is not good enough is the one to read.
     return 0
 
 

@@ -35,6 +35,11 @@ class PredictConfig:
     """At most this many pictures go into the page, the wrong ones first."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Where to write the report; by default the folder `report` inside the run folder."""
+    min_accuracy: Annotated[float | None, tyro.conf.arg(metavar="SHARE", help_behavior_hint="")] = None
+    """End with exit code 3 where the accuracy is below this share, such as 0.95; the report is written all the same.
+    The figure itself is compared; whether its interval holds the limit is said."""
+    min_class_recall: Annotated[float | None, tyro.conf.arg(metavar="SHARE", help_behavior_hint="")] = None
+    """The same for the recall of every class; a class without pictures does not pass."""
     show: bool = False
     """Step through the pictures in a window afterwards."""
     json: bool = False
@@ -49,6 +54,11 @@ class PredictConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"--{name} has to be at least 1, got {value}")
+        for name in ("min_accuracy", "min_class_recall"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} has to be a share from 0 to 1, such as 0.95, got {value}")
         for name in ("gallery", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"--{name} has to be at least 0, got {getattr(self, name)}")

@@ -10,9 +10,9 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from ingest.names import visible
 from predict.analysis import Summary, classes_with_most_errors
 from predict.gallery import Shown
-from predict.names import visible
 from predict.provenance import Provenance
 from predict.texts import ENGLISH
 
@@ -57,7 +57,7 @@ def render_page(
             split=visible(provenance.split),
             model=visible(provenance.model),
             facts=[(term, visible(fact)) for term, fact in provenance.facts],
-            training_config=provenance.training_config,
+            training_config="\n".join(map(visible, provenance.training_config.splitlines())),
             summary=summary,
             selection=selection,
             worst_classes=summary.worst_classes(_WORST_CLASSES),

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from ingest.metadata import DatasetInfo
 from predict.analysis import Summary
+from predict.gate import Check
 from predict.selection import Selection
 from predict.texts import ENGLISH
 from train.export import ModelInfo
@@ -47,6 +48,7 @@ def make_metrics(
     selection: Selection,
     model: ModelInfo,
     *,
+    checks: Sequence[Check],
     command: str,
 ) -> dict[str, Any]:
     """Returns what metrics.json holds; classes by their names, figures that are not defined as null."""
@@ -66,6 +68,9 @@ def make_metrics(
         "confused_pairs": [
             dataclasses.asdict(pair) | {"actual": names[pair.actual], "predicted": names[pair.predicted]}
             for pair in summary.confused_pairs
+        ],
+        "limits": [
+            dataclasses.asdict(check) | {"kept": check.is_kept, "clear": check.is_clear} for check in checks
         ],
         "split": split_name,
         "num_available": selection.num_available,
@@ -121,7 +126,9 @@ def make_provenance(
             (t["provenance_versions"], _listed(metrics["versions"])),
             (t["provenance_versions_training"], _listed(model.versions)),
         ],
-        training_config=run.config.read_text(encoding="utf-8") if run.config.is_file() else "",
+        training_config=run.config.read_text(encoding="utf-8", errors="backslashreplace")
+        if run.config.is_file()
+        else "",
     )
 
 

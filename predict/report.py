@@ -16,6 +16,7 @@ from ingest.metadata import DatasetInfo
 from predict.analysis import Summary, summarize
 from predict.fonts import Lettering, choose_lettering
 from predict.gallery import Gallery, Shown
+from predict.gate import Check, Limits, check_limits
 from predict.inputs import read_batches
 from predict.page import render_page
 from predict.plots import GRID_SIZE, write_grid
@@ -45,6 +46,7 @@ class Report:
         class_names: In label order.
         display_names: In label order.
         lettering: Names and font for drawing on pictures.
+        checks: What the limits that the user set came to.
         metrics: What metrics.json holds.
     """
 
@@ -55,6 +57,7 @@ class Report:
     class_names: Sequence[str]
     display_names: Sequence[str]
     lettering: Lettering
+    checks: Sequence[Check]
     metrics: dict[str, Any]
 
     @property
@@ -71,6 +74,7 @@ def build_report(
     *,
     out: Path,
     gallery_size: int,
+    limits: Limits,
     command: str,
     on_progress: Callable[[int], None],
 ) -> Report:
@@ -83,6 +87,7 @@ def build_report(
         selection: Which of its records.
         out: Made where it is not there; files of the same names are replaced, others stay.
         gallery_size: How many pictures the page has at most.
+        limits: What the predictions are to keep to.
         command: What the user called, for the page.
         on_progress: Is told after each batch how many pictures were in it.
 
@@ -96,7 +101,10 @@ def build_report(
         summary = _predict(
             predictor, info, split_name, selection, gallery, staging / PREDICTIONS, on_progress
         )
-        metrics = make_metrics(summary, info, split_name, selection, predictor.info, command=command)
+        checks = check_limits(summary, info.class_names, limits)
+        metrics = make_metrics(
+            summary, info, split_name, selection, predictor.info, checks=checks, command=command
+        )
         report = Report(
             out=out,
             selection=selection.description,
@@ -105,6 +113,7 @@ def build_report(
             class_names=info.class_names,
             display_names=info.display_names,
             lettering=choose_lettering(info.display_names, info.class_names),
+            checks=checks,
             metrics=metrics,
         )
         _write_json(staging / METRICS, metrics)

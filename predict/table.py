@@ -6,11 +6,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ingest.names import visible
 from predict.gallery import Shown
-from predict.names import visible
 from predict.report import Report
 
 MAX_ROWS = 32
+
+# The accuracy and the classes of the lowest recall.
+_NUM_CHECKS = 6
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -22,6 +25,10 @@ def print_report(report: Report, console: Console) -> None:
         console.print(Text(f"{len(shown)} of {total} pictures: wrong ones first, highest loss first"))
     # No wrapping: a line that is cut into pieces cannot be searched for nor copied.
     console.print(Text(summary_line(report), style="bold"), soft_wrap=True)
+    for check in report.checks[:_NUM_CHECKS]:
+        console.print(
+            Text(visible(check.sentence()), style="" if check.is_kept else "bold red"), soft_wrap=True
+        )
     console.print(Text(f"report: {visible(str(report.page))}"), soft_wrap=True)
 
 

@@ -1,13 +1,13 @@
 """`shardstream-train`: a dataset folder in, a trained model and its run folder out; `status` looks at one."""
 
 import dataclasses
-import json
 import logging
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ingest.commandline import run
+from ingest.commandline import log_to_stderr, run
+from ingest.names import json_line, visible
 from train.config import StatusConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ def train(config: TrainConfig) -> int:
     start_tensorflow()
     from train.run import train_and_evaluate
 
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    log_to_stderr()
     logging.getLogger("train").setLevel(logging.INFO)
     result = train_and_evaluate(config)
     if config.json:
-        print(json.dumps(dataclasses.asdict(result) | {"run": str(result.run)}, ensure_ascii=False))
+        print(json_line(dataclasses.asdict(result) | {"run": str(result.run)}))
     else:
         _print_table(result)
     return 0
@@ -49,7 +49,7 @@ def status(config: StatusConfig) -> int:
 
     found = look_at(config.run)
     if config.json:
-        print(json.dumps(dataclasses.asdict(found) | {"run": str(found.run)}, ensure_ascii=False))
+        print(json_line(dataclasses.asdict(found) | {"run": str(found.run)}))
     else:
         _print_status(found)
     return 0
@@ -79,7 +79,7 @@ def _print_table(result: "TrainResult") -> None:
             "parameters": f"{result.num_parameters:,}",
         }
     )
-    print(result.run)
+    print(visible(str(result.run)))
 
 
 def _print_status(found: "RunStatus") -> None:
@@ -111,7 +111,7 @@ def _rate(images_per_sec: float, per_core: float, input_wait: float) -> str:
 def _print_rows(rows: dict[str, str]) -> None:
     width = max(map(len, rows))
     for name, value in rows.items():
-        print(f"{name:<{width}}  {value}")
+        print(f"{name:<{width}}  {visible(value)}")
 
 
 if __name__ == "__main__":
