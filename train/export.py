@@ -11,7 +11,11 @@ import numpy as np
 
 from ingest.errors import DatasetError
 from ingest.metadata import Resize
+from train.model_file import check_model_file
 from train.run_folder import RunFolder, write_beside, write_json
+
+# A batch of 32 pictures of this size is 1.6 GB; no model of this project sees more than a quarter of it.
+MAX_IMAGE_SIZE = 4096
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +64,7 @@ class ModelInfo:
             raise DatasetError(_why_there_is_no_model(run_dir))
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DatasetError(f"{path}: not JSON ({error}); train again into another run folder") from None
         return _model_info(path, content)
 
@@ -80,6 +84,7 @@ def load_model(run_dir: Path) -> tuple[keras.Model, ModelInfo]:
         raise DatasetError(
             f"{path}: no such file, though model.json is there; train again into another run folder"
         )
+    check_model_file(path)
     try:
         model = cast(keras.Model, keras.saving.load_model(path, compile=False, safe_mode=True))
     # Keras raises whatever a damaged or hostile file leads it to: ValueError, KeyError, TypeError, BadZipFile.
@@ -138,8 +143,11 @@ def _model_info(path: Path, content: Any) -> ModelInfo:
         "class_names": _is_list_of_str(content["class_names"]),
         "display_names": _is_list_of_str(content["display_names"])
         and len(content["display_names"]) == len(content["class_names"]),
-        "image_size": type(content["image_size"]) is int,
+        "image_size": type(content["image_size"]) is int and 1 <= content["image_size"] <= MAX_IMAGE_SIZE,
         "resize": content["resize"] in get_args(Resize),
+        "num_parameters": type(content["num_parameters"]) is int,
+        "versions": isinstance(content["versions"], dict),
+        **{key: isinstance(content[key], str) for key in ("model", "dataset_fingerprint", "precision")},
     }
     for key, is_sound in checks.items():
         if not is_sound:
