@@ -13,6 +13,7 @@ from train.damage import naming_damage
 from train.input_pipeline import ExampleSource, StreamedSplit, read_records
 from train.machine import free_memory_bytes, usable_cores
 from train.order import epoch_permutation
+from train.share import WHOLE, Share
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class CachedSplit:
         """
         self._info = stream.info
         self.split = stream.split
+        self._share = stream.share
         self.image_size = stream.image_size
         self._images, self._labels = _fill(stream)
 
@@ -56,7 +58,8 @@ class CachedSplit:
         is_asked_for = np.zeros(self.split.num_examples, bool)
         is_asked_for[rows] = True
         records = tf.data.Dataset.zip(
-            read_records(self._info, self.split.name), tf.data.Dataset.from_tensor_slices(is_asked_for)
+            read_records(self._info, self.split.name, self._share),
+            tf.data.Dataset.from_tensor_slices(is_asked_for),
         )
         chosen: Any = records.filter(lambda *pair: pair[1])
         return chosen.map(lambda record, _: record)
@@ -107,9 +110,11 @@ def decoded_bytes(splits: Iterable[SplitInfo], image_size: int) -> int:
     return sum(split.num_examples for split in splits) * image_size * image_size * 3
 
 
-def make_source(info: DatasetInfo, split_name: str, *, tier: Tier, image_size: int) -> ExampleSource:
-    """Returns the split of that name, read through the cache tier `tier`."""
-    stream = StreamedSplit(info, split_name, image_size=image_size)
+def make_source(
+    info: DatasetInfo, split_name: str, *, tier: Tier, image_size: int, share: Share = WHOLE
+) -> ExampleSource:
+    """Returns the share of the split of that name, read through the cache tier `tier`."""
+    stream = StreamedSplit(info, split_name, image_size=image_size, share=share)
     return CachedSplit(stream) if tier == "memory" else stream
 
 

@@ -7,6 +7,7 @@ from ingest.errors import DatasetError
 from ingest.metadata import DatasetInfo
 from train.damage import naming_damage
 from train.input_pipeline import ExampleSource, make_eval_dataset
+from train.share import eval_steps
 from train.steps import Steps
 
 
@@ -29,22 +30,28 @@ def evaluate(
 ) -> Evaluation:
     """Returns the figures of the model of `steps` on the split of `source`; changes nothing else of its state.
 
-    `after_step` is called after each batch.
+    Of several workers each sees its share, and all get the figures of the whole. `after_step` is called after each
+    batch.
 
     Raises:
         DatasetError: A shard is missing, cut or damaged, or the split did not come exactly once.
     """
-    strategy = steps.strategy
-    dataset = make_eval_dataset(source, batch_size=batch_size, num_replicas=strategy.num_replicas_in_sync)
+    split = info.split(source.split.name)
+    num_steps = eval_steps(split, batch_size, steps.num_workers)
+    dataset = make_eval_dataset(
+        source,
+        batch_size=batch_size // steps.num_workers,
+        num_replicas=steps.num_local_replicas,
+        num_steps=num_steps,
+    )
     steps.evaluated.reset()
-    batches = strategy.distribute_datasets_from_function(lambda _: dataset)
-    for batch in naming_damage(batches, info, source.split.name):
+    for batch in naming_damage(steps.distributed(dataset, num_steps), info, split.name):
         steps.evaluate(batch)
         after_step()
-    seen, expected = steps.evaluated.num_seen(), source.split.num_examples
+    seen, expected = steps.evaluated.num_seen(), split.num_examples
     if seen != expected:
         raise DatasetError(
-            f"{info.data_dir}: evaluated {seen:,} pictures of split {source.split.name!r}, which has {expected:,}"
+            f"{info.data_dir}: evaluated {seen:,} pictures of split {split.name!r}, which has {expected:,}"
         )
     means = steps.evaluated.means()
     return Evaluation(loss=means["loss"], accuracy=means["accuracy"], num_examples=seen)

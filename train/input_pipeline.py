@@ -15,6 +15,7 @@ from ingest.metadata import RECORDS_PER_BLOCK, DatasetInfo, ImageSettings, Resiz
 from train.damage import check_shards, naming_damage
 from train.machine import usable_cores
 from train.order import Blocks, EpochPlan, blocks_per_window, plan_epoch, stream_order
+from train.share import WHOLE, Share, eval_steps, steps_per_epoch
 
 # Blocks that are opened at once. Reading is cheap beside decoding: more helps only on slow disks.
 _OPEN_BLOCKS = 16
@@ -28,7 +29,7 @@ class ExampleSource(Protocol):
 
     @property
     def split(self) -> SplitInfo:
-        """What the batches come from."""
+        """What the batches come from: where several workers train, this one's share of it."""
         ...
 
     @property
@@ -60,6 +61,7 @@ def make_train_dataset(
     batch_size: int,
     num_replicas: int = 1,
     start_step: int = 0,
+    num_steps: int | None = None,
 ) -> tf.data.Dataset:
     """Returns the rest of an epoch from step `start_step` on: (images uint8, labels int32).
 
@@ -67,8 +69,12 @@ def make_train_dataset(
     elements of the dataset make a step. What fills no batch is left out: it is the end of this epoch's
     permutation, and another epoch has another end. An example of N misses an epoch with the chance
     (N % batch_size) / N, and k epochs with the k-th power of it.
+
+    Where several workers train, `source` is the share of one, `batch_size` and `num_replicas` are its part of the
+    whole, and `num_steps` is what all of them can do.
     """
-    steps = steps_per_epoch(source.split, batch_size) - start_step
+    num_steps = steps_per_epoch(source.split, batch_size) if num_steps is None else num_steps
+    steps = num_steps - start_step
     batches = source.shuffled_batches(
         seed=seed, epoch=epoch, start=start_step * batch_size, batch_size=batch_size // num_replicas
     )
@@ -76,14 +82,18 @@ def make_train_dataset(
     return _finish(batches, cardinality=steps * num_replicas)
 
 
-def make_eval_dataset(source: ExampleSource, *, batch_size: int, num_replicas: int = 1) -> tf.data.Dataset:
+def make_eval_dataset(
+    source: ExampleSource, *, batch_size: int, num_replicas: int = 1, num_steps: int | None = None
+) -> tf.data.Dataset:
     """Returns each example of the split once, in file order: (images uint8, labels int32, weights float32).
 
     All batches have the same shape and every step has one for every replica: what is missing at the end is
-    black pictures of weight 0. A shorter batch fails under MirroredStrategy, or gives other numbers.
+    black pictures of weight 0. A shorter batch fails under MirroredStrategy, or gives other numbers. Of several
+    workers each gives its own share, in as many steps as the largest one takes.
     """
     per_replica = batch_size // num_replicas
-    num_batches = -(-source.split.num_examples // batch_size) * num_replicas
+    num_steps = eval_steps(source.split, batch_size) if num_steps is None else num_steps
+    num_batches = num_steps * num_replicas
     size = source.image_size
 
     def pad(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -99,15 +109,8 @@ def make_eval_dataset(source: ExampleSource, *, batch_size: int, num_replicas: i
 
     nothing = (tf.zeros([0, size, size, 3], tf.uint8), tf.zeros([0], tf.int32))
     batches = source.ordered_batches(batch_size=per_replica)
-    batches = batches.concatenate(tf.data.Dataset.from_tensors(nothing).repeat(num_replicas)).take(
-        num_batches
-    )
+    batches = batches.concatenate(tf.data.Dataset.from_tensors(nothing).repeat()).take(num_batches)
     return _finish(batches.map(pad), cardinality=num_batches)
-
-
-def steps_per_epoch(split: SplitInfo, batch_size: int) -> int:
-    """Returns the number of whole batches in `split`."""
-    return split.num_examples // batch_size
 
 
 def record_names(
@@ -135,7 +138,13 @@ class StreamedSplit:
     """A split that is read and decoded again in every epoch."""
 
     def __init__(
-        self, info: DatasetInfo, split_name: str, *, image_size: int, window_bytes: int | None = None
+        self,
+        info: DatasetInfo,
+        split_name: str,
+        *,
+        image_size: int,
+        window_bytes: int | None = None,
+        share: Share = WHOLE,
     ) -> None:
         """Looks at the shards; `window_bytes` of encoded pictures are shuffled together.
 
@@ -144,7 +153,8 @@ class StreamedSplit:
         """
         check_shards(info, split_name)
         self.info = info
-        self.split = info.split(split_name)
+        self.split = share.of(info.split(split_name))
+        self.share = share
         self.image_size = image_size
         self._blocks = Blocks.of(self.split)
         self._blocks_per_window = (
@@ -164,7 +174,7 @@ class StreamedSplit:
 
     def ordered_batches(self, *, batch_size: int) -> tf.data.Dataset:
         """See `ExampleSource`."""
-        return self._decoded(read_records(self.info, self.split.name)).batch(batch_size)
+        return self._decoded(read_records(self.info, self.split.name, self.share)).batch(batch_size)
 
     def records(self, *, seed: int, epoch: int, start: int, count: int) -> tf.data.Dataset:
         """See `ExampleSource`."""
@@ -186,8 +196,8 @@ class StreamedSplit:
         return records.map(decode, num_parallel_calls=usable_cores(), deterministic=True)
 
 
-def read_records(info: DatasetInfo, split_name: str) -> tf.data.Dataset:
-    """Returns the serialized examples of a split in file order, each exactly once.
+def read_records(info: DatasetInfo, split_name: str, share: Share = WHOLE) -> tf.data.Dataset:
+    """Returns the serialized examples of a split, or of a share of it, in file order, each exactly once.
 
     Iterate it inside `damage.naming_damage`, which turns TensorFlow's errors into a DatasetError.
 
@@ -195,14 +205,24 @@ def read_records(info: DatasetInfo, split_name: str) -> tf.data.Dataset:
         DatasetError: A shard is missing or has another size than it was written with.
     """
     check_shards(info, split_name)
-    split = info.split(split_name)
+    split = share.of(info.split(split_name))
+    counts = np.asarray([shard.num_examples for shard in split.shards], np.int64)
     shards: Any = {
         "path": [str(info.data_dir / shard.filename) for shard in split.shards],
-        "count": np.asarray([shard.num_examples for shard in split.shards], np.int64),
+        "offset": np.asarray([shard.block_offsets[0] for shard in split.shards], np.int64),
+        "count": counts,
+        # All there are of a whole shard: what is there beyond its count is damage.
+        "most": counts if share.num_workers > 1 else np.full_like(counts, -1),
     }
 
     def read_shard(shard: dict[str, tf.Tensor]) -> tf.data.Dataset:
-        records = tf.data.TFRecordDataset(shard["path"], buffer_size=_READ_BUFFER_BYTES)
+        variant = tf.raw_ops.TFRecordDatasetV2(
+            filenames=shard["path"][tf.newaxis],
+            compression_type="",
+            buffer_size=_READ_BUFFER_BYTES,
+            byte_offsets=shard["offset"][tf.newaxis],
+        )
+        records = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(shard["most"])
         return records.apply(tf.data.experimental.assert_cardinality(shard["count"]))
 
     records = tf.data.Dataset.from_tensor_slices(shards).flat_map(read_shard)

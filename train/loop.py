@@ -15,9 +15,10 @@ from ingest.metadata import DatasetInfo
 from train.checkpoint import BEGINNING, Position
 from train.damage import find_damage, naming_damage
 from train.evaluate import evaluate
-from train.input_pipeline import ExampleSource, make_train_dataset, record_names, steps_per_epoch
+from train.input_pipeline import ExampleSource, make_train_dataset, record_names
 from train.machine import usable_cores
 from train.meter import EpochMeter
+from train.share import steps_per_epoch
 from train.steps import Steps
 
 # Reading a figure waits for the device. Between readings it runs ahead of Python, which a GPU needs.
@@ -62,8 +63,8 @@ class Loop:
         Args:
             steps: The model.
             info: The dataset, for the names in errors.
-            train: The split to learn from.
-            validation: The split to evaluate on after each epoch.
+            train: The split to learn from; of several workers, this one's share of it.
+            validation: The split to evaluate on after each epoch, in the same way.
             epochs: How many there are in all.
             batch_size: That of all replicas together.
             seed: Of the order of the examples.
@@ -79,7 +80,7 @@ class Loop:
         self._batch_size = batch_size
         self._seed = seed
         self._keep = keep
-        self._num_steps = steps_per_epoch(train.split, batch_size)
+        self._num_steps = steps_per_epoch(info.split(train.split.name), batch_size, steps.num_workers)
         self._callbacks = keras.callbacks.CallbackList(
             list(callbacks), model=steps.model, epochs=epochs, steps=self._num_steps, verbose=0
         )
@@ -131,16 +132,16 @@ class Loop:
         return logs, Position(epoch, step, secs, meter.waiting_secs)
 
     def _batches(self, epoch: int, start_step: int) -> Any:
-        strategy = self._steps.strategy
         dataset = make_train_dataset(
             self._train,
             seed=self._seed,
             epoch=epoch,
             start_step=start_step,
-            batch_size=self._batch_size,
-            num_replicas=strategy.num_replicas_in_sync,
+            batch_size=self._batch_size // self._steps.num_workers,
+            num_replicas=self._steps.num_local_replicas,
+            num_steps=self._num_steps,
         )
-        distributed = strategy.distribute_datasets_from_function(lambda _: dataset)
+        distributed = self._steps.distributed(dataset, self._num_steps - start_step)
         return naming_damage(distributed, self._info, self._train.split.name)
 
     def _reading(self, epoch: int, step: int) -> dict[str, float] | None:
@@ -175,13 +176,14 @@ class Loop:
         If there is none, it was the last step that spoiled the weights.
         """
         step = min(self._steps.trained.num_finite_steps() + 1, self._num_steps)
+        local_batch_size = self._batch_size // self._steps.num_workers
         records = record_names(
             self._train,
             self._info,
             seed=self._seed,
             epoch=epoch,
-            start=(step - 1) * self._batch_size,
-            count=self._batch_size,
+            start=(step - 1) * local_batch_size,
+            count=local_batch_size,
         )
         named = ", ".join(records[:_NAMED_RECORDS]) + ", ..." * (len(records) > _NAMED_RECORDS)
         return DivergedError(

@@ -21,7 +21,7 @@ from train.checkpoint import Checkpoints
 from train.config import TrainConfig
 from train.durations import parse_interval, parse_secs
 from train.export import ModelInfo, ModelWriter
-from train.input_pipeline import ExampleSource, steps_per_epoch
+from train.input_pipeline import ExampleSource
 from train.interruption import StopRequest
 from train.loop import DivergedError, Loop
 from train.models import build_model
@@ -38,6 +38,7 @@ from train.runtime import (
     versions,
 )
 from train.saving import StateSaver
+from train.share import steps_per_epoch
 from train.steps import Steps
 from train.tensorboard import TensorBoardLogs
 

@@ -1,7 +1,8 @@
 """What happens with one batch: a step of training, a step of evaluation, on all replicas."""
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -9,9 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from ingest.errors import DatasetError
+from train.consent import Consent
 
 # What a step sums up over its examples.
-_LOSS, _CORRECT, _COUNT = range(3)
+_NUM_FIGURES = 3
+_LOSS, _CORRECT, _COUNT = range(_NUM_FIGURES)
 
 
 class Figures:
@@ -59,16 +62,35 @@ class Steps:
     """
 
     def __init__(
-        self, model: keras.Model, strategy: tf.distribute.Strategy, *, label_smoothing: float
+        self,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+        *,
+        label_smoothing: float,
+        num_workers: int = 1,
     ) -> None:
-        """Takes a model made and compiled in the scope of `strategy`."""
+        """Takes a model made and compiled in the scope of `strategy`, which `num_workers` processes share."""
         self.model = model
         self.strategy = strategy
+        self.num_workers = num_workers
+        self.consent = Consent(num_workers)
         self._label_smoothing = label_smoothing
         self.trained = Figures()
         self.evaluated = Figures()
         with strategy.scope():
             model.optimizer.build(model.trainable_variables)
+
+    @property
+    def num_local_replicas(self) -> int:
+        """How many devices of this worker share its part of a batch."""
+        return self.strategy.num_replicas_in_sync // self.num_workers
+
+    def distributed(self, dataset: tf.data.Dataset, num_steps: int) -> Iterator[Any]:
+        """Yields the batches of `num_steps` steps, each with a part for every replica of this worker."""
+        # Where a dataset can end, several workers ask each other before every batch whether it has.
+        endless = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+        batches = self.strategy.distribute_datasets_from_function(lambda _: endless)
+        return itertools.islice(iter(batches), num_steps)
 
     def variables(self) -> dict[str, tf.Variable]:
         """Returns all state: weights, seeds of dropout and augmentation, optimizer, loss scale, figures so far.
@@ -116,22 +138,33 @@ class Steps:
 
     def train(self, batch: Any) -> None:
         """Takes one step with (images, labels), uint8 and int32, one part for each replica."""
-        self._train(batch)
+        self.consent.note(self._train(batch, self.consent.wishes))
 
     def evaluate(self, batch: Any) -> None:
         """Adds up the figures of (images, labels, weights); a weight of 0 makes an example count for nothing."""
-        self._evaluate(batch)
+        self.consent.note(self._evaluate(batch, self.consent.wishes))
 
     @tf.function
-    def _train(self, batch: Any) -> None:
-        self.trained.add(self._sum(self.strategy.run(self._train_replica, args=(batch,))))
+    def _train(self, batch: Any, wishes: tf.Tensor) -> tf.Tensor:
+        figures, wishes = self._run(self._train_replica, batch, wishes)
+        self.trained.add(figures)
+        return wishes
 
     @tf.function
-    def _evaluate(self, batch: Any) -> None:
-        self.evaluated.add(self._sum(self.strategy.run(self._evaluate_replica, args=(batch,))))
+    def _evaluate(self, batch: Any, wishes: tf.Tensor) -> tf.Tensor:
+        figures, wishes = self._run(self._evaluate_replica, batch, wishes)
+        self.evaluated.add(figures)
+        return wishes
 
-    def _sum(self, figures: Any) -> tf.Tensor:
-        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, figures, axis=None)
+    def _run(
+        self, of_replica: Callable[[Any], tf.Tensor], batch: Any, wishes: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the figures of all replicas added up, and so the wishes of all workers: one sum for both."""
+        parts = self.strategy.run(
+            lambda batch, wishes: tf.concat([of_replica(batch), wishes], axis=0), args=(batch, wishes)
+        )
+        total: Any = self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
+        return total[:_NUM_FIGURES], total[_NUM_FIGURES:]
 
     def _train_replica(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         images, labels = batch
