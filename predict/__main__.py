@@ -39,13 +39,7 @@ def _predict(config: PredictConfig, *, command: str) -> int:
     from predict.selection import select
 
     info = DatasetInfo.load(config.data)
-    selection = select(
-        config.split,
-        info.split(config.split).num_examples,
-        batch=config.batch,
-        sample=config.sample_size,
-        seed=config.seed,
-    )
+    selection = select(config, info)
 
     from ingest.progress import progress
     from train.startup import start_tensorflow
@@ -57,11 +51,13 @@ def _predict(config: PredictConfig, *, command: str) -> int:
         report = build_report(
             config.run,
             info,
-            config.split,
             selection,
+            sampling=config.sampling,
             out=config.report_dir,
-            gallery_size=config.gallery,
             limits=Limits(accuracy=config.min_accuracy, class_recall=config.min_class_recall),
+            gallery_size=config.gallery_size,
+            seed=config.seed,
+            lang=config.lang,
             command=command,
             on_progress=on_progress,
         )

@@ -1,13 +1,15 @@
-"""What the predictions amount to: pure functions from labels to figures."""
+"""What the predictions amount to: the figures of a report and of each class."""
 
 import dataclasses
-import math
-from collections.abc import Sequence
 
 import numpy as np
 
-# The 97.5th percentile of the normal distribution: intervals hold with 95 % confidence.
-_Z = 1.959963984540054
+from predict.confusion import Confusion, count_confusion
+from predict.intervals import Figure, mean_figure, overall_figure, percentile_figure, share_figure
+from predict.outcomes import TOP, Outcomes
+
+# Enough that the ends of an interval stand still in the digits that are shown.
+_NUM_BOOTSTRAPS = 400
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,53 +21,47 @@ class ClassFigures:
         support: How many pictures are of it.
         num_predicted: How many pictures were taken for it.
         num_right: How many were both.
-        precision: num_right / num_predicted; None where nothing was taken for it.
-        recall: num_right / support; None where no picture is of it.
-        f1: 2 num_right / (support + num_predicted); None where both are 0.
+        precision: The share of the pictures taken for it that are; None where nothing was taken for it.
+        recall: The share of its pictures that were found; None where no picture is of it.
+        f1: Their harmonic mean; None where no picture is of it and nothing was taken for it.
     """
 
     label: int
     support: int
     num_predicted: int
     num_right: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
+    precision: Figure | None
+    recall: Figure | None
+    f1: Figure | None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ConfusedPair:
-    """How many pictures of one class were taken for another, and their share of the class."""
-
-    actual: int
-    predicted: int
-    count: int
-    share: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Summary:
-    """The figures of one report.
+    """The figures of one report, each weighed as its sample asks for.
 
     Attributes:
         num_examples: The number of pictures predicted.
         num_right: How many predictions were right.
-        accuracy: Their share.
-        interval: The 95 % Wilson interval of the accuracy.
+        accuracy: The share of right ones.
+        top5_accuracy: The share whose class is among the five likeliest; None where there are no more classes.
+        balanced_accuracy: The mean recall of the classes that occur.
+        macro_f1: The mean F1 of the classes for which it is defined.
         mean_loss: The mean cross-entropy, in nats.
+        brier: The mean squared distance of the probabilities from the truth: 0 to 2.
         classes: In label order.
-        confusion: int64 [actual, predicted] counts.
-        confused_pairs: The most frequent first.
+        confusion: What was taken for what.
     """
 
     num_examples: int
     num_right: int
-    accuracy: float
-    interval: tuple[float, float]
-    mean_loss: float
+    accuracy: Figure
+    top5_accuracy: Figure | None
+    balanced_accuracy: Figure
+    macro_f1: Figure
+    mean_loss: Figure
+    brier: Figure
     classes: tuple[ClassFigures, ...]
-    confusion: np.ndarray
-    confused_pairs: tuple[ConfusedPair, ...]
+    confusion: Confusion
 
     @property
     def num_wrong(self) -> int:
@@ -80,90 +76,99 @@ class Summary:
         ]
 
 
-def summarize(labels: np.ndarray, predicted: np.ndarray, losses: np.ndarray, *, num_classes: int) -> Summary:
+def summarize(outcomes: Outcomes, weights: np.ndarray, *, num_classes: int) -> Summary:
     """Returns the figures of predictions.
 
     Args:
-        labels: int [num_examples], at least one.
-        predicted: int [num_examples].
-        losses: float [num_examples].
+        outcomes: At least one.
+        weights: float [num_examples], how many of the whole each stands for; the same within a class.
         num_classes: Also counts classes that do not occur.
     """
-    from sklearn.metrics import confusion_matrix  # It takes a second to import.
-
-    confusion = confusion_matrix(labels, predicted, labels=np.arange(num_classes))
-    num_right = int(np.trace(confusion))
+    confusion = count_confusion(outcomes.labels, outcomes.predicted, weights, num_classes=num_classes)
+    balanced_accuracy, macro_f1 = _class_means(confusion)
+    in_top = (outcomes.top_labels == outcomes.labels[:, np.newaxis]).any(axis=1)
     return Summary(
-        num_examples=len(labels),
-        num_right=num_right,
-        accuracy=num_right / len(labels),
-        interval=wilson_interval(num_right, len(labels)),
-        mean_loss=float(np.mean(losses, dtype=np.float64)),
-        classes=_class_figures(labels, predicted, confusion),
+        num_examples=len(outcomes),
+        num_right=int(confusion.counts[confusion.right].sum()),
+        accuracy=overall_figure(outcomes.right, weights, outcomes.labels),
+        top5_accuracy=overall_figure(in_top, weights, outcomes.labels) if num_classes > TOP else None,
+        balanced_accuracy=balanced_accuracy,
+        macro_f1=macro_f1,
+        mean_loss=mean_figure(outcomes.losses, weights),
+        brier=mean_figure(outcomes.brier, weights),
+        classes=class_figures(outcomes, weights, confusion),
         confusion=confusion,
-        confused_pairs=confused_pairs(confusion),
     )
 
 
-def wilson_interval(num_right: int, num_examples: int) -> tuple[float, float]:
-    """Returns the 95 % interval of a share (Wilson 1927), which holds near 0 and 1 and for few examples."""
-    share = num_right / num_examples
-    spread = _Z * math.sqrt(share * (1 - share) / num_examples + _Z**2 / (4 * num_examples**2))
-    scale = 1 + _Z**2 / num_examples
-    centre = share + _Z**2 / (2 * num_examples)
-    low, high = (centre - spread) / scale, (centre + spread) / scale
-    # Rounding may pass 0, 1 or the share itself by 1e-16.
-    return max(0.0, min(low, share)), min(1.0, max(high, share))
-
-
-def confused_pairs(confusion: np.ndarray) -> tuple[ConfusedPair, ...]:
-    """Returns each pair of classes that was confused, the most frequent first."""
-    wrong = confusion * ~np.eye(len(confusion), dtype=bool)
-    pairs = [
-        ConfusedPair(
-            actual=int(actual),
-            predicted=int(predicted),
-            count=int(wrong[actual, predicted]),
-            share=float(wrong[actual, predicted] / confusion[actual].sum()),
-        )
-        for actual, predicted in np.argwhere(wrong)
+def class_figures(outcomes: Outcomes, weights: np.ndarray, confusion: Confusion) -> tuple[ClassFigures, ...]:
+    """Returns how each class fares, in label order; arguments as for `summarize`."""
+    squares = np.bincount(
+        np.searchsorted(_keys(confusion), _keys_of(outcomes, confusion)),
+        np.square(weights, dtype=np.float64),
+        len(confusion.counts),
+    )
+    sums = [
+        (confusion.by_actual(values), confusion.by_predicted(values), confusion.on_diagonal(values))
+        for values in (confusion.counts, confusion.weights, squares)
     ]
-    return tuple(sorted(pairs, key=lambda pair: (-pair.count, -pair.share)))
-
-
-def classes_with_most_errors(summary: Summary, count: int) -> Sequence[int]:
-    """Returns at most `count` labels in label order: those that take part in the most errors."""
-    wrong = summary.confusion * ~np.eye(len(summary.confusion), dtype=bool)
-    errors = wrong.sum(axis=0) + wrong.sum(axis=1)
-    most = np.argsort(-errors, kind="stable")[:count]
-    return sorted(int(label) for label in most)
-
-
-def _class_figures(
-    labels: np.ndarray, predicted: np.ndarray, confusion: np.ndarray
-) -> tuple[ClassFigures, ...]:
-    from sklearn.metrics import precision_recall_fscore_support
-
-    figures = precision_recall_fscore_support(
-        labels,
-        predicted,
-        labels=np.arange(len(confusion)),
-        zero_division=np.nan,  # pyright: ignore[reportArgumentType]  # The stubs know only the word "warn".
-    )
-    precision, recall, f1, support = (np.asarray(column) for column in figures)
+    (support, num_predicted, num_right), (actual, predicted, right), (actual2, predicted2, right2) = sums
+    either, either2 = actual + predicted - right, actual2 + predicted2 - right2
     return tuple(
         ClassFigures(
-            label=label,
-            support=int(support[label]),
-            num_predicted=int(confusion[:, label].sum()),
-            num_right=int(confusion[label, label]),
-            precision=_defined(precision[label]),
-            recall=_defined(recall[label]),
-            f1=_defined(f1[label]),
+            label=c,
+            support=int(support[c]),
+            num_predicted=int(num_predicted[c]),
+            num_right=int(num_right[c]),
+            precision=_share(right[c], predicted[c], predicted2[c]),
+            recall=_share(right[c], actual[c], actual2[c]),
+            f1=_f1(_share(right[c], either[c], either2[c])),
         )
-        for label in range(len(confusion))
+        for c in range(confusion.num_classes)
     )
 
 
-def _defined(figure: float) -> float | None:
-    return None if math.isnan(figure) else float(figure)
+def _keys(confusion: Confusion) -> np.ndarray:
+    return confusion.actual * confusion.num_classes + confusion.predicted
+
+
+def _keys_of(outcomes: Outcomes, confusion: Confusion) -> np.ndarray:
+    return outcomes.labels.astype(np.int64) * confusion.num_classes + outcomes.predicted
+
+
+def _share(part: float, whole: float, squares: float) -> Figure | None:
+    return share_figure(part, whole, whole**2 / squares) if squares > 0 else None
+
+
+def _f1(overlap: Figure | None) -> Figure | None:
+    """Returns F1 from the share of the pictures that are of a class or taken for it which are both.
+
+    F1 = 2 s / (1 + s) rises with that share s, which is one of a binomial: so F1 has an interval in closed form too.
+    """
+    if overlap is None:
+        return None
+    return Figure(*(2 * share / (1 + share) for share in dataclasses.astuple(overlap)))
+
+
+def _class_means(confusion: Confusion) -> tuple[Figure, Figure]:
+    """Returns the balanced accuracy and the macro F1, with intervals by the bootstrap.
+
+    What a cell of the matrix holds is drawn anew from the Poisson distribution, which is what drawing pictures anew
+    does to it; a million pictures are no more work than their cells.
+    """
+    rng = np.random.default_rng(0)
+    each = confusion.weights / confusion.counts
+    drawn = [_means(confusion, rng.poisson(confusion.counts) * each) for _ in range(_NUM_BOOTSTRAPS)]
+    balanced_accuracy, macro_f1 = _means(confusion, confusion.weights)
+    balanced, f1 = np.array(drawn).T
+    return percentile_figure(balanced_accuracy, balanced), percentile_figure(macro_f1, f1)
+
+
+def _means(confusion: Confusion, weights: np.ndarray) -> tuple[float, float]:
+    actual, predicted = confusion.by_actual(weights), confusion.by_predicted(weights)
+    right = confusion.on_diagonal(weights)
+    occurs, counts = actual > 0, actual + predicted > 0
+    if not counts.any():  # A bootstrap may draw nothing at all of very few.
+        return 0.0, 0.0
+    recall = np.mean(right[occurs] / actual[occurs]) if occurs.any() else 0.0
+    return float(recall), float(np.mean(2 * right[counts] / (actual + predicted)[counts]))

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -11,6 +11,12 @@ from ingest.errors import ConfigError
 # As many as the page shows by default, so that every predicted picture can be looked at; the interval of
 # an accuracy of 0.9 is then 8 points wide, against 21 for 32 pictures.
 DEFAULT_SAMPLE = 200
+
+Sampling = Literal["uniform", "stratified", "worst", "confident-errors", "borderline"]
+Language = Literal["en", "ko"]
+
+# What can only be ranked once the whole split is predicted.
+RANKED: tuple[Sampling, ...] = ("worst", "confident-errors", "borderline")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +30,11 @@ class PredictConfig:
     split: str = "validation"
     """The split to predict."""
     sample: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
-    """How many pictures to draw, each equally likely; 200 where neither --batch nor --all is given."""
+    """How many pictures to draw; 200 where neither --batch nor --all is given."""
+    sampling: Sampling = "uniform"
+    """How to draw them: each equally likely, or as many of each class (stratified). The others predict the whole
+    split, whose figures are reported, and show the N of highest loss (worst), the surest mistakes (confident-errors)
+    or the closest decisions (borderline)."""
     batch: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Predict the N-th batch of 32 pictures in file order, counted from 1, instead of a sample."""
     all: bool = False
@@ -32,7 +42,9 @@ class PredictConfig:
     seed: int = 123
     """Decides which pictures a sample draws."""
     gallery: int = 200
-    """At most this many pictures go into the page, the wrong ones first."""
+    """At most this many pictures go into the page; of more, mostly wrong ones."""
+    lang: Language = "en"
+    """The language of the page."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Where to write the report; by default the folder `report` inside the run folder."""
     min_accuracy: Annotated[float | None, tyro.conf.arg(metavar="SHARE", help_behavior_hint="")] = None
@@ -50,6 +62,10 @@ class PredictConfig:
         given += ["--all"] if self.all else []
         if len(given) > 1:
             raise ConfigError(f"{' and '.join(given)} exclude one another; give one of them")
+        if self.sampling != "uniform" and (self.all or self.batch is not None):
+            raise ConfigError(
+                f"{given[0]} draws nothing, so --sampling {self.sampling} has no use; leave one out"
+            )
         for name in ("sample", "batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -64,10 +80,14 @@ class PredictConfig:
                 raise ConfigError(f"--{name} has to be at least 0, got {getattr(self, name)}")
 
     @property
-    def sample_size(self) -> int | None:
-        """How many pictures are drawn; None where a batch or all are predicted."""
-        drawn = self.batch is None and not self.all
-        return DEFAULT_SAMPLE if drawn and self.sample is None else self.sample
+    def sample_size(self) -> int:
+        """How many pictures are drawn where neither a batch nor all are asked for."""
+        return DEFAULT_SAMPLE if self.sample is None else self.sample
+
+    @property
+    def gallery_size(self) -> int:
+        """How many pictures the page has at most."""
+        return min(self.gallery, self.sample_size) if self.sampling in RANKED else self.gallery
 
     @property
     def report_dir(self) -> Path:

@@ -1,42 +1,21 @@
-"""The pictures that are kept to be looked at: the wrong ones first, the highest loss first."""
+"""Which pictures are looked at, and those pictures."""
 
-import base64
 import dataclasses
-import heapq
-import io
+from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
-from predict.prediction import Prediction, Record
+from ingest.metadata import DatasetInfo
+from predict.config import Sampling
+from predict.inputs import read_batches
+from predict.outcomes import Outcomes
+from predict.pictures import Picture, make_picture
+from predict.prediction import Prediction
+from predict.predictor import BATCH_SIZE
+from train.export import ModelInfo
 
-# 200 pictures of this size make a page of 17 MB. Originals from a camera are a hundred times larger.
-_LARGEST_BYTES = 64 * 1024
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Picture:
-    """An encoded picture.
-
-    Attributes:
-        media_type: "image/jpeg" or "image/png".
-        content: The encoded bytes.
-        is_record: Whether they are the record's own; else they were made from the pixels that the model saw.
-    """
-
-    media_type: str
-    content: bytes
-    is_record: bool
-
-    @property
-    def data_uri(self) -> str:
-        """The picture as an address that holds all of it."""
-        return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode('ascii')}"
-
-    def pixels(self) -> np.ndarray:
-        """Returns uint8 [height, width, 3] RGB; EXIF does not turn it, as it does not for the model."""
-        with Image.open(io.BytesIO(self.content)) as image:
-            return np.asarray(image.convert("RGB"))
+# Of the pictures that are shown, how many may be wrong ones where there are enough of both.
+_WRONG_SHARE = 0.75
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,48 +26,109 @@ class Shown:
     picture: Picture
 
 
-class Gallery:
-    """Keeps the pictures of at most `size` predictions: the wrong ones first, the highest loss first."""
+def choose_rows(
+    outcomes: Outcomes, sampling: Sampling, size: int, *, seed: int, named: np.ndarray
+) -> np.ndarray:
+    """Returns int64 rows of `outcomes`, at most `size`: the pictures to be shown, the first to look at first.
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._heap: list[tuple[tuple[bool, float, int], Shown]] = []  # The first to go is at index 0.
-        self._num_offered = 0
+    Where the sampling ranks (worst, confident-errors, borderline) they are the first of the ranking. Else all, or of
+    too many: mostly wrong ones, each pair of confused classes once before the highest losses fill up, and of the
+    right ones half that are nearly wrong and half at random, so that a filter finds something of everything.
 
-    def offer(self, prediction: Prediction, pixels: np.ndarray) -> None:
-        """Keeps the prediction if it is among the first so far.
-
-        Args:
-            prediction: Of the record whose bytes are kept.
-            pixels: uint8 [image_size, image_size, 3], as the model saw them.
-        """
-        # Of equals the earlier one stays, and no two entries are equal.
-        rank = (not prediction.right, prediction.loss, -self._num_offered)
-        self._num_offered += 1
-        if len(self._heap) < self._size:
-            heapq.heappush(self._heap, (rank, Shown(prediction, make_picture(prediction.record, pixels))))
-        elif self._heap and rank > self._heap[0][0]:
-            kept = Shown(prediction, make_picture(prediction.record, pixels))
-            heapq.heapreplace(self._heap, (rank, kept))
-
-    def pictures(self) -> list[Shown]:
-        """Returns what is kept, the wrong ones first, the highest loss first."""
-        return [shown for _, shown in sorted(self._heap, key=lambda entry: entry[0], reverse=True)]
-
-
-def make_picture(record: Record, pixels: np.ndarray) -> Picture:
-    """Returns the record's own bytes where a browser can show them and they are not too many.
-
-    Else a picture of what the model saw: lossless for raw pixels, JPEG for large photos.
+    Args:
+        outcomes: What the model said.
+        sampling: What was asked for.
+        size: The most rows.
+        seed: Decides which right ones.
+        named: Rows that other parts of the page speak of and that are taken first.
     """
-    if record.media_type is None:
-        return Picture("image/png", _encode(pixels, "PNG"), is_record=False)
-    if len(record.encoded) > _LARGEST_BYTES:
-        return Picture("image/jpeg", _encode(pixels, "JPEG"), is_record=False)
-    return Picture(record.media_type, record.encoded, is_record=True)
+    match sampling:
+        case "worst":
+            return _ranked(-outcomes.losses)[:size]
+        case "confident-errors":
+            wrong = np.flatnonzero(~outcomes.right)
+            return wrong[_ranked(-outcomes.probabilities[wrong])][:size]
+        case "borderline":
+            return _ranked(outcomes.margins)[:size]
+    if len(outcomes) <= size:
+        rows = np.arange(len(outcomes))
+    else:
+        named = np.unique(named)[:size]
+        left = np.setdiff1d(np.arange(len(outcomes)), named)
+        wrong, right = left[~outcomes.right[left]], left[outcomes.right[left]]
+        size -= len(named)
+        num_wrong = max(min(len(wrong), int(_WRONG_SHARE * size)), size - len(right))
+        rows = np.concatenate(
+            [
+                named,
+                _some_wrong(outcomes, wrong, num_wrong),
+                _some_right(outcomes, right, size - num_wrong, seed),
+            ]
+        )
+    return rows[np.lexsort((rows, -outcomes.losses[rows], outcomes.right[rows]))]
 
 
-def _encode(pixels: np.ndarray, image_format: str) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, image_format, quality=90)
-    return buffer.getvalue()
+def load_shown(
+    info: DatasetInfo,
+    split_name: str,
+    outcomes: Outcomes,
+    rows: np.ndarray,
+    *,
+    model: ModelInfo,
+    max_bytes: int,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> list[Shown]:
+    """Returns the pictures of `rows`, in their order, read again from where they are stored.
+
+    Args:
+        info: Of the dataset.
+        split_name: Of the split that was predicted.
+        outcomes: What the model said of its records.
+        rows: int64, of `outcomes`, none twice.
+        model: How it wants its pictures.
+        max_bytes: Of each picture.
+        on_progress: Is told how many more were read.
+    """
+    ordered = np.sort(rows)
+    shown: dict[int, Shown] = {}
+    batches = read_batches(
+        info,
+        split_name,
+        outcomes.positions[ordered],
+        image_size=model.image_size,
+        resize=model.resize,
+        batch_size=BATCH_SIZE,
+    )
+    for batch in batches if len(rows) else ():
+        for record, pixels in zip(batch.records, batch.images, strict=True):
+            row = int(ordered[len(shown)])
+            prediction = Prediction(
+                record=record,
+                top_labels=outcomes.top_labels[row],
+                top_probabilities=outcomes.top_probabilities[row],
+                actual_probability=float(outcomes.actual_probabilities[row]),
+            )
+            shown[row] = Shown(prediction, make_picture(record, pixels, max_bytes=max_bytes))
+        on_progress(len(batch.records))
+    return [shown[int(row)] for row in rows]
+
+
+def _ranked(keys: np.ndarray) -> np.ndarray:
+    return np.argsort(keys, kind="stable")
+
+
+def _some_wrong(outcomes: Outcomes, wrong: np.ndarray, count: int) -> np.ndarray:
+    wrong = wrong[_ranked(-outcomes.losses[wrong])]
+    pairs = outcomes.labels[wrong].astype(np.int64) << 32 | outcomes.predicted[wrong]
+    _, firsts, sizes = np.unique(pairs, return_index=True, return_counts=True)
+    # The worst of each pair, the most frequent pairs first, for half of the places.
+    of_pairs = firsts[_ranked(-sizes)][: count // 2]
+    rest = np.setdiff1d(np.arange(len(wrong)), of_pairs)
+    return wrong[np.concatenate([of_pairs, rest])[:count]]
+
+
+def _some_right(outcomes: Outcomes, right: np.ndarray, count: int, seed: int) -> np.ndarray:
+    nearly_wrong = right[_ranked(outcomes.margins[right])][: count // 2]
+    others = np.setdiff1d(right, nearly_wrong)
+    drawn = np.random.default_rng(seed).choice(others, count - len(nearly_wrong), replace=False)
+    return np.concatenate([nearly_wrong, drawn])

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from ingest.errors import LimitError
-from predict.analysis import Summary, wilson_interval
+from predict.analysis import Summary
+from predict.intervals import Figure
 
 # Of many classes below their limit the sentence names the worst; metrics.json has all.
 _NUM_NAMED = 5
@@ -32,6 +33,7 @@ class Check:
         limit: The least that is asked for.
         num_right: How many pictures were right.
         num_examples: Of how many; where there are none nothing is shown, and the limit is not kept.
+        figure: Their share, weighed as the sample asks for; None where there is no picture.
     """
 
     what: str
@@ -39,16 +41,17 @@ class Check:
     limit: float
     num_right: int
     num_examples: int
+    figure: Figure | None
 
     @property
     def share(self) -> float | None:
         """The figure; None where there is no picture."""
-        return self.num_right / self.num_examples if self.num_examples else None
+        return None if self.figure is None else self.figure.value
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % Wilson interval of the figure; everything where there is no picture."""
-        return wilson_interval(self.num_right, self.num_examples) if self.num_examples else (0.0, 1.0)
+        """The 95 % interval of the figure; everything where there is no picture."""
+        return (0.0, 1.0) if self.figure is None else (self.figure.low, self.figure.high)
 
     @property
     def is_kept(self) -> bool:
@@ -88,6 +91,7 @@ def check_limits(summary: Summary, class_names: Sequence[str], limits: Limits) -
                 limit=limits.accuracy,
                 num_right=summary.num_right,
                 num_examples=summary.num_examples,
+                figure=summary.accuracy,
             )
         )
     if limits.class_recall is not None:
@@ -98,6 +102,7 @@ def check_limits(summary: Summary, class_names: Sequence[str], limits: Limits) -
                 limit=limits.class_recall,
                 num_right=figures.num_right,
                 num_examples=figures.support,
+                figure=figures.recall,
             )
             for figures in summary.classes
         ]

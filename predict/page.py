@@ -2,19 +2,19 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 from markupsafe import Markup
 
 from ingest.names import visible
-from predict.analysis import Summary, classes_with_most_errors
+from predict.config import Language
+from predict.confusion import Confusion
 from predict.gallery import Shown
-from predict.provenance import Provenance
-from predict.texts import ENGLISH
+from predict.result import Report
+from predict.texts import TEXTS
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -25,16 +25,7 @@ _CONFUSED_PAIRS = 3
 _BARS = 3
 
 
-def render_page(
-    summary: Summary,
-    pictures: Sequence[Shown],
-    provenance: Provenance,
-    *,
-    class_names: Sequence[str],
-    display_names: Sequence[str],
-    selection: str,
-    texts: Mapping[str, str] = ENGLISH,
-) -> str:
+def render_page(report: Report, lang: Language) -> str:
     """Returns the whole page as HTML.
 
     Every name is escaped by the template; scripts and styles are only those whose hashes the page's own
@@ -42,7 +33,9 @@ def render_page(
     """
     style = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
-    matrix_labels = classes_with_most_errors(summary, _MATRIX_CLASSES)
+    texts = TEXTS[lang]
+    summary, provenance, pictures = report.summary, report.provenance, report.pictures
+    matrix_labels = summary.confusion.classes_with_most_errors(_MATRIX_CLASSES)
     num_wrong = sum(not shown.prediction.right for shown in pictures)
     return (
         _environment()
@@ -59,12 +52,12 @@ def render_page(
             facts=[(term, visible(fact)) for term, fact in provenance.facts],
             training_config="\n".join(map(visible, provenance.training_config.splitlines())),
             summary=summary,
-            selection=selection,
+            selection=report.selection.description,
             worst_classes=summary.worst_classes(_WORST_CLASSES),
-            confused_pairs=summary.confused_pairs[:_CONFUSED_PAIRS],
+            confused_pairs=summary.confusion.confused_pairs()[:_CONFUSED_PAIRS],
             classes=[
                 {"class_name": visible(class_name), "display_name": visible(display_name)}
-                for class_name, display_name in zip(class_names, display_names, strict=True)
+                for class_name, display_name in zip(report.class_names, report.display_names, strict=True)
             ],
             cards=[_card(shown) for shown in pictures],
             pictures_are_records=all(shown.picture.is_record for shown in pictures),
@@ -108,14 +101,17 @@ def _hash(text: str) -> str:
 
 def _card(shown: Shown) -> dict[str, Any]:
     prediction = shown.prediction
-    highest = np.argsort(-prediction.probabilities, kind="stable")[:_BARS].tolist()
-    # The actual class is always among the bars: how far off was it?
-    bars = highest if prediction.actual in highest else [*highest[:-1], prediction.actual]
+    bars = list(zip(prediction.top_labels.tolist(), prediction.top_probabilities.tolist(), strict=True))[
+        :_BARS
+    ]
+    if prediction.actual not in [label for label, _ in bars]:
+        # The actual class is always among the bars: how far off was it?
+        bars[-1] = (prediction.actual, prediction.actual_probability)
     return {
         "right": prediction.right,
         "actual": prediction.actual,
         "predicted": prediction.predicted,
-        "probabilities": [(label, float(prediction.probabilities[label])) for label in bars],
+        "probabilities": bars,
         "loss": prediction.loss,
         "source_path": visible(prediction.record.source_path),
         "source_width": prediction.record.source_width,
@@ -124,14 +120,21 @@ def _card(shown: Shown) -> dict[str, Any]:
     }
 
 
-def _matrix_rows(confusion: np.ndarray, labels: Sequence[int]) -> list[dict[str, Any]]:
+def _matrix_rows(confusion: Confusion, labels: Sequence[int]) -> list[dict[str, Any]]:
+    counts, support = confusion.dense(labels), confusion.support
     return [
-        {"label": actual, "cells": [_cell(confusion, actual, label) for label in labels]} for actual in labels
+        {
+            "label": actual,
+            # Shares are of the whole row, also where only some of its columns are shown.
+            "cells": [
+                _cell(predicted, int(counts[row, column]), int(support[actual]))
+                for column, predicted in enumerate(labels)
+            ],
+        }
+        for row, actual in enumerate(labels)
     ]
 
 
-def _cell(confusion: np.ndarray, actual: int, predicted: int) -> dict[str, Any]:
-    count = int(confusion[actual, predicted])
-    # Of the whole row, also where only some of its columns are shown.
-    share = count / max(int(confusion[actual].sum()), 1)
+def _cell(predicted: int, count: int, support: int) -> dict[str, Any]:
+    share = count / max(support, 1)
     return {"label": predicted, "count": count, "share": share, "shade": min(int(10 * share), 9)}

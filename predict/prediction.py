@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 # As in Keras: a probability of 0 counts as this much, so that no loss is infinite. The largest is 16.1.
-_SMALLEST = 1e-7
+SMALLEST_PROBABILITY = 1e-7
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,12 +42,29 @@ class Record:
         return f"{self.shard}__{self.position}"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RecordBatch:
+    """Records with their pictures as the model sees them: uint8 [len(records), image_size, image_size, 3]."""
+
+    records: Sequence[Record]
+    images: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Prediction:
-    """What the model says about one record: float32 [num_classes] probabilities."""
+    """What the model says about one record.
+
+    Attributes:
+        record: The stored picture.
+        top_labels: int32 [up to 5], the likeliest classes, the likeliest first.
+        top_probabilities: float32, of the same shape.
+        actual_probability: Of the record's label.
+    """
 
     record: Record
-    probabilities: np.ndarray
+    top_labels: np.ndarray
+    top_probabilities: np.ndarray
+    actual_probability: float
 
     @property
     def actual(self) -> int:
@@ -56,12 +74,12 @@ class Prediction:
     @property
     def predicted(self) -> int:
         """The label of the highest probability; of equal ones the first."""
-        return int(np.argmax(self.probabilities))
+        return int(self.top_labels[0])
 
     @property
     def probability(self) -> float:
         """Of the predicted label."""
-        return float(self.probabilities[self.predicted])
+        return float(self.top_probabilities[0])
 
     @property
     def right(self) -> bool:
@@ -71,4 +89,4 @@ class Prediction:
     @property
     def loss(self) -> float:
         """The cross-entropy, in nats."""
-        return -math.log(max(float(self.probabilities[self.actual]), _SMALLEST)) + 0.0
+        return -math.log(max(self.actual_probability, SMALLEST_PROBABILITY)) + 0.0

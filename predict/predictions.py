@@ -1,46 +1,151 @@
-"""predictions.csv: a row for each picture."""
+"""predictions.parquet for programs and predictions.csv for spreadsheets: a row for each picture."""
 
+import contextlib
 import csv
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from predict.prediction import Prediction
+import numpy as np
+
+from predict.outcomes import likeliest
+from predict.prediction import SMALLEST_PROBABILITY, RecordBatch
+
+if TYPE_CHECKING:
+    import _csv
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 COLUMNS = (
     "record", "shard", "position", "source_path", "source_sha256",
-    "actual", "predicted", "probability", "right", "loss",
+    "actual", "predicted", "probability", "actual_probability", "right", "loss",
 )  # fmt: skip
 
 # A spreadsheet takes a cell that begins with one of these for a formula, and formulas can call programs.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
+# More columns of probabilities than this no spreadsheet shows; the Parquet file has them all.
+_CSV_CLASSES = 100
 
-class PredictionsFile:
+# The rows of a group wait in memory: 16 MB of probabilities.
+_GROUP_PROBABILITIES = 1 << 22
+_GROUP_ROWS = 1 << 16
+
+
+@contextlib.contextmanager
+def predictions_files(parquet: Path, table: Path, class_names: Sequence[str]) -> Iterator["PredictionsFiles"]:
+    """Gives a writer of both files, which are whole when it is left."""
+    import pyarrow.parquet as pq
+
+    schema = _schema()
+    with (
+        pq.ParquetWriter(parquet, schema, compression="zstd") as writer,
+        table.open("w", encoding="utf-8", newline="") as file,
+    ):
+        # Lines end with CR LF, as the standard wants it; with LF alone a CR in a name would not be quoted.
+        files = PredictionsFiles(writer, csv.writer(file), schema, class_names)
+        yield files
+        files.flush()
+
+
+class PredictionsFiles:
     """Writes rows as the predictions come, so that memory does not grow with their number."""
 
-    def __init__(self, file: TextIO, class_names: Sequence[str]) -> None:
-        """Begins with the header. `file` was opened with newline=""."""
-        self._class_names = class_names
-        # Lines end with CR LF, as the standard wants it; with LF alone a CR in a name would not be quoted.
-        self._writer = csv.writer(file)
-        self._writer.writerow([*COLUMNS, *(guarded(f"probability_{name}") for name in class_names)])
+    def __init__(
+        self,
+        parquet: "pq.ParquetWriter",
+        table: "_csv.Writer",
+        schema: "pa.Schema",
+        class_names: Sequence[str],
+    ) -> None:
+        """Begins with the header of the table."""
+        self._parquet, self._table, self._schema, self._class_names = parquet, table, schema, class_names
+        self._waiting: list[pa.RecordBatch] = []
+        self._num_waiting = 0
+        self._spelt = class_names if len(class_names) <= _CSV_CLASSES else ()
+        table.writerow([*COLUMNS, *(guarded(f"probability_{name}") for name in self._spelt)])
 
-    def write(self, prediction: Prediction) -> None:
-        """Adds one row."""
-        record = prediction.record
-        names = (self._class_names[label] for label in (prediction.actual, prediction.predicted))
-        texts = [record.id, record.shard, record.position, record.source_path, record.source_sha256, *names]
-        self._writer.writerow(
-            [
-                *(guarded(text) if isinstance(text, str) else text for text in texts),
-                f"{prediction.probability:.6f}",
-                "yes" if prediction.right else "no",
-                f"{prediction.loss:.6f}",
-                *(f"{probability:.6f}" for probability in prediction.probabilities),
-            ]
-        )
+    def write(self, batch: RecordBatch, probabilities: np.ndarray) -> None:
+        """Adds a row for each record, with float32 [len(batch.records), num_classes] probabilities."""
+        columns = self._columns(batch, probabilities)
+        self._write_table(columns, probabilities)
+        self._write_parquet(columns, probabilities)
+
+    def flush(self) -> None:
+        """Writes what waits as a group of rows."""
+        import pyarrow as pa
+
+        if self._waiting:
+            self._parquet.write_table(pa.Table.from_batches(self._waiting).combine_chunks())
+        self._waiting, self._num_waiting = [], 0
+
+    def _columns(self, batch: RecordBatch, probabilities: np.ndarray) -> dict[str, list]:
+        records = batch.records
+        labels = np.array([record.label for record in records])
+        predicted = likeliest(probabilities)[:, 0]
+        rows = np.arange(len(records))
+        actual = probabilities[rows, labels]
+        return {
+            "record": [record.id for record in records],
+            "shard": [record.shard for record in records],
+            "position": [record.position for record in records],
+            "source_path": [record.source_path for record in records],
+            "source_sha256": [record.source_sha256 for record in records],
+            "actual": [self._class_names[label] for label in labels],
+            "predicted": [self._class_names[label] for label in predicted],
+            "probability": probabilities[rows, predicted].tolist(),
+            "actual_probability": actual.tolist(),
+            "right": (predicted == labels).tolist(),
+            "loss": (-np.log(np.maximum(actual, SMALLEST_PROBABILITY)) + np.float32(0)).tolist(),
+        }
+
+    def _write_table(self, columns: dict[str, list], probabilities: np.ndarray) -> None:
+        written = [[_cell(value) for value in columns[name]] for name in COLUMNS]
+        spelt = [[f"{share:.6f}" for share in row] for row in probabilities[:, : len(self._spelt)].tolist()]
+        self._table.writerows([*row, *shares] for *row, shares in zip(*written, spelt, strict=True))
+
+    def _write_parquet(self, columns: dict[str, list], probabilities: np.ndarray) -> None:
+        import pyarrow as pa
+
+        # Lists of one fixed length would not be readable for programs that know no such type.
+        offsets = np.arange(len(probabilities) + 1, dtype=np.int32) * probabilities.shape[1]
+        shares = pa.ListArray.from_arrays(pa.array(offsets), pa.array(probabilities.ravel()))
+        arrays = [pa.array(columns[field.name], field.type) for field in list(self._schema)[:-1]]
+        self._waiting.append(pa.RecordBatch.from_arrays([*arrays, shares], schema=self._schema))
+        self._num_waiting += len(probabilities)
+        if (
+            self._num_waiting >= _GROUP_ROWS
+            or self._num_waiting * probabilities.shape[1] >= _GROUP_PROBABILITIES
+        ):
+            self.flush()
 
 
 def guarded(text: str) -> str:
     """Returns `text` with an apostrophe before it where a spreadsheet would run it as a formula."""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def _cell(value: object) -> object:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.6f}"
+        case str():
+            return guarded(value)
+    return value
+
+
+def _schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    types = {
+        "position": pa.int32(),
+        "probability": pa.float32(),
+        "actual_probability": pa.float32(),
+        "right": pa.bool_(),
+        "loss": pa.float32(),
+    }
+    named = [(name, types.get(name, pa.string())) for name in COLUMNS]
+    return pa.schema([*named, ("probabilities", pa.list_(pa.float32()))])

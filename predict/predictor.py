@@ -9,8 +9,7 @@ import tensorflow as tf
 
 from ingest.errors import DatasetError
 from ingest.metadata import DatasetInfo
-from predict.inputs import RecordBatch
-from predict.prediction import Prediction
+from predict.prediction import RecordBatch
 from train.export import ModelInfo, load_model
 
 # Every batch is padded to this size, so that the model is compiled once.
@@ -28,21 +27,22 @@ class Predictor:
             lambda images: model(images, training=False), input_signature=[tf.TensorSpec(shape, tf.uint8)]
         )
 
-    def predict(self, batch: RecordBatch) -> Sequence[Prediction]:
-        """Returns a prediction for each of at most `BATCH_SIZE` records.
+    def predict(self, batch: RecordBatch) -> np.ndarray:
+        """Returns float32 [len(batch.records), num_classes] probabilities; at most `BATCH_SIZE` records at a time.
 
         Raises:
             DatasetError: The model gives something else than a probability for each class.
         """
         size = len(batch.records)
         padding = [(0, BATCH_SIZE - size), (0, 0), (0, 0), (0, 0)]
-        probabilities = np.asarray(self._probabilities(np.pad(batch.images, padding)), np.float32)[:size]
+        images = batch.images if size == BATCH_SIZE else np.pad(batch.images, padding)
+        probabilities = np.asarray(self._probabilities(images), np.float32)[:size]
         if probabilities.shape != (size, len(self.info.class_names)) or not np.isfinite(probabilities).all():
             raise DatasetError(
                 f"{batch.records[0].id}: the model {self.info.model!r} gives no probability for each of its "
                 f"{len(self.info.class_names)} classes; train it again with `shardstream-train`"
             )
-        return [Prediction(*pair) for pair in zip(batch.records, probabilities, strict=True)]
+        return probabilities
 
 
 def load_predictor(run_dir: Path) -> Predictor:

@@ -15,11 +15,15 @@ import tensorflow as tf
 
 from ingest.metadata import DatasetInfo
 from predict.analysis import Summary
+from predict.calibration import Calibration
 from predict.gate import Check
+from predict.intervals import Figure
 from predict.selection import Selection
 from predict.texts import ENGLISH
 from train.export import ModelInfo
 from train.run_folder import RunFolder
+
+_MATRIX_CLASSES = 200
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +47,8 @@ class Provenance:
 
 def make_metrics(
     summary: Summary,
+    calibration: Calibration,
     info: DatasetInfo,
-    split_name: str,
     selection: Selection,
     model: ModelInfo,
     *,
@@ -53,26 +57,54 @@ def make_metrics(
 ) -> dict[str, Any]:
     """Returns what metrics.json holds; classes by their names, figures that are not defined as null."""
     names = info.class_names
+    confusion = summary.confusion
     return {
         "num_examples": summary.num_examples,
         "num_right": summary.num_right,
-        "accuracy": summary.accuracy,
-        "accuracy_interval_95": list(summary.interval),
-        "mean_loss": summary.mean_loss,
+        **_figure("accuracy", summary.accuracy),
+        **_figure("top5_accuracy", summary.top5_accuracy),
+        **_figure("balanced_accuracy", summary.balanced_accuracy),
+        **_figure("macro_f1", summary.macro_f1),
+        **_figure("mean_loss", summary.mean_loss),
+        **_figure("brier", summary.brier),
+        **_figure("ece", calibration.ece),
+        "mean_confidence": calibration.confidence,
         "classes": [
-            {"class_name": names[figures.label], "display_name": info.display_names[figures.label]}
-            | {key: value for key, value in dataclasses.asdict(figures).items() if key != "label"}
+            {
+                "class_name": names[figures.label],
+                "display_name": info.display_names[figures.label],
+                "support": figures.support,
+                "num_predicted": figures.num_predicted,
+                "num_right": figures.num_right,
+                **_figure("precision", figures.precision),
+                **_figure("recall", figures.recall),
+                **_figure("f1", figures.f1),
+            }
             for figures in summary.classes
         ],
-        "confusion_matrix": summary.confusion.tolist(),
+        # Of more classes it is mostly zeros; all that are not are in confused_pairs and num_right.
+        "confusion_matrix": confusion.dense(range(len(names))).tolist()
+        if len(names) <= _MATRIX_CLASSES
+        else None,
         "confused_pairs": [
             dataclasses.asdict(pair) | {"actual": names[pair.actual], "predicted": names[pair.predicted]}
-            for pair in summary.confused_pairs
+            for pair in confusion.confused_pairs()
         ],
         "limits": [
-            dataclasses.asdict(check) | {"kept": check.is_kept, "clear": check.is_clear} for check in checks
+            {
+                "what": check.what,
+                "option": check.option,
+                "limit": check.limit,
+                "num_right": check.num_right,
+                "num_examples": check.num_examples,
+                "kept": check.is_kept,
+                "clear": check.is_clear,
+            }
+            for check in checks
         ],
-        "split": split_name,
+        "reliability": [dataclasses.asdict(one) for one in calibration.bins],
+        "coverage": [dataclasses.asdict(one) for one in calibration.coverage],
+        "split": selection.split,
         "num_available": selection.num_available,
         "selection": selection.description,
         "dataset": info.name,
@@ -82,6 +114,13 @@ def make_metrics(
         "versions": _versions(),
         "command": command,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _figure(name: str, figure: Figure | None) -> dict[str, Any]:
+    return {
+        name: None if figure is None else figure.value,
+        f"{name}_interval_95": None if figure is None else [figure.low, figure.high],
     }
 
 

@@ -1,93 +1,70 @@
-"""A run and records in, a folder with the page, the table, the figures and the picture grid out."""
+"""A run and records in, a folder with the page, the tables, the figures and the plots out."""
 
 import contextlib
-import dataclasses
 import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ingest.metadata import DatasetInfo
-from predict.analysis import Summary, summarize
-from predict.fonts import Lettering, choose_lettering
-from predict.gallery import Gallery, Shown
-from predict.gate import Check, Limits, check_limits
-from predict.inputs import read_batches
+from predict.analysis import summarize
+from predict.calibration import calibrate
+from predict.config import Language, Sampling
+from predict.fonts import choose_lettering
+from predict.gallery import choose_rows, load_shown
+from predict.gate import Limits, check_limits
 from predict.page import render_page
 from predict.plots import GRID_SIZE, write_grid
-from predict.predictions import PredictionsFile
-from predict.predictor import BATCH_SIZE, Predictor, check_same_classes, load_predictor
-from predict.provenance import Provenance, make_metrics, make_provenance
+from predict.predictions import predictions_files
+from predict.predictor import check_same_classes, load_predictor
+from predict.provenance import make_metrics, make_provenance
+from predict.result import PAGE, Report
 from predict.selection import Selection
+from predict.sweep import predict_records
 from train.export import ModelInfo
 
-PAGE, PREDICTIONS, METRICS, GRID = "index.html", "predictions.csv", "metrics.json", "grid.png"
+PARQUET, TABLE, METRICS, GRID = "predictions.parquet", "predictions.csv", "metrics.json", "grid.png"
 
 # The page last: who finds it finds the files it belongs to.
-_FILES = (PREDICTIONS, METRICS, GRID, PAGE)
+_FILES = (PARQUET, TABLE, METRICS, GRID, PAGE)
 
 _STAGING_PREFIX = ".incomplete-"
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
-    """What was found, and where it was written.
-
-    Attributes:
-        out: The folder with the files.
-        selection: How the pictures were chosen, for people.
-        summary: The figures.
-        pictures: The wrong ones first, the highest loss first.
-        class_names: In label order.
-        display_names: In label order.
-        lettering: Names and font for drawing on pictures.
-        checks: What the limits that the user set came to.
-        metrics: What metrics.json holds.
-    """
-
-    out: Path
-    selection: str
-    summary: Summary
-    pictures: Sequence[Shown]
-    class_names: Sequence[str]
-    display_names: Sequence[str]
-    lettering: Lettering
-    checks: Sequence[Check]
-    metrics: dict[str, Any]
-
-    @property
-    def page(self) -> Path:
-        """The page for people."""
-        return self.out / PAGE
+# What all pictures of a page may take. Text makes them longer by a third: with the rest, 200 stay below 5 MB.
+_PICTURE_BYTES = 3_000_000
 
 
 def build_report(
     run_dir: Path,
     info: DatasetInfo,
-    split_name: str,
     selection: Selection,
     *,
+    sampling: Sampling,
     out: Path,
     gallery_size: int,
     limits: Limits,
+    seed: int,
+    lang: Language,
     command: str,
     on_progress: Callable[[int], None],
 ) -> Report:
-    """Predicts the selected records and writes index.html, predictions.csv, metrics.json and grid.png.
+    """Predicts the selected records and writes the page and the files beside it.
 
     Args:
         run_dir: The folder of the training run.
         info: Of the dataset.
-        split_name: The split to predict.
         selection: Which of its records.
+        sampling: Which of them are shown first.
         out: Made where it is not there; files of the same names are replaced, others stay.
         gallery_size: How many pictures the page has at most.
         limits: What the predictions are to keep to.
+        seed: Decides which pictures of too many it has.
+        lang: The language of the page.
         command: What the user called, for the page.
         on_progress: Is told after each batch how many pictures were in it.
 
@@ -97,29 +74,42 @@ def build_report(
     check_same_classes(run_dir, ModelInfo.load(run_dir), info)
     predictor = load_predictor(run_dir)
     with _staging(out) as staging:
-        gallery = Gallery(gallery_size)
-        summary = _predict(
-            predictor, info, split_name, selection, gallery, staging / PREDICTIONS, on_progress
-        )
+        with predictions_files(staging / PARQUET, staging / TABLE, info.class_names) as files:
+            outcomes = predict_records(
+                predictor, info, selection.split, selection.positions, writer=files, on_progress=on_progress
+            )
+        summary = summarize(outcomes, selection.weights, num_classes=info.num_classes)
+        calibration = calibrate(outcomes, selection.weights)
+        rows = choose_rows(outcomes, sampling, gallery_size, seed=seed, named=np.array([], np.int64))
         checks = check_limits(summary, info.class_names, limits)
         metrics = make_metrics(
-            summary, info, split_name, selection, predictor.info, checks=checks, command=command
+            summary, calibration, info, selection, predictor.info, checks=checks, command=command
         )
         report = Report(
             out=out,
-            selection=selection.description,
+            sampling=sampling,
+            selection=selection,
+            outcomes=outcomes,
             summary=summary,
-            pictures=gallery.pictures(),
+            calibration=calibration,
+            pictures=load_shown(
+                info,
+                selection.split,
+                outcomes,
+                rows,
+                model=predictor.info,
+                max_bytes=_PICTURE_BYTES // max(len(rows), 1),
+            ),
             class_names=info.class_names,
             display_names=info.display_names,
             lettering=choose_lettering(info.display_names, info.class_names),
             checks=checks,
             metrics=metrics,
+            provenance=make_provenance(run_dir, info, selection.split, predictor.info, metrics),
         )
-        _write_json(staging / METRICS, metrics)
+        _write_json(staging / METRICS, report.metrics)
         write_grid(staging / GRID, report.pictures, report.lettering, title=_grid_title(report))
-        provenance = make_provenance(run_dir, info, split_name, predictor.info, metrics)
-        _write_page(staging / PAGE, report, provenance)
+        (staging / PAGE).write_text(render_page(report, lang), encoding="utf-8")
         _publish(staging, out)
     return report
 
@@ -144,64 +134,15 @@ def _publish(staging: Path, out: Path) -> None:
         (staging / name).replace(out / name)
 
 
-def _predict(
-    predictor: Predictor,
-    info: DatasetInfo,
-    split_name: str,
-    selection: Selection,
-    gallery: Gallery,
-    path: Path,
-    on_progress: Callable[[int], None],
-) -> Summary:
-    """Predicts in one pass; keeps 12 bytes of each picture, a row on disk and perhaps a place in the gallery."""
-    num_examples = len(selection.positions)
-    labels, predicted = np.empty(num_examples, np.int32), np.empty(num_examples, np.int32)
-    losses = np.empty(num_examples, np.float32)
-    batches = read_batches(
-        info,
-        split_name,
-        selection.positions,
-        image_size=predictor.info.image_size,
-        resize=predictor.info.resize,
-        batch_size=BATCH_SIZE,
-    )
-    num_done = 0
-    with path.open("w", encoding="utf-8", newline="") as file:
-        rows = PredictionsFile(file, info.class_names)
-        for batch in batches:
-            for prediction, pixels in zip(predictor.predict(batch), batch.images, strict=True):
-                labels[num_done], predicted[num_done] = prediction.actual, prediction.predicted
-                losses[num_done] = prediction.loss
-                rows.write(prediction)
-                gallery.offer(prediction, pixels)
-                num_done += 1
-            on_progress(len(batch.records))
-    return summarize(labels, predicted, losses, num_classes=info.num_classes)
-
-
 def _grid_title(report: Report) -> str:
     summary = report.summary
-    low, high = summary.interval
+    accuracy = summary.accuracy
     shown = min(len(report.pictures), GRID_SIZE)
-    which = (
-        "" if shown == summary.num_examples else f"; {shown} of them, wrong ones first, highest loss first"
-    )
+    which = "" if shown == summary.num_examples else f"; {shown} of them"
     return (
-        f"{summary.num_right:,} of {summary.num_examples:,} right: accuracy {summary.accuracy:.1%} "
-        f"(95 % interval {low:.1%} to {high:.1%}){which}"
+        f"{summary.num_right:,} of {summary.num_examples:,} right: accuracy {accuracy.value:.1%} "
+        f"(95 % interval {accuracy.low:.1%} to {accuracy.high:.1%}){which}"
     )
-
-
-def _write_page(path: Path, report: Report, provenance: Provenance) -> None:
-    page = render_page(
-        report.summary,
-        report.pictures,
-        provenance,
-        class_names=report.class_names,
-        display_names=report.display_names,
-        selection=report.selection,
-    )
-    path.write_text(page, encoding="utf-8")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,19 +1,29 @@
 """The predictions in the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ingest.names import visible
+from predict.config import Sampling
 from predict.gallery import Shown
-from predict.report import Report
+from predict.result import Report
 
 MAX_ROWS = 32
 
 # The accuracy and the classes of the lowest recall.
 _NUM_CHECKS = 6
+
+# In which order the pictures come.
+ORDERS: Mapping[Sampling, str] = {
+    "uniform": "wrong ones first, highest loss first",
+    "stratified": "wrong ones first, highest loss first",
+    "worst": "highest loss first",
+    "confident-errors": "mistakes, the surest first",
+    "borderline": "the closest decisions first",
+}
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -22,7 +32,7 @@ def print_report(report: Report, console: Console) -> None:
     console.print(picture_table(shown, report.display_names))
     if len(shown) < report.summary.num_examples:
         total = f"{report.summary.num_examples:,}"
-        console.print(Text(f"{len(shown)} of {total} pictures: wrong ones first, highest loss first"))
+        console.print(Text(f"{len(shown)} of {total} pictures: {ORDERS[report.sampling]}"))
     # No wrapping: a line that is cut into pieces cannot be searched for nor copied.
     console.print(Text(summary_line(report), style="bold"), soft_wrap=True)
     for check in report.checks[:_NUM_CHECKS]:
@@ -47,10 +57,10 @@ def picture_table(pictures: Sequence[Shown], display_names: Sequence[str]) -> Ta
 def summary_line(report: Report) -> str:
     """Returns the answer in one line."""
     summary = report.summary
-    low, high = summary.interval
+    accuracy = summary.accuracy
     return (
-        f"accuracy {summary.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}): "
-        f"{summary.num_right:,} of {summary.num_examples:,} right; {report.selection}"
+        f"accuracy {accuracy.value:.1%} (95 % interval {accuracy.low:.1%} to {accuracy.high:.1%}): "
+        f"{summary.num_right:,} of {summary.num_examples:,} right; {report.selection.description}"
     )
 
 

@@ -81,3 +81,5 @@ ENGLISH: Mapping[str, str] = {
     "provenance_versions_training": "Versions, training",
     "provenance_config": "Configuration of the training",
 }
+
+TEXTS: Mapping[str, Mapping[str, str]] = {"en": ENGLISH, "ko": ENGLISH}

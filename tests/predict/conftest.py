@@ -6,6 +6,7 @@ import io
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from PIL import Image
 
 from ingest.metadata import DatasetInfo, ImageSettings, Judging, ShardInfo, SplitInfo, SplitRule
 from ingest.records import encode_entries, encode_example, frame
+from predict.outcomes import Outcomes, likeliest
+from predict.prediction import Prediction, Record
 
 SIZE = 8
 CLASS_NAMES = ("food", "interior", "exterior")
@@ -190,6 +193,33 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
     return Trial(info, write_run(folder / "run", info), [photo for photos in shards for photo in photos])
 
 
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[DatasetInfo, list[int]]:
+    """A dataset made by the real ingest, and the labels of its validation split in file order."""
+    from ingest.build import build_dataset
+    from ingest.config import BuildConfig
+    from train.input_pipeline import parse_example, read_records
+
+    folder = tmp_path_factory.mktemp("built")
+    for i in range(60):
+        photo = Photo(label=i % 3, looks_like=i % 3, path=f"{CLASS_NAMES[i % 3]}/{'ab'[i % 2]}/{i:03d}.png")
+        (folder / "photos" / photo.path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "photos" / photo.path).write_bytes(photo.encoded())
+    build_dataset(
+        BuildConfig(
+            images=folder / "photos",
+            data=folder / "data",
+            class_names=CLASS_NAMES,
+            validation=0.5,
+            image_size=SIZE,
+            workers=1,
+        )
+    )
+    info = DatasetInfo.load(folder / "data")
+    records = read_records(info, "validation")
+    return info, [int(parse_example(record)["label"]) for record in records]
+
+
 @pytest.fixture
 def make_trial(tmp_path: Path) -> Callable[..., Trial]:
     """Makes a dataset of one shard with a run for it."""
@@ -212,7 +242,71 @@ def copy_dataset(tmp_path: Path) -> Callable[[DatasetInfo], DatasetInfo]:
     return copy
 
 
+def make_record(path: str = "a.jpg", *, position: int = 0, label: int = 0, **values: Any) -> Record:
+    """Makes a record; its bytes are no picture unless they are given."""
+    usual = {
+        "shard": "s",
+        "source_sha256": "",
+        "source_height": 480,
+        "source_width": 640,
+        "encoded": b"",
+        "media_type": None,
+    }
+    return Record(source_path=path, position=position, label=label, **usual | values)
+
+
+def make_prediction(record: Record, probabilities: Sequence[float]) -> Prediction:
+    """Makes what a model with these probabilities says of a record."""
+    shares = np.array([probabilities], np.float32)
+    top = likeliest(shares)[0]
+    return Prediction(
+        record=record,
+        top_labels=top,
+        top_probabilities=shares[0, top],
+        actual_probability=float(shares[0, record.label]),
+    )
+
+
+def make_outcomes(
+    labels: Sequence[int], probabilities: Sequence[Sequence[float]] | np.ndarray, **columns: Any
+) -> Outcomes:
+    """Makes what a model said of records; what is not given is the same for all of them."""
+    actual, shares = np.asarray(labels, np.int32), np.asarray(probabilities, np.float32)
+    count = len(actual)
+    top = likeliest(shares)
+    usual = {
+        "positions": np.arange(count),
+        "labels": actual,
+        "top_labels": top,
+        "top_probabilities": np.take_along_axis(shares, top, axis=1),
+        "actual_probabilities": shares[np.arange(count), actual],
+        "brier": np.square(shares - np.eye(shares.shape[1])[actual]).sum(axis=1),
+        "heights": np.full(count, 480),
+        "widths": np.full(count, 640),
+        "brightness": np.full(count, 128, np.float32),
+        "sharpness": np.full(count, 20, np.float32),
+        "folders": np.zeros(count, np.int32),
+        "folder_names": ("",),
+    }
+    return Outcomes(**usual | columns)
+
+
 # Tests cannot import from here, so what they call comes as fixtures.
+
+
+@pytest.fixture(scope="session", name="make_record")
+def _make_record() -> Callable[..., Record]:
+    return make_record
+
+
+@pytest.fixture(scope="session", name="make_prediction")
+def _make_prediction() -> Callable[..., Prediction]:
+    return make_prediction
+
+
+@pytest.fixture(scope="session", name="make_outcomes")
+def _make_outcomes() -> Callable[..., Outcomes]:
+    return make_outcomes
 
 
 @pytest.fixture(scope="session", name="photo")

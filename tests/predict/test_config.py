@@ -23,6 +23,14 @@ def config(**options):
         ({"sample": 0}, "--sample has to be at least 1, got 0"),
         ({"batch": 0}, "--batch has to be at least 1, got 0"),
         ({"gallery": -1}, "--gallery has to be at least 0, got -1"),
+        (
+            {"all": True, "sampling": "worst"},
+            "--all draws nothing, so --sampling worst has no use; leave one out",
+        ),
+        (
+            {"batch": 2, "sampling": "stratified"},
+            "--batch draws nothing, so --sampling stratified has no use; leave one out",
+        ),
         ({"seed": -1}, "--seed has to be at least 0, got -1"),
     ],
 )
@@ -31,12 +39,23 @@ def test_options_that_cannot_be_used(options, sentence):
         config(**options)
 
 
+def test_a_sample_of_200_unless_something_else_is_asked_for():
+    assert config().sample_size == 200
+    assert config(sample=32).sample_size == 32
+
+
 @pytest.mark.parametrize(
     ("options", "size"),
-    [({}, 200), ({"sample": 32}, 32), ({"batch": 1}, None), ({"all": True}, None)],
+    [
+        ({}, 200),
+        ({"all": True, "gallery": 50}, 50),
+        ({"sample": 32}, 200),
+        ({"sample": 32, "sampling": "worst"}, 32),  # Of all that are predicted, these are shown.
+        ({"sample": 32, "sampling": "borderline", "gallery": 10}, 10),
+    ],
 )
-def test_a_sample_of_200_unless_something_else_is_asked_for(options, size):
-    assert config(**options).sample_size == size
+def test_how_many_pictures_the_page_has(options, size):
+    assert config(**options).gallery_size == size
 
 
 def test_the_report_goes_into_the_run_unless_it_is_sent_elsewhere():

@@ -1,117 +1,105 @@
-import io
-import tracemalloc
-
 import numpy as np
 import pytest
-from PIL import Image
 
-from predict.gallery import Gallery, make_picture
-from predict.prediction import Prediction, Record
+from predict.gallery import choose_rows, load_shown
+from predict.pictures import Picture
+from train.export import ModelInfo
 
-PIXELS = np.full((8, 8, 3), (200, 40, 10), np.uint8)
-
-
-def record(position=0, label=0, encoded=b"\x89PNG\r\n\x1a\n", media_type="image/png"):
-    return Record(
-        shard="s",
-        position=position,
-        label=label,
-        source_path="a.jpg",
-        source_sha256="",
-        source_height=1,
-        source_width=1,
-        encoded=encoded,
-        media_type=media_type,
-    )
+NOBODY = np.array([], np.int64)
 
 
-def encode(pixels, image_format, **options):
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, image_format, **options)
-    return buffer.getvalue()
+def choose(outcomes, size, sampling="uniform", named=NOBODY, seed=1):
+    return choose_rows(outcomes, sampling, size, seed=seed, named=named).tolist()
 
 
-def shown(gallery):
-    return [entry.prediction.record.position for entry in gallery.pictures()]
+@pytest.fixture(name="of_certainties")
+def _of_certainties(make_outcomes):
+    """Pictures of class 0 with these probabilities of class 0; below 0.5 they are wrong."""
+    return lambda *certainties: make_outcomes([0] * len(certainties), [[p, 1 - p] for p in certainties])
 
 
-def offered(size, certainties):
-    """Offers a picture of class 0 for each probability of class 0; below 0.5 it is wrong."""
-    gallery = Gallery(size)
-    for position, certainty in enumerate(certainties):
-        probabilities = np.array([certainty, 1 - certainty], np.float32)
-        gallery.offer(Prediction(record(position), probabilities), PIXELS)
-    return gallery
+def test_wrong_ones_first_then_the_highest_loss(of_certainties):
+    outcomes = of_certainties(0.9, 0.1, 0.6, 0.4, 0.6)
+    assert choose(outcomes, 10) == [1, 3, 2, 4, 0]
+    assert choose(outcomes, 0) == []
 
 
 @pytest.mark.parametrize(
-    ("size", "certainties", "order"),
-    [
-        (10, [0.9, 0.1, 0.6, 0.4], [1, 3, 2, 0]),
-        (2, [0.9, 0.1, 0.6, 0.4], [1, 3]),
-        (3, [0.9, 0.1, 0.6, 0.4], [1, 3, 2]),
-        (3, [0.8, 0.8, 0.8, 0.8], [0, 1, 2]),  # Of equals the earlier ones.
-        (0, [0.9, 0.1], []),
-        (5, [], []),
-    ],
+    ("sampling", "rows"),
+    [("worst", [1, 3, 2]), ("confident-errors", [1, 3]), ("borderline", [3, 2, 1])],
 )
-def test_wrong_ones_first_then_the_highest_loss(size, certainties, order):
-    assert shown(offered(size, certainties)) == order
+def test_rankings_show_their_first(of_certainties, sampling, rows):
+    outcomes = of_certainties(0.95, 0.1, 0.65, 0.4)
+    assert choose(outcomes, 3, sampling) == rows
 
 
-def test_a_wrong_one_comes_before_a_right_one_of_higher_loss():
-    gallery = Gallery(2)
-    # Three classes: 0.4 is right with loss 0.92, and 0.45 is wrong with loss 0.8.
-    gallery.offer(Prediction(record(0), np.array([0.4, 0.3, 0.3], np.float32)), PIXELS)
-    gallery.offer(Prediction(record(1), np.array([0.45, 0.55, 0.0], np.float32)), PIXELS)
-    assert shown(gallery) == [1, 0]
+def test_of_too_many_most_are_wrong_and_some_right(of_certainties):
+    outcomes = of_certainties(*np.linspace(0.01, 0.99, 1000))
+    rows = np.array(choose(outcomes, 100))
+    assert len(set(rows.tolist())) == 100
+    assert (~outcomes.right[rows]).sum() == 75
+    # Half of the right ones are the closest decisions, and the others are from anywhere.
+    certainties = np.sort(outcomes.probabilities[rows[75:]])
+    assert certainties[11] < 0.515 < certainties[12]
+    assert certainties[-1] > 0.85
+    assert choose(outcomes, 100) == rows.tolist() != choose(outcomes, 100, seed=2)
 
 
-def test_memory_does_not_grow_with_the_number_offered():
-    def offer(count):
-        for position in range(count):
-            encoded = b"\x89PNG\r\n\x1a\n" + position.to_bytes(8, "big") * 1000
-            probabilities = np.array([position / 3000, 1 - position / 3000], np.float32)
-            gallery.offer(Prediction(record(3000 - position, encoded=encoded), probabilities), PIXELS)
-
-    gallery = Gallery(10)
-    tracemalloc.start()
-    offer(100)
-    before = tracemalloc.get_traced_memory()[0]
-    offer(2000)
-    grown = tracemalloc.get_traced_memory()[0] - before
-    tracemalloc.stop()
-    assert grown < 50_000  # 2,000 pictures of 8 kB would be 16 MB.
+@pytest.mark.parametrize(("num_wrong", "num_right", "shown"), [(3, 500, 3), (500, 3, 97), (0, 500, 0)])
+def test_where_there_are_few_of_a_kind_the_other_fills_the_places(
+    of_certainties, num_wrong, num_right, shown
+):
+    outcomes = of_certainties(*[0.2] * num_wrong, *[0.8] * num_right)
+    rows = choose(outcomes, 100)
+    assert len(rows) == 100
+    assert (~outcomes.right[rows]).sum() == shown
 
 
-@pytest.mark.parametrize(("image_format", "media_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg")])
-def test_a_picture_is_the_very_bytes_of_the_record(image_format, media_type):
-    encoded = encode(PIXELS, image_format)
-    picture = make_picture(record(encoded=encoded, media_type=media_type), PIXELS)
-    assert (picture.content, picture.media_type, picture.is_record) == (encoded, media_type, True)
-    assert picture.data_uri.startswith(f"data:{media_type};base64,")
+def test_every_confused_pair_is_seen_before_the_worst_fill_up(make_outcomes):
+    # 300 times 0 taken for 1 with certainty, and each other pair once with little.
+    shares = [[0.01, 0.98, 0.005, 0.005]] * 300
+    pairs = [(a, b) for a in range(4) for b in range(4) if a != b and (a, b) != (0, 1)]
+    labels = [0] * 300 + [a for a, _ in pairs]
+    shares += [np.full(4, 0.24) + 0.04 * np.eye(4)[b] for _, b in pairs]
+    outcomes = make_outcomes(labels, shares)
+    shown = choose(outcomes, 40)
+    assert set(range(300, 300 + len(pairs))) <= set(shown)
 
 
-def test_raw_pixels_become_a_lossless_picture():
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-    picture = make_picture(record(encoded=pixels.tobytes(), media_type=None), pixels)
-    assert not picture.is_record
-    np.testing.assert_array_equal(picture.pixels(), pixels)
+def test_rows_that_other_parts_speak_of_are_taken(of_certainties):
+    outcomes = of_certainties(*np.linspace(0.01, 0.99, 200))
+    named = np.array([199, 120, 199])
+    assert {199, 120} <= set(choose(outcomes, 10, named=named))
+    assert len(choose(outcomes, 1, named=named)) == 1
 
 
-def test_a_large_photo_becomes_a_picture_of_what_the_model_saw():
-    encoded = encode(np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8), "JPEG", quality=95)
-    picture = make_picture(record(encoded=encoded, media_type="image/jpeg"), PIXELS)
-    assert (picture.media_type, picture.is_record) == ("image/jpeg", False)
-    assert len(picture.content) < 2000 < len(encoded)
-    np.testing.assert_allclose(picture.pixels(), PIXELS, atol=8)
+def test_pictures_are_read_again_in_the_order_of_the_rows(trial, make_outcomes):
+    positions = np.array([3, 40, 41, 75])
+    outcomes = make_outcomes(
+        [trial.photos[p].label for p in positions],
+        [[0.5, 0.3, 0.2]] * 4,
+        positions=positions,
+    )
+    counts = []
+    shown = load_shown(
+        trial.info,
+        "validation",
+        outcomes,
+        np.array([3, 0, 2]),
+        model=ModelInfo.load(trial.run),
+        max_bytes=10_000,
+        on_progress=counts.append,
+    )
+    assert [one.prediction.record.source_path for one in shown] == [trial.photos[p].path for p in (75, 3, 41)]
+    assert [one.picture.content for one in shown] == [trial.photos[p].encoded() for p in (75, 3, 41)]
+    assert all(isinstance(one.picture, Picture) and one.picture.is_record for one in shown)
+    assert [one.prediction.actual_probability for one in shown] == [
+        outcomes.actual_probabilities[row] for row in (3, 0, 2)
+    ]
+    assert counts == [3]
 
 
-def test_what_exif_says_does_not_turn_a_picture():
-    pixels = np.zeros((8, 16, 3), np.uint8)
-    pixels[:, :8] = 255
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    encoded = encode(pixels, "JPEG", exif=exif)
-    picture = make_picture(record(encoded=encoded, media_type="image/jpeg"), pixels)
-    np.testing.assert_allclose(picture.pixels(), pixels, atol=8)
+def test_no_rows_are_no_pictures(trial, make_outcomes):
+    outcomes = make_outcomes([0], [[1.0, 0.0, 0.0]])
+    model = ModelInfo.load(trial.run)
+    assert load_shown(trial.info, "validation", outcomes, NOBODY, model=model, max_bytes=1000) == []

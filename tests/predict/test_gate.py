@@ -15,14 +15,19 @@ from predict.gate import Limits, check_limits, demand
 NAMES = ("food", "interior", "exterior")
 
 
-def summary_of(*pairs):
-    """Returns the summary of (actual, predicted, count) triples."""
-    labels, predicted = (np.repeat([pair[i] for pair in pairs], [pair[2] for pair in pairs]) for i in (0, 1))
-    return summarize(labels, predicted, np.zeros(len(labels)), num_classes=3)
+@pytest.fixture(scope="module", name="summary_of")
+def _summary_of(make_outcomes):
+    def summary_of(labels, predicted, num_classes):
+        outcomes = make_outcomes(labels, np.eye(num_classes)[predicted])
+        return summarize(outcomes, np.ones(len(labels)), num_classes=num_classes)
+
+    return summary_of
 
 
-# 95 of 100 right; recall of food 45/50, of interior 50/50, of exterior unknown.
-SUMMARY = summary_of((0, 0, 45), (0, 1, 5), (1, 1, 50))
+@pytest.fixture(scope="module")
+def summary(summary_of):
+    """95 of 100 right; recall of food 45/50, of interior 50/50, of exterior unknown."""
+    return summary_of([0] * 50 + [1] * 50, [0] * 45 + [1] * 55, 3)
 
 
 @pytest.mark.parametrize(
@@ -40,16 +45,16 @@ SUMMARY = summary_of((0, 0, 45), (0, 1, 5), (1, 1, 50))
         (Limits(), [], []),
     ],
 )
-def test_the_figure_itself_is_compared(limits, kept, clear):
-    checks = check_limits(SUMMARY, NAMES, limits)
+def test_the_figure_itself_is_compared(summary, limits, kept, clear):
+    checks = check_limits(summary, NAMES, limits)
     assert [check.is_kept for check in checks] == kept
     assert [check.is_clear for check in checks] == clear
 
 
-def test_one_sentence_says_what_is_missing():
-    demand(check_limits(SUMMARY, NAMES, Limits(accuracy=0.95)))
+def test_one_sentence_says_what_is_missing(summary):
+    demand(check_limits(summary, NAMES, Limits(accuracy=0.95)))
     with pytest.raises(LimitError) as caught:
-        demand(check_limits(SUMMARY, NAMES, Limits(accuracy=0.99, class_recall=0.92)))
+        demand(check_limits(summary, NAMES, Limits(accuracy=0.99, class_recall=0.92)))
     assert str(caught.value) == (
         "accuracy 95.00% (95 of 100) is below --min-accuracy 99.00%; 95 % interval 88.8% to 97.8%; "
         "recall of 'exterior' is not known, as none of the pictures is of that class (--min-class-recall 92.00%); "
@@ -59,9 +64,9 @@ def test_one_sentence_says_what_is_missing():
     assert caught.value.exit_code == 3
 
 
-def test_of_many_classes_the_worst_are_named():
+def test_of_many_classes_the_worst_are_named(summary_of):
     labels = np.repeat(np.arange(1000), 2)
-    summary = summarize(labels, np.where(np.arange(2000) % 2, labels, 0), np.zeros(2000), num_classes=1000)
+    summary = summary_of(labels, np.where(np.arange(2000) % 2, labels, 0), 1000)
     with pytest.raises(LimitError, match=r"'c1' 50.00% .*'c5' 50.00% .*; and 994 more$"):
         demand(check_limits(summary, [f"c{i}" for i in range(1000)], Limits(class_recall=0.6)))
 

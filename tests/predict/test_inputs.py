@@ -70,6 +70,19 @@ def test_only_the_shards_that_hold_a_chosen_record_are_read(trial, copy_dataset)
     assert [record.source_path for record in batch.records] == [trial.photos[40].path, trial.photos[69].path]
 
 
+def test_of_a_shard_only_the_blocks_that_hold_a_chosen_record_are_read(trial, copy_dataset):
+    info = copy_dataset(trial.info)
+    shard = info.splits["validation"].shards[0]
+    path = info.data_dir / shard.filename
+    content = bytearray(path.read_bytes())
+    content[40 : shard.block_offsets[1]] = bytes(shard.block_offsets[1] - 40)
+    path.write_bytes(content)
+    (batch,) = read(info, [16, 33, 39, 40], batch_size=32)
+    assert [record.source_path for record in batch.records] == [
+        trial.photos[position].path for position in (16, 33, 39, 40)
+    ]
+
+
 def test_a_flipped_bit_names_the_shard(trial, copy_dataset):
     info = copy_dataset(trial.info)
     path = info.data_dir / info.splits["validation"].shards[1].filename

@@ -6,15 +6,20 @@ import html.parser
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from predict.analysis import summarize
-from predict.gallery import Gallery
+from predict.calibration import calibrate
+from predict.fonts import Lettering
+from predict.gallery import Shown, choose_rows
 from predict.page import render_page
-from predict.prediction import Prediction, Record
+from predict.pictures import make_picture
 from predict.provenance import Provenance
+from predict.result import Report
+from predict.selection import select_all
 from predict.texts import ENGLISH
 
 HOSTILE = [
@@ -68,47 +73,59 @@ class Page(html.parser.HTMLParser):
         return [found for name, found in self.elements if name == tag and attributes.items() <= found.items()]
 
 
-def make_page(predictions, *, class_names, display_names=None, gallery_size=200, name="photos"):
+@pytest.fixture(scope="module", name="make_page")
+def _make_page(make_record, make_prediction, make_outcomes):
     """Renders predictions, given as (path, label, probabilities)."""
-    gallery = Gallery(gallery_size)
-    made = []
-    for i, (path, label, probabilities) in enumerate(predictions):
-        record = Record(
-            shard="s",
-            position=i,
-            label=label,
-            source_path=path,
-            source_sha256="",
-            source_height=480,
-            source_width=640,
-            encoded=b"\x89PNG\r\n\x1a\n" + str(i).encode(),
-            media_type="image/png",
+
+    def make_page(predictions, *, class_names, display_names=None, gallery_size=200, name="photos"):
+        records = [
+            make_record(
+                path,
+                position=i,
+                label=label,
+                encoded=b"\x89PNG\r\n\x1a\n" + str(i).encode(),
+                media_type="image/png",
+            )
+            for i, (path, label, _) in enumerate(predictions)
+        ]
+        outcomes = make_outcomes(
+            [label for _, label, _ in predictions], [shares for _, _, shares in predictions]
         )
-        made.append(Prediction(record, np.array(probabilities, np.float32)))
-        gallery.offer(made[-1], np.zeros((2, 2, 3), np.uint8))
-    summary = summarize(
-        np.array([one.actual for one in made]),
-        np.array([one.predicted for one in made]),
-        np.array([one.loss for one in made]),
-        num_classes=len(class_names),
-    )
-    return render_page(
-        summary,
-        gallery.pictures(),
-        Provenance(
-            dataset=name,
-            split=name,
-            model=name,
-            facts=[("Command", name)],
-            training_config=f'{{"name": "{name}"}}',
-        ),
-        class_names=class_names,
-        display_names=display_names or class_names,
-        selection="all of them",
-    )
+        weights = np.ones(len(records))
+        rows = choose_rows(outcomes, "uniform", gallery_size, seed=1, named=np.array([], np.int64))
+        report = Report(
+            out=Path("out"),
+            sampling="uniform",
+            selection=select_all("validation", len(records)),
+            outcomes=outcomes,
+            summary=summarize(outcomes, weights, num_classes=len(class_names)),
+            calibration=calibrate(outcomes, weights),
+            pictures=[
+                Shown(
+                    make_prediction(records[row], predictions[row][2]),
+                    make_picture(records[row], np.zeros((2, 2, 3), np.uint8), max_bytes=10_000),
+                )
+                for row in rows
+            ],
+            class_names=class_names,
+            display_names=display_names or class_names,
+            lettering=Lettering(class_names, Path("font")),
+            checks=[],
+            metrics={},
+            provenance=Provenance(
+                dataset=name,
+                split=name,
+                model=name,
+                facts=[("Command", name)],
+                training_config=f'{{"name": "{name}"}}',
+            ),
+        )
+        return render_page(report, "en")
+
+    return make_page
 
 
-def hostile_page():
+def hostile_page(make_page):
     num_classes = len(HOSTILE)
     predictions = [
         (name, i, np.roll(np.linspace(0.5, 0, num_classes), i + (i % 3 == 0)))
@@ -118,8 +135,8 @@ def hostile_page():
 
 
 @pytest.fixture(scope="module")
-def hostile():
-    text = hostile_page()
+def hostile(make_page):
+    text = hostile_page(make_page)
     return text, Page(text)
 
 
@@ -183,7 +200,7 @@ USUAL_NAMES = {"class_names": ["food", "interior", "exterior"], "display_names":
 
 
 @pytest.fixture(scope="module")
-def usual():
+def usual(make_page):
     return Page(make_page(USUAL, **USUAL_NAMES))
 
 
@@ -213,7 +230,7 @@ def test_a_card_says_right_or_wrong_in_words_and_has_names_size_and_probabilitie
     )
 
 
-def test_the_actual_class_is_among_the_bars_however_unlikely():
+def test_the_actual_class_is_among_the_bars_however_unlikely(make_page):
     page = Page(make_page([("a.jpg", 4, [0.5, 0.3, 0.15, 0.04, 0.01])], class_names=list("abcde")))
     (card,) = (text for text in page.text_by_tag["li"] if "pixels" in text)
     assert "a50.0 % b30.0 % e1.0 %" in " ".join(card.split())
@@ -240,26 +257,26 @@ def test_pictures_are_the_bytes_of_the_records(trial, tmp_path):
     assert {found["src"].split(";")[0] for found in page.all("img")} == {"data:image/png", "data:image/jpeg"}
 
 
-def test_figures_that_are_not_defined_are_dashes():
+def test_figures_that_are_not_defined_are_dashes(make_page):
     page = Page(make_page([("a.jpg", 0, [1.0, 0.0])], class_names=["a", "b"]))
     rows = [" ".join(row.split()) for row in page.text_by_tag["tr"]]
     assert "b –––0" in [re.sub(r"\s+(?=[–\d])", "", row).replace("b", "b ", 1) for row in rows]
     assert "Every picture was right" in " ".join(page.text_by_tag["section"][0].split())
 
 
-def test_a_page_without_pictures_says_so():
+def test_a_page_without_pictures_says_so(make_page):
     page = Page(make_page(USUAL, gallery_size=0, **USUAL_NAMES))
     assert not page.all("img")
     assert not page.all("form")
     assert ENGLISH["gallery_empty"] in page.text_by_tag["section"][1]
 
 
-def test_a_page_with_some_of_the_pictures_says_which():
+def test_a_page_with_some_of_the_pictures_says_which(make_page):
     page = Page(make_page(USUAL, gallery_size=3, **USUAL_NAMES))
     assert "The 3 of 4 pictures that come first in this order." in page.text_by_tag["section"][1]
 
 
-def test_a_thousand_classes_make_no_page_of_a_million_cells():
+def test_a_thousand_classes_make_no_page_of_a_million_cells(make_page):
     names = [f"class{i:04d}" for i in range(1000)]
     certain = np.eye(1000, dtype=np.float32)
     # Every third is taken for the next class.
@@ -316,7 +333,7 @@ setTimeout(() => {
 
 
 @pytest.mark.parametrize("width", [1440, 390])
-def test_filters_in_a_real_browser(tmp_path, width):
+def test_filters_in_a_real_browser(make_page, tmp_path, width):
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium is installed")

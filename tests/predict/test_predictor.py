@@ -5,44 +5,32 @@ import numpy as np
 import pytest
 
 from ingest.errors import DatasetError
-from predict.inputs import RecordBatch
-from predict.prediction import Prediction, Record
+from predict.prediction import RecordBatch
 from predict.predictor import BATCH_SIZE, check_same_classes, load_predictor
 from train.export import load_model
 
 
-def record(position, label=0):
-    return Record(
-        shard="s",
-        position=position,
-        label=label,
-        source_path="a.jpg",
-        source_sha256="",
-        source_height=1,
-        source_width=1,
-        encoded=b"",
-        media_type=None,
+@pytest.fixture(name="batch_of")
+def _batch_of(make_record):
+    return lambda images: RecordBatch(
+        records=[make_record(position=i) for i in range(len(images))], images=images
     )
 
 
-def batch_of(images):
-    return RecordBatch(records=[record(i) for i in range(len(images))], images=images)
-
-
 @pytest.mark.parametrize("size", [1, 5, BATCH_SIZE])
-def test_a_padded_batch_is_predicted_as_the_model_alone_does(trial, size):
+def test_a_padded_batch_is_predicted_as_the_model_alone_does(trial, batch_of, size):
     images = np.random.default_rng(size).integers(0, 256, (size, 8, 8, 3), np.uint8)
     model, _ = load_model(trial.run)
-    predictions = load_predictor(trial.run).predict(batch_of(images))
-    assert [prediction.record.position for prediction in predictions] == list(range(size))
+    probabilities = load_predictor(trial.run).predict(batch_of(images))
+    assert probabilities.shape == (size, 3)
     np.testing.assert_allclose(
-        np.stack([prediction.probabilities for prediction in predictions]),
+        probabilities,
         np.asarray(model(images.astype(np.float32))),
         rtol=1e-5,
     )
 
 
-def test_every_batch_has_the_same_shape_so_that_the_model_is_traced_once(trial):
+def test_every_batch_has_the_same_shape_so_that_the_model_is_traced_once(trial, batch_of):
     predictor = load_predictor(trial.run)
     for size in (3, BATCH_SIZE, 1):
         predictor.predict(batch_of(np.zeros((size, 8, 8, 3), np.uint8)))
@@ -59,15 +47,15 @@ def test_every_batch_has_the_same_shape_so_that_the_model_is_traced_once(trial):
         ([1.0, 0.0, 0.0], 2, 0, False, -math.log(1e-7)),  # Never infinite.
     ],
 )
-def test_prediction(probabilities, label, predicted, right, loss):
-    prediction = Prediction(record(0, label), np.array(probabilities, np.float32))
+def test_prediction(make_record, make_prediction, probabilities, label, predicted, right, loss):
+    prediction = make_prediction(make_record(label=label), probabilities)
     assert (prediction.predicted, prediction.right) == (predicted, right)
     assert prediction.probability == pytest.approx(max(probabilities))
     assert prediction.loss == pytest.approx(loss)
     assert math.copysign(1, prediction.loss) == 1  # Not "-0.000000" in the table.
 
 
-def test_a_model_that_gives_no_numbers_is_refused(trial, write_run, tmp_path):
+def test_a_model_that_gives_no_numbers_is_refused(trial, batch_of, write_run, tmp_path):
     run = write_run(tmp_path / "run", trial.info, kernel=np.full((3, 3), np.nan, np.float32))
     with pytest.raises(
         DatasetError, match=r"the model 'colours' gives no probability for each of its 3 classes"

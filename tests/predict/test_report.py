@@ -10,9 +10,9 @@ import pytest
 from matplotlib.image import imread
 
 from predict.__main__ import main
-from predict.analysis import wilson_interval
+from predict.intervals import wilson_interval
 
-FILES = {"grid.png", "index.html", "metrics.json", "predictions.csv"}
+FILES = {"grid.png", "index.html", "metrics.json", "predictions.csv", "predictions.parquet"}
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,20 @@
+import dataclasses
 import re
 
 import numpy as np
 import pytest
 
-from ingest.errors import ConfigError
-from predict.selection import select, select_all, select_batch, select_sample
+from ingest.errors import ConfigError, DatasetError
+from predict.config import PredictConfig
+from predict.labels import read_labels
+from predict.selection import (
+    select,
+    select_all,
+    select_batch,
+    select_sample,
+    select_stratified,
+    share_out,
+)
 
 
 def test_a_sample_is_a_pure_function_of_the_seed():
@@ -72,12 +82,58 @@ def test_descriptions_say_how_the_pictures_were_chosen():
     )
 
 
-def test_select_takes_the_batch_the_sample_or_all():
+def test_select_does_what_the_options_ask_for(trial):
     def positions(**options):
-        return select(
-            "validation", 100, **{"batch": None, "sample": None, "seed": 4} | options
-        ).positions.tolist()
+        config = PredictConfig(run=trial.run, data=trial.data, seed=4, **options)
+        return select(config, trial.info).positions.tolist()
 
-    assert positions(batch=2) == select_batch("validation", 100, 2).positions.tolist()
-    assert positions(sample=7) == select_sample("validation", 100, 7, seed=4).positions.tolist()
-    assert positions() == select_all("validation", 100).positions.tolist()
+    everything = select_all("validation", 81).positions.tolist()
+    assert positions(batch=2) == select_batch("validation", 81, 2).positions.tolist()
+    assert positions(sample=7) == select_sample("validation", 81, 7, seed=4).positions.tolist()
+    assert positions(all=True) == positions() == everything
+    for ranked in ("worst", "confident-errors", "borderline"):
+        assert positions(sample=7, sampling=ranked) == everything
+
+
+@pytest.mark.parametrize(
+    ("counts", "size", "shares"),
+    [
+        ([100, 100, 100], 30, [10, 10, 10]),
+        ([100, 2, 100], 30, [14, 2, 14]),  # What a rare class lacks goes to the others.
+        ([100, 7, 3], 50, [40, 7, 3]),
+        ([100, 100], 31, [15, 16]),
+        ([5, 5, 5], 1, [1, 1, 1]),  # One of each at the least.
+        ([1, 1], 9, [1, 1]),
+    ],
+)
+def test_each_class_gives_the_same_as_far_as_it_has_so_many(counts, size, shares):
+    assert share_out(np.array(counts), size).tolist() == shares
+
+
+def test_a_stratified_sample_stands_for_the_split():
+    labels = np.random.default_rng(0).choice(4, 1000, p=[0.7, 0.2, 0.09, 0.01])
+    chosen = select_stratified("validation", labels, 80, seed=3)
+    again = select_stratified("validation", labels, 80, seed=3)
+    assert chosen.positions.tolist() == again.positions.tolist()
+    assert (np.diff(chosen.positions) > 0).all()
+    drawn = labels[chosen.positions]
+    # Each class weighs as much as it has pictures.
+    np.testing.assert_allclose(np.bincount(drawn, chosen.weights), np.bincount(labels), rtol=1e-6)
+    assert np.bincount(drawn).min() == np.bincount(labels).min()
+    assert chosen.description == (
+        "a stratified sample of 80 of the 1,000 pictures of the validation split, seed 3, classes weighed back"
+    )
+
+
+def test_labels_come_from_the_manifest_in_the_order_of_the_records(built):
+    info, labels = built
+    assert read_labels(info, "validation").tolist() == labels
+
+
+def test_a_manifest_that_speaks_of_other_records_is_refused(built, trial):
+    info, _ = built
+    split = info.splits["validation"]
+    longer = dataclasses.replace(split.shards[0], num_examples=split.shards[0].num_examples + 3)
+    splits = {"validation": dataclasses.replace(split, shards=(longer, *split.shards[1:]))}
+    with pytest.raises(DatasetError, match=r"manifest.parquet: has no row for 3 of the \d+ records"):
+        read_labels(dataclasses.replace(info, splits=splits), "validation")

@@ -1,11 +1,10 @@
 import io
 
-import numpy as np
 import pytest
 from rich.console import Console
 
-from predict.gallery import Picture, Shown
-from predict.prediction import Prediction, Record
+from predict.gallery import Shown
+from predict.pictures import Picture
 from predict.table import picture_table
 
 HOSTILE = [
@@ -19,31 +18,25 @@ HOSTILE = [
 ]
 
 
-def printed(name, *, label=0, colours=False):
-    record = Record(
-        shard="s",
-        position=0,
-        label=label,
-        source_path=name,
-        source_sha256="",
-        source_height=1,
-        source_width=1,
-        encoded=b"",
-        media_type=None,
-    )
-    prediction = Prediction(record, np.array([0.9, 0.1], np.float32))
-    file = io.StringIO()
-    console = Console(
-        file=file, width=200, force_terminal=colours, color_system="standard" if colours else None
-    )
-    console.print(
-        picture_table([Shown(prediction, Picture("image/png", b"", is_record=True))], [name, "실내"])
-    )
-    return file.getvalue()
+@pytest.fixture(name="printed")
+def _printed(make_record, make_prediction):
+    def printed(name, *, label=0, colours=False):
+        shown = Shown(
+            make_prediction(make_record(name, label=label), [0.9, 0.1]),
+            Picture("image/png", b"", is_record=True),
+        )
+        file = io.StringIO()
+        console = Console(
+            file=file, width=200, force_terminal=colours, color_system="standard" if colours else None
+        )
+        console.print(picture_table([shown], [name, "실내"]))
+        return file.getvalue()
+
+    return printed
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_do_nothing_to_the_terminal(name):
+def test_names_do_nothing_to_the_terminal(printed, name):
     text = printed(name)
     assert len(text.splitlines()) == 2
     assert not set(text) & set("\x1b\x07\x9b\r\u202e")
@@ -51,16 +44,16 @@ def test_names_do_nothing_to_the_terminal(name):
         assert text.count(part) == (3 if part in name else 0)
 
 
-def test_markup_and_emoji_codes_are_shown_as_they_are():
+def test_markup_and_emoji_codes_are_shown_as_they_are(printed):
     assert "[bold red]markup[/bold red]" in printed(HOSTILE[0])
     assert ":smile:" in printed(":smile:")
 
 
-def test_the_only_escapes_are_our_own_colours():
+def test_the_only_escapes_are_our_own_colours(printed):
     text = printed("a.jpg", label=1, colours=True)
     assert "\x1b[1;31mWRONG\x1b[0m" in text
 
 
-def test_wrong_is_a_word_not_only_a_colour():
+def test_wrong_is_a_word_not_only_a_colour(printed):
     assert printed("a.jpg").splitlines()[1].startswith("right")
     assert printed("a.jpg", label=1).splitlines()[1].startswith("WRONG")

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image, ImageGrab, features
 
 from predict.fonts import Lettering, find_font
-from predict.gallery import Picture, Shown
-from predict.prediction import Prediction, Record
+from predict.gallery import Shown
+from predict.pictures import Picture
 from predict.viewer import Place, draw_frame, step
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,22 +22,15 @@ NAMES = ("food", "interior", "exterior")
 COLOUR = (250, 120, 10)  # Red and blue differ: exchanged, they would be seen.
 
 
-def shown(*, label=0, probabilities=(0.9, 0.06, 0.04), colour=COLOUR, size=(16, 16)):
-    buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, "PNG")
-    record = Record(
-        shard="s",
-        position=0,
-        label=label,
-        source_path="a.jpg",
-        source_sha256="",
-        source_height=1,
-        source_width=1,
-        encoded=buffer.getvalue(),
-        media_type="image/png",
-    )
-    picture = Picture("image/png", buffer.getvalue(), is_record=True)
-    return Shown(Prediction(record, np.array(probabilities, np.float32)), picture)
+@pytest.fixture(name="shown")
+def _shown(make_record, make_prediction):
+    def shown(*, label=0, probabilities=(0.9, 0.06, 0.04), colour=COLOUR, size=(16, 16)):
+        buffer = io.BytesIO()
+        Image.new("RGB", size, colour).save(buffer, "PNG")
+        prediction = make_prediction(make_record(label=label), probabilities)
+        return Shown(prediction, Picture("image/png", buffer.getvalue(), is_record=True))
+
+    return shown
 
 
 def lettering(names=NAMES):
@@ -74,13 +67,13 @@ def test_only_wrong_does_nothing_where_all_are_right():
     assert step(Place(1, False), "only wrong", [False] * 3) == Place(1, False)
 
 
-def test_the_picture_is_drawn_in_its_colours():
+def test_the_picture_is_drawn_in_its_colours(shown):
     frame = draw_frame(shown(), lettering(), counter="1 of 1")
     assert frame.dtype == np.uint8
     assert (frame[:640, :640] == COLOUR).all()
 
 
-def test_a_picture_that_is_not_square_keeps_its_shape():
+def test_a_picture_that_is_not_square_keeps_its_shape(shown):
     frame = draw_frame(shown(size=(32, 16)), lettering(), counter="1 of 1")
     assert (frame[160:480] == COLOUR).all()
     assert (frame[:150] == 255).all()
@@ -92,7 +85,7 @@ def ink(frame):
     return int((frame[650:] < 128).any(axis=2).sum())
 
 
-def test_names_are_drawn_and_the_wrong_one_otherwise_than_the_right_one():
+def test_names_are_drawn_and_the_wrong_one_otherwise_than_the_right_one(shown):
     right = draw_frame(shown(), lettering(), counter="1 of 2")
     wrong = draw_frame(shown(label=1), lettering(), counter="1 of 2")
     assert ink(right) > 1000
@@ -101,7 +94,7 @@ def test_names_are_drawn_and_the_wrong_one_otherwise_than_the_right_one():
     assert (right[650:] != wrong[650:]).any()
 
 
-def test_korean_names_are_letters_not_boxes():
+def test_korean_names_are_letters_not_boxes(shown):
     drawn = [
         draw_frame(shown(), lettering((name, "실내", "실외")), counter="1 of 1") for name in ("음식", "사람")
     ]
@@ -109,7 +102,7 @@ def test_korean_names_are_letters_not_boxes():
     assert (drawn[0][650:] != drawn[1][650:]).any()
 
 
-def test_a_long_name_does_not_push_the_verdict_out_of_the_window():
+def test_a_long_name_does_not_push_the_verdict_out_of_the_window(shown):
     def verdict(name):
         return draw_frame(shown(), lettering((name, "b", "c")), counter="1 of 1")[690:730, :630]
 
@@ -122,8 +115,8 @@ import io, sys
 import numpy as np
 from PIL import Image
 from predict.fonts import Lettering, find_font
-from predict.gallery import Picture, Shown
-from predict.prediction import Prediction, Record
+from predict.gallery import Shown
+from predict.pictures import Picture
 from predict.viewer import show_pictures
 
 def shown(colour, probability):
@@ -131,8 +124,11 @@ def shown(colour, probability):
     Image.new("RGB", (16, 16), colour).save(buffer, "PNG")
     record = Record(shard="s", position=0, label=0, source_path="a.jpg", source_sha256="", source_height=1,
                     source_width=1, encoded=buffer.getvalue(), media_type="image/png")
-    probabilities = np.array([probability, 1 - probability], np.float32)
-    return Shown(Prediction(record, probabilities), Picture("image/png", buffer.getvalue(), is_record=True))
+    shares = np.array([probability, 1 - probability], np.float32)
+    top = np.argsort(-shares)
+    prediction = Prediction(record=record, top_labels=top, top_probabilities=shares[top],
+                            actual_probability=probability)
+    return Shown(prediction, Picture("image/png", buffer.getvalue(), is_record=True))
 
 pictures = [shown((250, 120, 10), 0.1), shown((10, 120, 250), 0.9), shown((200, 10, 200), 0.2)]
 show_pictures(pictures, Lettering(["food", "interior"], find_font("foodinterior")))

@@ -1,0 +1,103 @@
+"""What was taken for what: a confusion matrix of which only the cells that are not empty are kept."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ConfusedPair:
+    """How many pictures of one class were taken for another, and their share of the class."""
+
+    actual: int
+    predicted: int
+    count: int
+    share: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Confusion:
+    """Row i of each array speaks of the cell i; cells are ordered by actual, then by predicted.
+
+    Attributes:
+        num_classes: Also counts classes that do not occur.
+        actual: int64, the label.
+        predicted: int64, what it was taken for.
+        counts: int64, how many pictures.
+        weights: float64, how many pictures of the whole they stand for.
+    """
+
+    num_classes: int
+    actual: np.ndarray
+    predicted: np.ndarray
+    counts: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        """bool, the cells of the diagonal."""
+        return self.actual == self.predicted
+
+    @property
+    def support(self) -> np.ndarray:
+        """int64 [num_classes], how many pictures are of each class."""
+        return self.by_actual(self.counts).astype(np.int64)
+
+    def by_actual(self, values: np.ndarray) -> np.ndarray:
+        """Returns float64 [num_classes], the sums of what the cells have over the rows of the matrix."""
+        return np.bincount(self.actual, values, self.num_classes)
+
+    def by_predicted(self, values: np.ndarray) -> np.ndarray:
+        """Returns float64 [num_classes], the sums of what the cells have over the columns of the matrix."""
+        return np.bincount(self.predicted, values, self.num_classes)
+
+    def on_diagonal(self, values: np.ndarray) -> np.ndarray:
+        """Returns float64 [num_classes], what the cells of the diagonal have."""
+        return np.bincount(self.actual[self.right], values[self.right], self.num_classes)
+
+    def dense(self, labels: Sequence[int]) -> np.ndarray:
+        """Returns int64 [len(labels), len(labels)] counts of the part that these classes make."""
+        place = np.full(self.num_classes, -1)
+        place[list(labels)] = np.arange(len(labels))
+        rows, columns = place[self.actual], place[self.predicted]
+        inside = (rows >= 0) & (columns >= 0)
+        matrix = np.zeros((len(labels), len(labels)), np.int64)
+        matrix[rows[inside], columns[inside]] = self.counts[inside]
+        return matrix
+
+    def confused_pairs(self) -> list[ConfusedPair]:
+        """Returns each pair of classes that was confused, the most frequent first."""
+        support = self.support
+        cells = np.flatnonzero(~self.right)
+        shares = self.counts[cells] / support[self.actual[cells]]
+        order = np.lexsort((self.predicted[cells], self.actual[cells], -shares, -self.counts[cells]))
+        return [
+            ConfusedPair(
+                actual=int(self.actual[cell]),
+                predicted=int(self.predicted[cell]),
+                count=int(self.counts[cell]),
+                share=float(self.counts[cell] / support[self.actual[cell]]),
+            )
+            for cell in cells[order]
+        ]
+
+    def classes_with_most_errors(self, count: int) -> list[int]:
+        """Returns at most `count` labels in label order: those that take part in the most errors."""
+        wrong = np.where(self.right, 0, self.counts)
+        errors = self.by_actual(wrong) + self.by_predicted(wrong)
+        return sorted(np.argsort(-errors, kind="stable")[:count].tolist())
+
+
+def count_confusion(
+    labels: np.ndarray, predicted: np.ndarray, weights: np.ndarray, *, num_classes: int
+) -> Confusion:
+    """Returns the confusion matrix of int labels and predictions, both [num_examples]."""
+    cells, places = np.unique(labels.astype(np.int64) * num_classes + predicted, return_inverse=True)
+    return Confusion(
+        num_classes=num_classes,
+        actual=cells // num_classes,
+        predicted=cells % num_classes,
+        counts=np.bincount(places, minlength=len(cells)),
+        weights=np.bincount(places, weights, len(cells)),
+    )

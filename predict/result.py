@@ -1,0 +1,58 @@
+"""What a report came to: what the page, the table and the viewer show."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from predict.analysis import Summary
+from predict.calibration import Calibration
+from predict.config import Sampling
+from predict.fonts import Lettering
+from predict.gallery import Shown
+from predict.gate import Check
+from predict.outcomes import Outcomes
+from predict.provenance import Provenance
+from predict.selection import Selection
+
+PAGE = "index.html"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What was found, and where it was written.
+
+    Attributes:
+        out: The folder with the files.
+        sampling: What was asked for.
+        selection: Which records were predicted.
+        outcomes: What the model said of each.
+        summary: The figures.
+        calibration: How far its probabilities can be believed.
+        pictures: What is looked at, the first to look at first.
+        class_names: In label order.
+        display_names: In label order.
+        lettering: Names and font for drawing on pictures.
+        checks: What the limits that the user set came to.
+        metrics: What metrics.json holds.
+        provenance: Where all this comes from.
+    """
+
+    out: Path
+    sampling: Sampling
+    selection: Selection
+    outcomes: Outcomes
+    summary: Summary
+    calibration: Calibration
+    pictures: Sequence[Shown]
+    class_names: Sequence[str]
+    display_names: Sequence[str]
+    lettering: Lettering
+    checks: Sequence[Check]
+    metrics: dict[str, Any]
+    provenance: Provenance
+
+    @property
+    def page(self) -> Path:
+        """The page for people."""
+        return self.out / PAGE
