@@ -1,4 +1,4 @@
-"""`shardstream-train`: a dataset folder in, a trained model and its run folder out; `status` looks at one."""
+"""`shardstream-train`: a dataset folder in, a trained model and its run folder out; `doctor` and `status` look."""
 
 import dataclasses
 import logging
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ingest.commandline import log_to_stderr, run
 from ingest.names import json_line, visible
-from train.config import StatusConfig, TrainConfig
+from train.config import DoctorConfig, StatusConfig, TrainConfig
 
 if TYPE_CHECKING:
     from train.result import TrainResult
@@ -20,7 +20,11 @@ _TRAIN = ""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command that `argv` names and returns its exit code."""
-    commands = {_TRAIN: (TrainConfig, train), "status": (StatusConfig, status)}
+    commands = {
+        _TRAIN: (TrainConfig, train),
+        "doctor": (DoctorConfig, doctor),
+        "status": (StatusConfig, status),
+    }
     return run("shardstream-train", commands, argv, default=_TRAIN)
 
 
@@ -40,6 +44,28 @@ def train(config: TrainConfig) -> int:
         print(json_line(dataclasses.asdict(result) | {"run": str(result.run)}))
     else:
         _print_table(result)
+    return 0
+
+
+def doctor(config: DoctorConfig) -> int:
+    """Measures, prints what limits a training and what would help, and returns the exit code."""
+    from ingest.metadata import DatasetInfo
+
+    DatasetInfo.load(config.data_dir)
+    from train.startup import start_tensorflow
+
+    start_tensorflow()
+    log_to_stderr()
+    logging.getLogger("train").setLevel(logging.INFO)
+    from train.diagnosis import diagnose
+    from train.doctor import measure
+    from train.doctor_table import as_dict, print_diagnosis
+
+    found = measure(config)
+    if config.json:
+        print(json_line(as_dict(found, diagnose(found))))
+    else:
+        print_diagnosis(found, diagnose(found))
     return 0
 
 

@@ -90,6 +90,44 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class DoctorConfig:
+    """Measures each part of a training alone and the whole, names what limits it, and what would help by how much.
+
+    Nothing is written. On a machine with other work the figures are those of what is left of it.
+    """
+
+    data_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """The dataset folder."""
+    model: Annotated[ModelName, tyro.conf.arg(help=_MODEL_HELP)] = "small"
+    image_size: OptionalInt = None
+    """Height and width in pixels that the model sees; by default the stored size, or 300 for originals."""
+    batch_size: int = 32
+    """Pictures per step, over all devices together."""
+    precision: Annotated[Precision, tyro.conf.arg(help=_PRECISION_HELP)] = "auto"
+    cache: Annotated[Cache, tyro.conf.arg(help=_CACHE_HELP)] = "auto"
+    strategy: Annotated[StrategyName, tyro.conf.arg(help=_STRATEGY_HELP)] = "auto"
+    seconds: float = 2.0
+    """For how long each of about a dozen measurements goes on."""
+    json: bool = False
+    """Prints one JSON object."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seconds < float("inf"):
+            raise ConfigError(f"seconds must be positive, got {self.seconds}")
+        self.train_config()
+
+    def train_config(self) -> TrainConfig:
+        """Returns the training that is meant.
+
+        Raises:
+            ConfigError: An option has a value that cannot be used.
+        """
+        names = {field.name for field in dataclasses.fields(TrainConfig)}
+        own = {field.name for field in dataclasses.fields(self)}
+        return TrainConfig(run=Path("doctor"), **{name: getattr(self, name) for name in own & names})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StatusConfig:
     """Shows how far a run is, whether it is at work or was stopped."""
 

@@ -68,7 +68,14 @@ def test_help_tells_what_seed_costs(capsys):
 HELP_WITHOUT_TENSORFLOW = """
 import sys
 from train.__main__ import main
-for argv in (["--help"], ["data", "--run", "r", "--epoch", "3"], ["nowhere", "--run", "r"]):
+for argv in (
+    ["--help"],
+    ["data", "--run", "r", "--epoch", "3"],
+    ["nowhere", "--run", "r"],
+    ["doctor", "--help"],
+    ["doctor", "data", "--second", "3"],
+    ["doctor", "nowhere"],
+):
     try:
         main(argv)
     except SystemExit:

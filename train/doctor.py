@@ -1,0 +1,195 @@
+"""Measures each part of a training alone, and the whole with each cache tier."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, get_args
+
+import keras
+import tensorflow as tf
+
+from ingest.metadata import DatasetInfo, SplitInfo
+from train.augment import augmentation_layers
+from train.cache import Tier, decoded_bytes, make_source
+from train.checkpoint import BEGINNING
+from train.config import DoctorConfig
+from train.damage import naming_damage
+from train.diagnosis import Measurements, Mode, Stage
+from train.input_pipeline import ExampleSource, StreamedSplit, make_train_dataset
+from train.machine import free_memory_bytes, usable_cores
+from train.meter import EpochMeter
+from train.run import Setup, make_model, prepare
+from train.sample import Sample
+from train.steps import Steps
+from train.stopwatch import Stopwatch
+
+# What a cache tier is measured on: whole shards with at least so many pictures. At 300x300 that is 276 MB, many times
+# what a processor's own caches hold.
+_CACHED_EXAMPLES = 1024
+# The usual window, read ahead, would hide a slow disk for longer than is measured.
+_WINDOW_BYTES = 2**20
+_RECORDS_AT_ONCE = 64
+_SHARE_OF_FREE_MEMORY = 0.5
+
+
+def measure(config: DoctorConfig) -> Measurements:
+    """Measures the training that `config` describes.
+
+    Raises:
+        ConfigError: An option does not fit the dataset or the machine.
+        DatasetError: The dataset is not there, not complete or damaged.
+    """
+    setup = prepare(config.train_config())
+    stopwatch = Stopwatch(config.seconds)
+    sample = Sample(setup.info, image_size=setup.image_size)
+    input_stages = [
+        _measure_reading(setup, stopwatch),
+        *sample.measure(stopwatch),
+        sample.measure_batching(stopwatch, config.batch_size),
+    ]
+    steps, _ = make_model(setup)
+    return Measurements(
+        data_dir=config.data_dir,
+        cache=setup.cache,
+        input_stages=input_stages,
+        device_stages=_measure_device(setup, steps, sample, stopwatch),
+        modes=[_measure_mode(setup, steps, tier, stopwatch) for tier in get_args(Tier)],
+        stored_small=sample.stored_small(stopwatch),
+        shares_cores=not tf.config.list_logical_devices("GPU"),
+        num_cores=usable_cores(),
+    )
+
+
+def _measure_reading(setup: Setup, stopwatch: Stopwatch) -> Stage:
+    """Reads records in the order of training, checks them and does nothing else; from the disk or the page cache."""
+    stream = StreamedSplit(setup.info, "train", image_size=setup.image_size, window_bytes=_WINDOW_BYTES)
+    count = stream.split.num_examples
+
+    def records() -> Iterator[Any]:
+        for epoch in itertools.count():
+            epoch_records = stream.records(seed=setup.config.seed, epoch=epoch, start=0, count=count)
+            yield from naming_damage(epoch_records.batch(_RECORDS_AT_ONCE), setup.info, "train")
+
+    batches = records()
+    return stopwatch.stage("read", lambda: len(next(batches)))
+
+
+def _measure_device(setup: Setup, steps: Steps, sample: Sample, stopwatch: Stopwatch) -> list[Stage]:
+    """Copies, augments and trains one batch again and again, which lies on the device for the last two."""
+    batch_size = setup.config.batch_size
+    host_batch = sample.batch(batch_size)
+    stages = []
+    batch_images = host_batch[0]
+    if gpus := tf.config.list_logical_devices("GPU"):
+        with tf.device(gpus[0].name):
+            batch_images = tf.identity(host_batch[0])
+
+        def copy() -> int:
+            with tf.device(gpus[0].name):
+                tf.identity(host_batch[0])[0, 0, 0, 0].numpy()  # Waits until it is there.
+            return batch_size
+
+        stages.append(stopwatch.stage("copy to the device", copy))
+    part = tf.data.Dataset.from_tensors(
+        tuple(tensor[: batch_size // setup.num_replicas] for tensor in host_batch)
+    )
+    # pyright does not know that this takes one step from all replicas' parts.
+    batch: Any = next(iter(setup.strategy.distribute_datasets_from_function(lambda _: part.repeat())))
+    if setup.num_replicas == 1 and gpus:
+        with tf.device(gpus[0].name):
+            batch = tuple(map(tf.identity, batch))
+
+    def train() -> int:
+        steps.train(batch)
+        steps.trained.num_seen()  # Waits for the device, as a queue of steps without end would tell nothing.
+        return batch_size
+
+    step = stopwatch.stage("step", train)
+    augmentation = stopwatch.stage("augment", _augmenting(steps.model, batch_images, setup.precision))
+    return [*stages, augmentation, step.without(augmentation, name="step")]
+
+
+def _augmenting(model: keras.Model, images: tf.Tensor, precision: str) -> Callable[[], int]:
+    """Returns what augments a batch with the layers of the model; none are there in some."""
+    kinds = tuple({type(layer) for layer in augmentation_layers(0)})
+    layers = [layer for layer in model.layers if isinstance(layer, kinds)]
+    dtype = keras.DTypePolicy(precision).compute_dtype
+
+    @tf.function
+    def augment(images: tf.Tensor) -> tf.Tensor:
+        x: Any = tf.cast(images, dtype)
+        for layer in layers:
+            x = layer(x, training=True)
+        return x[0, 0, 0, 0]
+
+    def work() -> int:
+        augment(images).numpy()
+        return len(images)
+
+    return work
+
+
+def _measure_mode(setup: Setup, steps: Steps, tier: Tier, stopwatch: Stopwatch) -> Mode:
+    """Measures the whole with a cache tier, from the second epoch on: a tier is filled before."""
+    info = setup.info if tier == "none" else _some_shards(setup.info, setup.config.batch_size)
+    if unfit := _unfit(setup, tier, info):
+        return Mode(cache=tier, unfit=unfit)
+    source = make_source(info, "train", tier=tier, image_size=setup.image_size)
+    batches = _batches(setup, source, info)
+    batch_size = setup.config.batch_size
+
+    def take() -> int:
+        next(batches)
+        return batch_size
+
+    alone = stopwatch.stage(tier, take)
+    meter = EpochMeter(BEGINNING)
+    waited_for = meter.waited_for(batches)
+
+    def train() -> int:
+        steps.train(next(waited_for))
+        return batch_size
+
+    trained = stopwatch.stage(tier, train, finish=steps.trained.num_seen)
+    return Mode(
+        cache=tier,
+        input_images_per_sec=alone.images_per_sec,
+        images_per_sec=trained.images_per_sec,
+        input_wait=min(1.0, meter.waiting_secs / meter.secs()),
+    )
+
+
+def _batches(setup: Setup, source: ExampleSource, info: DatasetInfo) -> Iterator[Any]:
+    for epoch in itertools.count():
+        dataset = make_train_dataset(
+            source,
+            seed=setup.config.seed,
+            epoch=epoch,
+            batch_size=setup.config.batch_size,
+            num_replicas=setup.num_replicas,
+        )
+        distributed: Any = setup.strategy.distribute_datasets_from_function(
+            lambda _, dataset=dataset: dataset
+        )
+        yield from naming_damage(distributed, info, "train")
+
+
+def _some_shards(info: DatasetInfo, batch_size: int) -> DatasetInfo:
+    """Returns the dataset with no more training shards than are needed to measure a tier."""
+    split = info.split("train")
+    ends = itertools.accumulate(shard.num_examples for shard in split.shards)
+    enough = max(_CACHED_EXAMPLES, batch_size)
+    num_shards = next((i + 1 for i, end in enumerate(ends) if end >= enough), len(split.shards))
+    some = SplitInfo(name=split.name, shards=split.shards[:num_shards], class_counts=split.class_counts)
+    return dataclasses.replace(info, splits={**info.splits, "train": some})
+
+
+def _unfit(setup: Setup, tier: Tier, info: DatasetInfo) -> str:
+    """Returns why a tier cannot be used for the dataset, or not even be measured on some shards of it."""
+    if tier == "none":
+        return ""
+    needed = decoded_bytes([setup.info.split("train"), setup.info.split("validation")], setup.image_size)
+    free = free_memory_bytes()
+    if needed <= _SHARE_OF_FREE_MEMORY * free:
+        return ""
+    return f"the pictures take {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB of memory are free"
