@@ -1,5 +1,6 @@
 """From files to a dataset in the workplace: the steps that `build` and `update` share."""
 
+import threading
 from collections.abc import Mapping, Sequence
 
 from ingest.assignment import assign_splits
@@ -7,7 +8,7 @@ from ingest.catalog import Catalog, rejected_files, settle_identical
 from ingest.engine import Engine
 from ingest.errors import DatasetError, LimitError
 from ingest.manifest import FILENAME as MANIFEST
-from ingest.manifest import write_manifest
+from ingest.manifest import load_arrow, write_manifest
 from ingest.metadata import DatasetInfo, Judging, ShardInfo, SplitInfo, SplitRule
 from ingest.progress import progress
 from ingest.shards import ShardPlan, write_shard
@@ -23,6 +24,7 @@ def judge(catalog: Catalog, plan: UnitPlan, engine: Engine) -> int:
 
     Returns how many of them have another content than was known.
     """
+    threading.Thread(target=load_arrow).start()
     with progress("judging", plan.num_files, "files") as advance:
         for done in engine.run_all(judge_unit, plan, alone=judge_unit_in_parts):
             advance(done.num_files, num_bytes=done.num_bytes, num_rejected=done.num_rejected)
@@ -75,8 +77,8 @@ def assemble(
     assign_splits(catalog, split_rule)
     _check_splits(catalog, split_rule)
     name = dataset_name(place.data.absolute())
-    plan = ShardPlan(catalog, place.dataset, name=name, seed=split_rule.seed, shard_bytes=shard_bytes)
-    shards = _write(plan, engine)
+    plan = ShardPlan(catalog, place.shards, name=name, seed=split_rule.seed, shard_bytes=shard_bytes)
+    shards = _write(plan, place, engine)
     info = DatasetInfo(
         data_dir=place.data,
         name=name,
@@ -114,11 +116,12 @@ def _check_splits(catalog: Catalog, rule: SplitRule) -> None:
             )
 
 
-def _write(plan: ShardPlan, engine: Engine) -> dict[str, ShardInfo]:
+def _write(plan: ShardPlan, place: Workplace, engine: Engine) -> dict[str, ShardInfo]:
     """Returns the description of each shard by the name of its file."""
     shards: dict[str, ShardInfo] = {}
     with progress("writing", plan.num_records, "records") as advance:
         for shard in engine.run_all(write_shard, plan, alone=write_shard):
+            place.take(shard.filename)
             shards[shard.filename] = shard
             advance(shard.num_examples, num_bytes=shard.num_bytes)
     return shards

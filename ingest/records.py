@@ -127,6 +127,13 @@ def unframe(framed: bytes) -> bytes:
     return payload
 
 
+def check_origin(payload: bytes, sha256: bytes) -> None:
+    """Raises RecordError unless `payload` was made of the file with that SHA-256, in hexadecimal."""
+    # All features but the picture are behind it, and take a few hundred bytes and the length of a path.
+    if payload.rfind(sha256) < 0:
+        raise RecordError("another record than expected")
+
+
 def _read_payload(file: BinaryIO, header: bytes, where: str) -> bytes:
     length = _checked_length(header, where)
     rest = file.read(length + _FOOTER.size)

@@ -54,7 +54,7 @@ def remake_shard(
     place: Workplace,
     engine: Engine,
 ) -> Path:
-    """Writes a shard into `place.dataset` and returns its path.
+    """Writes a shard into `place.shards` and returns its path.
 
     Args:
         info: The dataset.
@@ -73,7 +73,7 @@ def remake_shard(
     rows = np.arange(len(origins), dtype=np.uint32)
     judge(catalog, UnitPlan(catalog.listing, rows, judging=info.judging, folder=place.units), engine)
     _check_photos(catalog, origins)
-    spec = make_spec(catalog, rows, place.dataset / shard.filename, split)
+    spec = make_spec(catalog, rows, place.shards / shard.filename, split)
     (written,) = engine.run_all(write_shard, [spec], alone=write_shard)
     if written != shard:
         raise NotMendedError(
@@ -108,7 +108,7 @@ def remake_manifest(
     judge(catalog, UnitPlan(listing, rows, judging=info.judging, folder=place.units), engine)
     assign_splits(catalog, info.split_rule)
     # Notes where each record goes.
-    ShardPlan(catalog, place.dataset, name=info.name, seed=info.split_rule.seed, shard_bytes=info.shard_bytes)
+    ShardPlan(catalog, place.shards, name=info.name, seed=info.split_rule.seed, shard_bytes=info.shard_bytes)
     path = place.dataset / MANIFEST
     write_manifest(catalog, path, info.with_manifest("").encode())
     if file_sha256(path).encode() not in metadata:

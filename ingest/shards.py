@@ -1,19 +1,18 @@
 """The reduce step: which record goes into which file, and the files themselves."""
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from ingest.catalog import Catalog, shuffled_rows
 from ingest.errors import DatasetError
+from ingest.hashed_file import HashedWriter
 from ingest.metadata import RECORDS_PER_BLOCK, ShardInfo
-from ingest.records import RecordError, frame, unframe, with_label
+from ingest.records import RecordError, check_origin, frame, unframe, with_label
 from ingest.splits import SPLIT_NAMES
 from ingest.whole_files import open_whole
 
@@ -110,32 +109,29 @@ def write_shard(spec: ShardSpec) -> ShardInfo:
     Raises:
         DatasetError: A record that is to be copied is damaged, or is another one than expected.
     """
-    with open_whole(spec.path) as file:
-        return _write_records(spec, file)
+    with open_whole(spec.path) as file, HashedWriter(file) as writer:
+        return _write_records(spec, writer)
 
 
-def _write_records(spec: ShardSpec, file: BinaryIO) -> ShardInfo:
-    digest = hashlib.sha256()
+def _write_records(spec: ShardSpec, writer: HashedWriter) -> ShardInfo:
     block_offsets: list[int] = []
-    num_bytes = 0
     sha256s = spec.digests.astype(">u8").tobytes().hex().encode()
     with _Sources(spec.sources) as sources:
         for record, label in enumerate(spec.labels.tolist()):
             if record % RECORDS_PER_BLOCK == 0:
-                block_offsets.append(num_bytes)
+                block_offsets.append(writer.num_bytes)
             place = spec.source_numbers[record], spec.offsets[record], spec.lengths[record]
             framed, payload = sources.read(*map(int, place), sha256=sha256s[64 * record : 64 * (record + 1)])
             labelled = with_label(payload, label)
             if labelled is not payload:  # The order of the classes is another one than when it was judged.
                 framed = frame(labelled)
-            file.write(framed)
-            digest.update(framed)
-            num_bytes += len(framed)
+            writer.write(framed)
+    sha256 = writer.finish()
     return ShardInfo(
         filename=spec.path.name,
         num_examples=len(spec.labels),
-        num_bytes=num_bytes,
-        sha256=digest.hexdigest(),
+        num_bytes=writer.num_bytes,
+        sha256=sha256,
         block_offsets=tuple(block_offsets),
     )
 
@@ -161,17 +157,15 @@ class _Sources:
         framed = os.pread(self._descriptor(number), length, offset)
         try:
             payload = unframe(framed)
+            check_origin(payload, sha256)
         except RecordError as error:
             raise self._damaged(number, offset, str(error)) from None
-        # All features but the picture are behind it, and take a few hundred bytes and the length of a path.
-        if payload.rfind(sha256) < 0:
-            raise self._damaged(number, offset, "another record than expected")
         return framed, payload
 
     def _damaged(self, number: int, offset: int, what: str) -> DatasetError:
         path = Path(self._paths[number])
         if path.suffix == ".pictures":
-            remedy = f"work in progress was damaged: remove {path} and start the same command again"
+            remedy = "work in progress was damaged: the same command, started again, makes it anew"
         else:
             remedy = "mend the dataset with `shardstream-ingest repair` first"
         return DatasetError(f"{path}: at byte {offset}: {what}; {remedy}")

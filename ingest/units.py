@@ -1,8 +1,9 @@
 """The map step: a unit of files becomes a file of pictures and a file of verdicts.
 
 A unit's name is a hash of all that decides its result: the files with their sizes and times, and how pictures
-are judged and stored. So a result that is there is right, and work that was done before a kill is found again
-without a word about it anywhere.
+are judged and stored. So a result that is there is the right one, and work that was done before a kill is found again
+without a word about it anywhere. Nothing waits for the disk: of work that is thrown away in the end most never needs to
+reach it. What a power cut leaves of it is read through before it is taken for whole.
 """
 
 import contextlib
@@ -22,10 +23,10 @@ from ingest.errors import MachineError
 from ingest.images import Judged, judge
 from ingest.metadata import Judging
 from ingest.reading import Content, Pace, read_files
-from ingest.records import encode_entries, encode_example, frame
+from ingest.records import RecordError, encode_entries, encode_example, frame
 from ingest.scan import Listing, shown
 from ingest.verdicts import REJECTED, UnitVerdicts, VerdictsWriter
-from ingest.whole_files import open_whole, write_whole
+from ingest.whole_files import open_beside
 
 # A unit is what a kill can cost a worker, and what is judged again in halves where a decoder dies.
 _MAX_FILES_PER_UNIT = 256
@@ -148,14 +149,21 @@ class UnitPlan:
         return len(self._rows)
 
     def results(self) -> Iterator[tuple[npt.NDArray[np.uint32], Path, UnitVerdicts]]:
-        """Yields the rows of each unit, its file of pictures and its verdicts, once all units are done."""
+        """Yields the rows of each unit, its file of pictures and its verdicts, once all units are done.
+
+        Raises:
+            MachineError: Work in progress was damaged.
+        """
         for number in range(len(self)):
             unit = self._names[number]
-            yield (
-                self.rows(number),
-                _path(self._folder, unit, "pictures"),
-                UnitVerdicts.load(_path(self._folder, unit, "verdicts")),
-            )
+            path = _path(self._folder, unit, "verdicts")
+            try:
+                verdicts = UnitVerdicts.load(path)
+            except RecordError as error:
+                raise MachineError(
+                    f"{path}: {error}: work in progress was damaged; the same command, started again, makes it anew"
+                ) from None
+            yield self.rows(number), _path(self._folder, unit, "pictures"), verdicts
 
     def rows(self, number: int) -> npt.NDArray[np.uint32]:
         """Returns the rows of the listing that unit `number` holds."""
@@ -168,10 +176,11 @@ def judge_unit(unit: Unit) -> UnitDone:
     Raises:
         MachineError: The source folder is gone.
     """
-    verdicts = UnitVerdicts.load(unit.verdicts_path) if unit.verdicts_path.exists() else None
+    verdicts = _find_done(unit)
     if verdicts is None or verdicts.has_unread:  # What could not be read may be readable by now.
-        write_whole(unit.verdicts_path, _write_pictures(unit).encode())
-        verdicts = UnitVerdicts.load(unit.verdicts_path)
+        verdicts = _write_pictures(unit)
+        with open_beside(unit.verdicts_path) as file:
+            file.write(verdicts.encode())
     return UnitDone(len(unit.paths), sum(unit.sizes), int((verdicts.table["verdict"] == REJECTED).sum()))
 
 
@@ -214,6 +223,16 @@ def _path(folder: Path, name: str, suffix: str) -> Path:
     return folder / name[:2] / f"{name}.{suffix}"
 
 
+def _find_done(unit: Unit) -> UnitVerdicts | None:
+    """Returns the verdicts of a unit that was done before, if all of it is as it was written."""
+    try:
+        verdicts = UnitVerdicts.load(unit.verdicts_path)
+        verdicts.check_pictures(unit.pictures_path)
+    except (FileNotFoundError, RecordError):
+        return None
+    return verdicts
+
+
 def _find_poisonous(unit: Unit, numbers: range) -> Iterator[str]:
     """Yields the paths of those files that kill a process, searching in halves."""
     try:
@@ -243,16 +262,16 @@ def _judge_only(unit: Unit) -> None:
         pass
 
 
-def _write_pictures(unit: Unit) -> VerdictsWriter:
+def _write_pictures(unit: Unit) -> UnitVerdicts:
     verdicts = VerdictsWriter(len(unit.paths))
     offset = 0
     unit.pictures_path.parent.mkdir(parents=True, exist_ok=True)
-    with open_whole(unit.pictures_path) as pictures:
+    with open_beside(unit.pictures_path) as pictures:
         for number, (sha256, judged, record) in enumerate(_judge_files(unit)):
             pictures.write(record)
             verdicts.set(number, sha256, judged, offset, len(record))
             offset += len(record)
-    return verdicts
+    return verdicts.all
 
 
 def _judge_files(unit: Unit) -> Iterator[tuple[bytes, Judged | None, bytes]]:

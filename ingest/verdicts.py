@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.images import Judged
+from ingest.records import check_origin, frame, unframe
 
 VERDICTS = ("ok", "repaired", "duplicate", "conflict", "rejected")
 OK, REPAIRED, DUPLICATE, CONFLICT, REJECTED = range(len(VERDICTS))
@@ -45,14 +46,31 @@ class UnitVerdicts:
 
     @classmethod
     def load(cls, path: Path) -> "UnitVerdicts":
-        """Reads what `VerdictsWriter.encode` gave."""
-        reasons, _, rows = path.read_bytes().partition(b"\n")
+        """Reads what `encode` gave.
+
+        Raises:
+            RecordError: It is damaged.
+        """
+        reasons, _, rows = unframe(path.read_bytes()).partition(b"\n")
         return cls(np.frombuffer(rows, TABLE), json.loads(reasons))
+
+    def encode(self) -> bytes:
+        """Returns the content of the unit's file of verdicts."""
+        # As a record: its checksum tells of what a power cut left half written.
+        return frame(json.dumps(self.reasons).encode() + b"\n" + self.table.tobytes())
 
     @property
     def has_unread(self) -> bool:
         """Whether there is a file whose content nobody saw: it could not be read, or killed its process."""
         return bool((~self.table["digest"].any(axis=1)).any())
+
+    def check_pictures(self, path: Path) -> None:
+        """Raises RecordError unless the unit's file of pictures has all records that these verdicts tell of."""
+        digests = self.table["digest"].astype(">u8")
+        with path.open("rb") as file:
+            for row in np.flatnonzero(self.table["num_bytes"]).tolist():
+                payload = unframe(file.read(int(self.table["num_bytes"][row])))
+                check_origin(payload, digests[row].tobytes().hex().encode())
 
 
 class VerdictsWriter:
@@ -85,6 +103,7 @@ class VerdictsWriter:
         if judged.perceptual_hash is not None and judged.verdict != "rejected":
             row["has_hash"], row["perceptual_hash"] = True, judged.perceptual_hash
 
-    def encode(self) -> bytes:
-        """Returns the content of the unit's file of verdicts."""
-        return json.dumps(list(self._reasons)).encode() + b"\n" + self._table.tobytes()
+    @property
+    def all(self) -> UnitVerdicts:
+        """What was collected."""
+        return UnitVerdicts(self._table, list(self._reasons))

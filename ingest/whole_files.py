@@ -6,33 +6,42 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 _BUFFER_BYTES = 1 << 20
-_UNFINISHED = ".part"
+_MAX_SYNCED_AT_ONCE = 16
 
 
 @contextlib.contextmanager
-def open_whole(path: Path) -> Iterator[BinaryIO]:
-    """Gives a file to write to, which takes the name `path` once all of it is on the disk.
+def open_beside(path: Path) -> Iterator[BinaryIO]:
+    """Gives a file to write to, which takes the name `path` once all of it is written.
 
+    A kill at any moment leaves no half of it under that name; a power cut within the next half minute may.
     Two processes may write the same file at once: each has its own until the end, and the last one stays.
     """
-    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}{_UNFINISHED}")
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
         with beside.open("wb", buffering=_BUFFER_BYTES) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
         beside.rename(path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
 
 
+@contextlib.contextmanager
+def open_whole(path: Path) -> Iterator[BinaryIO]:
+    """Gives the same, and the file takes its name once all of it is on the disk: a power cut leaves no half either."""
+    with open_beside(path) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes `content` to the file `path`."""
+    """Writes `content` to the file `path`, as `open_whole`."""
     with open_whole(path) as file:
         file.write(content)
 
@@ -44,12 +53,11 @@ def file_sha256(path: Path) -> str:
 
 
 def settle_folder(folder: Path) -> None:
-    """Makes all files of a folder last through a power cut, and removes those that killed processes never finished."""
-    for path in folder.iterdir():
-        if path.suffix == _UNFINISHED:
-            path.unlink()
-        else:
-            sync_file(path)
+    """Makes all files of a folder last through a power cut."""
+    # At once: a file system notes down what it did once for all who wait for it.
+    with ThreadPoolExecutor(_MAX_SYNCED_AT_ONCE) as threads:
+        for _ in threads.map(sync_file, folder.iterdir()):
+            pass
     sync_folder(folder)
 
 

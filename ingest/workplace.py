@@ -2,11 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ingest.errors import ConfigError, DatasetError, UserError, machine_errors
@@ -23,13 +26,32 @@ class Workplace:
         data: The folder that the dataset will be, or is.
         root: Work in progress, beside `data`.
         units: What the map step has done; kept over a kill.
-        dataset: The dataset that is being put together; made anew each time.
+        shards: Where workers write shards, a folder that no other run has: a worker that outlives the command that it
+            worked for, as on a cluster, would otherwise put its shard among those of the next command.
+        dataset: The dataset that is being put together, by this process alone; made anew each time.
     """
 
     data: Path
     root: Path
     units: Path
+    shards: Path
     dataset: Path
+
+    @classmethod
+    def of(cls, data: Path, root: Path, units: Path) -> "Workplace":
+        """Returns the workplace below `root`, of which nothing has to be there yet."""
+        return cls(data, root, units, shards=root / "shards" / uuid.uuid4().hex, dataset=root / "dataset")
+
+    def begin(self) -> None:
+        """Makes the folders, and removes what an earlier run has written and this one will write again."""
+        for left in (self.dataset, self.shards.parent):
+            shutil.rmtree(left, ignore_errors=True)
+        for folder in (self.dataset, self.shards, self.units):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def take(self, shard: str) -> None:
+        """Takes a shard that a worker of this run has written into the dataset."""
+        (self.shards / shard).rename(self.dataset / shard)
 
     def finish(self) -> None:
         """Gives the dataset its name, which the dataset that it replaces has until then."""
@@ -43,6 +65,11 @@ class Workplace:
 
     def remove(self) -> None:
         """Removes all work in progress."""
+        if self.units.is_dir():
+            with (
+                ThreadPoolExecutor() as threads
+            ):  # Gigabytes are given back to the disk and the memory, file by file.
+                list(threads.map(functools.partial(shutil.rmtree, ignore_errors=True), self.units.iterdir()))
         shutil.rmtree(self.units, ignore_errors=True)
         shutil.rmtree(self.root)
 
@@ -75,16 +102,14 @@ def open_workplace(
         place_name = hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:12]
         units = work_dir / f"{data.name}.{place_name}.units"
         options = {**options, "--work-dir": str(work_dir.resolve())}
-    place = Workplace(data=data, root=root, units=units, dataset=root / "dataset")
+    place = Workplace.of(data, root, units)
     with machine_errors(root), _locked(root):
         if restart:
             shutil.rmtree(units, ignore_errors=True)
             _options_path(place).unlink(missing_ok=True)
         _check_options(place, options)
         bring_back(place.dataset, data)
-        shutil.rmtree(place.dataset, ignore_errors=True)
-        place.dataset.mkdir()
-        units.mkdir(parents=True, exist_ok=True)
+        place.begin()
         try:
             yield place
         except UserError:
@@ -106,12 +131,10 @@ def open_repair_place(data: Path) -> Iterator[Workplace]:
     """
     root = _root(data)
     own = root / "repair"
-    place = Workplace(data=data, root=own, units=own / "units", dataset=own / "dataset")
+    place = Workplace.of(data, own, own / "units")
     with machine_errors(root), _locked(root):
         bring_back(root / "dataset", data)
-        shutil.rmtree(place.dataset, ignore_errors=True)
-        place.dataset.mkdir(parents=True)
-        place.units.mkdir(exist_ok=True)
+        place.begin()
         try:
             yield place
         except DatasetError:

@@ -65,7 +65,7 @@ class Scene:
         names = _names(place / "dataset")
         if MANIFEST in names or self._has_new(job, data):
             return "finish"
-        if names:
+        if names or any(place.glob("shards/*/*")):
             return "reduce"
         return "map" if _names(place / "units") else "start"
 

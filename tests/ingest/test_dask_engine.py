@@ -449,7 +449,7 @@ def expected(jobs: Path) -> dict[str, bytes]:
     return contents(build.data)
 
 
-@pytest.mark.parametrize("step", ["units", "dataset"])
+@pytest.mark.parametrize("step", ["units", "shards"])
 def test_a_worker_killed_in_the_map_or_in_the_reduce_changes_no_byte(cluster, jobs, expected, step):
     build = Build(jobs / f"killed in {step}", engine="dask", address=cluster.address)
     build.kill_writer(step)
@@ -461,7 +461,7 @@ def test_a_worker_killed_in_the_map_or_in_the_reduce_changes_no_byte(cluster, jo
 @pytest.mark.parametrize("round_number", range(5))
 def test_workers_killed_again_and_again_change_no_byte(cluster, jobs, expected, round_number):
     build = Build(jobs / f"round {round_number}", engine="dask", address=cluster.address)
-    for step in ("units", "units", "dataset", "dataset", "dataset"):
+    for step in ("units", "units", "shards", "shards", "shards"):
         build.kill_writer(step)
     assert build.finish() == (0, "")
     assert contents(build.data) == expected

@@ -72,5 +72,5 @@ def test_damaged_work_in_progress_is_noticed(tmp_path):
     damaged = bytearray(pictures.read_bytes())
     damaged[5 * len(record) + 20] ^= 1
     pictures.write_bytes(damaged)
-    with pytest.raises(DatasetError, match=r"unit\.pictures: at byte \d+: .*wrong checksum.*remove"):
+    with pytest.raises(DatasetError, match=r"unit\.pictures: at byte \d+: .*wrong checksum.*makes it anew"):
         write_shard(spec("damaged"))

@@ -85,6 +85,34 @@ def test_what_is_done_is_not_done_again(photos, tmp_path):
     assert judge_unit(unit).num_rejected == 0
 
 
+@pytest.mark.parametrize("suffix", ["pictures", "verdicts"])
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "zeros", "foreign"])
+def test_what_a_power_cut_left_is_done_again(photos, tmp_path, suffix, damage):
+    (unit,) = plan(photos, tmp_path / "units")
+    judge_unit(unit)
+    path = unit.pictures_path.with_suffix(f".{suffix}")
+    before = path.read_bytes()
+    (photos / "food/0.jpg").write_bytes((photos / "food/1.jpg").read_bytes())
+    (other,) = plan(photos, tmp_path / "others")
+    judge_unit(other)
+    (photos / "food/0.jpg").unlink()
+    (photos / "interior").rename(tmp_path / "interior")
+    if damage == "gone":
+        path.unlink()
+    else:
+        foreign = other.pictures_path.with_suffix(f".{suffix}").read_bytes()
+        half = len(before) // 2
+        damaged = {
+            "empty": b"",
+            "cut": before[:half],
+            "zeros": before[:half] + bytes(half),
+            "foreign": foreign,
+        }
+        path.write_bytes(damaged[damage])
+    with pytest.raises(MachineError, match="went away"):  # It looks for the photos again.
+        judge_unit(unit)
+
+
 def test_what_could_not_be_read_is_tried_again(photos, tmp_path):
     (unit,) = plan(photos, tmp_path)
     (photos / "food/0.jpg").rename(photos / "away")

@@ -10,16 +10,24 @@ def names(folder):
 
 
 @pytest.mark.parametrize("is_update", [False, True])
-def test_what_killed_workers_left_half_written_does_not_get_into_the_dataset(tmp_path, is_update):
+def test_what_workers_of_another_run_write_does_not_get_into_the_dataset(tmp_path, is_update):
     data = tmp_path / "d"
     if is_update:
         data.mkdir()
         (data / "old").touch()
+    with pytest.raises(RuntimeError), open_workplace(data, {}) as place:
+        killed = place
+        (killed.units / "unit").touch()
+        raise RuntimeError
     with open_workplace(data, {}) as place:
+        with pytest.raises(FileNotFoundError):
+            (killed.shards / "d-train.tfrecord-00000-of-00001").write_text("by a worker that was not told")
+        (place.shards / "d-train.tfrecord-00000-of-00001").write_text("whole")
+        place.take("d-train.tfrecord-00000-of-00001")
+        (place.shards / "d-train.tfrecord-00000-of-00001.0123456789ab.part").write_text("half")
         (place.dataset / "metadata.json").write_text("whole")
-        (place.dataset / "d-train.tfrecord-00000-of-00001.0123456789ab.part").write_text("half")
         place.finish()
-    assert names(data) == ["metadata.json"]
+    assert names(data) == ["d-train.tfrecord-00000-of-00001", "metadata.json"]
     assert names(tmp_path) == ["d"]
 
 
