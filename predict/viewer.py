@@ -3,13 +3,15 @@
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from predict.fonts import Lettering
-from predict.gallery import Shown
+
+if TYPE_CHECKING:
+    from predict.gallery import Shown
 
 TITLE = "shardstream-predict"
 
@@ -24,8 +26,10 @@ _KEYS: Mapping[int, Action] = {
 }
 _HELP = "n next   b back   w only wrong   q quit"
 
-_SIDE = 640
-_BANNER = 132
+# Of the window as it opens, in pixels; what is written grows and shrinks with it.
+_WIDTH, _HEIGHT, _BANNER = 640, 772, 132
+# Smaller than this nothing can be read: the window system shrinks the frame.
+_LEAST_WIDTH, _LEAST_HEIGHT = 240, 240
 _PAPER, _INK, _QUIET = (255, 255, 255), (28, 32, 36), (91, 99, 107)
 _RIGHT, _WRONG = (0, 99, 156), (178, 67, 0)
 
@@ -41,7 +45,7 @@ class Place:
     only_wrong: bool
 
 
-def show_pictures(pictures: Sequence[Shown], lettering: Lettering) -> None:
+def show_pictures(pictures: Sequence["Shown"], lettering: Lettering) -> None:
     """Shows one picture after the other until the user quits or closes the window.
 
     `display.check_display` has to have passed.
@@ -54,14 +58,19 @@ def show_pictures(pictures: Sequence[Shown], lettering: Lettering) -> None:
     if not pictures:
         return
     place: Place | None = Place(0, only_wrong=False)
-    # Without Qt's tool bar, whose buttons would save or zoom the drawn text.
-    cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
-    cv2.resizeWindow(TITLE, _SIDE, _SIDE + _BANNER)
+    # Without Qt's tool bar, whose buttons would save or zoom the drawn text. The frame has the shape of the window.
+    cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)
+    cv2.resizeWindow(TITLE, _WIDTH, _HEIGHT)
+    size = (_WIDTH, _HEIGHT)
     try:
         while place is not None:
-            frame = draw_frame(pictures[place.index], lettering, counter=_counter(place, wrong))
+            frame = draw_frame(pictures[place.index], lettering, counter=_counter(place, wrong), size=size)
             cv2.imshow(TITLE, np.ascontiguousarray(frame[:, :, ::-1]))  # OpenCV takes blue, green, red.
-            place = step(place, _wait_for_action(), wrong)
+            match _wait(size):
+                case (width, height):
+                    size = width, height
+                case str() as action:
+                    place = step(place, action, wrong)
     finally:
         cv2.destroyAllWindows()
 
@@ -90,29 +99,54 @@ def step(place: Place, action: Action, wrong: Sequence[bool]) -> Place | None:
             return dataclasses.replace(place, index=max(behind, default=place.index))
 
 
-def draw_frame(shown: Shown, lettering: Lettering, *, counter: str) -> np.ndarray:
-    """Returns the picture with its names under it: uint8 [height, width, 3], RGB."""
-    prediction = shown.prediction
-    frame = Image.new("RGB", (_SIDE, _SIDE + _BANNER), _PAPER)
+def draw_frame(
+    shown: "Shown", lettering: Lettering, *, counter: str, size: tuple[int, int] = (_WIDTH, _HEIGHT)
+) -> np.ndarray:
+    """Returns the picture with its names under it: uint8 [height, width, 3], RGB.
+
+    Args:
+        shown: The picture.
+        lettering: Names and font.
+        counter: Which of how many it is.
+        size: Width and height in pixels.
+    """
+    width, height = max(size[0], _LEAST_WIDTH), max(size[1], _LEAST_HEIGHT)
+    # As large as the narrower side allows, and never so large that the picture has less than half.
+    unit = min(width / _WIDTH, height / 2 / _BANNER)
+    top = height - round(unit * _BANNER)
+    frame = Image.new("RGB", (width, height), _PAPER)
     picture = Image.fromarray(shown.picture.pixels())
-    scale = _SIDE / max(picture.size)
+    scale = min(width / picture.width, top / picture.height)
     picture = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.BICUBIC)
-    frame.paste(picture, ((_SIDE - picture.width) // 2, (_SIDE - picture.height) // 2))
-    draw = ImageDraw.Draw(frame)
-    large, small = (ImageFont.truetype(lettering.font, size) for size in (26, 15))
-    colour = _RIGHT if prediction.right else _WRONG
-    draw.rectangle([0, _SIDE, _SIDE, _SIDE + 6], fill=colour)
-    verdict = "right" if prediction.right else "WRONG"
-    name = _fitted(lettering.names[prediction.predicted], large, 270)
-    predicted = f"predicted {name}, {prediction.probability:.0%}: {verdict}"
-    actual = f"actual {_fitted(lettering.names[prediction.actual], large, 480)}"
-    draw.text((16, _SIDE + 14), actual, font=large, fill=_INK)
-    draw.text((16, _SIDE + 50), predicted, font=large, fill=colour)
-    draw.text((16, _SIDE + 98), f"{counter}      {_HELP}", font=small, fill=_QUIET)
+    frame.paste(picture, ((width - picture.width) // 2, (top - picture.height) // 2))
+    _draw_banner(ImageDraw.Draw(frame), shown, lettering, counter, top=top, width=width, unit=unit)
     return np.asarray(frame)
 
 
-def _fitted(name: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def _draw_banner(
+    draw: ImageDraw.ImageDraw,
+    shown: "Shown",
+    lettering: Lettering,
+    counter: str,
+    *,
+    top: int,
+    width: int,
+    unit: float,
+) -> None:
+    prediction = shown.prediction
+    large, small = (ImageFont.truetype(lettering.font, max(8, unit * size)) for size in (26, 15))
+    colour = _RIGHT if prediction.right else _WRONG
+    draw.rectangle([0, top, width, top + 6 * unit], fill=colour)
+    verdict = "right" if prediction.right else "WRONG"
+    name = _fitted(lettering.names[prediction.predicted], large, width - 370 * unit)
+    predicted = f"predicted {name}, {prediction.probability:.0%}: {verdict}"
+    actual = f"actual {_fitted(lettering.names[prediction.actual], large, width - 160 * unit)}"
+    draw.text((16 * unit, top + 14 * unit), actual, font=large, fill=_INK)
+    draw.text((16 * unit, top + 50 * unit), predicted, font=large, fill=colour)
+    draw.text((16 * unit, top + 98 * unit), f"{counter}      {_HELP}", font=small, fill=_QUIET)
+
+
+def _fitted(name: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     """Returns `name`, shortened where it would be wider than `width` pixels."""
     if font.getlength(name) <= width:
         return name
@@ -131,7 +165,8 @@ def _counter(place: Place, wrong: Sequence[bool]) -> str:
     return f"{indices.index(place.index) + 1} of {len(indices)}{' wrong' if place.only_wrong else ''}"
 
 
-def _wait_for_action() -> Action:
+def _wait(size: tuple[int, int]) -> Action | tuple[int, int]:
+    """Returns what the user wants, or the width and height of the window once it is no longer of `size`."""
     import cv2
 
     while True:
@@ -140,3 +175,6 @@ def _wait_for_action() -> Action:
             return action
         if cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:
             return "quit"
+        _, _, width, height = cv2.getWindowImageRect(TITLE)
+        if (width, height) != size and min(width, height) > 0:
+            return width, height
