@@ -1,0 +1,52 @@
+"""An environment of its own for each library that is compared, made once and kept."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+# What is installed; what these bring along is not pinned.
+PINS: dict[str, tuple[str, ...]] = {
+    "ffcv": ("torch==2.13.0", "ffcv==1.0.2", "simplejpeg==1.9.0"),
+    "dali": ("nvidia-dali-cuda120==2.4.0", "numpy==2.4.6"),
+    "grain": ("grain==0.2.18", "array-record==0.8.6", "numpy==2.4.6", "simplejpeg==1.9.0"),
+    "webdataset": ("torch==2.13.0", "webdataset==1.0.2", "simplejpeg==1.9.0"),
+    "litdata": ("torch==2.13.0", "litdata==0.2.76", "simplejpeg==1.9.0"),
+    # torchvision, which it imports, goes with one torch only.
+    "streaming": ("torch==2.14.1", "torchvision==0.29.1", "mosaicml-streaming==0.13.0", "simplejpeg==1.9.0"),
+}
+# FFCV is compiled when it is installed.
+SYSTEM_PACKAGES = "pkg-config g++ python3-dev libturbojpeg0-dev libopencv-dev"
+
+
+class InstallError(Exception):
+    """An environment could not be made."""
+
+
+def python_of(name: str, folder: Path) -> str:
+    """Returns the Python of the environment `name` in `folder`, which is made if it is not there as it has to be.
+
+    Raises:
+        InstallError: It cannot be made; says why in one line.
+    """
+    home = folder / name
+    stamp = home / "pins.txt"
+    pins = "".join(f"{pin}\n" for pin in PINS[name])
+    if stamp.is_file() and stamp.read_text() == pins:
+        return str(home / "bin" / "python")
+    print(f"{name}: making {home}", file=sys.stderr, flush=True)
+    _run([sys.executable, "-m", "venv", str(home)], name)
+    # In turn, so that a library does not bring a torch of its own choice.
+    for pin in PINS[name]:
+        _run([str(home / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", pin], name)
+    stamp.write_text(pins)
+    return str(home / "bin" / "python")
+
+
+def _run(command: list[str], name: str) -> None:
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    if result.returncode:
+        lines = [line.strip() for line in result.stderr.splitlines() if "error" in line.lower()] or [
+            "no reason given"
+        ]
+        hint = f" (it needs {SYSTEM_PACKAGES} of the system)" if name == "ffcv" else ""
+        raise InstallError(f"not installed: {lines[-1] if name != 'ffcv' else lines[0]}{hint}")

@@ -1,0 +1,37 @@
+"""shardstream: the largest memory of the process while it streams small records, part by part."""
+
+import itertools
+import json
+import resource
+
+from epochs import BATCH, arguments
+
+from ingest.metadata import DatasetInfo
+from train.startup import start_tensorflow
+
+
+def main() -> None:
+    """Runs the program."""
+    parser = arguments(str(__doc__))
+    parser.add_argument("--data", required=True, help="the dataset in the folder of the inputs")
+    parser.add_argument("--steps", type=int, required=True, help="of a part")
+    options = parser.parse_args()
+    start_tensorflow()
+    from train.cache import make_source
+    from train.input_pipeline import make_train_dataset
+
+    info = DatasetInfo.load(options.inputs / options.data)
+    source = make_source(info, "train", tier="none", image_size=info.image.size or 300)
+    batches = itertools.chain.from_iterable(
+        make_train_dataset(source, seed=1, epoch=epoch, batch_size=BATCH) for epoch in itertools.count()
+    )
+    peaks = []
+    for _ in range(options.epochs):
+        for _ in itertools.islice(batches, options.steps):
+            pass
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(json.dumps({"peak_mb": peaks}))
+
+
+if __name__ == "__main__":
+    main()

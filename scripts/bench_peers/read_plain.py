@@ -1,0 +1,28 @@
+"""A plain pipeline as TensorFlow's guide has it: originals out of our shards, decoded and resized by AUTOTUNE."""
+
+from epochs import BATCH, SIZE, arguments, measure_epochs
+
+from train.startup import start_tensorflow
+
+
+def main() -> None:
+    """Runs the program."""
+    options = arguments(str(__doc__)).parse_args()
+    start_tensorflow()
+    import tensorflow as tf
+
+    features = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
+
+    def decode(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        example = tf.io.parse_single_example(record, features)
+        picture = tf.io.decode_jpeg(example["image"], channels=3)
+        return tf.cast(tf.image.resize(picture, [SIZE, SIZE]), tf.uint8), example["label"]
+
+    shards = sorted(map(str, (options.inputs / "data").glob("*tfrecord*")))
+    dataset = tf.data.TFRecordDataset(shards).shuffle(100)
+    dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(tf.data.AUTOTUNE)
+    measure_epochs(lambda _: dataset, options.epochs, "tensorflow")
+
+
+if __name__ == "__main__":
+    main()
