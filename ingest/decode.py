@@ -117,11 +117,11 @@ def _decode_jpeg(source: Source, header: jpeg.Header, min_size: int) -> Decoded:
         raise
     except JpegError as error:
         try:
-            mended = jpeg.mend(source.data, error)
+            mended, how = jpeg.mend(source.data, error)
             rgb = _decode_whole_jpeg(mended, jpeg.read_header(mended), min_size)
         except JpegError:
             raise RejectedError(f"damaged JPEG: {error}") from None
-        repairs += ("left out junk between the segments",)
+        repairs += (how,)
     if header.oddity:
         repairs += (f"{header.oddity} to everyday JPEG",)
     if header.num_components == 4:
@@ -145,3 +145,5 @@ def _check_unusual(source: Source, header: jpeg.Header) -> None:
     if not header.is_tidy:
         raise RejectedError("damaged JPEG: junk between its segments, or no end")
     check_memory(len(source.data) + header.buffer_bytes + 4 * header.height * header.width)
+    if warning := jpeg.first_warning(source.data, header):
+        raise RejectedError(f"damaged JPEG: {warning}")

@@ -6,6 +6,7 @@ Some warnings are harmless: junk between the segments of the header, a missing e
 Those are mended by leaving the junk out, and the result has to pass the same strict decode.
 """
 
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ _JPEG_LS = 0xF7
 # All but the marks of Huffman tables, of arithmetic tables, and one that is reserved.
 _FRAMES = {*range(0xC0, 0xD0), _JPEG_LS} - {0xC4, 0xC8, 0xCC}
 _UNKNOWN_SAMPLING = "Could not determine subsampling"
+_UNKNOWN_TRANSFORM = "Unknown Adobe color transform"
 
 _ROWS_TO_SEE = 32  # Of the grey picture that a check gives, in either direction.
 
@@ -186,13 +188,20 @@ def encode(image: RgbImage, quality: int, *, halve_colours: bool) -> bytes:
     return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, "RGB", sampling, False)
 
 
-def mend(data: bytes, error: JpegError) -> bytes:
-    """Returns `data` without what is not needed to decode it, and with an end mark.
+def mend(data: bytes, error: JpegError) -> tuple[bytes, str]:
+    """Returns `data` without what its decoder minds though it is not needed, and with an end mark; and what was done.
 
     Args:
         data: A JPEG that was refused.
         error: Why it was.
     """
+    if _UNKNOWN_TRANSFORM in str(error):
+        # Then libjpeg takes the colours for what they most often are, and so does a decoder that is not told at all.
+        return _without_adobe_transform(data), "unknown colour transform taken for the usual one"
+    return _without_junk(data, error), "left out junk between the segments"
+
+
+def _without_junk(data: bytes, error: JpegError) -> bytes:
     segments = list(_segments(data))
     header = b"".join(data[start:end] for mark, start, end in segments if _is_needed(mark))
     scans = data[segments[-1][1] :] if segments and segments[-1][0] == _SCAN else b""
@@ -204,6 +213,37 @@ def mend(data: bytes, error: JpegError) -> bytes:
     if padding and len(set(scans[-int(padding[1]) :])) == 1:
         scans = scans[: -int(padding[1])]
     return START + header + scans + _END
+
+
+def _without_adobe_transform(data: bytes) -> bytes:
+    mended = bytearray(data)
+    num_components = read_header(data).num_components
+    for mark, start, end in _segments(data):
+        if mark == _APP14 and data.startswith(b"Adobe", start + 4) and end - start >= 16:
+            mended[start + 15] = 2 if num_components == 4 else 1  # YCCK or YCbCr.
+    return bytes(mended)
+
+
+def first_warning(data: bytes, header: Header) -> str:
+    """Returns what libjpeg minds about a JPEG of whatever sampling, in its words; empty if nothing.
+
+    OpenCV decodes them all and goes on after errors, but has libjpeg write its first warning to stderr.
+    """
+    import cv2
+
+    # As in `check`: in grey, an eighth where that is possible, all coded data are read.
+    how = cv2.IMREAD_GRAYSCALE if header.kind == _LOSSLESS else cv2.IMREAD_REDUCED_GRAYSCALE_8
+    with open(os.memfd_create("libjpeg"), "rb") as said:  # noqa: PTH123 - It has no path.
+        stderr = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), how | cv2.IMREAD_IGNORE_ORIENTATION)
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+        said.seek(0)
+        warning = said.readline().decode(errors="replace").strip()
+    return warning or ("cannot be decoded" if picture is None else "")
 
 
 def _worthwhile(min_size: int, header: Header) -> int:

@@ -67,8 +67,14 @@ def _seer(image: Image.Image, repairs: list[str]) -> Callable[[Image.Image], Ima
         if image.mode == "F":
             scale = _scale_of_floats(image)
             return lambda strip: _grey_to_rgb(np.clip(np.nan_to_num(np.asarray(strip)) * scale, 0, 255))
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode == "I" and _is_small(image):
+            # As Pillow shows them, too: nobody means a picture of which 255 of 4 billion levels are in use.
+            repairs[-1] = "32 bits to 8"
+            return lambda strip: _grey_to_rgb(np.asarray(strip))
         black = 0xFFFF if _is_negative(image) else 0
         return lambda strip: _grey_to_rgb(_to_eight_bits(np.asarray(strip), black, transparent))
+    if image.mode == "P" and image.palette is None:
+        raise RejectedError("damaged: no palette")
     if image.has_transparency_data:
         repairs.append("transparency over white")
         return _over_white
@@ -95,6 +101,12 @@ def _to_eight_bits(deep: np.ndarray, black: int, transparent: object) -> np.ndar
     if deep.dtype.itemsize > 2 and (deep.min() < 0 or deep.max() > 0xFFFF):
         raise RejectedError("32-bit pixels outside 0 to 65535")
     return np.where(deep == transparent, 255, np.bitwise_xor(deep, black) >> 8)
+
+
+def _is_small(image: Image.Image) -> bool:
+    """Whether all integers of `image` are 0 to 255."""
+    low, high = np.asarray(image.getextrema(), np.int64)
+    return bool(low >= 0 and high <= 255)
 
 
 def _is_negative(image: Image.Image) -> bool:

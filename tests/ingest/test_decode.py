@@ -101,6 +101,21 @@ def test_deep_tiffs_in_which_0_is_white_are_no_negatives(photometric):
     assert np.array_equal(seen.rgb[:, :, 0], (deep if photometric else 65535 - deep) >> 8)
 
 
+def test_a_palette_that_is_missing_is_said():
+    data = save(corners().quantize(4), "PNG")
+    start = data.index(b"PLTE") - 4
+    with pytest.raises(RejectedError, match="damaged: no palette"):
+        see(data[:start] + data[start + 12 + int.from_bytes(data[start : start + 4], "big") :], ".png")
+
+
+@pytest.mark.parametrize(("most", "white"), [(255, 255), (65_535, 65_535)])
+def test_integers_of_32_bits_are_of_8_where_they_fit(most, white):
+    levels = np.linspace(0, most, 64).astype(np.int32).reshape(8, 8)
+    seen = see(save(Image.fromarray(levels), "TIFF"), ".tif")
+    assert np.abs(seen.rgb[..., 0] - levels * 255 / white).max() <= 1
+    assert seen.repairs[0] == ("32 bits to 8" if most == 255 else "16 bits to 8")
+
+
 def test_floating_point_is_white_at_1_or_at_255():
     ramp = np.linspace(0, 1, 32 * 48, dtype=np.float32).reshape(32, 48)
     for scale in (1, 255):

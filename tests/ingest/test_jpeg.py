@@ -198,6 +198,35 @@ def test_a_sampling_that_the_decoder_does_not_know_is_left_to_pillow():
             decode(read_source(broken, ".jpg", 1000))
 
 
+def test_damage_is_noticed_whatever_the_sampling():
+    data = SELDOM["3x1"]
+    scan = data.rindex(b"\xff\xda") + 14
+    for broken in (
+        data[: len(data) - 12] + data[-2:],  # Cut, with an end mark again.
+        data[:scan] + bytes(20) + data[scan + 20 :],
+        data[:-2] + b"\x55" * 30 + data[-2:],
+    ):
+        with Image.open(io.BytesIO(broken)) as image:
+            image.load()  # Pillow shows it all the same.
+        with pytest.raises(RejectedError, match="damaged JPEG: Corrupt JPEG data: "):
+            decode(read_source(broken, ".jpg", 1000))
+
+
+@pytest.mark.parametrize(("mode", "transform"), [("RGB", 2), ("RGB", 9), ("CMYK", 1)])
+def test_a_colour_transform_that_does_not_exist_is_taken_for_the_usual_one(mode, transform, noisy):
+    adobe = b"\xff\xee\x00\x0eAdobe\x00d\x00\x00\x00\x00"
+    data = bytearray(save(noisy.convert(mode)))
+    if mode == "RGB":
+        data[2:2] = adobe + bytes([1])
+        data = data.replace(b"JFIF", b"none")  # Beside it Adobe's does not count.
+    place = data.index(b"Adobe") + 11
+    data[place] = transform
+    seen = decode(read_source(bytes(data), ".jpg", 10**5))
+    assert seen.repairs[0] == "unknown colour transform taken for the usual one"
+    data[place] = 1 if mode == "RGB" else 2
+    assert np.array_equal(seen.rgb, decode(read_source(bytes(data), ".jpg", 10**5)).rgb)
+
+
 @pytest.mark.parametrize("kind", ["arithmetic", "lossless"])
 def test_a_coding_that_browsers_do_not_know_is_not_kept(kind):
     source = read_source(SELDOM[kind], ".jpg", 1000)
