@@ -2,7 +2,8 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,26 @@ import jinja2
 from markupsafe import Markup
 
 from ingest.names import visible
+from predict import charts
+from predict.advice import advise, describe_part
+from predict.cards import make_card
 from predict.config import Language
-from predict.confusion import Confusion
-from predict.gallery import Shown
+from predict.duplicates import Copy, CopyPair
+from predict.findings import NUM_NAMED
+from predict.matrix import MAX_CLASSES, MAX_PAIRS, matrix_rows, sparse_cells
+from predict.quantities import percent, thousands
 from predict.result import Report
-from predict.texts import TEXTS
+from predict.texts import TEXTS, Texts, describe_selection
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_STYLES = ("page.css", "sections.css", "print.css")
+_SCRIPTS = ("gallery.js", "large.js", "matrix.js", "tables.js")
 
-# A matrix of more classes is not read any more, and one of 1,000 would be a page of 200 MB.
-_MATRIX_CLASSES = 30
 _WORST_CLASSES = 3
 _CONFUSED_PAIRS = 3
-_BARS = 3
+
+# Bars in more rows than this would make the page larger than its pictures do.
+_CLASSES_WITH_BARS = 60
 
 
 def render_page(report: Report, lang: Language) -> str:
@@ -31,61 +39,195 @@ def render_page(report: Report, lang: Language) -> str:
     Every name is escaped by the template; scripts and styles are only those whose hashes the page's own
     security policy lists, so nothing that slips through would run or load.
     """
-    style = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
-    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
-    texts = TEXTS[lang]
-    summary, provenance, pictures = report.summary, report.provenance, report.pictures
-    matrix_labels = summary.confusion.classes_with_most_errors(_MATRIX_CLASSES)
+    style, script = _joined(_STYLES), _joined(_SCRIPTS)
+    parts = [_head, _answer, _gallery, _classes, _matrix, _calibration, _findings, _provenance]
+    values: dict[str, Any] = {}
+    for part in parts:
+        values |= part(report, TEXTS[lang])
+    # They are the package's own files, without a closing tag in them.
+    values |= {"policy": _policy(style, script), "style": Markup(style), "script": Markup(script)}
+    return _environment().get_template("page.html").render(t=TEXTS[lang], **values)
+
+
+def _head(report: Report, t: Texts) -> dict[str, Any]:
+    provenance = report.provenance
+    names = zip(report.class_names, report.display_names, strict=True)
+    return {
+        "dataset": visible(provenance.dataset),
+        "split": visible(provenance.split),
+        "model": visible(provenance.model),
+        "classes": [
+            {"class_name": visible(class_name), "display_name": visible(display_name)}
+            for class_name, display_name in names
+        ],
+        "summary": report.summary,
+        "selection": visible(describe_selection(report.selection, t)),
+    }
+
+
+def _answer(report: Report, t: Texts) -> dict[str, Any]:
+    summary = report.summary
+    figures = [
+        ("balanced_accuracy", summary.balanced_accuracy, percent),
+        ("macro_f1", summary.macro_f1, percent),
+        ("top5_accuracy", summary.top5_accuracy, percent),
+        ("mean_loss", summary.mean_loss, "{:.3f}".format),
+        ("ece", report.calibration.ece, "{:.3f}".format),
+        ("brier", summary.brier, "{:.3f}".format),
+    ]
+    return {
+        "worst_classes": summary.worst_classes(_WORST_CLASSES),
+        "confused_pairs": summary.confusion.confused_pairs()[:_CONFUSED_PAIRS],
+        "advice": [
+            {"sentence": visible(one.sentence), "reason": visible(one.reason), "section": one.section}
+            for one in advise(report, t)
+        ],
+        "key_figures": [
+            {
+                "name": t[name],
+                "meaning": t[f"{name}_meaning"],
+                "value": shown(figure.value),
+                "low": shown(figure.low),
+                "high": shown(figure.high),
+            }
+            for name, figure, shown in figures
+            if figure is not None
+        ],
+    }
+
+
+def _gallery(report: Report, t: Texts) -> dict[str, Any]:
+    pictures, summary = report.pictures, report.summary
     num_wrong = sum(not shown.prediction.right for shown in pictures)
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            t=texts,
-            policy=_policy(style, script),
-            # They are the package's own files, without a closing tag in them.
-            style=Markup(style),
-            script=Markup(script),
-            dataset=visible(provenance.dataset),
-            split=visible(provenance.split),
-            model=visible(provenance.model),
-            facts=[(term, visible(fact)) for term, fact in provenance.facts],
-            training_config="\n".join(map(visible, provenance.training_config.splitlines())),
-            summary=summary,
-            selection=report.selection.description,
-            worst_classes=summary.worst_classes(_WORST_CLASSES),
-            confused_pairs=summary.confusion.confused_pairs()[:_CONFUSED_PAIRS],
-            classes=[
-                {"class_name": visible(class_name), "display_name": visible(display_name)}
-                for class_name, display_name in zip(report.class_names, report.display_names, strict=True)
-            ],
-            cards=[_card(shown) for shown in pictures],
-            pictures_are_records=all(shown.picture.is_record for shown in pictures),
-            occurring_labels=[
-                figures.label for figures in summary.classes if figures.support or figures.num_predicted
-            ],
-            verdicts=[
-                ("", texts["filter_all"], len(pictures)),
-                ("wrong", texts["filter_wrong"], num_wrong),
-                ("right", texts["filter_right"], len(pictures) - num_wrong),
-            ],
-            matrix_labels=matrix_labels,
-            matrix_rows=_matrix_rows(summary.confusion, matrix_labels),
-        )
-    )
+    return {
+        "order": t[f"order_{report.sampling}"],
+        "cards": [make_card(shown, int(row)) for shown, row in zip(pictures, report.rows, strict=True)],
+        "pictures_are_records": all(shown.picture.is_record for shown in pictures),
+        "occurring_labels": [
+            figures.label for figures in summary.classes if figures.support or figures.num_predicted
+        ],
+        "verdicts": [
+            ("", t["filter_all"], len(pictures)),
+            ("wrong", t["filter_wrong"], num_wrong),
+            ("right", t["filter_right"], len(pictures) - num_wrong),
+        ],
+    }
 
 
-def percent(share: float) -> str:
-    """Returns a share as people read it: "93.8 %"."""
-    return f"{share:.1%}".replace("%", "\u00a0%")
+def _classes(report: Report, _: Texts) -> dict[str, Any]:
+    return {"with_bars": len(report.class_names) <= _CLASSES_WITH_BARS}
+
+
+def _matrix(report: Report, t: Texts) -> dict[str, Any]:
+    confusion = report.summary.confusion
+    labels = confusion.classes_with_most_errors(MAX_CLASSES)
+    pairs = confusion.confused_pairs()
+    cells = sparse_cells(confusion) if len(labels) < confusion.num_classes else []
+    data = {
+        "cells": cells,
+        "support": confusion.support.tolist() if cells else [],
+        "most": labels,
+        "cell": t["matrix_cell"],
+    }
+    return {
+        "matrix_labels": labels,
+        "matrix_rows": matrix_rows(confusion, labels),
+        "pairs": pairs[:MAX_PAIRS],
+        "num_pairs": len(pairs),
+        "matrix_data": _as_data(data),
+    }
+
+
+def _calibration(report: Report, _: Texts) -> dict[str, Any]:
+    calibration = report.calibration
+    half = next(one for one in calibration.coverage if one.share >= 0.5)
+    return {
+        "calibration": calibration,
+        "charts": charts,
+        "half": half,
+    }
+
+
+def _findings(report: Report, t: Texts) -> dict[str, Any]:
+    findings, outcomes = report.findings, report.outcomes
+    on_page = {int(row) for row in report.rows}
+    paths = {
+        int(row): visible(shown.prediction.record.source_path)
+        for row, shown in zip(report.rows, report.pictures, strict=True)
+    }
+
+    def named(row: int) -> dict[str, Any]:
+        return {
+            "row": row,
+            "on_page": row in on_page,
+            "path": paths.get(row, ""),
+            "actual": int(outcomes.labels[row]),
+            "predicted": int(outcomes.predicted[row]),
+            "probability": float(outcomes.probabilities[row]),
+        }
+
+    slices = [
+        {"part": visible(describe_part(one, t)), "slice": one, "worse": one.accuracy.value < one.expected}
+        for one in findings.slices
+    ]
+    duplicates = findings.duplicates
+    return {
+        "slices": slices,
+        "label_issues": [named(row) for row in findings.label_issues[:NUM_NAMED].tolist() if row in on_page],
+        "num_label_issues": len(findings.label_issues),
+        "odd_pictures": [
+            named(odd.row) | {"oddity": t[f"odd_{odd.oddity}"], "distance": odd.distance}
+            for odd in findings.odd_pictures[:NUM_NAMED]
+            if odd.row in on_page
+        ],
+        "num_odd": len(findings.odd_pictures),
+        "duplicates": duplicates,
+        "leaks": [] if duplicates is None else list(_pairs(duplicates.leaks, report)),
+        "contradictions": [] if duplicates is None else list(_pairs(duplicates.contradictions, report)),
+    }
+
+
+def _pairs(pairs: Any, report: Report) -> Iterator[list[dict[str, Any]]]:
+    names = dict(zip(report.class_names, map(visible, report.display_names), strict=True))
+
+    def side(copy: Copy) -> dict[str, Any]:
+        picture = report.findings.thumbnails.get(copy)
+        return {
+            "path": visible(copy.path),
+            "split": visible(copy.split),
+            "name": names.get(copy.class_name, visible(copy.class_name)),
+            "picture": None if picture is None else picture.data_uri,
+        }
+
+    pair: CopyPair
+    for pair in pairs:
+        yield [side(pair.one), side(pair.other)]
+
+
+def _provenance(report: Report, t: Texts) -> dict[str, Any]:
+    config = report.provenance.training_config
+    return {
+        "facts": [(term, visible(fact)) for term, fact in report.provenance.facts(t)],
+        "training_config": "\n".join(map(visible, config.splitlines())),
+    }
 
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["percent"] = percent
+    environment.filters |= {"percent": percent, "thousands": thousands}
     return environment
+
+
+def _joined(names: tuple[str, ...]) -> str:
+    return "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in names)
+
+
+def _as_data(values: Mapping[str, Any]) -> Markup:
+    """Returns JSON that no tag can end."""
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    return Markup(text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))
 
 
 def _policy(style: str, script: str) -> str:
@@ -97,44 +239,3 @@ def _policy(style: str, script: str) -> str:
 
 def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-
-
-def _card(shown: Shown) -> dict[str, Any]:
-    prediction = shown.prediction
-    bars = list(zip(prediction.top_labels.tolist(), prediction.top_probabilities.tolist(), strict=True))[
-        :_BARS
-    ]
-    if prediction.actual not in [label for label, _ in bars]:
-        # The actual class is always among the bars: how far off was it?
-        bars[-1] = (prediction.actual, prediction.actual_probability)
-    return {
-        "right": prediction.right,
-        "actual": prediction.actual,
-        "predicted": prediction.predicted,
-        "probabilities": bars,
-        "loss": prediction.loss,
-        "source_path": visible(prediction.record.source_path),
-        "source_width": prediction.record.source_width,
-        "source_height": prediction.record.source_height,
-        "picture": shown.picture.data_uri,
-    }
-
-
-def _matrix_rows(confusion: Confusion, labels: Sequence[int]) -> list[dict[str, Any]]:
-    counts, support = confusion.dense(labels), confusion.support
-    return [
-        {
-            "label": actual,
-            # Shares are of the whole row, also where only some of its columns are shown.
-            "cells": [
-                _cell(predicted, int(counts[row, column]), int(support[actual]))
-                for column, predicted in enumerate(labels)
-            ],
-        }
-        for row, actual in enumerate(labels)
-    ]
-
-
-def _cell(predicted: int, count: int, support: int) -> dict[str, Any]:
-    share = count / max(support, 1)
-    return {"label": predicted, "count": count, "share": share, "shade": min(int(10 * share), 9)}

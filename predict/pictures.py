@@ -12,6 +12,8 @@ from predict.prediction import Record
 # Nobody looks closer in a page, and a browser needs longer to open larger ones.
 _LARGEST_SIDE = 384
 
+_THUMBNAIL_SIDE = 144
+
 # WebP at these looks as JPEG does at about 90 and 65, in two thirds of the bytes.
 _QUALITIES = (86, 76, 64, 50, 36)
 
@@ -61,6 +63,13 @@ def make_picture(record: Record, pixels: np.ndarray, *, max_bytes: int) -> Pictu
         if len(content) <= max_bytes:
             break
     return Picture("image/webp", content, is_record=False)
+
+
+def make_thumbnail(pixels: np.ndarray) -> Picture:
+    """Returns a small picture of what the model saw: uint8 [height, width, 3], some 3 kB."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.LANCZOS, reducing_gap=None)
+    return Picture("image/webp", _encode(image, 60), is_record=False)
 
 
 def _encode(image: Image.Image, quality: int) -> bytes:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
@@ -16,10 +15,11 @@ import tensorflow as tf
 from ingest.metadata import DatasetInfo
 from predict.analysis import Summary
 from predict.calibration import Calibration
+from predict.findings import Findings
 from predict.gate import Check
 from predict.intervals import Figure
 from predict.selection import Selection
-from predict.texts import ENGLISH
+from predict.texts import Texts
 from train.export import ModelInfo
 from train.run_folder import RunFolder
 
@@ -32,17 +32,59 @@ class Provenance:
 
     Attributes:
         dataset: The name of the dataset.
+        data_dir: Its folder.
+        fingerprint: Of its content.
         split: The name of the split.
         model: The name of the model.
-        facts: What people are told about both, as terms with their facts.
+        model_info: What travels with the model.
+        model_sha256: Of the file that was loaded.
+        versions: Of the software that predicted.
+        command: What the user called.
+        created: When, in ISO 8601.
         training_config: The text of the run's config.json; empty where there is none.
     """
 
     dataset: str
+    data_dir: str
+    fingerprint: str
     split: str
     model: str
-    facts: Sequence[tuple[str, str]]
+    model_info: ModelInfo
+    model_sha256: str
+    versions: Mapping[str, str]
+    command: str
+    created: str
     training_config: str
+
+    def facts(self, t: Texts) -> list[tuple[str, str]]:
+        """Returns what people are told, as terms with their facts in the language of `t`."""
+        model = self.model_info
+        same = model.dataset_fingerprint == self.fingerprint
+        return [
+            (t["provenance_command"], self.command),
+            (t["provenance_created"], self.created),
+            (t["provenance_dataset"], self.data_dir),
+            (t["provenance_fingerprint"], self.fingerprint),
+            (
+                t["provenance_trained_on"],
+                t["provenance_same"]
+                if same
+                else t["provenance_other"].format(fingerprint=model.dataset_fingerprint),
+            ),
+            (
+                t["provenance_model"],
+                t["provenance_model_facts"].format(
+                    model=model.model,
+                    parameters=f"{model.num_parameters:,}",
+                    precision=model.precision,
+                    size=model.image_size,
+                    resize=model.resize,
+                ),
+            ),
+            (t["provenance_model_sha256"], self.model_sha256),
+            (t["provenance_versions"], _listed(self.versions)),
+            (t["provenance_versions_training"], _listed(model.versions)),
+        ]
 
 
 def make_metrics(
@@ -52,6 +94,8 @@ def make_metrics(
     selection: Selection,
     model: ModelInfo,
     *,
+    model_sha256: str,
+    findings: Findings,
     checks: Sequence[Check],
     command: str,
 ) -> dict[str, Any]:
@@ -104,12 +148,18 @@ def make_metrics(
         ],
         "reliability": [dataclasses.asdict(one) for one in calibration.bins],
         "coverage": [dataclasses.asdict(one) for one in calibration.coverage],
+        "slices": [dataclasses.asdict(one) | {"stands_out": one.stands_out} for one in findings.slices],
+        "num_label_issues": len(findings.label_issues),
+        "num_odd_pictures": len(findings.odd_pictures),
+        "num_leaks": None if findings.duplicates is None else findings.duplicates.num_leaks,
+        "num_contradictions": None if findings.duplicates is None else findings.duplicates.num_contradictions,
         "split": selection.split,
         "num_available": selection.num_available,
         "selection": selection.description,
         "dataset": info.name,
         "dataset_fingerprint": info.fingerprint,
         "model": model.model,
+        "model_sha256": model_sha256,
         "model_dataset_fingerprint": model.dataset_fingerprint,
         "versions": _versions(),
         "command": command,
@@ -139,52 +189,26 @@ def _versions() -> dict[str, str]:
 
 
 def make_provenance(
-    run_dir: Path, info: DatasetInfo, split_name: str, model: ModelInfo, metrics: dict[str, Any]
+    run_dir: Path, info: DatasetInfo, split_name: str, model: ModelInfo, metrics: Mapping[str, Any]
 ) -> Provenance:
     """Returns what the page says of its origin."""
-    t = ENGLISH
-    same = model.dataset_fingerprint == info.fingerprint
     run = RunFolder(run_dir)
     return Provenance(
         dataset=info.name,
+        data_dir=str(info.data_dir),
+        fingerprint=info.fingerprint,
         split=split_name,
         model=model.model,
-        facts=[
-            (t["provenance_command"], metrics["command"]),
-            (t["provenance_created"], metrics["created"]),
-            (t["provenance_dataset"], str(info.data_dir)),
-            (t["provenance_fingerprint"], info.fingerprint),
-            (
-                t["provenance_trained_on"],
-                t["provenance_same"]
-                if same
-                else t["provenance_other"].format(fingerprint=model.dataset_fingerprint),
-            ),
-            (t["provenance_model"], _model_facts(model)),
-            (t["provenance_model_sha256"], _sha256(run.best_model)),
-            (t["provenance_versions"], _listed(metrics["versions"])),
-            (t["provenance_versions_training"], _listed(model.versions)),
-        ],
+        model_info=model,
+        model_sha256=metrics["model_sha256"],
+        versions=metrics["versions"],
+        command=metrics["command"],
+        created=metrics["created"],
         training_config=run.config.read_text(encoding="utf-8", errors="backslashreplace")
         if run.config.is_file()
         else "",
     )
 
 
-def _model_facts(model: ModelInfo) -> str:
-    return ENGLISH["provenance_model_facts"].format(
-        model=model.model,
-        parameters=f"{model.num_parameters:,}",
-        precision=model.precision,
-        size=model.image_size,
-        resize=model.resize,
-    )
-
-
 def _listed(versions: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ingest.metadata import DatasetInfo
+from ingest.whole_files import file_sha256
 from predict.analysis import summarize
 from predict.calibration import calibrate
 from predict.config import Language, Sampling
+from predict.findings import look_through
 from predict.fonts import choose_lettering
 from predict.gallery import choose_rows, load_shown
 from predict.gate import Limits, check_limits
@@ -27,6 +27,7 @@ from predict.result import PAGE, Report
 from predict.selection import Selection
 from predict.sweep import predict_records
 from train.export import ModelInfo
+from train.run_folder import RunFolder
 
 PARQUET, TABLE, METRICS, GRID = "predictions.parquet", "predictions.csv", "metrics.json", "grid.png"
 
@@ -80,10 +81,19 @@ def build_report(
             )
         summary = summarize(outcomes, selection.weights, num_classes=info.num_classes)
         calibration = calibrate(outcomes, selection.weights)
-        rows = choose_rows(outcomes, sampling, gallery_size, seed=seed, named=np.array([], np.int64))
+        findings = look_through(info, selection.split, outcomes, predictor.info)
+        rows = choose_rows(outcomes, sampling, gallery_size, seed=seed, named=findings.named_rows)
         checks = check_limits(summary, info.class_names, limits)
         metrics = make_metrics(
-            summary, calibration, info, selection, predictor.info, checks=checks, command=command
+            summary,
+            calibration,
+            info,
+            selection,
+            predictor.info,
+            model_sha256=file_sha256(RunFolder(run_dir).best_model),
+            findings=findings,
+            checks=checks,
+            command=command,
         )
         report = Report(
             out=out,
@@ -92,6 +102,8 @@ def build_report(
             outcomes=outcomes,
             summary=summary,
             calibration=calibration,
+            findings=findings,
+            rows=rows,
             pictures=load_shown(
                 info,
                 selection.split,

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from predict.analysis import Summary
 from predict.calibration import Calibration
 from predict.config import Sampling
+from predict.findings import Findings
 from predict.fonts import Lettering
 from predict.gallery import Shown
 from predict.gate import Check
@@ -28,7 +31,9 @@ class Report:
         selection: Which records were predicted.
         outcomes: What the model said of each.
         summary: The figures.
+        findings: What else is worth a look.
         calibration: How far its probabilities can be believed.
+        rows: int64, of the outcomes that have a picture.
         pictures: What is looked at, the first to look at first.
         class_names: In label order.
         display_names: In label order.
@@ -43,7 +48,9 @@ class Report:
     selection: Selection
     outcomes: Outcomes
     summary: Summary
+    findings: Findings
     calibration: Calibration
+    rows: np.ndarray
     pictures: Sequence[Shown]
     class_names: Sequence[str]
     display_names: Sequence[str]

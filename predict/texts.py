@@ -1,85 +1,27 @@
-"""Every sentence of the page in one place, so that a page in another language is one more dictionary."""
+"""Every sentence of the page, by language: a page in another language is one more dictionary."""
 
 from collections.abc import Mapping
 
-ENGLISH: Mapping[str, str] = {
-    "language": "en",
-    "title": "{dataset}: prediction report",
-    "eyebrow": "Prediction report",
-    "headline": "{model} on {dataset}, {split} split",
-    "jump": "Sections",
-    "accuracy": "Accuracy",
-    "interval": "95 % interval {low} to {high}",
-    "interval_meaning": "The accuracy over ever more pictures of this kind lies in this interval (Wilson).",
-    "right_of_all": "{right} of {all} pictures right, {wrong} wrong",
-    "chosen": "Chosen: {selection}.",
-    "mean_loss": "Mean loss {loss}",
-    "look_at_classes": "Classes with the lowest recall",
-    "look_at_pairs": "Most confused",
-    "class_missed": "{missed} of {support} missed",
-    "pair_taken_for": "taken for",
-    "pair_count": "{count} pictures, {share} of the class",
-    "pair_count_one": "1 picture, {share} of the class",
-    "no_errors": "Every picture was right. Nothing was confused.",
-    "gallery": "Pictures",
-    "gallery_order": "The wrong ones first, the highest loss first.",
-    "gallery_part": "The {shown} of {all} pictures that come first in this order.",
-    "gallery_bytes": "Each picture is the stored record itself, byte for byte, as the model read it.",
-    "gallery_pixels": "Pictures are drawn from the pixels that the model saw.",
-    "gallery_empty": "This report was made without pictures.",
-    "filter": "Filter the pictures",
-    "filter_verdict": "Verdict",
-    "filter_all": "All",
-    "filter_wrong": "Wrong",
-    "filter_right": "Right",
-    "filter_actual": "Actual",
-    "filter_predicted": "Predicted",
-    "filter_any": "any class",
-    "filter_reset": "Show all",
-    "filter_status": "{count} of {all} shown",
-    "filter_nothing": "None of the pictures on this page match. Pictures outside this page may.",
-    "right": "right",
-    "wrong": "wrong",
-    "actual": "Actual",
-    "predicted": "Predicted",
-    "alternative": "{source}: actual {actual}, predicted {predicted}",
-    "probabilities": "Probabilities",
-    "loss": "loss {loss}",
-    "source_size": "{width} × {height} pixels",
-    "classes": "Classes",
-    "classes_meaning": (
-        "Precision: of the pictures taken for a class, the share that is of it. "
-        "Recall: of the pictures of a class, the share that was found. "
-        "F1: their harmonic mean. Support: how many pictures are of the class."
-    ),
-    "class": "Class",
-    "precision": "Precision",
-    "recall": "Recall",
-    "f1": "F1",
-    "support": "Support",
-    "undefined": "not defined: nothing to divide by",
-    "matrix": "Confusion matrix",
-    "matrix_meaning": (
-        "Rows are what a picture is, columns what it was taken for; the shade is the share of the row. "
-        "Choose a cell to see its pictures."
-    ),
-    "matrix_part": "The {shown} of {all} classes with the most errors; metrics.json has them all.",
-    "matrix_corner": "actual ↓ predicted →",
-    "matrix_cell": "{count} pictures of {actual} taken for {predicted}, {share} of the row",
-    "provenance": "What this is",
-    "provenance_command": "Command",
-    "provenance_created": "Made",
-    "provenance_dataset": "Dataset",
-    "provenance_fingerprint": "Dataset fingerprint",
-    "provenance_trained_on": "Model trained on",
-    "provenance_same": "the same dataset",
-    "provenance_other": "another dataset, {fingerprint}",
-    "provenance_model": "Model",
-    "provenance_model_facts": "{model}: {parameters} parameters, trained in {precision}, {size} × {size}, {resize}",
-    "provenance_model_sha256": "Model file (SHA-256)",
-    "provenance_versions": "Versions, predicting",
-    "provenance_versions_training": "Versions, training",
-    "provenance_config": "Configuration of the training",
-}
+from predict.config import Language
+from predict.selection import Selection
+from predict.texts_en import ENGLISH
+from predict.texts_ko import KOREAN
 
-TEXTS: Mapping[str, Mapping[str, str]] = {"en": ENGLISH, "ko": ENGLISH}
+Texts = Mapping[str, str]
+
+TEXTS: Mapping[Language, Texts] = {"en": ENGLISH, "ko": KOREAN}
+
+
+def describe_selection(selection: Selection, t: Texts) -> str:
+    """Returns how the records were chosen, in the language of `t`."""
+    drawn = len(selection.positions)
+    return t[f"selection_{selection.rule}"].format(
+        count=f"{drawn:,}",
+        all=f"{selection.num_available:,}",
+        split=selection.split,
+        seed=selection.seed,
+        batch=selection.batch,
+        batches=f"{selection.num_batches:,}",
+        first=f"{int(selection.positions[0]) + 1:,}" if drawn else "0",
+        last=f"{int(selection.positions[-1]) + 1:,}" if drawn else "0",
+    )

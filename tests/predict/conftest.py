@@ -14,10 +14,25 @@ from PIL import Image
 
 from ingest.metadata import DatasetInfo, ImageSettings, Judging, ShardInfo, SplitInfo, SplitRule
 from ingest.records import encode_entries, encode_example, frame
+from predict.analysis import summarize
+from predict.calibration import calibrate
+from predict.config import Sampling
+from predict.duplicates import Duplicates
+from predict.findings import Findings
+from predict.fonts import Lettering
+from predict.gallery import Shown, choose_rows
+from predict.issues import find_label_issues, find_odd_pictures
 from predict.outcomes import Outcomes, likeliest
+from predict.pictures import Picture
 from predict.prediction import Prediction, Record
+from predict.provenance import Provenance
+from predict.result import Report
+from predict.selection import select_all
+from predict.slices import find_slices
+from train.export import ModelInfo
 
 SIZE = 8
+_PICTURES = 300  # More records than this get no bytes of their own in a report.
 CLASS_NAMES = ("food", "interior", "exterior")
 DISPLAY_NAMES = ("음식", "실내", "실외")
 # The model takes red for food, green for interior and blue for exterior.
@@ -125,7 +140,6 @@ def write_run(
     """Writes a run folder with a model that names the strongest of red, green and blue."""
     import keras
 
-    from train.export import ModelInfo
     from train.run_folder import RunFolder
 
     num_classes = len(class_names or info.class_names)
@@ -291,6 +305,87 @@ def make_outcomes(
     return Outcomes(**usual | columns)
 
 
+def make_report(
+    predictions: Sequence[tuple[str, int, Sequence[float]]],
+    *,
+    class_names: Sequence[str],
+    display_names: Sequence[str] | None = None,
+    gallery_size: int = 200,
+    name: str = "photos",
+    duplicates: Duplicates | None = None,
+    sampling: Sampling = "uniform",
+    **columns: Any,
+) -> Report:
+    """Makes a report of predictions, given as (path, label, probabilities)."""
+    records = [
+        make_record(
+            path,
+            position=i,
+            label=label,
+            encoded=Photo(label=0, looks_like=i % 3, path=str(i)).encoded() if i < _PICTURES else b"",
+            media_type="image/png",
+        )
+        for i, (path, label, _) in enumerate(predictions)
+    ]
+    shares = np.array([shares for *_, shares in predictions], np.float32)
+    outcomes = make_outcomes([label for _, label, _ in predictions], shares, **columns)
+    weights = np.ones(len(records), np.float32)
+    findings = Findings(
+        slices=find_slices(outcomes),
+        label_issues=find_label_issues(outcomes, num_classes=len(class_names)),
+        odd_pictures=find_odd_pictures(outcomes),
+        duplicates=duplicates,
+        thumbnails={},
+    )
+    rows = choose_rows(outcomes, sampling, gallery_size, seed=1, named=findings.named_rows)
+    model_info = ModelInfo(
+        class_names=tuple(class_names),
+        display_names=tuple(display_names or class_names),
+        image_size=SIZE,
+        resize="stretch",
+        model=name,
+        dataset_fingerprint="other",
+        num_parameters=1234,
+        precision="float32",
+        versions={"keras": "3"},
+    )
+    return Report(
+        out=Path("out"),
+        sampling=sampling,
+        selection=select_all("validation", len(records)),
+        outcomes=outcomes,
+        summary=summarize(outcomes, weights, num_classes=len(class_names)),
+        findings=findings,
+        calibration=calibrate(outcomes, weights),
+        rows=rows,
+        pictures=[
+            Shown(
+                make_prediction(records[row], shares[row].tolist()),
+                Picture("image/png", records[row].encoded, is_record=True),
+            )
+            for row in rows
+        ],
+        class_names=class_names,
+        display_names=display_names or class_names,
+        lettering=Lettering(class_names, Path("font")),
+        checks=[],
+        metrics={},
+        provenance=Provenance(
+            dataset=name,
+            data_dir=name,
+            fingerprint="this",
+            split=name,
+            model=name,
+            model_info=model_info,
+            model_sha256="ab",
+            versions={"python": "3"},
+            command=name,
+            created="2026-01-01T00:00:00+00:00",
+            training_config=f'{{"name": "{name}"}}',
+        ),
+    )
+
+
 # Tests cannot import from here, so what they call comes as fixtures.
 
 
@@ -322,3 +417,8 @@ def _write_dataset() -> Callable[..., DatasetInfo]:
 @pytest.fixture(scope="session", name="write_run")
 def _write_run() -> Callable[..., Path]:
     return write_run
+
+
+@pytest.fixture(scope="session", name="make_report")
+def _make_report() -> Callable[..., Report]:
+    return make_report
