@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ingest.commandline import log_to_stderr, run
 from ingest.names import json_line, visible
+from train.cluster import find_cluster
 from train.config import DoctorConfig, StatusConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -38,8 +39,11 @@ def train(config: TrainConfig) -> int:
     from train.run import train_and_evaluate
 
     log_to_stderr()
-    logging.getLogger("train").setLevel(logging.INFO)
+    is_chief = find_cluster(config.hosts, config.rank).is_chief
+    logging.getLogger("train").setLevel(logging.INFO if is_chief else logging.WARNING)
     result = train_and_evaluate(config)
+    if not is_chief:
+        return 0  # One of several workers speaks for all.
     if config.json:
         print(json_line(dataclasses.asdict(result) | {"run": str(result.run)}))
     else:
@@ -85,7 +89,8 @@ def _check_folders(config: TrainConfig) -> None:
     from ingest.metadata import DatasetInfo
     from train.run_folder import RunFolder
 
-    RunFolder(config.run).check()
+    if find_cluster(config.hosts, config.rank).is_chief:
+        RunFolder(config.run).check()
     DatasetInfo.load(config.data_dir)
 
 

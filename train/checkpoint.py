@@ -81,6 +81,16 @@ class Checkpoint:
         Raises:
             OSError: The disk is full or fails; what was there before is as it was.
         """
+        with open_whole(path) as file:
+            for part in self._parts():
+                file.write(part)
+        sync_folder(path.parent)
+
+    def to_bytes(self) -> bytes:
+        """Returns what is in the file."""
+        return b"".join(self._parts())
+
+    def _parts(self) -> Iterator[bytes | memoryview]:
         groups = {"variables": self.variables, "best_weights": self.best_weights}
         # Not `ascontiguousarray`, which turns a number into an array of one.
         arrays = [
@@ -93,13 +103,11 @@ class Checkpoint:
             "arrays": {name: _describe(group) for name, group in groups.items()},
         }
         text = json.dumps(header).encode()
-        with open_whole(path) as file:
-            digest = hashlib.sha256()
-            for part in (_MAGIC, _HEADER_LENGTH.pack(len(text)), text, *map(_as_bytes, arrays)):
-                digest.update(part)
-                file.write(part)
-            file.write(digest.digest())
-        sync_folder(path.parent)
+        digest = hashlib.sha256()
+        for part in (_MAGIC, _HEADER_LENGTH.pack(len(text)), text, *map(_as_bytes, arrays)):
+            digest.update(part)
+            yield part
+        yield digest.digest()
 
     @classmethod
     def read(cls, path: Path) -> "Checkpoint":
@@ -108,10 +116,18 @@ class Checkpoint:
         Raises:
             DatasetError: It is not as it was written.
         """
-        content = path.read_bytes()
+        return cls.from_bytes(path.read_bytes(), str(path))
+
+    @classmethod
+    def from_bytes(cls, content: bytes, name: str) -> "Checkpoint":
+        """Returns what `to_bytes` made bytes of; `name` is for the error.
+
+        Raises:
+            DatasetError: They are not as they were.
+        """
         body = memoryview(content)[:-_DIGEST_BYTES]
         if not content.startswith(_MAGIC) or hashlib.sha256(body).digest() != content[-_DIGEST_BYTES:]:
-            raise DatasetError(f"{path}: not as it was written")
+            raise DatasetError(f"{name}: not as it was written")
         start = len(_MAGIC) + _HEADER_LENGTH.size
         (length,) = _HEADER_LENGTH.unpack(body[len(_MAGIC) : start])
         header = json.loads(bytes(body[start : start + length]))

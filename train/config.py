@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 import tyro
 
 from ingest.errors import ConfigError
+from train.cluster import find_cluster
 from train.durations import parse_interval, parse_secs
 
 ModelName = Literal["small", "seed"]
 Precision = Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
 Cache = Literal["auto", "none", "memory"]
-StrategyName = Literal["auto", "default", "mirrored"]
+StrategyName = Literal["auto", "default", "mirrored", "multiworker"]
+OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
 
@@ -32,8 +34,8 @@ _CACHE_HELP = (
     "uint8. auto: memory if they fit into half of what is free, containers' limits respected."
 )
 _STRATEGY_HELP = (
-    "default: one device. mirrored: all visible GPUs, each batch split evenly. auto: mirrored if there are "
-    "several GPUs."
+    "default: one device. mirrored: all visible GPUs, each batch split evenly. multiworker: all GPUs of all hosts. "
+    "auto: multiworker if --hosts or TF_CONFIG names several, mirrored if there are several GPUs."
 )
 _RESUME_HELP = (
     "Goes on with an unfinished run of the same options in the run folder, from its last state and to the same "
@@ -67,6 +69,10 @@ class TrainConfig:
     precision: Annotated[Precision, tyro.conf.arg(help=_PRECISION_HELP)] = "auto"
     cache: Annotated[Cache, tyro.conf.arg(help=_CACHE_HELP)] = "auto"
     strategy: Annotated[StrategyName, tyro.conf.arg(help=_STRATEGY_HELP)] = "auto"
+    hosts: OptionalStr = None
+    """Address and port of each of several workers, such as a:2222,b:2222; the first writes the run folder."""
+    rank: OptionalInt = None
+    """Which of --hosts this process is, from 0 on. All get the same options but for this one."""
     resume: Annotated[bool, tyro.conf.arg(help=_RESUME_HELP)] = True
     save_every: str = "10min"
     """How often the state is saved to go on from, such as 10min or 500steps; at the end of an epoch it is too."""
@@ -85,6 +91,8 @@ class TrainConfig:
             raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
+        if self.hosts is not None or self.rank is not None:
+            find_cluster(self.hosts, self.rank)
         parse_interval("save_every", self.save_every)
         parse_secs("grace", self.grace)
 

@@ -1,11 +1,13 @@
 """What a run came to."""
 
 import dataclasses
+import json
 import statistics
 from pathlib import Path
 
 from train.callbacks import History
 from train.saving import StateSaver
+from train.workers import Workers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +43,17 @@ class TrainResult:
     num_parameters: int
     num_checkpoints: int
     checkpoint_secs: float
+
+
+def tell_result(workers: Workers, result: TrainResult) -> None:
+    """Tells the other workers, which wait for the end of the chief's work in `hear_result`."""
+    workers.broadcast(json.dumps(dataclasses.asdict(result) | {"run": str(result.run)}).encode())
+
+
+def hear_result(workers: Workers) -> TrainResult:
+    """Returns what the chief tells in `tell_result`."""
+    content = json.loads(workers.broadcast(b""))
+    return TrainResult(**content | {"run": Path(content["run"])})
 
 
 def summarize(run: Path, history: History, saver: StateSaver, *, num_parameters: int) -> TrainResult:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ingest.errors import ConfigError, DatasetError
@@ -16,9 +16,14 @@ logger = logging.getLogger(__name__)
 # What config.json says that may change in the middle of a run: where things are, and what follows from other options.
 _FREE = {
     *("data_dir", "run", "json", "resume", "save_every", "grace", "strategy", "versions"),
+    *("hosts", "rank"),
     *("most_epochs", "steps_per_epoch"),
 }
-_NAMES = {"num_replicas": "the number of devices", "dataset_fingerprint": "the fingerprint of the dataset"}
+_NAMES = {
+    "num_replicas": "the number of devices",
+    "num_workers": "the number of workers",
+    "dataset_fingerprint": "the fingerprint of the dataset",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,10 +39,7 @@ class Unfinished:
         Free memory decides the cache, and the cache the order of the examples: asked again, a machine that has less
         to spare would give another run.
         """
-        decided = {
-            name: self.options[name] for name in ("cache", "precision") if getattr(config, name) == "auto"
-        }
-        return dataclasses.replace(config, **decided)
+        return settle(config, self.options)
 
     def check_same(self, folder: RunFolder, options: Mapping[str, Any]) -> None:
         """Sees to it that `options`, which config.json would say now, are those of the run.
@@ -47,22 +49,34 @@ class Unfinished:
         Raises:
             ConfigError: They are not.
         """
-        before, now = self.options, json.loads(json.dumps(options))
-        changed = [
-            f"{_NAMES.get(name, '--' + name.replace('_', '-'))} was {before.get(name)}, now {now.get(name)}"
-            for name in {**before, **now}
-            if name not in _FREE and before.get(name) != now.get(name)
-        ]
-        if changed:
+        if changed := differences(self.options, options):
             raise ConfigError(
                 f"{folder.path}: holds an unfinished run of other options: {'; '.join(changed)}. Give the same options "
                 "to go on with it, --no-resume to throw it away, or another --run"
             )
-        if before["versions"] != now["versions"]:
+        if (before := self.options["versions"]) != options["versions"]:
             logger.warning(
                 "this run began with other versions (%s): it goes on, but perhaps not to the same bits",
-                ", ".join(f"{name} {version}" for name, version in before["versions"].items()),
+                ", ".join(f"{name} {version}" for name, version in before.items()),
             )
+
+
+def settle(config: TrainConfig, options: Mapping[str, Any]) -> TrainConfig:
+    """Returns `config` with what `options` say where it says `auto`."""
+    decided = {name: options[name] for name in ("cache", "precision") if getattr(config, name) == "auto"}
+    return dataclasses.replace(config, **decided)
+
+
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, also: Collection[str] = ()
+) -> list[str]:
+    """Returns in words where two descriptions of a run differ that have to be the same, `also` in what may change."""
+    now = json.loads(json.dumps(now))
+    return [
+        f"{_NAMES.get(name, '--' + name.replace('_', '-'))} was {before.get(name)}, now {now.get(name)}"
+        for name in {**before, **now}
+        if (name not in _FREE or name in also) and before.get(name) != now.get(name)
+    ]
 
 
 def find_unfinished(folder: RunFolder, checkpoints: Checkpoints) -> Unfinished | None:

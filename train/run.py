@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from ingest.metadata import DatasetInfo
 from train.augment import augmentation_layers
 from train.cache import Tier, choose_tier, make_source
 from train.callbacks import Curves, History, InputWarning, ModelSaver, ProgressBar, ProgressLines
-from train.checkpoint import Checkpoints
+from train.checkpoint import BEGINNING, Checkpoints, Position
+from train.cluster import find_cluster
 from train.config import TrainConfig
 from train.durations import parse_interval, parse_secs
 from train.export import ModelInfo, ModelWriter
@@ -26,21 +27,22 @@ from train.interruption import StopRequest
 from train.loop import DivergedError, Loop
 from train.models import build_model
 from train.optimizers import Recipe, default_epochs, make_optimizer, make_recipe
-from train.result import TrainResult, summarize
+from train.orders import give_orders, take_orders
+from train.result import TrainResult, hear_result, summarize, tell_result
 from train.resume import find_unfinished
 from train.run_folder import RunFolder, write_if_possible
 from train.runtime import (
     check_batch_size,
-    make_strategy,
     precision_scope,
     resolve_precision,
     set_seed,
     versions,
 )
-from train.saving import StateSaver
+from train.saving import Follower, StateSaver
 from train.share import steps_per_epoch
 from train.steps import Steps
 from train.tensorboard import TensorBoardLogs
+from train.workers import Workers, join_workers
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class Setup:
 
     config: TrainConfig
     info: DatasetInfo
-    strategy: tf.distribute.Strategy
+    workers: Workers
     image_size: int
     precision: str
     cache: Tier
@@ -61,14 +63,24 @@ class Setup:
     epochs: int
 
     @property
+    def strategy(self) -> tf.distribute.Strategy:
+        """How the devices share a batch."""
+        return self.workers.strategy
+
+    @property
     def num_replicas(self) -> int:
         """How many devices share a batch."""
         return self.strategy.num_replicas_in_sync
 
     @property
+    def num_workers(self) -> int:
+        """How many processes train together."""
+        return self.workers.cluster.num_workers
+
+    @property
     def steps_per_epoch(self) -> int:
         """The number of whole batches in the training split."""
-        return steps_per_epoch(self.info.split("train"), self.config.batch_size)
+        return steps_per_epoch(self.info.split("train"), self.config.batch_size, self.num_workers)
 
     @property
     def title(self) -> str:
@@ -90,6 +102,7 @@ class Setup:
             "cache": self.cache,
             **dataclasses.asdict(self.recipe),
             "num_replicas": self.num_replicas,
+            "num_workers": self.num_workers,
             "steps_per_epoch": self.steps_per_epoch,
             "dataset_fingerprint": self.info.fingerprint,
             "versions": versions(),
@@ -108,25 +121,31 @@ def train_and_evaluate(
         StoppedError: SIGTERM or Ctrl-C; the state is saved.
         MachineError: The disk is full or fails at the end; while training goes on, that is a warning.
     """
+    if not find_cluster(config.hosts, config.rank).is_chief:
+        return _follow(config, callbacks)
     folder = RunFolder(config.run)
     folder.check()
     with folder.locked(), machine_errors(folder.path):
-        return _train_and_evaluate(config, folder, callbacks)
+        return _lead(config, folder, callbacks)
 
 
-def _train_and_evaluate(
+def _lead(
     config: TrainConfig, folder: RunFolder, callbacks: Sequence[keras.callbacks.Callback]
 ) -> TrainResult:
+    """Trains as the one process of a run, or as that of several workers which writes the run folder."""
     began = time.monotonic()
     folder.check()  # Another process may have been there until now.
+    workers = join_workers(config)
     checkpoints = Checkpoints(folder.checkpoints)
     unfinished = find_unfinished(folder, checkpoints) if config.resume else None
     setup = prepare(unfinished.settle(config) if unfinished else config)
     if unfinished:
         unfinished.check_same(folder, setup.describe())
+    with workers.noticing_losses():
+        give_orders(workers, setup.describe(), unfinished.checkpoint if unfinished else None)
     stop = StopRequest(parse_secs("grace", config.grace))
     history = History(folder.history)
-    train, validation = make_sources(setup)
+    sources = make_sources(setup)
     steps, writer = make_model(setup)
     models = ModelSaver(folder, writer, make_model_info(setup, writer.twin), history)
     every = parse_interval("save_every", config.save_every)
@@ -137,7 +156,7 @@ def _train_and_evaluate(
         logger.info("goes on from %s", saver.last_position)
     else:
         folder.create(setup.describe())
-    with make_progress() as progress, stop:
+    with make_progress() as progress, stop, workers.noticing_losses():
         kept = [
             history,
             models,
@@ -145,21 +164,44 @@ def _train_and_evaluate(
             TensorBoardLogs(folder.logs, history),
             InputWarning(history, config.data_dir),
         ]
-        loop = Loop(
-            steps,
-            info=setup.info,
-            train=train,
-            validation=validation,
-            epochs=setup.epochs,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            callbacks=[*kept, progress, *callbacks],
-            keep=saver.keep,
-        )
-        with _diverging(folder, saver):
+        loop = make_loop(setup, sources, steps, [*kept, progress, *callbacks], saver.keep)
+        with _diverging(folder, saver), sharing_records(workers):
             loop.run(saver.last_position)
     folder.finish()
-    return summarize(config.run, history, saver, num_parameters=writer.twin.count_params())
+    result = summarize(config.run, history, saver, num_parameters=writer.twin.count_params())
+    with workers.noticing_losses():
+        tell_result(workers, result)
+    return result
+
+
+def _follow(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback]) -> TrainResult:
+    """Trains as one of the other workers, which do what the chief says and write nothing."""
+    workers = join_workers(config)
+    with workers.noticing_losses():
+        orders = take_orders(workers)
+        setup = prepare(orders.settle(config))
+        orders.check_same(workers, setup.describe())
+        stop = StopRequest(parse_secs("grace", config.grace))
+        sources = make_sources(setup)
+        steps, _ = make_model(setup)
+        position = BEGINNING
+        if orders.checkpoint:
+            steps.restore(orders.checkpoint.variables)
+            position = orders.checkpoint.position
+        with stop, sharing_records(workers):
+            make_loop(setup, sources, steps, callbacks, Follower(steps, stop).keep).run(position)
+        return hear_result(workers)
+
+
+@contextlib.contextmanager
+def sharing_records(workers: Workers) -> Iterator[None]:
+    """Adds to a batch whose loss was no number what other workers had of it."""
+    try:
+        yield
+    except DivergedError as error:
+        mine = "\n".join(error.records).encode("utf-8", "surrogateescape")
+        parts = [part.decode("utf-8", "surrogateescape").split("\n") for part in workers.gather(mine)]
+        raise DivergedError(str(error), sorted(name for part in parts for name in part)) from None
 
 
 @contextlib.contextmanager
@@ -194,16 +236,17 @@ def prepare(config: TrainConfig) -> Setup:
             "choose a smaller --batch-size"
         )
     recipe = make_recipe(config)
-    strategy = make_strategy(config.strategy)
-    check_batch_size(config.batch_size, strategy.num_replicas_in_sync)
+    workers = join_workers(config)
+    check_batch_size(config.batch_size, workers.strategy.num_replicas_in_sync)
+    shares = [workers.share.of(info.split(name)) for name in ("train", "validation")]
     image_size = config.image_size or info.image.size or _IMAGE_SIZE_OF_ORIGINALS
     return Setup(
         config=config,
         info=info,
-        strategy=strategy,
+        workers=workers,
         image_size=image_size,
         precision=resolve_precision(config.precision),
-        cache=choose_tier(config.cache, [info.split("train"), info.split("validation")], image_size),
+        cache=choose_tier(config.cache, shares, image_size),
         recipe=recipe,
         epochs=config.epochs or default_epochs(recipe, num_examples // config.batch_size),
     )
@@ -212,10 +255,34 @@ def prepare(config: TrainConfig) -> Setup:
 def make_sources(setup: Setup) -> tuple[ExampleSource, ExampleSource]:
     """Returns the training and the validation split, cached as was decided."""
     train, validation = (
-        make_source(setup.info, name, tier=setup.cache, image_size=setup.image_size)
+        make_source(
+            setup.info, name, tier=setup.cache, image_size=setup.image_size, share=setup.workers.share
+        )
         for name in ("train", "validation")
     )
     return train, validation
+
+
+def make_loop(
+    setup: Setup,
+    sources: tuple[ExampleSource, ExampleSource],
+    steps: Steps,
+    callbacks: Sequence[keras.callbacks.Callback],
+    keep: Callable[[Position], None],
+) -> Loop:
+    """Returns the loop over all epochs."""
+    train, validation = sources
+    return Loop(
+        steps,
+        info=setup.info,
+        train=train,
+        validation=validation,
+        epochs=setup.epochs,
+        batch_size=setup.config.batch_size,
+        seed=setup.config.seed,
+        callbacks=callbacks,
+        keep=keep,
+    )
 
 
 def make_model(setup: Setup) -> tuple[Steps, ModelWriter]:
@@ -241,7 +308,13 @@ def make_model(setup: Setup) -> tuple[Steps, ModelWriter]:
         )
     with precision_scope("float32"):
         twin = build_model(config.model, **shape)
-    return Steps(model, setup.strategy, label_smoothing=setup.recipe.label_smoothing), ModelWriter(twin)
+    steps = Steps(
+        model,
+        setup.strategy,
+        label_smoothing=setup.recipe.label_smoothing,
+        num_workers=setup.num_workers,
+    )
+    return steps, ModelWriter(twin)
 
 
 def make_model_info(setup: Setup, model: keras.Model) -> ModelInfo:

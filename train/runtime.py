@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib.metadata
+import logging
 import platform
 from collections.abc import Iterator
 
@@ -10,7 +11,10 @@ import keras
 import tensorflow as tf
 
 from ingest.errors import ConfigError
+from train.cluster import ALONE, Cluster
 from train.config import Precision, StrategyName
+
+logger = logging.getLogger(__name__)
 
 # Of the GPUs that are worth mixed precision, those from Ampere on calculate in bfloat16, which has the range
 # of float32 and needs no loss scaling; Volta and Turing have float16 only.
@@ -18,12 +22,24 @@ _BFLOAT16_CAPABILITY = (8, 0)
 _FLOAT16_CAPABILITY = (7, 0)
 
 
-def make_strategy(name: StrategyName) -> tf.distribute.Strategy:
-    """Returns the strategy over the visible devices.
+def make_strategy(name: StrategyName, cluster: Cluster = ALONE) -> tf.distribute.Strategy:
+    """Returns the strategy over the visible devices of all workers; waits until all of these are there.
 
     Raises:
-        ConfigError: `mirrored` was asked for and there is no GPU.
+        ConfigError: `mirrored` was asked for and there is no GPU, or the strategy is not one for so many workers.
     """
+    if cluster.num_workers > 1 and name not in ("auto", "multiworker"):
+        raise ConfigError(
+            f"strategy is {name!r}, but --hosts or TF_CONFIG names {cluster.num_workers} workers; "
+            "use --strategy auto or name one"
+        )
+    if cluster.num_workers > 1:
+        return _multi_worker(cluster)
+    if name == "multiworker":
+        raise ConfigError(
+            "strategy is 'multiworker', but there is one worker; name all with --hosts a:2222,b:2222 --rank 0, "
+            "or in TF_CONFIG"
+        )
     gpus = tf.config.list_logical_devices("GPU")
     if name == "default" or (name == "auto" and len(gpus) < 2):
         return tf.distribute.get_strategy()
@@ -38,6 +54,23 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     # One for the process: a second one numbers its collective operations from the start again, and those of
     # synchronised batch normalisation then meet the first one's ("Shape mismatch in the collective instance").
     return tf.distribute.MirroredStrategy(devices)
+
+
+@functools.cache
+def _multi_worker(cluster: Cluster) -> tf.distribute.Strategy:
+    logger.info("%s waits for the others: %s", cluster.name, ", ".join(cluster.addresses))
+    distribute = tf.distribute
+    resolver = distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
+        task_type="worker",
+        task_id=cluster.rank,
+        rpc_layer="grpc",
+    )
+    # NCCL where there are GPUs; the ring is what CPUs have, and adds up in the same order each time.
+    kinds = distribute.experimental.CommunicationImplementation
+    kind = kinds.AUTO if tf.config.list_physical_devices("GPU") else kinds.RING
+    options = distribute.experimental.CommunicationOptions(implementation=kind)
+    return distribute.MultiWorkerMirroredStrategy(resolver, options)
 
 
 def resolve_precision(wanted: Precision) -> str:

@@ -1,7 +1,6 @@
 """When the state of a run is saved, and what that costs."""
 
 import logging
-import signal
 import time
 from collections.abc import Callable
 
@@ -9,7 +8,7 @@ from ingest.errors import MACHINE_ERRNOS
 from train.callbacks import History, ModelSaver
 from train.checkpoint import BEGINNING, Checkpoint, Checkpoints, Position
 from train.durations import Interval
-from train.interruption import StoppedError, StopRequest
+from train.interruption import StoppedError, StopRequest, sender
 from train.steps import Steps
 
 logger = logging.getLogger(__name__)
@@ -75,10 +74,13 @@ class StateSaver:
         if position.step and position != self._position:
             self._steps_since += 1
         self._position = position
-        if self._stop.received or self._is_due(position):
+        stopping = self._steps.consent.agree(self._stop.received, at_once=position.step == 0)
+        if stopping or self._is_due(position):
             self._save(position)
-        if self._stop.received:
-            raise self._stopped(position, self._stop.received)
+        if stopping:
+            raise StoppedError(
+                f"stopped by {sender(stopping)} at {position}; {self._promise(position)}", stopping
+            )
 
     def _is_due(self, position: Position) -> bool:
         waited = self._clock() - self._saved_at
@@ -123,11 +125,29 @@ class StateSaver:
             return "no state is kept so far"
         return f"the last state that is kept is that of {self.last_position}"
 
-    def _stopped(self, position: Position, number: signal.Signals) -> StoppedError:
+    def _promise(self, position: Position) -> str:
         if position == self.last_position:
-            promise = "the same command goes on from there"
-        elif self.last_position == BEGINNING:
-            promise = "nothing could be saved, the same command begins anew"
-        else:
-            promise = f"the same command goes on from {self.last_position}"
-        return StoppedError(f"stopped by {self._stop.sender} at {position}; {promise}", number)
+            return "the same command goes on from there"
+        if self.last_position == BEGINNING:
+            return "nothing could be saved, the same command begins anew"
+        return f"the same command goes on from {self.last_position}"
+
+
+class Follower:
+    """What a worker that is not the chief does instead: it stops with the others."""
+
+    def __init__(self, steps: Steps, stop: StopRequest) -> None:
+        """Takes what asks all workers, and what was asked of this one."""
+        self._steps = steps
+        self._stop = stop
+
+    def keep(self, position: Position) -> None:
+        """Asks the others.
+
+        Raises:
+            StoppedError: One of them was asked to stop.
+        """
+        if stopping := self._steps.consent.agree(self._stop.received, at_once=position.step == 0):
+            raise StoppedError(
+                f"stopped by {sender(stopping)} at {position}, with all other workers", stopping
+            )

@@ -1,0 +1,97 @@
+"""Runs programs side by side in a network of their own that has the loopback device alone.
+
+TensorFlow's servers listen on every interface and let in whoever comes, so that they are not for a machine that others
+can reach. `unshare` makes the network, as root or, where the kernel lets users make their own, as anybody.
+"""
+
+import contextlib
+import fcntl
+import json
+import select
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, cast
+
+_UNSHARE = ("unshare", "--map-root-user", "--net")
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+
+
+def reason_it_cannot() -> str | None:
+    """Returns why there can be no such network here, or None if there can."""
+    if not shutil.which("unshare"):
+        return "no program unshare"
+    tried = subprocess.run([*_UNSHARE, "true"], check=False, capture_output=True, text=True)
+    return None if tried.returncode == 0 else f"unshare is refused here: {tried.stderr.strip()}"
+
+
+class Group:
+    """Programs that were started together.
+
+    Attributes:
+        pids: Of each, in order.
+    """
+
+    def __init__(self, launcher: subprocess.Popen[str], answers: IO[str], logs: Sequence[Path]) -> None:
+        """Takes the process that starts them, and what it says."""
+        self._launcher = launcher
+        self._answers = answers
+        self._logs = logs
+        self.pids: list[int] = json.loads(answers.readline())
+
+    def is_running(self) -> bool:
+        """Returns whether any of them is."""
+        return self._launcher.poll() is None
+
+    def wait(self) -> list[int]:
+        """Returns their exit codes, a signal's negative, once all are at their ends."""
+        return json.loads(self._answers.readline())
+
+    def logs(self) -> list[str]:
+        """Returns what each wrote to stdout and stderr."""
+        return [log.read_text(encoding="utf-8", errors="replace") for log in self._logs]
+
+
+@contextlib.contextmanager
+def side_by_side(commands: Sequence[Sequence[str]], folder: Path) -> Iterator[Group]:
+    """Starts all `commands`, which write to files in `folder`, and ends what is left of them in the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    logs = [folder / f"{number}.log" for number in range(len(commands))]
+    call = json.dumps([[list(command), str(log)] for command, log in zip(commands, logs, strict=True)])
+    argv = [*_UNSHARE, sys.executable, str(Path(__file__).absolute()), call]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as launcher:
+        try:
+            yield Group(launcher, cast(IO[str], launcher.stdout), logs)
+        finally:
+            launcher.communicate()  # Its stdin ends, and with it what it started.
+
+
+def main(calls: Sequence[tuple[Sequence[str], str]]) -> None:
+    """Brings the loopback device up and starts programs until they or stdin come to their end."""
+    _bring_up("lo")
+    processes = []
+    for command, log in calls:
+        with Path(log).open("wb") as file:
+            processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file))
+    print(json.dumps([process.pid for process in processes]), flush=True)
+    while any(process.poll() is None for process in processes):
+        if select.select([sys.stdin], [], [], 0.02)[0]:  # Its end.
+            for process in processes:
+                process.kill()
+    print(json.dumps([process.returncode for process in processes]), flush=True)
+
+
+def _bring_up(name: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = bytearray(struct.pack("16sh22x", name.encode(), 0))
+        fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request)
+        (flags,) = struct.unpack_from("h", request, 16)
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh22x", name.encode(), flags | _IFF_UP))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,51 @@
+"""What the chief tells the other workers before the first step: the options, and the state to go on from."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ingest.errors import ConfigError
+from train.checkpoint import Checkpoint
+from train.config import TrainConfig
+from train.resume import differences, settle
+from train.workers import Workers
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Orders:
+    """What the chief said: what config.json says, and its state if the run goes on from one.
+
+    Only the chief needs the run folder, and what is left open there or by free memory is decided once for all.
+    """
+
+    options: Mapping[str, Any]
+    checkpoint: Checkpoint | None
+
+    def settle(self, config: TrainConfig) -> TrainConfig:
+        """Returns `config` with what the chief decided where `config` leaves it open."""
+        return settle(config, self.options)
+
+    def check_same(self, workers: Workers, options: Mapping[str, Any]) -> None:
+        """Sees to it that `options`, which config.json would say here, are those of the chief.
+
+        Raises:
+            ConfigError: They are not.
+        """
+        if changed := differences(self.options, options, also=("versions",)):
+            raise ConfigError(
+                f"{workers.cluster.name} was started otherwise than the chief: {'; '.join(changed)}. Give all workers "
+                "the same options, dataset and versions"
+            )
+
+
+def give_orders(workers: Workers, options: Mapping[str, Any], checkpoint: Checkpoint | None) -> None:
+    """Tells the other workers, which have to be in `take_orders`."""
+    workers.broadcast(json.dumps(options).encode())
+    workers.broadcast(checkpoint.to_bytes() if checkpoint else b"")
+
+
+def take_orders(workers: Workers) -> Orders:
+    """Returns what the chief tells in `give_orders`."""
+    options, state = json.loads(workers.broadcast(b"")), workers.broadcast(b"")
+    return Orders(options, Checkpoint.from_bytes(state, "the chief's state") if state else None)
