@@ -132,7 +132,7 @@ def _augmenting(model: keras.Model, images: tf.Tensor, precision: str) -> Callab
 def _measure_mode(setup: Setup, steps: Steps, tier: Tier, stopwatch: Stopwatch) -> Mode:
     """Measures the whole with a cache tier, from the second epoch on: a tier is filled before."""
     info = setup.info if tier == "none" else _some_shards(setup.info, setup.config.batch_size)
-    if unfit := _unfit(setup, tier, info):
+    if unfit := _unfit(setup, tier):
         return Mode(cache=tier, unfit=unfit)
     source = make_source(info, "train", tier=tier, image_size=setup.image_size)
     batches = _batches(setup, source, info)
@@ -184,9 +184,9 @@ def _some_shards(info: DatasetInfo, batch_size: int) -> DatasetInfo:
     return dataclasses.replace(info, splits={**info.splits, "train": some})
 
 
-def _unfit(setup: Setup, tier: Tier, info: DatasetInfo) -> str:
-    """Returns why a tier cannot be used for the dataset, or not even be measured on some shards of it."""
-    if tier == "none":
+def _unfit(setup: Setup, tier: Tier) -> str:
+    """Returns why a tier cannot be used for the dataset; the one that training would use is not asked."""
+    if tier in ("none", setup.cache):
         return ""
     needed = decoded_bytes([setup.info.split("train"), setup.info.split("validation")], setup.image_size)
     free = free_memory_bytes()

@@ -73,6 +73,12 @@ def test_a_tier_that_does_not_fit_is_not_tried(striped, monkeypatch):
     assert memory.unfit == "the pictures take 0.00 GB, and 0.00 GB of memory are free"
 
 
+def test_the_tier_that_was_asked_for_is_measured_whatever_is_free(striped, monkeypatch):
+    monkeypatch.setattr(doctor, "free_memory_bytes", lambda: 1000)
+    found = measure(DoctorConfig(data_dir=striped.data_dir, cache="memory", seconds=0.02, model="seed"))
+    assert found.mode("memory").images_per_sec is not None
+
+
 def test_a_tier_is_measured_on_as_few_shards_as_do(striped, monkeypatch):
     monkeypatch.setattr(doctor, "_CACHED_EXAMPLES", 65)
     some = doctor._some_shards(striped, batch_size=1).split("train")
