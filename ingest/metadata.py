@@ -162,6 +162,16 @@ class DatasetInfo:
         return len(self.class_names)
 
     @property
+    def image_key(self) -> str:
+        """The feature of an Example that holds the picture."""
+        return "image"
+
+    @property
+    def label_key(self) -> str:
+        """The feature of an Example that holds the label."""
+        return "label"
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of all that a training sees: classes, image settings and the content of each shard."""
         content = {

@@ -3,14 +3,14 @@
 import logging
 import mmap
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
 from ingest.metadata import DatasetInfo, SplitInfo
 from train.damage import naming_damage
-from train.input_pipeline import ExampleSource, StreamedSplit, read_records
+from train.input_pipeline import ExampleSource, StreamedSplit
 from train.machine import free_memory_bytes, usable_cores
 from train.order import epoch_permutation
 from train.share import WHOLE, Share
@@ -37,32 +37,23 @@ class CachedSplit:
         Raises:
             DatasetError: A shard is missing, cut or damaged.
         """
-        self._info = stream.info
         self.split = stream.split
-        self._share = stream.share
+        self.share = stream.share
         self.image_size = stream.image_size
         self._images, self._labels = _fill(stream)
 
     def shuffled_batches(self, *, seed: int, epoch: int, start: int, batch_size: int) -> tf.data.Dataset:
         """See `ExampleSource`."""
-        order = epoch_permutation(self.split.num_examples, seed=seed, epoch=epoch)
+        order = self.order(seed=seed, epoch=epoch)
         return self._gathered(order[start:], batch_size, drop_remainder=True)
 
     def ordered_batches(self, *, batch_size: int) -> tf.data.Dataset:
         """See `ExampleSource`."""
         return self._gathered(np.arange(self.split.num_examples), batch_size, drop_remainder=False)
 
-    def records(self, *, seed: int, epoch: int, start: int, count: int) -> tf.data.Dataset:
+    def order(self, *, seed: int, epoch: int) -> np.ndarray:
         """See `ExampleSource`."""
-        rows = epoch_permutation(self.split.num_examples, seed=seed, epoch=epoch)[start : start + count]
-        is_asked_for = np.zeros(self.split.num_examples, bool)
-        is_asked_for[rows] = True
-        records = tf.data.Dataset.zip(
-            read_records(self._info, self.split.name, self._share),
-            tf.data.Dataset.from_tensor_slices(is_asked_for),
-        )
-        chosen: Any = records.filter(lambda *pair: pair[1])
-        return chosen.map(lambda record, _: record)
+        return epoch_permutation(self.split.num_examples, seed=seed, epoch=epoch)
 
     def _gathered(self, order: np.ndarray, batch_size: int, *, drop_remainder: bool) -> tf.data.Dataset:
         indices = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=drop_remainder)

@@ -1,19 +1,26 @@
-"""Names the shard that stopped a reading. TensorFlow's own errors say neither which nor what to do."""
+"""Names the record that stopped a reading, and says what to do about it."""
 
+import contextlib
+import itertools
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import tensorflow as tf
 
-from ingest.errors import DatasetError
-from ingest.metadata import DatasetInfo, ShardInfo
+from ingest.errors import DatasetError, UserError
+from ingest.metadata import DatasetInfo, SplitInfo
+from train.order import Blocks
+from train.origin import Place, find_origins
+from train.shard_reader import read_block
 
 logger = logging.getLogger(__name__)
 Element = TypeVar("Element")
 
-# A shard that is cut, missing or damaged ends in one of these; anything else is a bug or the machine's doing.
+# What TensorFlow's own readers say of a shard that is cut, missing or damaged.
 _READ_ERRORS = (
     tf.errors.DataLossError,
     tf.errors.NotFoundError,
@@ -22,6 +29,26 @@ _READ_ERRORS = (
     tf.errors.PermissionDeniedError,
     tf.errors.OutOfRangeError,
 )
+
+# TensorFlow keeps of an exception that Python raised inside of it no more than the text.
+_carried: dict[str, UserError] = {}
+_numbers = itertools.count()
+_TICKET = re.compile(r"shardstream error [0-9]+\b")
+
+
+class _CarriedError(Exception):
+    pass
+
+
+@contextlib.contextmanager
+def carried_through_tensorflow() -> Iterator[None]:
+    """Lets `naming_damage` raise the errors of a generator that TensorFlow calls as they were."""
+    try:
+        yield
+    except UserError as error:
+        ticket = f"shardstream error {next(_numbers)}"
+        _carried[ticket] = error
+        raise _CarriedError(ticket) from None
 
 
 def naming_damage(elements: Iterable[Element], info: DatasetInfo, split_name: str) -> Iterator[Element]:
@@ -36,7 +63,12 @@ def naming_damage(elements: Iterable[Element], info: DatasetInfo, split_name: st
             element = next(iterator)
         except StopIteration:
             return
-        except _READ_ERRORS as error:
+        except tf.errors.OpError as error:
+            ticket = _TICKET.search(str(error.message))
+            if ticket and ticket[0] in _carried:
+                raise _carried.pop(ticket[0]) from None
+            if not isinstance(error, _READ_ERRORS):
+                raise
             raise find_damage(info, split_name, error) from None
         yield element
 
@@ -49,50 +81,69 @@ def check_shards(info: DatasetInfo, split_name: str) -> None:
     """
     for shard in info.split(split_name).shards:
         path = info.data_dir / shard.filename
-        if not path.is_file():
-            raise DatasetError(f"{path}: no such shard; {_what_to_do(info)}")
-        num_bytes = path.stat().st_size
+        try:
+            num_bytes = path.stat().st_size
+        except FileNotFoundError:
+            raise DatasetError(f"{path}: no such shard; {_what_to_do(info)}") from None
         if num_bytes != shard.num_bytes:
             raise DatasetError(
                 f"{path}: {num_bytes:,} bytes, expected {shard.num_bytes:,}; {_what_to_do(info)}"
             )
 
 
+def bad_record(info: DatasetInfo, split: SplitInfo, position: int, what: str) -> DatasetError:
+    """Returns the error that names the record at `position` of `split`, of which `what` is wrong."""
+    place = place_of(split, position)
+    origin = find_origins(info, [place]).get(place)
+    made_of = f" (of {origin.path})" if origin else ""
+    path = info.data_dir / split.shards[place.shard].filename
+    return DatasetError(f"{path}: record {place.number}{made_of} {what}; {_what_to_do(info)}")
+
+
+def place_of(split: SplitInfo, position: int) -> Place:
+    """Returns in which shard the record at `position` of `split` is."""
+    ends = np.cumsum([shard.num_examples for shard in split.shards])
+    shard = int(np.searchsorted(ends, position, side="right"))
+    return Place(split.name, shard, position - int(ends[shard]) + split.shards[shard].num_examples)
+
+
 def find_damage(info: DatasetInfo, split_name: str, error: tf.errors.OpError | None = None) -> DatasetError:
-    """Returns the error that names the first damaged shard of a split, after reading them all if it must."""
+    """Returns the error that names the first damaged record of a split, after reading them all if it must."""
+    split = info.split(split_name)
     try:
         check_shards(info, split_name)
-        logger.warning("reading the split %r stopped; looking for the damaged shard", split_name)
-        for shard in info.split(split_name).shards:
-            _check_records(info, shard)
     except DatasetError as damage:
         return damage
+    logger.warning("reading the split %r stopped; looking for the damaged shard", split_name)
+    for position, what in find_flaws(info, split):
+        return bad_record(info, split, position, what)
     if error is None:
         return DatasetError(f"{info.data_dir}: split {split_name!r} came up short; {_what_to_do(info)}")
     # All bytes are as they were written, so a record holds what cannot be parsed or decoded.
     return DatasetError(
-        f"{info.data_dir}: a record of split {split_name!r} cannot be read ({_first_line(error)}); "
-        f"{_what_to_do(info, '--deep')}"
+        f"{info.data_dir}: a record of split {split_name!r} cannot be read ({_first_line(error)}); {_what_to_do(info)}"
     )
 
 
-def _check_records(info: DatasetInfo, shard: ShardInfo) -> None:
-    path = info.data_dir / shard.filename
-    num_examples = 0
-    try:
-        for _ in tf.data.TFRecordDataset(str(path), buffer_size=2**20):
-            num_examples += 1
-    except tf.errors.OpError:
-        raise DatasetError(f"{path}: record {num_examples} is damaged; {_what_to_do(info)}") from None
-    if num_examples != shard.num_examples:
-        raise DatasetError(
-            f"{path}: {num_examples:,} records, expected {shard.num_examples:,}; {_what_to_do(info)}"
+def find_flaws(info: DatasetInfo, split: SplitInfo) -> Iterator[tuple[int, str]]:
+    """Yields the position of each record of `split` that is not as it was written, and what is wrong with it."""
+    blocks = Blocks.of(split)
+    for row in range(len(blocks)):
+        path = info.data_dir / split.shards[blocks.shards[row]].filename
+        records = read_block(
+            path, int(blocks.offsets[row]), int(blocks.lengths[row]), int(blocks.counts[row])
         )
+        for number, record in enumerate(records):
+            if isinstance(record, str):
+                yield int(blocks.firsts[row]) + number, record
 
 
-def _what_to_do(info: DatasetInfo, *options: str) -> str:
-    command = " ".join(["shardstream-ingest verify", str(Path(info.data_dir)), *options])
-    return f"`{command}` shows all damage"
+def _what_to_do(info: DatasetInfo) -> str:
+    folder = Path(info.data_dir)
+    return (
+        f"`shardstream-ingest repair IMAGES {folder}` mends it, "
+        f"`shardstream-ingest verify {folder} --deep` shows all damage"
+    )
 
 
 def _first_line(error: tf.errors.OpError) -> str:

@@ -1,8 +1,9 @@
 """Measures each part of a training alone, and the whole with each cache tier."""
 
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, get_args
 
 import keras
@@ -22,6 +23,7 @@ from train.run import Setup, make_model, prepare
 from train.sample import Sample
 from train.steps import Steps
 from train.stopwatch import Stopwatch
+from train.stream import Record
 
 # What a cache tier is measured on: whole shards with at least so many pictures. At 300x300 that is 276 MB, many times
 # what a processor's own caches hold.
@@ -63,15 +65,13 @@ def measure(config: DoctorConfig) -> Measurements:
 def _measure_reading(setup: Setup, stopwatch: Stopwatch) -> Stage:
     """Reads records in the order of training, checks them and does nothing else; from the disk or the page cache."""
     stream = StreamedSplit(setup.info, "train", image_size=setup.image_size, window_bytes=_WINDOW_BYTES)
-    count = stream.split.num_examples
 
-    def records() -> Iterator[Any]:
+    def records() -> Generator[Record]:
         for epoch in itertools.count():
-            epoch_records = stream.records(seed=setup.config.seed, epoch=epoch, start=0, count=count)
-            yield from naming_damage(epoch_records.batch(_RECORDS_AT_ONCE), setup.info, "train")
+            yield from stream.records(seed=setup.config.seed, epoch=epoch)
 
-    batches = records()
-    return stopwatch.stage("read", lambda: len(next(batches)))
+    with contextlib.closing(records()) as endless:
+        return stopwatch.stage("read", lambda: len(list(itertools.islice(endless, _RECORDS_AT_ONCE))))
 
 
 def _measure_device(setup: Setup, steps: Steps, sample: Sample, stopwatch: Stopwatch) -> list[Stage]:

@@ -4,24 +4,25 @@ Two ways to the same batches: `StreamedSplit` here reads and decodes as it goes,
 decoded before. `make_train_dataset` and `make_eval_dataset` make batches for the loop of either.
 """
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+import contextlib
+from collections.abc import Callable, Generator, Iterator
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from ingest.errors import DatasetError
-from ingest.metadata import RECORDS_PER_BLOCK, DatasetInfo, ImageSettings, Resize, SplitInfo
-from train.damage import check_shards, naming_damage
-from train.machine import usable_cores
-from train.order import Blocks, EpochPlan, blocks_per_window, plan_epoch, stream_order
+from ingest.metadata import DatasetInfo, SplitInfo
+from train.damage import carried_through_tensorflow, check_shards
+from train.decode import PictureDecoder
+from train.example_features import find_features
+from train.order import WINDOW_BYTES, EpochPlan, Window, blocks_per_window, plan_epoch, stream_order
 from train.share import WHOLE, Share, eval_steps, steps_per_epoch
+from train.split_reader import SplitReader
+from train.stream import Record
 
-# Blocks that are opened at once. Reading is cheap beside decoding: more helps only on slow disks.
-_OPEN_BLOCKS = 16
-_READ_BUFFER_BYTES = 2**18
 # Batches that wait decoded. A batch of 32 at 300x300 is 8.6 MB.
-_PREFETCHED_BATCHES = 3
+_PREFETCHED_BATCHES = 2
+_NAME_KEY = b"image/filename"
 
 
 class ExampleSource(Protocol):
@@ -30,6 +31,11 @@ class ExampleSource(Protocol):
     @property
     def split(self) -> SplitInfo:
         """What the batches come from: where several workers train, this one's share of it."""
+        ...
+
+    @property
+    def share(self) -> Share:
+        """Which part of the whole split that is."""
         ...
 
     @property
@@ -48,8 +54,8 @@ class ExampleSource(Protocol):
         """Returns each example once in file order, in the same form; the last batch may be shorter."""
         ...
 
-    def records(self, *, seed: int, epoch: int, start: int, count: int) -> tf.data.Dataset:
-        """Returns the serialized examples `start` to `start` + `count` of an epoch, in any order."""
+    def order(self, *, seed: int, epoch: int) -> np.ndarray:
+        """Returns the positions in the split of the examples, int64 [num_examples], in the order of an epoch."""
         ...
 
 
@@ -117,10 +123,11 @@ def record_names(
     source: ExampleSource, info: DatasetInfo, *, seed: int, epoch: int, start: int, count: int
 ) -> list[str]:
     """Returns the sorted file names of the examples `start` to `start` + `count` of an epoch."""
-    records = source.records(seed=seed, epoch=epoch, start=start, count=count)
-    examples = map(parse_example, naming_damage(records, info, source.split.name))
-    names: list[bytes] = [example["filename"].numpy() for example in examples]  # pyright: ignore[reportAssignmentType]
-    return sorted(name.decode("utf-8", "surrogateescape") for name in names)
+    positions = source.order(seed=seed, epoch=epoch)[start : start + count]
+    reader = SplitReader(info, source.split.name, source.share)
+    records = reader.records(reader.windows_of(np.sort(positions)))
+    names = [find_features(record.payload, (_NAME_KEY,)).get(_NAME_KEY, b"") for record in records]
+    return sorted(bytes(name).decode("utf-8", "surrogateescape") for name in names)  # pyright: ignore[reportArgumentType]
 
 
 def _finish(batches: tf.data.Dataset, *, cardinality: int) -> tf.data.Dataset:
@@ -143,7 +150,7 @@ class StreamedSplit:
         split_name: str,
         *,
         image_size: int,
-        window_bytes: int | None = None,
+        window_bytes: int = WINDOW_BYTES,
         share: Share = WHOLE,
     ) -> None:
         """Looks at the shards; `window_bytes` of encoded pictures are shuffled together.
@@ -156,173 +163,59 @@ class StreamedSplit:
         self.split = share.of(info.split(split_name))
         self.share = share
         self.image_size = image_size
-        self._blocks = Blocks.of(self.split)
-        self._blocks_per_window = (
-            blocks_per_window(self.split)
-            if window_bytes is None
-            else blocks_per_window(self.split, window_bytes)
-        )
+        self._reader = SplitReader(info, split_name, share)
+        self._decoder = PictureDecoder(stored=info.image, image_size=image_size, resize=info.image.resize)
+        self._blocks_per_window = blocks_per_window(self.split, window_bytes)
 
     def shuffled_batches(self, *, seed: int, epoch: int, start: int, batch_size: int) -> tf.data.Dataset:
         """See `ExampleSource`."""
-        records = read_plan(self.info, self.split, self._plan(seed, epoch, start))
-        return self._decoded(records).batch(batch_size, drop_remainder=True)
+        batches = self._batches(lambda: self._plan(seed, epoch, start).windows(), batch_size)
+        shape = [batch_size, self.image_size, self.image_size, 3]
 
-    def order(self, *, seed: int, epoch: int) -> np.ndarray:
-        """Returns the positions in the split, int64 [num_examples], in the order of `shuffled_batches`."""
-        return stream_order(self._plan(seed, epoch, 0))
+        def whole(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return tf.ensure_shape(images, shape), tf.ensure_shape(labels, shape[:1])
+
+        return batches.take((self.split.num_examples - start) // batch_size).map(whole)
 
     def ordered_batches(self, *, batch_size: int) -> tf.data.Dataset:
         """See `ExampleSource`."""
-        return self._decoded(read_records(self.info, self.split.name, self.share)).batch(batch_size)
+        return self._batches(self._reader.ordered_windows, batch_size)
 
-    def records(self, *, seed: int, epoch: int, start: int, count: int) -> tf.data.Dataset:
+    def chosen_batches(self, positions: np.ndarray, *, batch_size: int) -> tf.data.Dataset:
+        """Returns the examples at `positions`, int64 and each at most once, in that order, as `ordered_batches` does.
+
+        In any order but that of the files, some 16 records are read for each one.
+        """
+        return self._batches(lambda: self._reader.windows_of(positions), batch_size)
+
+    def order(self, *, seed: int, epoch: int) -> np.ndarray:
         """See `ExampleSource`."""
-        return read_plan(self.info, self.split, self._plan(seed, epoch, start)).take(count)
+        return stream_order(self._plan(seed, epoch, 0))
+
+    def records(self, *, seed: int, epoch: int) -> Generator[Record]:
+        """Yields the serialized examples of an epoch in its order.
+
+        Raises:
+            DatasetError: A record is damaged.
+        """
+        return self._reader.records(self._plan(seed, epoch, 0).windows())
 
     def _plan(self, seed: int, epoch: int, start: int) -> EpochPlan:
         return plan_epoch(
-            self._blocks, blocks_per_window=self._blocks_per_window, seed=seed, epoch=epoch, start=start
+            self._reader.blocks,
+            blocks_per_window=self._blocks_per_window,
+            seed=seed,
+            epoch=epoch,
+            start=start,
         )
 
-    def _decoded(self, records: tf.data.Dataset) -> tf.data.Dataset:
-        settings, image_size = self.info.image, self.image_size
+    def _batches(self, windows: Callable[[], Iterator[Window]], batch_size: int) -> tf.data.Dataset:
+        def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            stream = self._reader.batches(windows(), self._decoder, batch_size=batch_size)
+            with carried_through_tensorflow(), contextlib.closing(stream):
+                for batch in stream:
+                    yield batch.images, batch.labels
 
-        def decode(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            encoded, label = _parse_image_and_label(serialized)
-            image = decode_image(encoded, image=settings, image_size=image_size, resize=settings.resize)
-            return image, label
-
-        return records.map(decode, num_parallel_calls=usable_cores(), deterministic=True)
-
-
-def read_records(info: DatasetInfo, split_name: str, share: Share = WHOLE) -> tf.data.Dataset:
-    """Returns the serialized examples of a split, or of a share of it, in file order, each exactly once.
-
-    Iterate it inside `damage.naming_damage`, which turns TensorFlow's errors into a DatasetError.
-
-    Raises:
-        DatasetError: A shard is missing or has another size than it was written with.
-    """
-    check_shards(info, split_name)
-    split = share.of(info.split(split_name))
-    counts = np.asarray([shard.num_examples for shard in split.shards], np.int64)
-    shards: Any = {
-        "path": [str(info.data_dir / shard.filename) for shard in split.shards],
-        "offset": np.asarray([shard.block_offsets[0] for shard in split.shards], np.int64),
-        "count": counts,
-        # All there are of a whole shard: what is there beyond its count is damage.
-        "most": counts if share.num_workers > 1 else np.full_like(counts, -1),
-    }
-
-    def read_shard(shard: dict[str, tf.Tensor]) -> tf.data.Dataset:
-        variant = tf.raw_ops.TFRecordDatasetV2(
-            filenames=shard["path"][tf.newaxis],
-            compression_type="",
-            buffer_size=_READ_BUFFER_BYTES,
-            byte_offsets=shard["offset"][tf.newaxis],
-        )
-        records = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(shard["most"])
-        return records.apply(tf.data.experimental.assert_cardinality(shard["count"]))
-
-    records = tf.data.Dataset.from_tensor_slices(shards).flat_map(read_shard)
-    return records.apply(tf.data.experimental.assert_cardinality(split.num_examples))
-
-
-def read_plan(info: DatasetInfo, split: SplitInfo, plan: EpochPlan) -> tf.data.Dataset:
-    """Returns the serialized examples of `plan`, a window at a time, shuffled while still encoded.
-
-    Encoded, a window holds kilobytes for each picture, not megabytes.
-    """
-    paths = tf.constant([str(info.data_dir / shard.filename) for shard in split.shards])
-    most = int(np.add.reduceat(plan.blocks.counts, plan.window_starts).max())
-
-    def windows() -> Iterator[tuple[np.ndarray, ...]]:
-        for blocks, order in plan.windows():
-            yield blocks.shards, blocks.offsets, blocks.counts, order
-
-    # tf.data gives the parts of a tuple as arguments, which its type hints do not know.
-    def read_block(*block: Any) -> tf.data.Dataset:
-        shard, offset, count = block
-        variant = tf.raw_ops.TFRecordDatasetV2(
-            filenames=tf.gather(paths, shard[tf.newaxis]),
-            compression_type="",
-            buffer_size=_READ_BUFFER_BYTES,
-            byte_offsets=offset[tf.newaxis],
-        )
-        records = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
-        # A file that is cut between two records ends like a whole one: only the count tells.
-        return records.take(count).apply(tf.data.experimental.assert_cardinality(count))
-
-    def read_window(*window: Any) -> tf.data.Dataset:
-        *blocks, order = window
-        # One block behind the other, however many are open: `order` counts so.
-        records = tf.data.Dataset.from_tensor_slices(tuple(blocks)).interleave(
-            read_block,
-            cycle_length=_OPEN_BLOCKS,
-            block_length=RECORDS_PER_BLOCK,
-            num_parallel_calls=usable_cores(),
-            deterministic=True,
-        )
-        return records.batch(most).map(lambda records: tf.gather(records, order))
-
-    column = tf.TensorSpec([None], tf.int64)  # pyright: ignore[reportArgumentType]
-    dataset = tf.data.Dataset.from_generator(windows, output_signature=(column,) * 4).flat_map(read_window)
-    return dataset.prefetch(1).unbatch()
-
-
-def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns image (encoded), label, filename, sha256, source_height and source_width of one record."""
-    keys = {
-        "image": ("image", tf.string),
-        "label": ("label", tf.int64),
-        "filename": ("image/filename", tf.string),
-        "sha256": ("image/sha256", tf.string),
-        "source_height": ("image/source_height", tf.int64),
-        "source_width": ("image/source_width", tf.int64),
-    }
-    features = {key: tf.io.FixedLenFeature([], dtype) for key, dtype in keys.values()}
-    parsed = tf.io.parse_single_example(serialized, features)
-    return {name: parsed[key] for name, (key, _) in keys.items()}
-
-
-def _parse_image_and_label(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    # Training needs no names: every key that is asked for costs time in every epoch.
-    features = {
-        "image": tf.io.FixedLenFeature([], tf.string),
-        "label": tf.io.FixedLenFeature([], tf.int64),
-    }
-    parsed = tf.io.parse_single_example(serialized, features)
-    return parsed["image"], tf.cast(parsed["label"], tf.int32)
-
-
-def decode_image(encoded: tf.Tensor, *, image: ImageSettings, image_size: int, resize: Resize) -> tf.Tensor:
-    """Returns one stored picture as uint8 [image_size, image_size, 3], RGB."""
-    if image.encoding == "raw":
-        if image.size is None:
-            raise DatasetError("raw pictures of differing sizes cannot be read; build with --image-size")
-        pixels = tf.reshape(tf.io.decode_raw(encoded, tf.uint8), [image.size, image.size, 3])
-    else:
-        # Not decode_jpeg: a picture that had the right size already kept its own bytes, PNG among them.
-        pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    if image.size != image_size:
-        pixels = _resize(pixels, image_size, resize)
-    return tf.ensure_shape(pixels, [image_size, image_size, 3])
-
-
-def _resize(pixels: tf.Tensor, image_size: int, resize: Resize) -> tf.Tensor:
-    target = [image_size, image_size]
-    if resize == "pad":
-        resized = tf.image.resize_with_pad(pixels, image_size, image_size, antialias=True)
-    else:
-        resized = tf.image.resize(
-            _central_square(pixels) if resize == "crop" else pixels, target, antialias=True
-        )
-    return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
-
-
-def _central_square(pixels: tf.Tensor) -> tf.Tensor:
-    height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
-    side = tf.minimum(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return pixels[top : top + side, left : left + side]
+        shape = [None, self.image_size, self.image_size, 3]
+        signature = (tf.TensorSpec(shape, tf.uint8), tf.TensorSpec(shape[:1], tf.int32))
+        return tf.data.Dataset.from_generator(batches, output_signature=signature)

@@ -6,6 +6,7 @@ and shuffled inside. A run that starts at any position of an epoch starts at the
 
 import dataclasses
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,35 +26,63 @@ class Blocks:
         offsets: int64, the byte at which the block begins.
         counts: int64, the number of records, 1 to 16.
         firsts: int64, the position in the split of the first record.
+        lengths: int64, the number of bytes.
     """
 
     shards: np.ndarray
     offsets: np.ndarray
     counts: np.ndarray
     firsts: np.ndarray
+    lengths: np.ndarray
 
     def __len__(self) -> int:
         return len(self.counts)
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Blocks":
-        return Blocks(self.shards[rows], self.offsets[rows], self.counts[rows], self.firsts[rows])
+        return Blocks(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
 
     @classmethod
     def of(cls, split: SplitInfo) -> "Blocks":
         """Returns the blocks of `split` in file order."""
         num_blocks = [len(shard.block_offsets) for shard in split.shards]
         offsets = [np.asarray(shard.block_offsets, np.int64) for shard in split.shards]
+        lengths = [
+            np.diff(starts, append=shard.num_bytes)
+            for starts, shard in zip(offsets, split.shards, strict=True)
+        ]
         counts = np.concatenate(
             [_block_counts(shard.num_examples, n) for shard, n in zip(split.shards, num_blocks, strict=True)]
         )
         shards = np.repeat(np.arange(len(num_blocks), dtype=np.int64), num_blocks)
-        return cls(shards, np.concatenate(offsets), counts, np.cumsum(counts) - counts)
+        return cls(
+            shards, np.concatenate(offsets), counts, np.cumsum(counts) - counts, np.concatenate(lengths)
+        )
 
 
 def _block_counts(num_examples: int, num_blocks: int) -> np.ndarray:
     counts = np.full(num_blocks, RECORDS_PER_BLOCK, np.int64)
     counts[-1] = num_examples - RECORDS_PER_BLOCK * (num_blocks - 1)
     return counts
+
+
+class Window(NamedTuple):
+    """Blocks that are read at once.
+
+    Attributes:
+        blocks: Of any shards.
+        order: int64, which of their records are delivered, and in which order. A record's number counts through
+            the blocks one behind the other.
+    """
+
+    blocks: Blocks
+    order: np.ndarray
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Where in the split, in file order, the records are, int64."""
+        ends = np.cumsum(self.blocks.counts)
+        shifts = np.repeat(self.blocks.firsts - ends + self.blocks.counts, self.blocks.counts)
+        return (shifts + np.arange(ends[-1]))[self.order]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -76,17 +105,15 @@ class EpochPlan:
     seed: int
     epoch: int
 
-    def windows(self) -> Iterator[tuple[Blocks, np.ndarray]]:
-        """Yields for each window its blocks and, int64, the order in which their records are delivered.
-
-        A record's number in the window counts through the blocks one behind the other.
-        """
+    def windows(self) -> Iterator[Window]:
+        """Yields what is read at once and delivered in an order of its own."""
         ends = [*self.window_starts[1:].tolist(), len(self.blocks)]
         for number, (start, end) in enumerate(zip(self.window_starts.tolist(), ends, strict=True)):
             blocks = self.blocks[start:end]
             # One behind the epoch's own generator: to NumPy [seed, epoch] and [seed, epoch, 0] are the same.
             generator = np.random.default_rng([self.seed, self.epoch, self.first_window + number + 1])
-            yield blocks, generator.permutation(int(blocks.counts.sum()))[self.skip if number == 0 else 0 :]
+            order = generator.permutation(int(blocks.counts.sum()))
+            yield Window(blocks, order[self.skip if number == 0 else 0 :])
 
 
 def plan_epoch(blocks: Blocks, *, blocks_per_window: int, seed: int, epoch: int, start: int = 0) -> EpochPlan:
@@ -110,13 +137,24 @@ def stream_order(plan: EpochPlan) -> np.ndarray:
 
     int64, 8 bytes for each example of the plan. The stream itself never has more of it than a window.
     """
-    return np.concatenate([_positions(blocks)[order] for blocks, order in plan.windows()])
+    return np.concatenate([window.positions for window in plan.windows()])
 
 
-def _positions(blocks: Blocks) -> np.ndarray:
-    """Returns the position in the split of each record of `blocks`, one block behind the other."""
-    ends = np.cumsum(blocks.counts)
-    return np.repeat(blocks.firsts - ends + blocks.counts, blocks.counts) + np.arange(ends[-1])
+def windows_of(blocks: Blocks, positions: np.ndarray, *, blocks_per_window: int) -> Iterator[Window]:
+    """Yields the windows that deliver the records at `positions`, int64 and each at most once, in that order.
+
+    Only blocks that hold one of them are read. A block that is not wanted at once is read again: in any order but
+    that of the files, that is once for nearly each record.
+    """
+    rows = np.searchsorted(blocks.firsts, positions, side="right") - 1
+    is_next = np.diff(rows, prepend=-1) != 0
+    windows = (np.cumsum(is_next) - 1) // blocks_per_window
+    starts = np.flatnonzero(np.diff(windows, prepend=-1)).tolist()
+    for start, end in zip(starts, [*starts[1:], len(rows)][: len(starts)], strict=True):
+        part = slice(start, end)
+        needed, where = np.unique(rows[part], return_inverse=True)
+        firsts = np.cumsum(blocks.counts[needed]) - blocks.counts[needed]
+        yield Window(blocks[needed], firsts[where] + positions[part] - blocks.firsts[rows[part]])
 
 
 def blocks_per_window(split: SplitInfo, window_bytes: int = WINDOW_BYTES) -> int:

@@ -1,16 +1,21 @@
 """Some records of a dataset, kept in memory to measure what is done to each of them."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+import itertools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
 
+from ingest.decode import decode, read_source
 from ingest.metadata import DatasetInfo, ImageSettings
-from train.damage import naming_damage
+from train.decode import PictureDecoder
 from train.diagnosis import Stage, StoredSmall
-from train.input_pipeline import StreamedSplit, decode_image, parse_example
+from train.example_features import Feature, find_features
+from train.input_pipeline import StreamedSplit
 from train.machine import usable_cores
 from train.stopwatch import Stopwatch
 
@@ -19,6 +24,9 @@ _MOST_EXAMPLES = 256
 _MOST_BYTES = 64 * 2**20
 _FEWEST_EXAMPLES = 8
 _PICTURES_AT_ONCE = 16
+_MAX_PIXELS = 1 << 40
+
+Input = TypeVar("Input")
 
 
 class Sample:
@@ -33,26 +41,31 @@ class Sample:
         split = info.split("train")
         by_size = _MOST_BYTES * split.num_examples // split.num_bytes
         count = min(_MOST_EXAMPLES, max(_FEWEST_EXAMPLES, by_size), split.num_examples)
-        records = StreamedSplit(info, "train", image_size=image_size).records(
-            seed=0, epoch=0, start=0, count=count
-        )
+        stream = StreamedSplit(info, "train", image_size=image_size)
+        with contextlib.closing(stream.records(seed=0, epoch=0)) as records:
+            self._records = [record.payload for record in itertools.islice(records, count)]
         self._info = info
         self._image_size = image_size
-        self._records = [record.numpy() for record in naming_damage(records, info, "train")]
-        parsed = [parse_example(record) for record in self._records]
-        self._encoded: list[Any] = [example["image"].numpy() for example in parsed]
-        self._labels = np.asarray([example["label"].numpy() for example in parsed], np.int32)
+        self._keys = (info.image_key.encode(), info.label_key.encode())
+        parsed = [self._parse(record) for record in self._records]
+        self._encoded = [bytes(example[self._keys[0]]) for example in parsed]  # pyright: ignore[reportArgumentType]
+        self._labels = np.asarray([example[self._keys[1]] for example in parsed], np.int32)
 
     def measure(self, stopwatch: Stopwatch) -> list[Stage]:
         """Returns the stages parse, decode and resize, each with the work of the ones before done already."""
-        parse = stopwatch.stage("parse", _mapped(self._records, parse_example))
+        parse = stopwatch.stage("parse", _mapped(self._records, self._parse))
         both = stopwatch.stage("decode", self._decoding(self._encoded, self._info.image))
         if self._info.image.size == self._image_size:
             return [parse, both]
-        decode = stopwatch.stage("decode", _mapped(self._encoded, self._decode_whole))
-        if both.secs <= decode.secs:
+
+        def decode_whole(picture: bytes) -> None:
+            if self._info.image.encoding != "raw":
+                decode(read_source(picture, "", _MAX_PIXELS))
+
+        alone = stopwatch.stage("decode", _mapped(self._encoded, decode_whole))
+        if both.secs <= alone.secs:
             return [parse, both]  # A JPEG can be shrunk while it is decoded: nothing is left to tell apart.
-        return [parse, decode, both.without(decode, name="resize")]
+        return [parse, alone, both.without(alone, name="resize")]
 
     def measure_batching(self, stopwatch: Stopwatch, batch_size: int) -> Stage:
         """Returns the stage that puts decoded pictures side by side."""
@@ -64,7 +77,7 @@ class Sample:
         """Returns (uint8 [batch_size, size, size, 3], int32 [batch_size]), pictures more than once if they must."""
         rows = [i % len(self._encoded) for i in range(batch_size)]
         pictures = [self._decode(self._encoded[row], self._info.image) for row in sorted(set(rows))]
-        return tf.stack([pictures[row] for row in rows]), tf.constant(self._labels[rows])
+        return tf.constant(np.stack([pictures[row] for row in rows])), tf.constant(self._labels[rows])
 
     def stored_small(self, stopwatch: Stopwatch) -> StoredSmall | None:
         """Returns what storing the pictures at the size of the model would make of them."""
@@ -80,36 +93,36 @@ class Sample:
             decode_secs=stage.secs,
         )
 
-    def _decode(self, encoded: Any, stored: ImageSettings) -> tf.Tensor:
-        return decode_image(encoded, image=stored, image_size=self._image_size, resize=stored.resize)
+    def _parse(self, record: bytes) -> dict[bytes, Feature]:
+        return find_features(record, self._keys)
 
-    def _decoding(self, encoded: list[Any], stored: ImageSettings) -> Callable[[], int]:
-        return _mapped(encoded, lambda picture: self._decode(picture, stored)[0, 0, 0])
+    def _decode(self, encoded: bytes, stored: ImageSettings) -> np.ndarray:
+        out = np.empty((self._image_size, self._image_size, 3), np.uint8)
+        decoder = PictureDecoder(stored=stored, image_size=self._image_size, resize=stored.resize)
+        decoder.decode(memoryview(encoded), out)
+        return out
 
-    def _decode_whole(self, encoded: tf.Tensor) -> tf.Tensor:
-        stored = self._info.image
-        if stored.encoding == "raw":
-            return tf.io.decode_raw(encoded, tf.uint8)[0]
-        return tf.io.decode_image(encoded, channels=3, expand_animations=False)[0, 0, 0]
+    def _decoding(self, encoded: list[bytes], stored: ImageSettings) -> Callable[[], int]:
+        return _mapped(encoded, lambda picture: self._decode(picture, stored))
 
 
-def _mapped(inputs: list[Any], function: Callable[[tf.Tensor], Any]) -> Callable[[], int]:
-    """Returns what takes some results of `function` on all cores; one number of each, so that nothing is copied."""
-    dataset = tf.data.Dataset.from_tensor_slices(inputs).repeat()
-    dataset = dataset.map(function, num_parallel_calls=usable_cores(), deterministic=True)
-    results = iter(dataset.batch(_PICTURES_AT_ONCE))
+def _mapped(inputs: Sequence[Input], function: Callable[[Input], object]) -> Callable[[], int]:
+    """Returns what takes some results of `function`, on all cores."""
+    endless = itertools.cycle(inputs)
+    threads = ThreadPoolExecutor(usable_cores())
 
     def work() -> int:
-        next(results)
+        for _ in threads.map(function, itertools.islice(endless, _PICTURES_AT_ONCE)):
+            pass
         return _PICTURES_AT_ONCE
 
     return work
 
 
-def _encode(picture: tf.Tensor, stored: ImageSettings) -> bytes:
+def _encode(picture: np.ndarray, stored: ImageSettings) -> bytes:
     match stored.encoding:
         case "raw":
-            return picture.numpy().tobytes()
+            return picture.tobytes()
         case "png":
             return tf.io.encode_png(picture).numpy()
         case _:

@@ -27,14 +27,19 @@ class Share:
         """
         if self.num_workers == 1:
             return split
-        bounds = _bounds(split, self.num_workers)
+        bounds = self.block_bounds(split)
         shards, first = [], 0
         for shard in split.shards:
-            start, end = (int(bound) - first for bound in bounds[self.worker : self.worker + 2])
+            start, end = (bound - first for bound in bounds)
             first += len(shard.block_offsets)
             if start < len(shard.block_offsets) and end > 0:
                 shards.append(_cut(shard, max(0, start), min(end, len(shard.block_offsets))))
         return dataclasses.replace(split, shards=tuple(shards))
+
+    def block_bounds(self, split: SplitInfo) -> tuple[int, int]:
+        """Returns the number of the first block of the part, and of the first one behind it."""
+        start, end = _bounds(split, self.num_workers)[self.worker : self.worker + 2]
+        return int(start), int(end)
 
 
 WHOLE = Share()

@@ -212,7 +212,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[DatasetInfo, list[i
     """A dataset made by the real ingest, and the labels of its validation split in file order."""
     from ingest.build import build_dataset
     from ingest.config import BuildConfig
-    from train.input_pipeline import parse_example, read_records
+    from train.example_features import find_features
+    from train.split_reader import SplitReader
 
     folder = tmp_path_factory.mktemp("built")
     for i in range(60):
@@ -230,8 +231,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[DatasetInfo, list[i
         )
     )
     info = DatasetInfo.load(folder / "data")
-    records = read_records(info, "validation")
-    return info, [int(parse_example(record)["label"]) for record in records]
+    reader = SplitReader(info, "validation")
+    records = reader.records(reader.ordered_windows())
+    return info, [int(find_features(record.payload, (b"label",))[b"label"]) for record in records]
 
 
 @pytest.fixture

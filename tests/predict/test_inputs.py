@@ -89,7 +89,7 @@ def test_a_flipped_bit_names_the_shard(trial, copy_dataset):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DatasetError, match=f"^{re.escape(str(path))}: record \\d+ is damaged"):
+    with pytest.raises(DatasetError, match=f"^{re.escape(str(path))}: record \\d+ has a wrong checksum"):
         read(info, range(81))
 
 

@@ -2,16 +2,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ingest.metadata import ImageSettings
 from train.cache import CachedSplit
-from train.damage import naming_damage
 from train.input_pipeline import (
     StreamedSplit,
-    decode_image,
     make_eval_dataset,
     make_train_dataset,
-    parse_example,
-    read_records,
+    record_names,
 )
 
 SIZE = 16
@@ -123,52 +119,18 @@ def test_evaluation_of_whole_batches_gets_none_of_black_pictures(make_dataset):
     assert [batch[2].numpy().sum() for batch in make_eval_dataset(source, batch_size=8)] == [8, 8]
 
 
-def test_records_come_in_file_order_with_all_their_keys(info):
-    records = read_records(info, "validation")
-    assert records.cardinality() == 21
-    examples = [parse_example(record) for record in naming_damage(records, info, "validation")]
-    assert [example["filename"].numpy() for example in examples] == [b"a/%d.jpg" % n for n in range(21)]
-    assert sorted(examples[0]) == ["filename", "image", "label", "sha256", "source_height", "source_width"]
-    assert [int(examples[4][key]) for key in ("label", "source_height", "source_width")] == [1, 5, 5]
-    assert examples[4]["sha256"].numpy() == b"%064d" % 4
+@pytest.mark.parametrize("positions", [[], [5], [516, 0, 17, 16, 15, 40], [*range(517)]])
+def test_chosen_pictures_come_in_the_order_of_the_choice(info, positions):
+    stream = StreamedSplit(info, "train", image_size=SIZE)
+    batches = stream.chosen_batches(np.asarray(positions, np.int64), batch_size=4)
+    assert [len(batch[1]) for batch in batches][:-1] == [4] * ((len(positions) - 1) // 4)
+    assert order(batches) == positions
 
 
-@pytest.mark.parametrize("encoding", ["jpeg", "png", "raw"])
-def test_decoding(encoding, encode):
-    pixels = np.full((SIZE, SIZE, 3), (250, 120, 10), np.uint8)
-    settings = ImageSettings(size=SIZE, resize="stretch", encoding=encoding, quality=95)
-    decoded = decode_image(encode(pixels, encoding), image=settings, image_size=SIZE, resize="stretch")
-    assert decoded.dtype == tf.uint8
-    assert np.abs(decoded.numpy().astype(int) - pixels).max() <= (3 if encoding == "jpeg" else 0)
-
-
-def test_png_among_jpegs_is_decoded(encode):
-    # A PNG of the right size keeps its bytes whatever the encoding of the rest is.
-    settings = ImageSettings(size=SIZE, resize="stretch", encoding="jpeg", quality=95)
-    pixels = np.arange(SIZE * SIZE * 3, dtype=np.uint8).reshape(SIZE, SIZE, 3)
-    decoded = decode_image(encode(pixels, "png"), image=settings, image_size=SIZE, resize="stretch")
-    assert (decoded.numpy() == pixels).all()
-
-
-LEFT_RIGHT = np.repeat(
-    np.array([[[255, 0, 0]] * 8 + [[0, 0, 255]] * 8 + [[0, 255, 0]] * 8], np.uint8), 8, axis=0
-)
-
-
-@pytest.mark.parametrize(
-    ("resize", "left", "top"),
-    [
-        ("stretch", (255, 0, 0), (0, 0, 255)),  # All of it, squeezed.
-        ("crop", (0, 0, 255), (0, 0, 255)),  # The square in the middle.
-        ("pad", (255, 0, 0), (0, 0, 0)),  # All of it, black above and below.
-    ],
-)
-def test_originals_become_square_as_the_rule_says(resize, left, top, encode):
-    settings = ImageSettings(size=None, resize=resize, encoding="png", quality=95)
-    decoded = decode_image(encode(LEFT_RIGHT, "png"), image=settings, image_size=24, resize=resize).numpy()
-    assert decoded.shape == (24, 24, 3)
-    assert tuple(decoded[12, 1]) == left
-    assert tuple(decoded[1, 12]) == top
+def test_names_of_the_pictures_of_a_step(source, info):
+    numbers = train_order(source)[16:24]
+    names = record_names(source, info, seed=3, epoch=0, start=16, count=8)
+    assert names == sorted(f"a/{number}.jpg" for number in numbers)
 
 
 def test_stored_pictures_are_made_smaller_without_overshooting(info):

@@ -238,7 +238,7 @@ def test_a_loss_that_is_no_number_stops_the_run(striped):
 def test_an_epoch_that_comes_up_short_stops_the_run(striped, monkeypatch):
     loop = make_loop(make_steps(), striped, epochs=1)
     monkeypatch.setattr(Figures, "num_seen", lambda self: 191)
-    with pytest.raises(DatasetError, match="split 'train' came up short; `shardstream-ingest verify"):
+    with pytest.raises(DatasetError, match="split 'train' came up short; `shardstream-ingest repair"):
         loop.run()
 
 

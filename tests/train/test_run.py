@@ -159,7 +159,7 @@ def test_a_dataset_without_a_validation_split_is_refused(make_dataset, tmp_path)
 def test_a_missing_shard_is_refused_before_anything_is_written(make_dataset, tmp_path):
     info = make_dataset()
     (info.data_dir / info.split("train").shards[2].filename).unlink()
-    with pytest.raises(DatasetError, match="00002-of-00003: no such shard; `shardstream-ingest verify"):
+    with pytest.raises(DatasetError, match="00002-of-00003: no such shard; `shardstream-ingest repair"):
         train_and_evaluate(config_for(info, tmp_path))
     assert not (tmp_path / "run").exists()
 

@@ -1,0 +1,33 @@
+import re
+
+import numpy as np
+import pytest
+
+from ingest.errors import ConfigError
+from ingest.metadata import ImageSettings
+from train.input_pipeline import StreamedSplit, make_eval_dataset, make_train_dataset
+from train.plain_stream import PlainSplit
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png", "raw"])
+def test_both_ways_give_the_same_batches(make_dataset, encoding):
+    image = ImageSettings(size=16, resize="stretch", encoding=encoding, quality=95)
+    info = make_dataset(num_train=90, image=image)
+    streamed, plain = StreamedSplit(info, "train", image_size=16), PlainSplit(info, "train")
+    options = {"seed": 3, "epoch": 1, "batch_size": 8, "start_step": 2}
+    pairs = [
+        (make_train_dataset(streamed, **options), make_train_dataset(plain, **options)),
+        (make_eval_dataset(streamed, batch_size=8), make_eval_dataset(plain, batch_size=8)),
+    ]
+    for one, other in pairs:
+        num_batches = 0
+        for a, b in zip(one, other, strict=True):
+            assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+            num_batches += 1
+        assert num_batches in {9, 12}
+
+
+def test_originals_are_not_for_the_plain_way(make_dataset):
+    info = make_dataset(image=ImageSettings(size=None, resize="crop", encoding="jpeg", quality=95))
+    with pytest.raises(ConfigError, match=re.escape(f"{info.data_dir}: pictures of differing sizes")):
+        PlainSplit(info, "train")
