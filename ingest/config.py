@@ -13,6 +13,7 @@ from ingest.errors import ConfigError
 from ingest.metadata import Check, Encoding, ImageSettings, Judging, Resize, SplitRule
 from ingest.splits import check_fractions
 
+_MAX_IMAGE_SIZE = 8192  # Pixels: a picture is then 0.2 GB, and a worker holds two or three at once.
 _UNITS = {
     "": 1,
     "B": 1,
@@ -33,8 +34,19 @@ class _Folders:
     """The dataset folder."""
 
     def __post_init__(self) -> None:
-        if self.data.resolve().is_relative_to(self.images.resolve()):
+        images, data = self.images.resolve(), self.data.resolve()
+        if self.data.name in {"", ".."}:
+            hint = f": write {data}" if data.name else ""
+            raise ConfigError(
+                f"DATA has to end in a name, as work in progress lies beside it under that name; got {self.data}{hint}"
+            )
+        if data.is_relative_to(images):
             raise ConfigError(f"DATA ({self.data}) lies inside of IMAGES ({self.images}); put it beside")
+        if images.is_relative_to(data):
+            raise ConfigError(
+                f"IMAGES ({self.images}) lies inside of DATA ({self.data}), whose place a new dataset takes as a "
+                "whole; put it beside"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +89,16 @@ class _Job(_Running):
         _check(0 <= self.max_rejected <= 1, "--max-rejected", "a share from 0 to 1", self.max_rejected)
 
 
+def _check_work_dir(config: "BuildConfig | UpdateConfig") -> None:
+    if config.work_dir is None:
+        return
+    for name, folder in (("IMAGES", config.images), ("DATA", config.data)):
+        if config.work_dir.resolve().is_relative_to(folder.resolve()):
+            raise ConfigError(
+                f"--work-dir {config.work_dir} lies inside of {name} ({folder}); put it elsewhere"
+            )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Decisions:
     class_names: tuple[str, ...] = ()
@@ -115,7 +137,10 @@ class _Decisions:
     def __post_init__(self) -> None:
         check_fractions(self.fractions)
         _check(
-            self.image_size == "original" or self.image_size >= 1, "--image-size", "positive", self.image_size
+            self.image_size == "original" or 1 <= self.image_size <= _MAX_IMAGE_SIZE,
+            "--image-size",
+            f"original or 1 to {_MAX_IMAGE_SIZE:,}",
+            self.image_size,
         )
         _check(1 <= self.quality <= 100, "--quality", "1 to 100", self.quality)
         _check(self.max_pixels >= 1, "--max-pixels", "positive", self.max_pixels)
@@ -140,6 +165,8 @@ class _Decisions:
         for option, names in (("--class-names", self.class_names), ("--display-names", self.display_names)):
             if len(set(names)) < len(names):
                 raise ConfigError(f"{option} {' '.join(names)}: a name is there twice")
+            if not all(name.strip() for name in names):
+                raise ConfigError(f"{option}: a name is empty")
         if self.display_names and self.class_names and len(self.display_names) != len(self.class_names):
             raise ConfigError(
                 f"--display-names has {len(self.display_names)} names, --class-names has {len(self.class_names)}"
@@ -190,6 +217,7 @@ class BuildConfig(_Job, _Decisions, _Folders):
     def __post_init__(self) -> None:
         for part in (_Folders, _Decisions, _Job):
             part.__post_init__(self)
+        _check_work_dir(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -208,6 +236,7 @@ class UpdateConfig(_Job, _Folders):
     def __post_init__(self) -> None:
         for part in (_Folders, _Job):
             part.__post_init__(self)
+        _check_work_dir(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

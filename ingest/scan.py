@@ -130,7 +130,7 @@ def _category_folders(root: Path, passed_over: "collections.Counter[str]") -> di
     folders: dict[str, str] = {}
     for encoded in _names(os.fsencode(root)):
         entry = os.fsdecode(encoded.removesuffix(b"/"))
-        if _is_hidden(entry):
+        if is_clutter(entry):
             passed_over["hidden or clutter"] += 1
         elif not encoded.endswith(b"/"):
             passed_over["outside any category"] += 1
@@ -181,7 +181,7 @@ def _walk(
         return
     names = []
     for name in _names(folder):
-        if _is_hidden(os.fsdecode(name.removesuffix(b"/"))):
+        if is_clutter(os.fsdecode(name.removesuffix(b"/"))):
             listing.passed_over["hidden or clutter"] += 1
         else:
             names.append(name)
@@ -204,7 +204,7 @@ def _names(folder: bytes) -> list[bytes]:
     """
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name + b"/" * entry.is_dir() for entry in entries)
+            return sorted(entry.name + b"/" * _is_folder(entry) for entry in entries)
     except OSError as error:
         raise DatasetError(
             f"{shown(os.fsdecode(folder))}: cannot be listed: {error.strerror}; make it readable or take it out of "
@@ -212,7 +212,15 @@ def _names(folder: bytes) -> list[bytes]:
         ) from None
 
 
-def _is_hidden(name: str) -> bool:
+def _is_folder(entry: "os.DirEntry[bytes]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # A link to itself, or to where nobody may look: judged, and rejected, like any file.
+        return False
+
+
+def is_clutter(name: str) -> bool:
+    """Whether no person has put a file or folder of that name there."""
     return name.startswith(".") or name.lower() in _CLUTTER
 
 

@@ -10,13 +10,18 @@ from ingest.assignment import assign_splits
 from ingest.catalog import Catalog, settle_identical
 from ingest.config import UpdateConfig
 from ingest.engine import Engine, open_engine
-from ingest.errors import ConfigError
+from ingest.errors import ConfigError, DatasetError
+from ingest.manifest import FILENAME as MANIFEST
+from ingest.metadata import FILENAME as METADATA
 from ingest.metadata import DatasetInfo
 from ingest.outcome import Outcome, summarize
 from ingest.previous import take_over
-from ingest.scan import Listing, scan_folder
+from ingest.scan import Listing, is_clutter, scan_folder, shown
+from ingest.tfds_files import FILENAMES as TFDS
 from ingest.units import UnitPlan
 from ingest.workplace import Workplace, open_workplace
+
+_MAX_SHOWN = 3
 
 
 def update_dataset(config: UpdateConfig) -> Outcome:
@@ -42,6 +47,7 @@ def update_dataset(config: UpdateConfig) -> Outcome:
         ) as place,
     ):
         old = DatasetInfo.load(config.data)
+        _check_nothing_else_there(old)
         listing = scan_folder(config.images, class_names_of(old))
         catalog = Catalog(listing)
         taken = take_over(catalog, old, engine)
@@ -70,6 +76,18 @@ def update_dataset(config: UpdateConfig) -> Outcome:
 
 def _options(config: UpdateConfig) -> dict[str, object]:
     return {"command": "update", "IMAGES": str(config.images.resolve())}
+
+
+def _check_nothing_else_there(old: DatasetInfo) -> None:
+    """Sees to it that nobody keeps anything else in a folder that is going to be removed."""
+    own = {*old.shards, METADATA, MANIFEST, *TFDS}
+    names = [shown(path.name) for path in sorted(old.data_dir.iterdir()) if path.name not in own]
+    if others := [name for name in names if not is_clutter(name)]:
+        more = ", ..." if len(others) > _MAX_SHOWN else ""
+        raise DatasetError(
+            f"{old.data_dir}: holds what is none of the dataset, and would go with it when a new one takes its place: "
+            f"{', '.join(others[:_MAX_SHOWN])}{more}; move that elsewhere, or look with `shardstream-ingest verify`"
+        )
 
 
 def class_names_of(old: DatasetInfo) -> tuple[str, ...]:

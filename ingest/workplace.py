@@ -95,6 +95,7 @@ def open_workplace(
         ConfigError: Another process is at work there, or there is unfinished work of other options.
         MachineError: No space, or a disk that fails.
     """
+    data = _followed(data)
     root = _root(data)
     units = root / "units"
     if work_dir is not None:
@@ -129,6 +130,7 @@ def open_repair_place(data: Path) -> Iterator[Workplace]:
         ConfigError: Another process is at work there.
         MachineError: No space, or a disk that fails.
     """
+    data = _followed(data)
     root = _root(data)
     own = root / "repair"
     place = Workplace.of(data, own, own / "units")
@@ -148,6 +150,11 @@ def _remove_repair(place: Workplace) -> None:
     root = place.root.parent
     if {path.name for path in root.iterdir()} == {_LOCK}:
         shutil.rmtree(root)
+
+
+def _followed(data: Path) -> Path:
+    """Returns the folder itself where `data` is a link to it: that is what is replaced, not the link."""
+    return data.resolve() if data.is_symlink() else data
 
 
 def _root(data: Path) -> Path:

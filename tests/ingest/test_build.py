@@ -363,14 +363,21 @@ def test_input_that_cannot_become_a_dataset(photos, tmp_path, capsys):
         errors = capsys.readouterr().err
         assert sentence in errors
         assert errors.count("\n") == 1
-        assert not data.exists() or data.name == "taken"
+        assert not data.exists() or data.name in {"taken", "..", ""}
 
     (tmp_path / "taken").mkdir()
     assert_refused(f"{tmp_path}/taken exists already: bring it up to date", data=tmp_path / "taken")
     (tmp_path / "file").write_text("no folder")
     assert_refused(f"{tmp_path}/file/d.incomplete: Not a directory", data=tmp_path / "file/d")
     assert_refused("lies inside of IMAGES", data=photos / "d")
-    assert_refused("--image-size has to be positive, got 0", "--image-size", "0")
+    assert_refused("--image-size has to be original or 1 to 8,192, got 0", "--image-size", "0")
+    assert_refused("--image-size has to be original or 1 to 8,192, got 99999", "--image-size", "99999")
+    assert_refused("lies inside of IMAGES", "--work-dir", str(photos / "food"))
+    assert_refused("lies inside of DATA", "--work-dir", str(tmp_path / "d/work"))
+    assert_refused("--display-names: a name is empty", "--display-names", "a", "", "c")
+    assert_refused("under that name; got .: write", data=Path())
+    assert_refused("under that name; got ..: write", data=Path(".."))
+    assert_refused("under that name; got /\n", data=Path("/"))
     assert_refused("--quality has to be 1 to 100, got 101", "--quality", "101")
     assert_refused("--workers has to be positive, got 0", "--workers", "0")
     assert_refused("--shard-size has to be like 64MiB or 1GB, got 'big'", "--shard-size", "big")

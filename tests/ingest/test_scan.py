@@ -70,7 +70,10 @@ def test_links_are_followed_and_a_link_to_nothing_is_a_file_to_be_judged(root, t
     (elsewhere / "far.jpg").write_bytes(b"far")
     (root / "linked").symlink_to(elsewhere)
     (root / "interior" / "gone.jpg").symlink_to(root / "nowhere.jpg")
-    assert {"linked/far.jpg", "interior/gone.jpg"} <= {file.path for file in scan_folder(root)}
+    (root / "interior" / "itself.jpg").symlink_to("itself.jpg")
+    assert {"linked/far.jpg", "interior/gone.jpg", "interior/itself.jpg"} <= {
+        file.path for file in scan_folder(root)
+    }
 
 
 def test_the_order_of_the_classes_is_the_users(root):

@@ -244,6 +244,33 @@ def test_what_is_refused_before_any_work_leaves_nothing_behind(photos, tmp_path,
     assert update(photos, tmp_path / "d") == 0
 
 
+def test_what_somebody_keeps_in_the_dataset_is_not_removed_with_it(photos, tmp_path, capsys):
+    assert build(photos, tmp_path / "d") == 0
+    (photos / "food/0.jpg").unlink()
+    (tmp_path / "d/notes.txt").write_text("mine")
+    assert update(photos, tmp_path / "d") == 2
+    assert f"{tmp_path}/d: holds what is none of the dataset, and would go with it" in capsys.readouterr().err
+    assert (tmp_path / "d/notes.txt").read_text() == "mine"
+    (tmp_path / "d/notes.txt").rename(tmp_path / "d/.DS_Store")
+    photos.rename(tmp_path / "d/photos")
+    assert update(tmp_path / "d/photos", tmp_path / "d") == 2
+    assert "lies inside of DATA" in capsys.readouterr().err
+    (tmp_path / "d/photos").rename(photos)
+    assert update(photos, tmp_path / "d") == 0
+    assert not (tmp_path / "d.incomplete").exists()
+
+
+def test_a_link_to_a_dataset_stays_a_link(photos, tmp_path):
+    assert build(photos, tmp_path / "d") == 0
+    (tmp_path / "current").symlink_to("d")
+    (photos / "food/0.jpg").unlink()
+    before = content(tmp_path / "d")
+    assert update(photos, tmp_path / "current") == 0
+    assert (tmp_path / "current").is_symlink()
+    assert content(tmp_path / "d") == content(tmp_path / "current") != before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "d", "photos"]
+
+
 def test_a_dry_run_makes_nothing(busy, tmp_path, photo, capsys):
     assert build(busy, tmp_path / "d", "--dry-run", "--json") == 0
     printed = json.loads(capsys.readouterr().out)
