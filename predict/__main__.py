@@ -52,6 +52,7 @@ def _predict(config: PredictConfig, *, command: str) -> int:
             config.run,
             info,
             selection,
+            compare=config.compare,
             sampling=config.sampling,
             out=config.report_dir,
             limits=Limits(accuracy=config.min_accuracy, class_recall=config.min_class_recall),

@@ -47,6 +47,9 @@ class PredictConfig:
     """The language of the page."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Where to write the report; by default the folder `report` inside the run folder."""
+    compare: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN2 ...", help_behavior_hint="")] = ()
+    """Other runs, whose models look at the same pictures: what they get right and RUN does not, the reverse, and
+    whether the difference is more than chance."""
     min_accuracy: Annotated[float | None, tyro.conf.arg(metavar="SHARE", help_behavior_hint="")] = None
     """End with exit code 3 where the accuracy is below this share, such as 0.95; the report is written all the same.
     The figure itself is compared; whether its interval holds the limit is said."""
@@ -66,6 +69,9 @@ class PredictConfig:
             raise ConfigError(
                 f"{given[0]} draws nothing, so --sampling {self.sampling} has no use; leave one out"
             )
+        for path in self.compare:
+            if path == self.run or self.compare.count(path) > 1:
+                raise ConfigError(f"--compare {path}: given twice; name each run once")
         for name in ("sample", "batch"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -34,17 +34,26 @@ _GROUP_ROWS = 1 << 16
 
 
 @contextlib.contextmanager
-def predictions_files(parquet: Path, table: Path, class_names: Sequence[str]) -> Iterator["PredictionsFiles"]:
-    """Gives a writer of both files, which are whole when it is left."""
+def predictions_files(
+    parquet: Path, table: Path, class_names: Sequence[str], *, others: Sequence[str] = ()
+) -> Iterator["PredictionsFiles"]:
+    """Gives a writer of both files, which are whole when it is left.
+
+    Args:
+        parquet: Where to write the one.
+        table: Where to write the other.
+        class_names: In label order.
+        others: Names of other models that say something of each record as well.
+    """
     import pyarrow.parquet as pq
 
-    schema = _schema()
+    schema = _schema(others)
     with (
         pq.ParquetWriter(parquet, schema, compression="zstd") as writer,
         table.open("w", encoding="utf-8", newline="") as file,
     ):
         # Lines end with CR LF, as the standard wants it; with LF alone a CR in a name would not be quoted.
-        files = PredictionsFiles(writer, csv.writer(file), schema, class_names)
+        files = PredictionsFiles(writer, csv.writer(file), schema, class_names, others)
         yield files
         files.flush()
 
@@ -58,17 +67,23 @@ class PredictionsFiles:
         table: "_csv.Writer",
         schema: "pa.Schema",
         class_names: Sequence[str],
+        others: Sequence[str],
     ) -> None:
         """Begins with the header of the table."""
+        self._others = others
         self._parquet, self._table, self._schema, self._class_names = parquet, table, schema, class_names
         self._waiting: list[pa.RecordBatch] = []
         self._num_waiting = 0
         self._spelt = class_names if len(class_names) <= _CSV_CLASSES else ()
-        table.writerow([*COLUMNS, *(guarded(f"probability_{name}") for name in self._spelt)])
+        self._named = schema.names[:-1]
+        spelt = [f"probability_{name}" for name in self._spelt]
+        table.writerow(map(guarded, [*self._named, *spelt]))
 
-    def write(self, batch: RecordBatch, probabilities: np.ndarray) -> None:
-        """Adds a row for each record, with float32 [len(batch.records), num_classes] probabilities."""
+    def write(self, batch: RecordBatch, probabilities: np.ndarray, others: Sequence[np.ndarray] = ()) -> None:
+        """Adds a row for each record, with float32 [len(batch.records), num_classes] probabilities of each model."""
         columns = self._columns(batch, probabilities)
+        for name, of_other in zip(self._others, others, strict=True):
+            columns |= self._other_columns(name, batch, of_other)
         self._write_table(columns, probabilities)
         self._write_parquet(columns, probabilities)
 
@@ -100,8 +115,19 @@ class PredictionsFiles:
             "loss": (-np.log(np.maximum(actual, SMALLEST_PROBABILITY)) + np.float32(0)).tolist(),
         }
 
+    def _other_columns(self, name: str, batch: RecordBatch, probabilities: np.ndarray) -> dict[str, list]:
+        labels = np.array([record.label for record in batch.records])
+        predicted, rows = probabilities.argmax(axis=1), np.arange(len(labels))
+        values = (
+            [self._class_names[label] for label in predicted],
+            probabilities[rows, predicted].tolist(),
+            probabilities[rows, labels].tolist(),
+            (predicted == labels).tolist(),
+        )
+        return dict(zip(other_columns(name), values, strict=True))
+
     def _write_table(self, columns: dict[str, list], probabilities: np.ndarray) -> None:
-        written = [[_cell(value) for value in columns[name]] for name in COLUMNS]
+        written = [[_cell(value) for value in columns[name]] for name in self._named]
         spelt = [[f"{share:.6f}" for share in row] for row in probabilities[:, : len(self._spelt)].tolist()]
         self._table.writerows([*row, *shares] for *row, shares in zip(*written, spelt, strict=True))
 
@@ -111,7 +137,10 @@ class PredictionsFiles:
         # Lists of one fixed length would not be readable for programs that know no such type.
         offsets = np.arange(len(probabilities) + 1, dtype=np.int32) * probabilities.shape[1]
         shares = pa.ListArray.from_arrays(pa.array(offsets), pa.array(probabilities.ravel()))
-        arrays = [pa.array(columns[field.name], field.type) for field in list(self._schema)[:-1]]
+        arrays = [
+            pa.array(columns[name], kind)
+            for name, kind in zip(self._named, self._schema.types[:-1], strict=True)
+        ]
         self._waiting.append(pa.RecordBatch.from_arrays([*arrays, shares], schema=self._schema))
         self._num_waiting += len(probabilities)
         if (
@@ -119,6 +148,11 @@ class PredictionsFiles:
             or self._num_waiting * probabilities.shape[1] >= _GROUP_PROBABILITIES
         ):
             self.flush()
+
+
+def other_columns(name: str) -> list[str]:
+    """Returns the names of the columns of another model: "NAME: predicted" and so on."""
+    return [f"{name}: {column}" for column in ("predicted", "probability", "actual_probability", "right")]
 
 
 def guarded(text: str) -> str:
@@ -137,7 +171,7 @@ def _cell(value: object) -> object:
     return value
 
 
-def _schema() -> "pa.Schema":
+def _schema(others: Sequence[str]) -> "pa.Schema":
     import pyarrow as pa
 
     types = {
@@ -147,5 +181,6 @@ def _schema() -> "pa.Schema":
         "right": pa.bool_(),
         "loss": pa.float32(),
     }
-    named = [(name, types.get(name, pa.string())) for name in COLUMNS]
+    names = [*COLUMNS, *(column for name in others for column in other_columns(name))]
+    named = [(name, types.get(name.rpartition(": ")[2], pa.string())) for name in names]
     return pa.schema([*named, ("probabilities", pa.list_(pa.float32()))])

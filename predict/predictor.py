@@ -27,6 +27,11 @@ class Predictor:
             lambda images: model(images, training=False), input_signature=[tf.TensorSpec(shape, tf.uint8)]
         )
 
+    def warm_up(self) -> None:
+        """Compiles the model, so that the first batch takes no longer than the others."""
+        size = self.info.image_size
+        self._probabilities(np.zeros((BATCH_SIZE, size, size, 3), np.uint8))
+
     def predict(self, batch: RecordBatch) -> np.ndarray:
         """Returns float32 [len(batch.records), num_classes] probabilities; at most `BATCH_SIZE` records at a time.
 

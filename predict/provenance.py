@@ -15,6 +15,7 @@ import tensorflow as tf
 from ingest.metadata import DatasetInfo
 from predict.analysis import Summary
 from predict.calibration import Calibration
+from predict.comparison import Comparison, Cost, Part
 from predict.findings import Findings
 from predict.gate import Check
 from predict.intervals import Figure
@@ -164,6 +165,45 @@ def make_metrics(
         "versions": _versions(),
         "command": command,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def comparison_metrics(
+    comparisons: Sequence[Comparison], cost: Cost, class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Returns what metrics.json holds of other models on the same records; nothing where there are none."""
+    if not comparisons:
+        return {}
+    return {
+        "cost": dataclasses.asdict(cost),
+        "comparisons": [
+            {
+                "name": one.name,
+                **_figure("accuracy", one.accuracy),
+                **_part(one.whole),
+                "mcnemar_p_value": one.p_value,
+                "agreement": one.agreement,
+                "cohen_kappa": one.kappa,
+                "cost": dataclasses.asdict(one.cost),
+                "classes": [
+                    {"class_name": name, **_part(part)}
+                    for name, part in zip(class_names, one.classes, strict=True)
+                    if part is not None
+                ],
+            }
+            for one in comparisons
+        ],
+    }
+
+
+def _part(part: Part) -> dict[str, Any]:
+    return {
+        "num_examples": part.num_examples,
+        "num_right": part.num_right,
+        "num_right_other": part.num_right_other,
+        "num_fixes": part.num_fixes,
+        "num_regressions": part.num_regressions,
+        **_figure("accuracy_difference", part.difference),
     }
 
 

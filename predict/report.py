@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ingest.whole_files import file_sha256
 from predict.analysis import summarize
 from predict.calibration import calibrate
 from predict.config import Language, Sampling
+from predict.contenders import Panel, load_contenders, short_names
 from predict.findings import look_through
 from predict.fonts import choose_lettering
 from predict.gallery import choose_rows, load_shown
@@ -21,8 +22,8 @@ from predict.gate import Limits, check_limits
 from predict.page import render_page
 from predict.plots import GRID_SIZE, write_grid
 from predict.predictions import predictions_files
-from predict.predictor import check_same_classes, load_predictor
-from predict.provenance import make_metrics, make_provenance
+from predict.predictor import check_same_classes
+from predict.provenance import comparison_metrics, make_metrics, make_provenance
 from predict.result import PAGE, Report
 from predict.selection import Selection
 from predict.sweep import predict_records
@@ -45,6 +46,7 @@ def build_report(
     info: DatasetInfo,
     selection: Selection,
     *,
+    compare: Sequence[Path],
     sampling: Sampling,
     out: Path,
     gallery_size: int,
@@ -60,6 +62,7 @@ def build_report(
         run_dir: The folder of the training run.
         info: Of the dataset.
         selection: Which of its records.
+        compare: The run folders of other models that see the same records.
         sampling: Which of them are shown first.
         out: Made where it is not there; files of the same names are replaced, others stay.
         gallery_size: How many pictures the page has at most.
@@ -73,12 +76,16 @@ def build_report(
         DatasetError: The run has no model, or one for other classes; a shard is damaged.
     """
     check_same_classes(run_dir, ModelInfo.load(run_dir), info)
-    predictor = load_predictor(run_dir)
+    predictor, *others = load_contenders([run_dir, *compare], info)
     with _staging(out) as staging:
-        with predictions_files(staging / PARQUET, staging / TABLE, info.class_names) as files:
+        with predictions_files(
+            staging / PARQUET, staging / TABLE, info.class_names, others=short_names(compare)
+        ) as files:
+            panel = Panel(others, len(selection.positions), files)
             outcomes = predict_records(
-                predictor, info, selection.split, selection.positions, writer=files, on_progress=on_progress
+                predictor, info, selection.split, selection.positions, writer=panel, on_progress=on_progress
             )
+        comparisons = panel.compare(outcomes, selection.weights, num_classes=info.num_classes)
         summary = summarize(outcomes, selection.weights, num_classes=info.num_classes)
         calibration = calibrate(outcomes, selection.weights)
         findings = look_through(info, selection.split, outcomes, predictor.info)
@@ -95,6 +102,7 @@ def build_report(
             checks=checks,
             command=command,
         )
+        metrics |= comparison_metrics(comparisons, predictor.cost, info.class_names)
         report = Report(
             out=out,
             sampling=sampling,
@@ -116,6 +124,8 @@ def build_report(
             display_names=info.display_names,
             lettering=choose_lettering(info.display_names, info.class_names),
             checks=checks,
+            cost=predictor.cost,
+            comparisons=comparisons,
             metrics=metrics,
             provenance=make_provenance(run_dir, info, selection.split, predictor.info, metrics),
         )

@@ -9,6 +9,7 @@ import numpy as np
 
 from predict.analysis import Summary
 from predict.calibration import Calibration
+from predict.comparison import Comparison, Cost
 from predict.config import Sampling
 from predict.findings import Findings
 from predict.fonts import Lettering
@@ -39,6 +40,8 @@ class Report:
         display_names: In label order.
         lettering: Names and font for drawing on pictures.
         checks: What the limits that the user set came to.
+        cost: What the model takes.
+        comparisons: How other models fare on the same records.
         metrics: What metrics.json holds.
         provenance: Where all this comes from.
     """
@@ -56,6 +59,8 @@ class Report:
     display_names: Sequence[str]
     lettering: Lettering
     checks: Sequence[Check]
+    cost: Cost
+    comparisons: Sequence[Comparison]
     metrics: dict[str, Any]
     provenance: Provenance
 

@@ -9,7 +9,18 @@ from ingest.metadata import DatasetInfo
 from predict.inputs import read_batches
 from predict.outcomes import Outcomes, OutcomesBuilder
 from predict.prediction import RecordBatch
-from predict.predictor import BATCH_SIZE, Predictor
+from predict.predictor import BATCH_SIZE
+from train.export import ModelInfo
+
+
+class Model(Protocol):
+    """Says what it thinks of records."""
+
+    info: ModelInfo
+
+    def predict(self, batch: RecordBatch) -> np.ndarray:
+        """Returns float32 [len(batch.records), num_classes] probabilities."""
+        ...
 
 
 class Writer(Protocol):
@@ -21,7 +32,7 @@ class Writer(Protocol):
 
 
 def predict_records(
-    predictor: Predictor,
+    predictor: Model,
     info: DatasetInfo,
     split_name: str,
     positions: np.ndarray,

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ingest.names import visible
+from predict.comparison import Comparison, Cost
 from predict.config import Sampling
 from predict.gallery import Shown
 from predict.result import Report
@@ -35,6 +36,8 @@ def print_report(report: Report, console: Console) -> None:
         console.print(Text(f"{len(shown)} of {total} pictures: {ORDERS[report.sampling]}"))
     # No wrapping: a line that is cut into pieces cannot be searched for nor copied.
     console.print(Text(summary_line(report), style="bold"), soft_wrap=True)
+    if report.comparisons:
+        console.print(comparison_table(report))
     for check in report.checks[:_NUM_CHECKS]:
         console.print(
             Text(visible(check.sentence()), style="" if check.is_kept else "bold red"), soft_wrap=True
@@ -52,6 +55,45 @@ def picture_table(pictures: Sequence[Shown], display_names: Sequence[str]) -> Ta
     for shown in pictures:
         table.add_row(*_row(shown, display_names))
     return table
+
+
+def comparison_table(report: Report) -> Table:
+    """Returns a column for each model that looked at the pictures."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("")
+    names = ["RUN", *(visible(one.name) for one in report.comparisons)]
+    for name in names:
+        table.add_column(Text(name), justify="right", overflow="fold")
+    columns = [
+        [f"{report.summary.accuracy.value:.1%}", *[""] * 7, *_costs(report.cost)],
+        *map(_comparison, report.comparisons),
+    ]
+    headings = (
+        "accuracy", "difference", "95 % interval", "right here, wrong in RUN", "wrong here, right in RUN",
+        "p (McNemar, exact)", "agreement", "kappa", "parameters", "MB", "ms a picture",
+    )  # fmt: skip
+    for heading, *cells in zip(headings, *columns, strict=True):
+        table.add_row(heading, *cells)
+    return table
+
+
+def _comparison(one: Comparison) -> list[str]:
+    difference = one.whole.difference
+    return [
+        f"{one.accuracy.value:.1%}",
+        f"{difference.value:+.1%}",
+        f"{difference.low:+.1%} to {difference.high:+.1%}",
+        f"{one.whole.num_fixes:,}",
+        f"{one.whole.num_regressions:,}",
+        f"{one.p_value:.2g}",
+        f"{one.agreement:.1%}",
+        "" if one.kappa is None else f"{one.kappa:.2f}",
+        *_costs(one.cost),
+    ]
+
+
+def _costs(cost: Cost) -> list[str]:
+    return [f"{cost.num_parameters:,}", f"{cost.file_bytes / 1e6:.2f}", f"{cost.ms_per_picture:.2f}"]
 
 
 def summary_line(report: Report) -> str:

@@ -136,6 +136,7 @@ def write_run(
     *,
     class_names: Sequence[str] | None = None,
     kernel: np.ndarray | None = None,
+    image_size: int = SIZE,
 ) -> Path:
     """Writes a run folder with a model that names the strongest of red, green and blue."""
     import keras
@@ -145,7 +146,7 @@ def write_run(
     num_classes = len(class_names or info.class_names)
     model = keras.Sequential(
         [
-            keras.Input((SIZE, SIZE, 3)),
+            keras.Input((image_size, image_size, 3)),
             keras.layers.Rescaling(1 / 255),
             keras.layers.GlobalAveragePooling2D(),
             keras.layers.Dense(num_classes, activation="softmax", use_bias=False),
@@ -158,7 +159,7 @@ def write_run(
     ModelInfo(
         class_names=tuple(class_names or info.class_names),
         display_names=tuple(class_names or info.display_names),
-        image_size=SIZE,
+        image_size=image_size,
         resize="stretch",
         model="colours",
         dataset_fingerprint=info.fingerprint,

@@ -1,0 +1,181 @@
+"""Two models on the same records: who is right where, and whether the difference is more than chance.
+
+The first model is the one that the report is of; the other one is compared with it. A fix is a record that the other
+one gets right and the first one does not, a regression the reverse.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from predict.intervals import Figure, Z, effective_size, overall_figure
+from predict.outcomes import Outcomes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class OtherOutcomes:
+    """What another model said of the same records; row i of each array speaks of record i.
+
+    Attributes:
+        predicted: int32, the likeliest class, of equal ones the first.
+        probabilities: float32, of that class.
+        actual_probabilities: float32, of the label.
+    """
+
+    predicted: np.ndarray
+    probabilities: np.ndarray
+    actual_probabilities: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What a model takes.
+
+    Attributes:
+        num_parameters: All, those that are not trained included.
+        file_bytes: Of best.keras.
+        ms_per_picture: Of the model alone, in full batches, measured while the report was made.
+    """
+
+    num_parameters: int
+    file_bytes: int
+    ms_per_picture: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """How both models fare on some of the records.
+
+    Attributes:
+        num_examples: How many records.
+        num_right: How many the first model gets right.
+        num_right_other: How many the other one does.
+        num_fixes: How many only the other one does.
+        num_regressions: How many only the first one does.
+        difference: Accuracy of the other one less that of the first, with its paired interval.
+    """
+
+    num_examples: int
+    num_right: int
+    num_right_other: int
+    num_fixes: int
+    num_regressions: int
+    difference: Figure
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Comparison:
+    """What became of the same records with another model.
+
+    Attributes:
+        name: Of the other model, for people.
+        accuracy: Of the other model.
+        whole: On all records.
+        classes: On the records of each class, in label order; None where none is of it.
+        p_value: How likely a difference as large as this were, if both models were equally good (McNemar 1947).
+        agreement: The share of records that both take for the same class.
+        kappa: Agreement beyond chance (Cohen 1960): 1 is always, 0 as by chance; None where chance alone agrees always.
+        fixes: int64 rows, the surest first.
+        regressions: int64 rows, the surest first.
+        cost: What the other model takes.
+    """
+
+    name: str
+    accuracy: Figure
+    whole: Part
+    classes: tuple[Part | None, ...]
+    p_value: float
+    agreement: float
+    kappa: float | None
+    fixes: np.ndarray
+    regressions: np.ndarray
+    cost: Cost
+
+
+def compare(
+    outcomes: Outcomes,
+    other: OtherOutcomes,
+    weights: np.ndarray,
+    *,
+    name: str,
+    cost: Cost,
+    num_classes: int,
+) -> Comparison:
+    """Returns how another model fares on the records of `outcomes`, each weighed as the sample asks for."""
+    right, right_other = outcomes.right, other.predicted == outcomes.labels
+    fixes, regressions = np.flatnonzero(~right & right_other), np.flatnonzero(right & ~right_other)
+    by_class = [outcomes.labels == label for label in range(num_classes)]
+    return Comparison(
+        name=name,
+        accuracy=overall_figure(right_other, weights, outcomes.labels),
+        whole=_part(right, right_other, weights),
+        classes=tuple(
+            _part(right[rows], right_other[rows], weights[rows]) if rows.any() else None for rows in by_class
+        ),
+        p_value=mcnemar(len(fixes), len(regressions)),
+        agreement=float(np.average(outcomes.predicted == other.predicted, weights=weights)),
+        kappa=cohen_kappa(outcomes.predicted, other.predicted, weights, num_classes=num_classes),
+        fixes=fixes[np.argsort(-other.probabilities[fixes], kind="stable")],
+        regressions=regressions[np.argsort(-other.probabilities[regressions], kind="stable")],
+        cost=cost,
+    )
+
+
+def mcnemar(num_fixes: int, num_regressions: int) -> float:
+    """Returns the two-sided p-value of McNemar's test: exact, of a binomial distribution with p = 1/2.
+
+    Exact for large counts too, where others take chi-square: it costs nothing, and of few pictures it is the only one
+    that is right. Records on which both models are right or both wrong say nothing about which one is better.
+    """
+    from scipy.stats import binomtest
+
+    differing = num_fixes + num_regressions
+    return float(binomtest(num_fixes, differing, 0.5).pvalue) if differing else 1.0
+
+
+def cohen_kappa(
+    predicted: np.ndarray, other: np.ndarray, weights: np.ndarray, *, num_classes: int
+) -> float | None:
+    """Returns the agreement of two labellings beyond chance; None where chance alone would make them agree."""
+    total = weights.sum(dtype=np.float64)
+    agreement = weights[predicted == other].sum(dtype=np.float64) / total
+    shares, shares_other = (
+        np.bincount(labels, weights, num_classes) / total for labels in (predicted, other)
+    )
+    by_chance = float(shares @ shares_other)
+    return None if by_chance >= 1 - 1e-12 else float((agreement - by_chance) / (1 - by_chance))
+
+
+def difference_figure(fixes: float, regressions: float, size: float) -> Figure:
+    """Returns the difference of two accuracies on the same records with its interval (Bonett and Price 2012).
+
+    One more of each kind is taken into the interval, so that a few records without a difference are no proof.
+
+    Args:
+        fixes: How many only the other model gets right.
+        regressions: How many only the first one does.
+        size: How many records there are; the effective number where they are weighed.
+    """
+    gained, lost = (fixes + 1) / (size + 2), (regressions + 1) / (size + 2)
+    spread = Z * math.sqrt((gained + lost - (gained - lost) ** 2) / (size + 2))
+    value = (fixes - regressions) / size
+    centre = gained - lost
+    return Figure(value, max(-1.0, min(value, centre - spread)), min(1.0, max(value, centre + spread)))
+
+
+def _part(right: np.ndarray, right_other: np.ndarray, weights: np.ndarray) -> Part:
+    size, total = effective_size(weights), weights.sum(dtype=np.float64)
+    fixed, lost = ~right & right_other, right & ~right_other
+    return Part(
+        num_examples=len(right),
+        num_right=int(right.sum()),
+        num_right_other=int(right_other.sum()),
+        num_fixes=int(fixed.sum()),
+        num_regressions=int(lost.sum()),
+        difference=difference_figure(
+            size * float(weights[fixed].sum(dtype=np.float64) / total),
+            size * float(weights[lost].sum(dtype=np.float64) / total),
+            size,
+        ),
+    )
