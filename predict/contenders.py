@@ -4,10 +4,10 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from ingest.errors import DatasetError
 from ingest.metadata import DatasetInfo, ImageSettings
@@ -16,8 +16,8 @@ from predict.outcomes import Outcomes
 from predict.prediction import RecordBatch
 from predict.predictions import PredictionsFiles
 from predict.predictor import BATCH_SIZE, Predictor, load_predictor
+from train.decode import PictureDecoder
 from train.export import ModelInfo
-from train.input_pipeline import decode_image
 from train.machine import usable_cores
 from train.run_folder import RunFolder
 
@@ -153,13 +153,13 @@ def _check_classes(run_dir: Path, model: ModelInfo, info: DatasetInfo) -> None:
 
 def _decoder(image: ImageSettings, model: ModelInfo) -> Callable[[RecordBatch], np.ndarray]:
     """Returns what makes the pictures of a batch as a model wants them, from the stored bytes as training does."""
-
-    def decode(encoded: tf.Tensor) -> tf.Tensor:
-        return decode_image(encoded, image=image, image_size=model.image_size, resize=model.resize)
+    decoder = PictureDecoder(stored=image, image_size=model.image_size, resize=model.resize)
 
     def decode_batch(batch: RecordBatch) -> np.ndarray:
-        records = tf.data.Dataset.from_tensor_slices([record.encoded for record in batch.records])
-        pictures = records.map(decode, num_parallel_calls=usable_cores(), deterministic=True)
-        return next(pictures.batch(BATCH_SIZE).as_numpy_iterator())
+        pictures = np.empty((len(batch.records), model.image_size, model.image_size, 3), np.uint8)
+        with ThreadPoolExecutor(usable_cores()) as threads:
+            encoded = [memoryview(record.encoded) for record in batch.records]
+            list(threads.map(decoder.decode, encoded, pictures))
+        return pictures
 
     return decode_batch

@@ -16,6 +16,7 @@ from ingest.metadata import DatasetInfo, ImageSettings, Judging, ShardInfo, Spli
 from ingest.records import encode_entries, encode_example, frame
 from predict.analysis import summarize
 from predict.calibration import calibrate
+from predict.comparison import Cost
 from predict.config import Sampling
 from predict.duplicates import Duplicates
 from predict.findings import Findings
@@ -372,6 +373,8 @@ def make_report(
         display_names=display_names or class_names,
         lettering=Lettering(class_names, Path("font")),
         checks=[],
+        cost=Cost(num_parameters=1234, file_bytes=5_000_000, ms_per_picture=1.5),
+        comparisons=[],
         metrics={},
         provenance=Provenance(
             dataset=name,
