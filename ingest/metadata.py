@@ -172,6 +172,14 @@ class DatasetInfo:
         return "label"
 
     @property
+    def remedy(self) -> str:
+        """What to do about damage, in words."""
+        return (
+            f"`shardstream-ingest repair IMAGES {self.data_dir}` mends it, "
+            f"`shardstream-ingest verify {self.data_dir} --deep` shows all damage"
+        )
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of all that a training sees: classes, image settings and the content of each shard."""
         content = {

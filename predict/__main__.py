@@ -34,11 +34,11 @@ def _predict(config: PredictConfig, *, command: str) -> int:
         check_display()  # Before the long work.
 
     # What can be wrong with the options is found before TensorFlow's seconds.
-    from ingest.metadata import DatasetInfo
     from predict.gate import Limits, demand
     from predict.selection import select
+    from train.dataset import load_dataset
 
-    info = DatasetInfo.load(config.data)
+    info = load_dataset(config.data)
     selection = select(config, info)
 
     from ingest.progress import progress

@@ -2,19 +2,28 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
 
 import numpy as np
+from PIL import Image
 
 from ingest.metadata import DatasetInfo, Encoding, Resize, SplitInfo
 from predict.prediction import Record, RecordBatch
 from train.damage import check_shards, place_of
 from train.decode import PictureDecoder
-from train.example_features import find_features
+from train.example_features import Feature, find_features
 from train.split_reader import SplitReader
 from train.stream import Record as StreamRecord
 
-_MEDIA_TYPES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
+_MEDIA_TYPES = {
+    b"\xff\xd8\xff": "image/jpeg",
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"GIF8": "image/gif",
+    b"BM": "image/bmp",
+    b"RIFF": "image/webp",
+}
 _KEYS = {b"image/filename", b"image/sha256", b"image/source_height", b"image/source_width"}
 
 
@@ -57,20 +66,32 @@ def _only_shards(info: DatasetInfo, split: SplitInfo, positions: np.ndarray) -> 
 
 
 def _record(info: DatasetInfo, split: SplitInfo, record: StreamRecord, label: int) -> Record:
-    features = find_features(record.payload, _KEYS | {info.image_key.encode()})
+    image_key = info.image_key.encode()
+    features = find_features(record.payload, _KEYS | {image_key})
     place = place_of(split, record.position)
-    encoded = bytes(features[info.image_key.encode()])
+    shard = split.shards[place.shard].filename
+    # Records of other programs may say nothing of where they are from.
+    encoded = bytes(features.pop(image_key))
+    name, sha256 = (_text(features, key) for key in (b"image/filename", b"image/sha256"))
+    height, width = (features.get(key) for key in (b"image/source_height", b"image/source_width"))
+    if not isinstance(height, int) or not isinstance(width, int):
+        width, height = Image.open(io.BytesIO(encoded)).size
     return Record(
-        shard=split.shards[place.shard].filename,
+        shard=shard,
         position=place.number,
         label=label,
-        source_path=bytes(features[b"image/filename"]).decode("utf-8", "backslashreplace"),
-        source_sha256=bytes(features[b"image/sha256"]).decode("ascii", "backslashreplace"),
-        source_height=int(features[b"image/source_height"]),
-        source_width=int(features[b"image/source_width"]),
+        source_path=name or f"{shard}, record {place.number}",
+        source_sha256=sha256 or hashlib.sha256(encoded).hexdigest(),
+        source_height=height,
+        source_width=width,
         encoded=encoded,
         media_type=_media_type(encoded, info.image.encoding),
     )
+
+
+def _text(features: Mapping[bytes, Feature], key: bytes) -> str:
+    value = features.get(key)
+    return bytes(value).decode("utf-8", "backslashreplace") if isinstance(value, memoryview) else ""
 
 
 def _media_type(encoded: bytes, encoding: Encoding) -> str | None:

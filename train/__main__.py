@@ -53,9 +53,9 @@ def train(config: TrainConfig) -> int:
 
 def doctor(config: DoctorConfig) -> int:
     """Measures, prints what limits a training and what would help, and returns the exit code."""
-    from ingest.metadata import DatasetInfo
+    from train.dataset import load_dataset
 
-    DatasetInfo.load(config.data_dir)
+    load_dataset(config.data_dir)
     from train.startup import start_tensorflow
 
     start_tensorflow()
@@ -86,12 +86,12 @@ def status(config: StatusConfig) -> int:
 
 
 def _check_folders(config: TrainConfig) -> None:
-    from ingest.metadata import DatasetInfo
+    from train.dataset import load_dataset
     from train.run_folder import RunFolder
 
     if find_cluster(config.hosts, config.rank).is_chief:
         RunFolder(config.run).check()
-    DatasetInfo.load(config.data_dir)
+    load_dataset(config.data_dir)
 
 
 def _print_table(result: "TrainResult") -> None:

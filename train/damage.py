@@ -5,7 +5,6 @@ import itertools
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -84,11 +83,9 @@ def check_shards(info: DatasetInfo, split_name: str) -> None:
         try:
             num_bytes = path.stat().st_size
         except FileNotFoundError:
-            raise DatasetError(f"{path}: no such shard; {_what_to_do(info)}") from None
+            raise DatasetError(f"{path}: no such shard; {info.remedy}") from None
         if num_bytes != shard.num_bytes:
-            raise DatasetError(
-                f"{path}: {num_bytes:,} bytes, expected {shard.num_bytes:,}; {_what_to_do(info)}"
-            )
+            raise DatasetError(f"{path}: {num_bytes:,} bytes, expected {shard.num_bytes:,}; {info.remedy}")
 
 
 def bad_record(info: DatasetInfo, split: SplitInfo, position: int, what: str) -> DatasetError:
@@ -97,7 +94,7 @@ def bad_record(info: DatasetInfo, split: SplitInfo, position: int, what: str) ->
     origin = find_origins(info, [place]).get(place)
     made_of = f" (of {origin.path})" if origin else ""
     path = info.data_dir / split.shards[place.shard].filename
-    return DatasetError(f"{path}: record {place.number}{made_of} {what}; {_what_to_do(info)}")
+    return DatasetError(f"{path}: record {place.number}{made_of} {what}; {info.remedy}")
 
 
 def place_of(split: SplitInfo, position: int) -> Place:
@@ -118,10 +115,10 @@ def find_damage(info: DatasetInfo, split_name: str, error: tf.errors.OpError | N
     for position, what in find_flaws(info, split):
         return bad_record(info, split, position, what)
     if error is None:
-        return DatasetError(f"{info.data_dir}: split {split_name!r} came up short; {_what_to_do(info)}")
+        return DatasetError(f"{info.data_dir}: split {split_name!r} came up short; {info.remedy}")
     # All bytes are as they were written, so a record holds what cannot be parsed or decoded.
     return DatasetError(
-        f"{info.data_dir}: a record of split {split_name!r} cannot be read ({_first_line(error)}); {_what_to_do(info)}"
+        f"{info.data_dir}: a record of split {split_name!r} cannot be read ({_first_line(error)}); {info.remedy}"
     )
 
 
@@ -136,14 +133,6 @@ def find_flaws(info: DatasetInfo, split: SplitInfo) -> Iterator[tuple[int, str]]
         for number, record in enumerate(records):
             if isinstance(record, str):
                 yield int(blocks.firsts[row]) + number, record
-
-
-def _what_to_do(info: DatasetInfo) -> str:
-    folder = Path(info.data_dir)
-    return (
-        f"`shardstream-ingest repair IMAGES {folder}` mends it, "
-        f"`shardstream-ingest verify {folder} --deep` shows all damage"
-    )
 
 
 def _first_line(error: tf.errors.OpError) -> str:

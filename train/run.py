@@ -20,6 +20,7 @@ from train.callbacks import Curves, History, InputWarning, ModelSaver, ProgressB
 from train.checkpoint import BEGINNING, Checkpoints, Position
 from train.cluster import find_cluster
 from train.config import TrainConfig
+from train.dataset import load_dataset
 from train.durations import parse_interval, parse_secs
 from train.export import ModelInfo, ModelWriter
 from train.input_pipeline import ExampleSource
@@ -223,7 +224,7 @@ def prepare(config: TrainConfig) -> Setup:
         ConfigError: An option does not fit the dataset or the machine.
         DatasetError: The dataset is not there, not complete or has no training or validation split.
     """
-    info = DatasetInfo.load(config.data_dir)
+    info = load_dataset(config.data_dir)
     for name in ("train", "validation"):
         if name not in info.splits:
             raise DatasetError(

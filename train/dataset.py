@@ -1,0 +1,18 @@
+"""Datasets that can be trained from: ours, and those of other programs that TensorFlow Datasets reads."""
+
+from pathlib import Path
+
+from ingest.metadata import FILENAME as METADATA
+from ingest.metadata import DatasetInfo
+from train.tfds_folder import is_tfds_folder, load_tfds_folder
+
+
+def load_dataset(data_dir: Path) -> DatasetInfo:
+    """Reads what the dataset folder `data_dir` holds.
+
+    Raises:
+        DatasetError: It is not a dataset folder, not complete, or damaged.
+    """
+    if not (data_dir / METADATA).exists() and is_tfds_folder(data_dir):
+        return load_tfds_folder(data_dir)
+    return DatasetInfo.load(data_dir)
