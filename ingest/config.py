@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 import tyro
 
 from ingest.assignment import group_pattern
-from ingest.engine import EngineName, usable_cores
+from ingest.engine import EngineName
 from ingest.errors import ConfigError
+from ingest.machine import usable_cores
 from ingest.metadata import Check, Encoding, ImageSettings, Judging, Resize, SplitRule
 from ingest.splits import check_fractions
 

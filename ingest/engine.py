@@ -23,11 +23,6 @@ EngineName = Literal["local", "dask"]
 _PRELOADED = ["cv2", "simplejpeg", "ingest.units", "ingest.shards"]
 
 
-def usable_cores() -> int:
-    """Returns the number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0))
-
-
 class Engine(abc.ABC):
     """Processes that run tasks. One for the whole of a job: they stay alive between its steps."""
 

@@ -1,9 +1,8 @@
-import os
 from pathlib import Path
 
 import pytest
 
-from train.machine import free_memory_bytes, usable_cores
+from train.machine import free_memory_bytes
 
 GB = 2**30
 
@@ -52,34 +51,3 @@ def test_free_memory_respects_every_limit(tmp_path, files, expected):
 
 def test_free_memory_of_this_machine():
     assert 2**20 < free_memory_bytes() < 2**50
-
-
-@pytest.mark.parametrize(
-    "quota",
-    [
-        {"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/cpu.max": "50000 100000"},
-        {
-            "proc/self/cgroup": "2:cpu:/a\n",
-            "sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "100000",
-            "sys/fs/cgroup/cpu/a/cpu.cfs_period_us": "100000",
-        },
-    ],
-)
-def test_cores_respect_quotas(tmp_path, quota):
-    assert usable_cores(write(tmp_path, quota)) == 1
-
-
-@pytest.mark.parametrize(
-    "no_quota",
-    [
-        {},
-        {"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/cpu.max": "max 100000"},
-        {
-            "proc/self/cgroup": "2:cpu:/a\n",
-            "sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "-1",
-            "sys/fs/cgroup/cpu/a/cpu.cfs_period_us": "100000",
-        },
-    ],
-)
-def test_cores_without_quota(tmp_path, no_quota):
-    assert usable_cores(write(tmp_path, no_quota)) == len(os.sched_getaffinity(0))
