@@ -74,7 +74,7 @@ def _print_info(info: DatasetInfo, console: Console) -> None:
 
 
 def print_damages(damages: Sequence[Damage], data_dir: Path) -> None:
-    """Prints what `verify` found, and the command that mends it."""
+    """Prints what `verify` found, and the commands that mend it."""
     console = Console()
     if not damages:
         _print_whole(console, data_dir)
@@ -83,12 +83,14 @@ def print_damages(damages: Sequence[Damage], data_dir: Path) -> None:
     for damage in damages:
         table.add_row(_plain(damage.filename), _plain(damage.what))
     console.print(table)
-    console.print(
-        f"mend it with: shardstream-ingest repair IMAGES {visible(str(data_dir))}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    remedies = {damage.remedy for damage in damages}
+    for remedy, when in {
+        "repair": "mend it with",
+        "update": "pictures that were written that way: mend or remove their photos, and then",
+    }.items():
+        if remedy in remedies:
+            command = f"shardstream-ingest {remedy} IMAGES {visible(str(data_dir))}"
+            console.print(f"{when}: {command}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_repairs(repairs: Sequence[Repair], data_dir: Path) -> None:

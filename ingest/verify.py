@@ -117,10 +117,11 @@ def _shard_damages(
     for filename, what, record in faults:
         if owner := owners.get(found.get(filename, "")):
             yield Damage(filename, f"holds the records of {owner}: swapped or copied")
-        elif photo := photos.get((filename, record)):
-            yield Damage(filename, f"{what}; its photo is {photo}")
-        else:
-            yield Damage(filename, what)
+            continue
+        photo = photos.get((filename, record))
+        # A record that is to blame in a file with the right hash was written that way.
+        remedy = "repair" if record is None or filename in found else "update"
+        yield Damage(filename, f"{what}; its photo is {photo}" if photo else what, remedy)
 
 
 def _photos(info: DatasetInfo, faults: list[Fault]) -> dict[tuple[str, int | None], str]:

@@ -356,7 +356,7 @@ def test_the_photos_of_a_shard_are_found_in_the_order_of_its_records(tmp_path):
         assert [origin.path for origin in origins.of(split, number)] == [f"food/{row}.jpg" for row in rows]
 
 
-def test_only_deep_looks_into_the_pictures(data):
+def test_only_deep_looks_into_the_pictures(data, capsys):
     def damage(payloads):
         features = decode_example(payloads[0])
         features["image"] = features["image"][:200]
@@ -382,6 +382,12 @@ def test_only_deep_looks_into_the_pictures(data):
     (label, picture) = found(data, deep=True)
     assert label == (SHARD, f"record 0 at byte 0: label 7, there are 3 classes; its photo is {path}")
     assert picture[1].startswith("record 0 at byte 0: damaged")
+    # No repair would help: the bytes are those that were written.
+    assert main(["verify", str(data), "--deep"]) == 1
+    assert capsys.readouterr().out.endswith(
+        "\npictures that were written that way: mend or remove their photos, and then: shardstream-ingest update "
+        f"IMAGES {data}\n"
+    )
 
 
 def rewrite_descriptions(data, info):
@@ -405,7 +411,9 @@ def test_the_command_prints_damage_and_what_mends_it_and_leaves_with_1(data, tmp
     assert re.search(rf"{SHARD}.*missing", printed)
     assert printed.endswith(f"mend it with: shardstream-ingest repair IMAGES {data}\n")
     assert main(["verify", str(data), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out) == {"damages": [{"filename": SHARD, "what": "missing"}]}
+    assert json.loads(capsys.readouterr().out) == {
+        "damages": [{"filename": SHARD, "what": "missing", "remedy": "repair"}]
+    }
 
 
 def test_what_is_no_dataset_is_refused_in_a_sentence(data, tmp_path, capsys):
