@@ -1,7 +1,6 @@
 """The options of shardstream-ingest: one frozen dataclass for each command, which checks itself."""
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,19 +11,10 @@ from ingest.engine import EngineName
 from ingest.errors import ConfigError
 from ingest.machine import usable_cores
 from ingest.metadata import Check, Encoding, ImageSettings, Judging, Resize, SplitRule
+from ingest.sizes import parse_size
 from ingest.splits import check_fractions
 
 _MAX_IMAGE_SIZE = 8192  # Pixels: a picture is then 0.2 GB, and a worker holds two or three at once.
-_UNITS = {
-    "": 1,
-    "B": 1,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "KIB": 1 << 10,
-    "MIB": 1 << 20,
-    "GIB": 1 << 30,
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -198,10 +188,7 @@ class _Decisions:
     @property
     def shard_bytes(self) -> int:
         """The size of a shard."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", self.shard_size)
-        if match is None or match[2].upper() not in _UNITS:
-            raise ConfigError(f"--shard-size has to be like 64MiB or 1GB, got {self.shard_size!r}")
-        return int(float(match[1]) * _UNITS[match[2].upper()])
+        return parse_size("--shard-size", self.shard_size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,98 +1,70 @@
-"""Decoded splits in memory: a picture is decoded once per run, not once per epoch."""
+"""Where decoded pictures are kept: which tier, and the source that reads through it."""
 
+import dataclasses
 import logging
-import mmap
 from collections.abc import Iterable
 from typing import Literal
 
-import numpy as np
 import tensorflow as tf
 
 from ingest.metadata import DatasetInfo, SplitInfo
-from train.damage import naming_damage
+from train.cache_folder import CacheFolder, default_cache_dir
+from train.cached_split import CachedSplit
+from train.decode import decoder_version
+from train.device_cache import DeviceSplit
+from train.disk_cache import DiskPictures
 from train.input_pipeline import ExampleSource, StreamedSplit
-from train.machine import free_memory_bytes, usable_cores
-from train.order import epoch_permutation
+from train.memory_cache import MemoryPictures
+from train.picture_file import PictureLayout
 from train.share import WHOLE, Share
 
 logger = logging.getLogger(__name__)
 
-Tier = Literal["none", "memory"]
-# The model, its gradients and the page cache want memory too.
-_SHARE_OF_FREE_MEMORY = 0.5
-_FILL_BATCH = 64
+Tier = Literal["none", "memory", "disk", "device"]
+# What is free now is not all ours: encoded pictures, the page cache of the shards and other programs want some too.
+_SHARE_OF_FREE = 0.7
 
 
-class CachedSplit:
-    """A split as one uint8 array [num_examples, size, size, 3], with a true permutation for every epoch.
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Room:
+    """What is free where, in bytes.
 
-    It is filled before training starts. Filling it under way would give the first epoch another order than
-    the others, and a run resumed in a later epoch would have to fill it first anyway; and where the CPU
-    trains, decoding beside it gains nothing.
+    Attributes:
+        model: What the model needs for training, on each device.
+        device: On the device with the least, the model not counted; None where the CPU trains.
+        memory: Of the host; where the CPU trains the model is in it too.
+        disk: In the folder of caches.
     """
 
-    def __init__(self, stream: StreamedSplit) -> None:
-        """Reads and decodes all of `stream`.
+    model: int
+    device: int | None
+    memory: int
+    disk: int
 
-        Raises:
-            DatasetError: A shard is missing, cut or damaged.
-        """
-        self.split = stream.split
-        self.share = stream.share
-        self.image_size = stream.image_size
-        self._images, self._labels = _fill(stream)
+    def tier(self, num_bytes: int) -> Tier:
+        """Returns the quickest tier that `num_bytes` of pictures fit into."""
+        beside_model = self.memory if self.device is not None else self.memory - self.model
+        in_memory = num_bytes <= _SHARE_OF_FREE * beside_model
+        # The first epoch fills memory of the host, whichever of the two it is.
+        if self.device is not None and in_memory and num_bytes <= _SHARE_OF_FREE * (self.device - self.model):
+            return "device"
+        if in_memory:
+            return "memory"
+        return "disk" if num_bytes <= _SHARE_OF_FREE * self.disk else "none"
 
-    def shuffled_batches(self, *, seed: int, epoch: int, start: int, batch_size: int) -> tf.data.Dataset:
-        """See `ExampleSource`."""
-        order = self.order(seed=seed, epoch=epoch)
-        return self._gathered(order[start:], batch_size, drop_remainder=True)
-
-    def ordered_batches(self, *, batch_size: int) -> tf.data.Dataset:
-        """See `ExampleSource`."""
-        return self._gathered(np.arange(self.split.num_examples), batch_size, drop_remainder=False)
-
-    def order(self, *, seed: int, epoch: int) -> np.ndarray:
-        """See `ExampleSource`."""
-        return epoch_permutation(self.split.num_examples, seed=seed, epoch=epoch)
-
-    def _gathered(self, order: np.ndarray, batch_size: int, *, drop_remainder: bool) -> tf.data.Dataset:
-        indices = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=drop_remainder)
-        return indices.map(
-            lambda rows: (tf.gather(self._images, rows), tf.gather(self._labels, rows)),
-            num_parallel_calls=usable_cores(),
-            deterministic=True,
+    def __str__(self) -> str:
+        device = "no GPU" if self.device is None else f"{_gigabytes(self.device)} of each GPU"
+        return (
+            f"{device}, {_gigabytes(self.memory)} of memory and {_gigabytes(self.disk)} of disk are free, "
+            f"and the model needs about {_gigabytes(self.model)}"
         )
 
 
-def _fill(stream: StreamedSplit) -> tuple[tf.Tensor, tf.Tensor]:
-    shape = (stream.split.num_examples, stream.image_size, stream.image_size, 3)
-    # Pages of its own: TensorFlow wants its tensors aligned to 64 bytes, and through DLPack takes this array
-    # as it stands, where tf.constant would hold the split twice.
-    images = np.frombuffer(mmap.mmap(-1, int(np.prod(shape))), np.uint8).reshape(shape)
-    labels = np.empty(stream.split.num_examples, np.int32)
-    batches = stream.ordered_batches(batch_size=_FILL_BATCH).prefetch(1)
-    position = 0
-    for some_images, some_labels in naming_damage(batches, stream.info, stream.split.name):
-        end = position + len(some_labels)
-        images[position:end], labels[position:end] = some_images.numpy(), some_labels.numpy()
-        position = end
-    return tf.experimental.dlpack.from_dlpack(images.__dlpack__()), tf.constant(labels)
-
-
-def choose_tier(
-    wanted: Literal["auto", "none", "memory"], splits: Iterable[SplitInfo], image_size: int
-) -> Tier:
-    """Returns the tier to use, and logs in one line why where the choice is ours."""
-    if wanted != "auto":
-        return wanted
-    needed, free = decoded_bytes(splits, image_size), free_memory_bytes()
-    tier: Tier = "memory" if needed <= free * _SHARE_OF_FREE_MEMORY else "none"
-    logger.info(
-        "cache: %s, as the decoded pictures take %s of the %s of memory that are free",
-        tier,
-        _gigabytes(needed),
-        _gigabytes(free),
-    )
+def choose_tier(splits: Iterable[SplitInfo], image_size: int, room: Room) -> Tier:
+    """Returns the quickest tier that all pictures of `splits` fit into, and logs in one line why."""
+    num_bytes = decoded_bytes(splits, image_size)
+    tier = room.tier(num_bytes)
+    logger.info("cache: %s for %s of decoded pictures, as %s", tier, _gigabytes(num_bytes), room)
     return tier
 
 
@@ -102,11 +74,54 @@ def decoded_bytes(splits: Iterable[SplitInfo], image_size: int) -> int:
 
 
 def make_source(
-    info: DatasetInfo, split_name: str, *, tier: Tier, image_size: int, share: Share = WHOLE
+    info: DatasetInfo,
+    split_name: str,
+    *,
+    tier: Tier,
+    image_size: int,
+    share: Share = WHOLE,
+    strategy: tf.distribute.Strategy | None = None,
+    folder: CacheFolder | None = None,
 ) -> ExampleSource:
-    """Returns the share of the split of that name, read through the cache tier `tier`."""
+    """Returns the share of the split of that name, read through the cache tier `tier`.
+
+    `strategy` is that of the devices that train, and `folder` where `disk` keeps its files.
+
+    Raises:
+        ConfigError: There is not as much memory.
+        DatasetError: A shard is missing or has another size than it was written with.
+    """
     stream = StreamedSplit(info, split_name, image_size=image_size, share=share)
-    return CachedSplit(stream) if tier == "memory" else stream
+    match tier:
+        case "memory":
+            return CachedSplit(stream, MemoryPictures(stream.split.num_examples, image_size))
+        case "disk":
+            folder = folder or CacheFolder(default_cache_dir())
+            return CachedSplit(stream, DiskPictures(folder, picture_layout(stream), stream.decoded))
+        case "device":
+            return DeviceSplit(stream, strategy or tf.distribute.get_strategy())
+        case "none":
+            return stream
+
+
+def picture_layout(stream: StreamedSplit) -> PictureLayout:
+    """Returns what is in a file of the pictures of `stream`."""
+    info = stream.info
+    return PictureLayout(
+        identity={
+            "fingerprint": info.fingerprint,
+            "split": stream.split.name,
+            "worker": stream.share.worker,
+            "num_workers": stream.share.num_workers,
+            "num_examples": stream.split.num_examples,
+            "image_size": stream.image_size,
+            "resize": info.image.resize,
+            "decoder": decoder_version(),
+        },
+        origin=str(info.data_dir.resolve()),
+        num_examples=stream.split.num_examples,
+        image_size=stream.image_size,
+    )
 
 
 def _gigabytes(num_bytes: int) -> str:

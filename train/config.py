@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 import tyro
 
 from ingest.errors import ConfigError
+from ingest.sizes import parse_size
 from train.cluster import find_cluster
 from train.durations import parse_interval, parse_secs
 
 ModelName = Literal["small", "seed"]
 Precision = Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
-Cache = Literal["auto", "none", "memory"]
+Cache = Literal["auto", "none", "memory", "disk", "device"]
 StrategyName = Literal["auto", "default", "mirrored", "multiworker"]
 OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
@@ -30,8 +31,10 @@ _PRECISION_HELP = (
     "up, mixed_float16 on those of 7.x. The saved models are float32 always."
 )
 _CACHE_HELP = (
-    "Where decoded pictures are kept. none: nowhere, they are decoded in every epoch. memory: all of them, as "
-    "uint8. auto: memory if they fit into half of what is free, containers' limits respected."
+    "Where decoded pictures are kept from the first epoch on, as uint8. none: nowhere, they are decoded in every "
+    "epoch. memory. disk: a file in --cache-dir that later runs on the same dataset use too. device: the memory of "
+    "each GPU, so that nothing but numbers crosses the bus. auto: the first that fits of device (where there is a "
+    "GPU), memory, disk and none, containers' limits and the model's needs respected."
 )
 _STRATEGY_HELP = (
     "default: one device. mirrored: all visible GPUs, each batch split evenly. multiworker: all GPUs of all hosts. "
@@ -68,6 +71,10 @@ class TrainConfig:
     """Share of each target that is spread over all classes; by default 0.1 for small, 0 for seed."""
     precision: Annotated[Precision, tyro.conf.arg(help=_PRECISION_HELP)] = "auto"
     cache: Annotated[Cache, tyro.conf.arg(help=_CACHE_HELP)] = "auto"
+    cache_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    """For --cache disk; by default $XDG_CACHE_HOME/shardstream or ~/.cache/shardstream."""
+    cache_limit: Annotated[str | None, tyro.conf.arg(metavar="SIZE", help_behavior_hint="")] = None
+    """The most that may be in --cache-dir, such as 50GB: files that were not used for the longest time go first."""
     strategy: Annotated[StrategyName, tyro.conf.arg(help=_STRATEGY_HELP)] = "auto"
     hosts: OptionalStr = None
     """Address and port of each of several workers, such as a:2222,b:2222; the first writes the run folder."""
@@ -93,6 +100,8 @@ class TrainConfig:
             raise ConfigError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
         if self.hosts is not None or self.rank is not None:
             find_cluster(self.hosts, self.rank)
+        if self.cache_limit is not None:
+            parse_size("--cache-limit", self.cache_limit)
         parse_interval("save_every", self.save_every)
         parse_secs("grace", self.grace)
 
@@ -101,7 +110,7 @@ class TrainConfig:
 class DoctorConfig:
     """Measures each part of a training alone and the whole, names what limits it, and what would help by how much.
 
-    Nothing is written. On a machine with other work the figures are those of what is left of it.
+    Nothing is left behind. On a machine with other work the figures are those of what is left of it.
     """
 
     data_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]

@@ -10,6 +10,7 @@ levels of 255 in the mean.
 import dataclasses
 
 import numpy as np
+import PIL
 import simplejpeg
 
 from ingest.decode import decode, read_source
@@ -17,6 +18,8 @@ from ingest.images import resize
 from ingest.metadata import ImageSettings, Resize
 from ingest.rejection import RejectedError
 
+# The number goes up with every change here that changes a pixel: pictures that were kept on disk are decoded anew then.
+_VERSION = 1
 _JPEG = b"\xff\xd8"
 # What a dataset holds was let in when it was built.
 _MAX_PIXELS = 1 << 40
@@ -55,6 +58,15 @@ class PictureDecoder:
             raise RejectedError(f"{len(encoded)} bytes of raw pixels, expected {size} x {size} x 3")
         rgb = np.frombuffer(encoded, np.uint8).reshape(size, size, 3)
         out[:] = rgb if rgb.shape == out.shape else resize(rgb, self.image_size, self.resize)
+
+
+def decoder_version() -> str:
+    """Returns what the pixels depend on beside the record: of this code, and of the libraries that it uses."""
+    import cv2
+
+    return (
+        f"{_VERSION}, simplejpeg {simplejpeg.__version__}, Pillow {PIL.__version__}, OpenCV {cv2.__version__}"
+    )
 
 
 def _decode_straight(encoded: memoryview, out: np.ndarray) -> bool:

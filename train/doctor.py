@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import itertools
+import tempfile
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import keras
@@ -12,6 +14,7 @@ import tensorflow as tf
 from ingest.metadata import DatasetInfo, SplitInfo
 from train.augment import augmentation_layers
 from train.cache import Tier, decoded_bytes, make_source
+from train.cache_folder import CacheFolder
 from train.checkpoint import BEGINNING
 from train.config import DoctorConfig
 from train.damage import naming_damage
@@ -20,6 +23,7 @@ from train.input_pipeline import ExampleSource, StreamedSplit, make_train_datase
 from train.machine import free_memory_bytes, usable_cores
 from train.meter import EpochMeter
 from train.run import Setup, make_model, prepare
+from train.runtime import free_device_bytes
 from train.sample import Sample
 from train.steps import Steps
 from train.stopwatch import Stopwatch
@@ -134,7 +138,16 @@ def _measure_mode(setup: Setup, steps: Steps, tier: Tier, stopwatch: Stopwatch) 
     info = setup.info if tier == "none" else _some_shards(setup.info, setup.config.batch_size)
     if unfit := _unfit(setup, tier):
         return Mode(cache=tier, unfit=unfit)
-    source = make_source(info, "train", tier=tier, image_size=setup.image_size)
+    with tempfile.TemporaryDirectory(prefix="shardstream-") as folder:
+        source = make_source(
+            info,
+            "train",
+            tier=tier,
+            image_size=setup.image_size,
+            strategy=setup.strategy,
+            folder=CacheFolder(Path(folder)),
+        )
+        source.complete()
     batches = _batches(setup, source, info)
     batch_size = setup.config.batch_size
 
@@ -160,7 +173,7 @@ def _measure_mode(setup: Setup, steps: Steps, tier: Tier, stopwatch: Stopwatch) 
 
 
 def _batches(setup: Setup, source: ExampleSource, info: DatasetInfo) -> Iterator[Any]:
-    for epoch in itertools.count():
+    for epoch in itertools.count(1):
         dataset = make_train_dataset(
             source,
             seed=setup.config.seed,
@@ -171,7 +184,7 @@ def _batches(setup: Setup, source: ExampleSource, info: DatasetInfo) -> Iterator
         distributed: Any = setup.strategy.distribute_datasets_from_function(
             lambda _, dataset=dataset: dataset
         )
-        yield from naming_damage(distributed, info, "train")
+        yield from map(source.on_devices, naming_damage(distributed, info, "train"))
 
 
 def _some_shards(info: DatasetInfo, batch_size: int) -> DatasetInfo:
@@ -186,10 +199,12 @@ def _some_shards(info: DatasetInfo, batch_size: int) -> DatasetInfo:
 
 def _unfit(setup: Setup, tier: Tier) -> str:
     """Returns why a tier cannot be used for the dataset; the one that training would use is not asked."""
-    if tier in ("none", setup.cache):
+    if tier in ("none", "disk", setup.cache):
         return ""
     needed = decoded_bytes([setup.info.split("train"), setup.info.split("validation")], setup.image_size)
     free = free_memory_bytes()
+    if tier == "device" and (on_device := free_device_bytes()) is not None:
+        free = min(free, on_device)
     if needed <= _SHARE_OF_FREE_MEMORY * free:
         return ""
     return f"the pictures take {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB of memory are free"

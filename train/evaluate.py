@@ -46,7 +46,7 @@ def evaluate(
     )
     steps.evaluated.reset()
     for batch in naming_damage(steps.distributed(dataset, num_steps), info, split.name):
-        steps.evaluate(batch)
+        steps.evaluate(source.on_devices(batch))
         after_step()
     seen, expected = steps.evaluated.num_seen(), split.num_examples
     if seen != expected:

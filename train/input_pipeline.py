@@ -6,7 +6,7 @@ decoded before. `make_train_dataset` and `make_eval_dataset` make batches for th
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +15,7 @@ from ingest.metadata import DatasetInfo, SplitInfo
 from train.damage import carried_through_tensorflow, check_shards
 from train.decode import PictureDecoder
 from train.example_features import find_features
+from train.machine import free_memory_bytes
 from train.order import WINDOW_BYTES, EpochPlan, Window, blocks_per_window, plan_epoch, stream_order
 from train.share import WHOLE, Share, eval_steps, steps_per_epoch
 from train.split_reader import SplitReader
@@ -56,6 +57,14 @@ class ExampleSource(Protocol):
 
     def order(self, *, seed: int, epoch: int) -> np.ndarray:
         """Returns the positions in the split of the examples, int64 [num_examples], in the order of an epoch."""
+        ...
+
+    def on_devices(self, batch: Any) -> Any:
+        """Returns a batch of the strategy with pictures in it, where it has their positions in the place of them."""
+        ...
+
+    def complete(self) -> None:
+        """Reads what the first epoch left unread, where decoded pictures are kept."""
         ...
 
 
@@ -100,21 +109,23 @@ def make_eval_dataset(
     per_replica = batch_size // num_replicas
     num_steps = eval_steps(source.split, batch_size) if num_steps is None else num_steps
     num_batches = num_steps * num_replicas
-    size = source.image_size
+    batches = source.ordered_batches(batch_size=per_replica)
+    # Pictures, or their positions where the devices have the pictures.
+    spec: Any = batches.element_spec
+    shape, dtype = spec[0].shape[1:], spec[0].dtype
 
     def pad(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         missing = per_replica - tf.shape(labels)[0]
         at_the_end = tf.stack([0, missing])
         weights = tf.pad(tf.ones_like(labels, tf.float32), at_the_end[tf.newaxis])
-        images = tf.pad(images, tf.pad(at_the_end[tf.newaxis], [[0, 3], [0, 0]]))
+        images = tf.pad(images, tf.pad(at_the_end[tf.newaxis], [[0, len(shape)], [0, 0]]))
         return (
-            tf.ensure_shape(images, [per_replica, size, size, 3]),
+            tf.ensure_shape(images, [per_replica, *shape]),
             tf.ensure_shape(tf.pad(labels, at_the_end[tf.newaxis]), [per_replica]),
             tf.ensure_shape(weights, [per_replica]),
         )
 
-    nothing = (tf.zeros([0, size, size, 3], tf.uint8), tf.zeros([0], tf.int32))
-    batches = source.ordered_batches(batch_size=per_replica)
+    nothing = (tf.zeros([0, *shape], dtype), tf.zeros([0], tf.int32))
     batches = batches.concatenate(tf.data.Dataset.from_tensors(nothing).repeat()).take(num_batches)
     return _finish(batches.map(pad), cardinality=num_batches)
 
@@ -137,6 +148,8 @@ def _finish(batches: tf.data.Dataset, *, cardinality: int) -> tf.data.Dataset:
     options.deterministic = True  # The default, but the promise of a pure order hangs on it.
     # All parallelism here is fixed: AUTOTUNE has been seen to settle on one core of two.
     options.autotune.enabled = False
+    # Rules nothing but what AUTOTUNE may fill, should somebody turn it on: its own figure is of the whole machine.
+    options.autotune.ram_budget = free_memory_bytes() // 2
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return batches.prefetch(_PREFETCHED_BATCHES).with_options(options)
 
@@ -191,6 +204,18 @@ class StreamedSplit:
     def order(self, *, seed: int, epoch: int) -> np.ndarray:
         """See `ExampleSource`."""
         return stream_order(self._plan(seed, epoch, 0))
+
+    def decoded(self, positions: np.ndarray) -> np.ndarray:
+        """Returns the pictures at `positions`, uint8 [len(positions), size, size, 3]."""
+        (batch,) = self.chosen_batches(positions, batch_size=len(positions))
+        return batch[0].numpy()
+
+    def on_devices(self, batch: Any) -> Any:
+        """See `ExampleSource`."""
+        return batch
+
+    def complete(self) -> None:
+        """See `ExampleSource`."""
 
     def records(self, *, seed: int, epoch: int) -> Generator[Record]:
         """Yields the serialized examples of an epoch in its order.

@@ -119,6 +119,7 @@ class Loop:
             self._callbacks.on_train_batch_end(step - 1, self._reading(epoch, step))
             self._keep(Position(epoch, step, meter.secs(), meter.waiting_secs))
         self._check_count(step * self._batch_size)
+        self._train.complete()
         secs = meter.secs()
         rate = step * self._batch_size / secs
         logs = {
@@ -142,7 +143,7 @@ class Loop:
             num_steps=self._num_steps,
         )
         distributed = self._steps.distributed(dataset, self._num_steps - start_step)
-        return naming_damage(distributed, self._info, self._train.split.name)
+        return map(self._train.on_devices, naming_damage(distributed, self._info, self._train.split.name))
 
     def _reading(self, epoch: int, step: int) -> dict[str, float] | None:
         if step % self._steps_between_readings:

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 # What config.json says that may change in the middle of a run: where things are, and what follows from other options.
 _FREE = {
     *("data_dir", "run", "json", "resume", "save_every", "grace", "strategy", "versions"),
-    *("hosts", "rank"),
+    *("hosts", "rank", "cache_dir", "cache_limit"),
     *("most_epochs", "steps_per_epoch"),
 }
 _NAMES = {

@@ -14,8 +14,10 @@ import tensorflow as tf
 
 from ingest.errors import ConfigError, DatasetError, machine_errors
 from ingest.metadata import DatasetInfo
+from ingest.sizes import parse_size
 from train.augment import augmentation_layers
-from train.cache import Tier, choose_tier, make_source
+from train.cache import Room, Tier, choose_tier, make_source
+from train.cache_folder import CacheFolder, default_cache_dir
 from train.callbacks import Curves, History, InputWarning, ModelSaver, ProgressBar, ProgressLines
 from train.checkpoint import BEGINNING, Checkpoints, Position
 from train.cluster import find_cluster
@@ -26,6 +28,8 @@ from train.export import ModelInfo, ModelWriter
 from train.input_pipeline import ExampleSource
 from train.interruption import StopRequest
 from train.loop import DivergedError, Loop
+from train.machine import free_memory_bytes
+from train.model_memory import training_bytes
 from train.models import build_model
 from train.optimizers import Recipe, default_epochs, make_optimizer, make_recipe
 from train.orders import give_orders, take_orders
@@ -34,6 +38,7 @@ from train.resume import find_unfinished
 from train.run_folder import RunFolder, write_if_possible
 from train.runtime import (
     check_batch_size,
+    free_device_bytes,
     precision_scope,
     resolve_precision,
     set_seed,
@@ -239,25 +244,67 @@ def prepare(config: TrainConfig) -> Setup:
     recipe = make_recipe(config)
     workers = join_workers(config)
     check_batch_size(config.batch_size, workers.strategy.num_replicas_in_sync)
-    shares = [workers.share.of(info.split(name)) for name in ("train", "validation")]
     image_size = config.image_size or info.image.size or _IMAGE_SIZE_OF_ORIGINALS
+    precision = resolve_precision(config.precision)
     return Setup(
         config=config,
         info=info,
         workers=workers,
         image_size=image_size,
-        precision=resolve_precision(config.precision),
-        cache=choose_tier(config.cache, shares, image_size),
+        precision=precision,
+        cache=_settle_cache(config, info, workers, image_size=image_size, precision=precision),
         recipe=recipe,
         epochs=config.epochs or default_epochs(recipe, num_examples // config.batch_size),
     )
+
+
+def _settle_cache(
+    config: TrainConfig,
+    info: DatasetInfo,
+    workers: Workers,
+    *,
+    image_size: int,
+    precision: str,
+) -> Tier:
+    if config.cache != "auto":
+        return config.cache
+    device_bytes = free_device_bytes()
+    with precision_scope(precision):
+        model = build_model(
+            config.model,
+            image_size=image_size,
+            num_classes=info.num_classes,
+            seed=config.seed,
+            augmentation=augmentation_layers(config.seed),
+        )
+    # Where the CPU trains, its memory holds what all replicas of this worker need.
+    num_parts = workers.share.num_workers if device_bytes is None else workers.strategy.num_replicas_in_sync
+    room = Room(
+        model=training_bytes(model, config.batch_size // num_parts),
+        device=device_bytes,
+        memory=free_memory_bytes(),
+        disk=_cache_folder(config).free_bytes(),
+    )
+    shares = [workers.share.of(info.split(name)) for name in ("train", "validation")]
+    return choose_tier(shares, image_size, room)
+
+
+def _cache_folder(config: TrainConfig) -> CacheFolder:
+    limit = parse_size("--cache-limit", config.cache_limit) if config.cache_limit else None
+    return CacheFolder(config.cache_dir or default_cache_dir(), limit_bytes=limit)
 
 
 def make_sources(setup: Setup) -> tuple[ExampleSource, ExampleSource]:
     """Returns the training and the validation split, cached as was decided."""
     train, validation = (
         make_source(
-            setup.info, name, tier=setup.cache, image_size=setup.image_size, share=setup.workers.share
+            setup.info,
+            name,
+            tier=setup.cache,
+            image_size=setup.image_size,
+            share=setup.workers.share,
+            strategy=setup.strategy,
+            folder=_cache_folder(setup.config),
         )
         for name in ("train", "validation")
     )

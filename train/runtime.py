@@ -5,7 +5,7 @@ import functools
 import importlib.metadata
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import keras
 import tensorflow as tf
@@ -88,6 +88,27 @@ def precision_for(capabilities: list[tuple[int, int] | None]) -> str:
     if not known or len(known) < len(capabilities) or min(known) < _FLOAT16_CAPABILITY:
         return "float32"
     return "mixed_bfloat16" if min(known) >= _BFLOAT16_CAPABILITY else "mixed_float16"
+
+
+def free_device_bytes() -> int | None:
+    """Returns what is free on the GPU that has the least, or None where the CPU trains."""
+    gpus = [gpu.name.removeprefix("/device:") for gpu in tf.config.list_logical_devices("GPU")]
+    if not gpus:
+        return None
+    # TensorFlow has no public way to ask what it may take.
+    from tensorflow.python.client import device_lib
+
+    limits = {
+        device.name.removeprefix("/device:"): device.memory_limit
+        for device in device_lib.list_local_devices()
+    }
+    used = {gpu: tf.config.experimental.get_memory_info(gpu)["current"] for gpu in gpus}
+    return least_free(limits, used)
+
+
+def least_free(limits: Mapping[str, int], used: Mapping[str, int]) -> int:
+    """Returns what the device of `used` that has the least has left below its limit."""
+    return max(0, min(limits[name] - num_bytes for name, num_bytes in used.items()))
 
 
 @contextlib.contextmanager

@@ -2,9 +2,12 @@ import logging
 
 import pytest
 
-from train import cache
-from train.cache import CachedSplit, choose_tier, decoded_bytes, make_source
+from train.cache import Room, choose_tier, decoded_bytes, make_source
+from train.cached_split import CachedSplit
+from train.device_cache import DeviceSplit
 from train.input_pipeline import StreamedSplit
+
+GB = 10**9
 
 
 @pytest.fixture(scope="module")
@@ -17,39 +20,48 @@ def test_decoded_bytes(info):
 
 
 @pytest.mark.parametrize(
-    ("free", "tier", "line"),
+    ("free", "tier"),
     [
-        (2 * 91 * 768, "memory", "cache: memory, as the decoded pictures take 0.00 GB of the 0.00 GB"),
-        (2 * 91 * 768 - 2, "none", "cache: none, as the decoded pictures take 0.00 GB of the 0.00 GB"),
+        # With a GPU: the pictures have to fit beside the model, and into the host's memory in the first epoch.
+        ({"device": 21, "memory": 20}, "device"),
+        ({"device": 20, "memory": 20}, "memory"),
+        ({"device": 80, "memory": 10, "disk": 20}, "disk"),
+        ({"device": 1, "memory": 20}, "memory"),
+        # Where the CPU trains, the model is in the memory of the host.
+        ({"memory": 21}, "memory"),
+        ({"memory": 20, "disk": 20}, "disk"),
+        ({"memory": 1, "disk": 19}, "none"),
+        ({"memory": 0, "disk": 0}, "none"),
     ],
 )
-def test_auto_takes_memory_only_where_it_fits_well(info, monkeypatch, caplog, free, tier, line):
-    monkeypatch.setattr(cache, "free_memory_bytes", lambda: free)
+def test_auto_takes_the_quickest_tier_that_fits(free, tier):
+    sizes = {name: size * GB for name, size in {"memory": 0, "disk": 0, "model": 1, **free}.items()}
+    room = Room(**{"device": None, **sizes})
+    assert room.tier(14 * GB) == tier
+
+
+@pytest.mark.parametrize(
+    ("device", "words"), [(None, "no GPU"), (15 * GB, "15.00 GB of each GPU")], ids=["CPU", "GPU"]
+)
+def test_auto_says_why_in_one_line(info, caplog, device, words):
+    room = Room(model=2 * GB, device=device, memory=3 * GB, disk=40 * GB)
     with caplog.at_level(logging.INFO, logger="train"):
-        assert choose_tier("auto", info.splits.values(), 16) == tier
-    assert [message[: len(line)] for message in caplog.messages] == [line]
+        tier = choose_tier(info.splits.values(), 1000, room)
+    line = (
+        f"cache: {tier} for 0.27 GB of decoded pictures, as {words}, 3.00 GB of memory and 40.00 GB of disk are free, "
+        "and the model needs about 2.00 GB"
+    )
+    assert caplog.messages == [line]
 
 
-@pytest.mark.parametrize("tier", ["none", "memory"])
-def test_a_tier_that_was_asked_for_is_used_without_a_word(info, caplog, tier):
-    with caplog.at_level(logging.INFO, logger="train"):
-        assert choose_tier(tier, info.splits.values(), 10**6) == tier
-    assert caplog.messages == []
-
-
-@pytest.mark.parametrize(("tier", "kind"), [("none", StreamedSplit), ("memory", CachedSplit)])
-def test_source_of_a_tier(info, tier, kind):
+@pytest.mark.parametrize(
+    ("tier", "kind"),
+    [("none", StreamedSplit), ("memory", CachedSplit), ("disk", CachedSplit), ("device", DeviceSplit)],
+)
+def test_source_of_a_tier(info, tier, kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     source = make_source(info, "validation", tier=tier, image_size=16)
     assert type(source) is kind
     assert source.split.num_examples == 21
-
-
-def test_the_cache_reads_no_file_again(info):
-    source = make_source(info, "validation", tier="memory", image_size=16)
-    path = info.data_dir / info.split("validation").shards[0].filename
-    content = path.read_bytes()
-    path.unlink()
-    try:
-        assert sum(len(labels) for _, labels in source.ordered_batches(batch_size=4)) == 21
-    finally:
-        path.write_bytes(content)
+    # Without --cache-dir, where programs keep such things.
+    assert [path.name for path in tmp_path.iterdir()] == ["shardstream"] * (tier == "disk")

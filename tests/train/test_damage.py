@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from ingest.errors import DatasetError
 from ingest.metadata import DatasetInfo
-from train.cache import CachedSplit
+from train.cache import make_source
 from train.damage import find_damage, naming_damage
 from train.input_pipeline import StreamedSplit, make_eval_dataset, make_train_dataset
 
@@ -110,8 +110,9 @@ def test_damage_under_way_ends_so_too(info, damage, read):
 
 def test_damage_ends_the_filling_of_the_cache(info):
     expected = flip_bit(info)
+    source = make_source(info, "train", tier="memory", image_size=SIZE)
     with pytest.raises(DatasetError, match=re.escape(expected)):
-        CachedSplit(StreamedSplit(info, "train", image_size=SIZE))
+        source.complete()
 
 
 def test_a_picture_that_cannot_be_decoded_is_named_as_such(make_dataset):

@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train.cache import CachedSplit
+from train.cached_split import CachedSplit
 from train.input_pipeline import (
     StreamedSplit,
     make_eval_dataset,
     make_train_dataset,
     record_names,
 )
+from train.memory_cache import MemoryPictures
 
 SIZE = 16
 NUM_TRAIN = 517  # 33 blocks in 3 shards, and 5 pictures beyond the last batch of 8.
@@ -23,7 +24,7 @@ def info(make_dataset):
 def source(request, info):
     # A window of 4 blocks, so that an epoch has several.
     stream = StreamedSplit(info, "train", image_size=SIZE, window_bytes=info.split("train").num_bytes // 8)
-    return stream if request.param == "stream" else CachedSplit(stream)
+    return stream if request.param == "stream" else CachedSplit(stream, MemoryPictures(NUM_TRAIN, SIZE))
 
 
 def numbers(images: np.ndarray) -> list[int]:

@@ -10,9 +10,9 @@ from train.cache import make_source
 from train.callbacks import COLUMNS
 from train.checkpoint import Position
 from train.evaluate import evaluate
+from train.input_pipeline import StreamedSplit
 from train.loop import DivergedError, Loop
 from train.machine import usable_cores
-from train.order import epoch_permutation
 from train.runtime import precision_scope, set_seed
 from train.steps import Figures, Steps
 
@@ -225,7 +225,8 @@ def test_keras_own_callbacks_work(striped, tmp_path):
 def test_a_loss_that_is_no_number_stops_the_run(striped):
     steps = make_steps(learning_rate=0.25)
     steps.model.layers[-1].kernel.assign(np.full(steps.model.layers[-1].kernel.shape, np.nan))
-    names = sorted(f"a/{row}.jpg" for row in epoch_permutation(192, seed=1, epoch=0)[:BATCH])
+    stream = StreamedSplit(striped, "train", image_size=16)
+    names = sorted(f"a/{row}.jpg" for row in stream.order(seed=1, epoch=0)[:BATCH])
     sentence = (
         f"the loss is no number any more at step 1 of epoch 1, with the pictures {', '.join(names[:3])}, ...; "
         "try a lower --learning-rate (here it was 0.25)"

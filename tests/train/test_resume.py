@@ -54,7 +54,8 @@ STEPS = 6  # 192 pictures in batches of 32.
 OPTIONS = {
     "memory": "--precision float32 --cache memory --strategy default --save-every 1steps",
     "stream": "--precision mixed_float16 --cache none --strategy default --save-every 4steps",
-    "two": "--precision mixed_bfloat16 --cache memory --strategy mirrored --save-every 4steps",
+    "disk": "--precision float32 --cache disk --strategy default --save-every 1steps",
+    "two": "--precision mixed_bfloat16 --cache device --strategy mirrored --save-every 4steps",
 }
 
 
@@ -67,7 +68,8 @@ class Runs:
 
     def argv(self, name: str, where: str) -> list[str]:
         options = OPTIONS[name].split()
-        return [str(self.data), "--run", str(self.run(name, where)), "--epochs", str(EPOCHS), *options]
+        folders = ["--run", str(self.run(name, where)), "--cache-dir", str(self.folder / where / "cache")]
+        return [str(self.data), *folders, "--epochs", str(EPOCHS), *options]
 
     def run(self, name: str, where: str = "killed") -> Path:
         return self.folder / where / name
@@ -115,6 +117,7 @@ def stops(runs):
     newest.write_bytes(content)
     stops["memory"].append(runs.stop("memory", signal.SIGTERM, epoch=5))
     stops["stream"] = [runs.stop("stream", signal.SIGKILL, epoch=3)]
+    stops["disk"] = [runs.stop("disk", signal.SIGKILL, epoch=0, step=2)]
     stops["two"] = [runs.stop("two", signal.SIGINT, epoch=2, step=2)]
     stops["end"] = [(0, runs.finish("killed"))]
     return stops
@@ -175,4 +178,4 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(stops):
 
 def test_it_is_said_from_where_a_run_goes_on(stops):
     ((_, errors),) = stops["end"]
-    assert errors.count("goes on from ") == 3
+    assert errors.count("goes on from ") == len(OPTIONS)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from ingest.errors import ConfigError
 from train.runtime import (
     check_batch_size,
+    least_free,
     make_strategy,
     precision_for,
     resolve_precision,
@@ -63,3 +64,11 @@ def test_seed():
 def test_versions_name_what_a_result_depends_on():
     assert versions()["tensorflow"] == tf.__version__
     assert list(versions()) == ["python", "shardstream", "tensorflow", "keras", "numpy"]
+
+
+@pytest.mark.parametrize(
+    ("used", "least"),
+    [({"GPU:0": 3}, 7), ({"GPU:0": 3, "GPU:1": 0}, 5), ({"GPU:1": 9}, 0)],
+)
+def test_the_device_with_the_least_memory_decides(used, least):
+    assert least_free({"CPU:0": 1, "GPU:0": 10, "GPU:1": 5}, used) == least

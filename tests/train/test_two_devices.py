@@ -21,6 +21,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from ingest.errors import ConfigError, DatasetError
 from ingest.metadata import DatasetInfo
 from train.cache import make_source
+from train.cache_folder import CacheFolder
 from train.config import TrainConfig
 from train.export import load_model
 from train.loop import Loop
@@ -56,7 +57,11 @@ def train(strategy, tier, policy="float32", synchronized=True):
         ])
         model.compile(keras.optimizers.AdamW(0.01, weight_decay=0.1))
     steps, recorder = Steps(model, strategy, label_smoothing=0.1), Recorder()
-    sources = {name: make_source(info, name, tier=tier, image_size=16) for name in ("train", "validation")}
+    folder = CacheFolder(runs / "cache")
+    sources = {
+        name: make_source(info, name, tier=tier, image_size=16, strategy=strategy, folder=folder)
+        for name in ("train", "validation")
+    }
     # 192 pictures make 9 steps of 20 and leave 12 over, 50 are 2 steps and a half: the last is padded.
     Loop(steps, info=info, **sources, epochs=2, batch_size=20, seed=1, callbacks=[recorder]).run()
     return recorder.figures + [float(np.sum(np.abs(weights))) for weights in model.get_weights()]
@@ -65,7 +70,7 @@ def train(strategy, tier, policy="float32", synchronized=True):
 one, two = tf.distribute.get_strategy(), make_strategy("mirrored")
 result = {"replicas": [one.num_replicas_in_sync, two.num_replicas_in_sync]}
 result["one"] = train(one, "none")
-result["two"] = {tier: train(two, tier) for tier in ("none", "memory")}
+result["two"] = {tier: train(two, tier) for tier in ("none", "memory", "disk", "device")}
 result["one, memory"] = train(one, "memory")
 result["not synchronized"] = train(two, "none", synchronized=False)
 result["float16"] = train(two, "none", policy="mixed_float16")
@@ -110,7 +115,8 @@ def test_two_devices_give_the_losses_of_one(result):
     """Every step, every epoch, validation with its uneven last batch, and the weights in the end."""
     assert len(result["one"]) == 2 * (9 + 4) + 8
     assert result["two"]["none"] == pytest.approx(result["one"], rel=1e-5)
-    assert result["two"]["memory"] == pytest.approx(result["one, memory"], rel=1e-5)
+    for tier in ("memory", "disk", "device"):
+        assert result["two"][tier] == pytest.approx(result["one, memory"], rel=1e-5)
 
 
 def test_the_comparison_can_fail(result):

@@ -12,7 +12,7 @@ import pytest
 
 import train.run
 from ingest.errors import ConfigError, DatasetError
-from train import cache, saving
+from train import saving
 from train.__main__ import main
 from train.checkpoint import Checkpoints
 from train.config import TrainConfig
@@ -111,7 +111,7 @@ def test_another_dataset_is_refused(unfinished, make_dataset):
 
 
 def test_what_the_run_decided_itself_holds_when_the_machine_has_changed(unfinished, monkeypatch):
-    monkeypatch.setattr(cache, "free_memory_bytes", lambda: 0)
+    monkeypatch.setattr(train.run, "free_memory_bytes", lambda: 0)
     moved = dataclasses.replace(unfinished, save_every="1h", grace="1s", json=True)
     result = train_and_evaluate(moved)
     assert (result.epochs, epochs_of(result.run)) == (4, ["1", "2", "3", "4"])

@@ -1,0 +1,97 @@
+"""Decoded pictures in the memory of the devices: only their numbers cross the bus."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from train.cached_split import CachedSplit, in_batches, order_of_epoch
+from train.input_pipeline import StreamedSplit
+from train.memory_cache import MemoryPictures
+
+
+class PictureTable(keras.layers.Layer):
+    """Pictures in the memory of a device: takes their numbers, int [batch], and returns uint8 [batch, size, size, 3].
+
+    Made in the scope of a strategy, every replica has a copy.
+    """
+
+    def __init__(self, images: tf.Tensor) -> None:
+        """Copies uint8 [num_examples, size, size, 3] to the device, unless it is there already."""
+        super().__init__(trainable=False, dtype="uint8")
+        self.images = self.add_weight(
+            shape=images.shape, dtype="uint8", initializer=lambda shape, dtype: images, name="images"
+        )
+
+    def call(self, rows: Any) -> Any:
+        """Returns the pictures of these numbers."""
+        return keras.ops.take(self.images, rows, axis=0)
+
+
+class DeviceSplit:
+    """A split whose pictures lie in the memory of every device from the second epoch on.
+
+    In the first, the stream trains and fills memory of the host, which is given back once the devices have them.
+    """
+
+    def __init__(self, stream: StreamedSplit, strategy: tf.distribute.Strategy) -> None:
+        """Takes the split and the strategy over the devices."""
+        self.split = stream.split
+        self.share = stream.share
+        self.image_size = stream.image_size
+        self._stream = stream
+        self._strategy = strategy
+        self._filling: CachedSplit | None = CachedSplit(
+            stream, MemoryPictures(self.split.num_examples, self.image_size)
+        )
+        self._labels = tf.zeros([0], tf.int32)
+        self._table: PictureTable | None = None
+
+    def shuffled_batches(self, *, seed: int, epoch: int, start: int, batch_size: int) -> tf.data.Dataset:
+        """See `ExampleSource`; once the devices have the pictures, their numbers are in the place of them."""
+        if epoch > 0:
+            self.complete()
+        if self._filling and not self._move(self._filling):
+            return self._filling.shuffled_batches(seed=seed, epoch=epoch, start=start, batch_size=batch_size)
+        order = self.order(seed=seed, epoch=epoch)[start:]
+        return self._numbers(order[: len(order) // batch_size * batch_size], batch_size)
+
+    def ordered_batches(self, *, batch_size: int) -> tf.data.Dataset:
+        """See `ExampleSource` and `shuffled_batches`."""
+        if self._filling and not self._move(self._filling):
+            return self._filling.ordered_batches(batch_size=batch_size)
+        return self._numbers(np.arange(self.split.num_examples), batch_size)
+
+    def order(self, *, seed: int, epoch: int) -> np.ndarray:
+        """See `ExampleSource`."""
+        return order_of_epoch(self._stream, seed=seed, epoch=epoch)
+
+    def complete(self) -> None:
+        """See `ExampleSource`."""
+        if self._filling:
+            self._filling.complete()
+
+    def on_devices(self, batch: Any) -> Any:
+        """See `ExampleSource`."""
+        first = self._strategy.experimental_local_results(batch[0])[0]
+        return batch if first.dtype == tf.uint8 else self._look_up(batch)
+
+    def _move(self, filling: CachedSplit) -> bool:
+        """Copies the pictures to the devices if all are there; returns whether they were."""
+        if not filling.is_whole():
+            return False
+        images, self._labels = filling.tensors()
+        with self._strategy.scope():
+            self._table = PictureTable(images)
+        self._filling = None
+        return True
+
+    def _numbers(self, order: np.ndarray, batch_size: int) -> tf.data.Dataset:
+        labels = self._labels
+        return in_batches(order, batch_size).map(lambda rows: (rows, tf.gather(labels, rows)))
+
+    @tf.function
+    def _look_up(self, batch: Any) -> Any:
+        table: Any = self._table
+        return self._strategy.run(lambda batch: (table(batch[0]), *batch[1:]), args=(batch,))
