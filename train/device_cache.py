@@ -1,5 +1,6 @@
 """Decoded pictures in the memory of the devices: only their numbers cross the bus."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,10 +13,7 @@ from train.memory_cache import MemoryPictures
 
 
 class PictureTable(keras.layers.Layer):
-    """Pictures in the memory of a device: takes their numbers, int [batch], and returns uint8 [batch, size, size, 3].
-
-    Made in the scope of a strategy, every replica has a copy.
-    """
+    """Pictures in the memory of a device: takes numbers, int [batch], and returns uint8 [batch, size, size, 3]."""
 
     def __init__(self, images: tf.Tensor) -> None:
         """Copies uint8 [num_examples, size, size, 3] to the device, unless it is there already."""
@@ -46,7 +44,7 @@ class DeviceSplit:
             stream, MemoryPictures(self.split.num_examples, self.image_size)
         )
         self._labels = tf.zeros([0], tf.int32)
-        self._table: PictureTable | None = None
+        self._look_ups: list[Any] = []
 
     def shuffled_batches(self, *, seed: int, epoch: int, start: int, batch_size: int) -> tf.data.Dataset:
         """See `ExampleSource`; once the devices have the pictures, their numbers are in the place of them."""
@@ -74,16 +72,27 @@ class DeviceSplit:
 
     def on_devices(self, batch: Any) -> Any:
         """See `ExampleSource`."""
-        first = self._strategy.experimental_local_results(batch[0])[0]
-        return batch if first.dtype == tf.uint8 else self._look_up(batch)
+        parts: Any = self._strategy.experimental_local_results(batch[0])
+        if parts[0].dtype == tf.uint8:
+            return batch
+        images = [look_up(rows) for look_up, rows in zip(self._look_ups, parts, strict=True)]
+        if len(images) == self._strategy.num_replicas_in_sync == 1:
+            return (images[0], *batch[1:])
+        # Of several workers each has the replicas of consecutive numbers.
+        distributed = self._strategy.experimental_distribute_values_from_function(
+            lambda context: images[context.replica_id_in_sync_group % len(images)]
+        )
+        return (distributed, *batch[1:])
 
     def _move(self, filling: CachedSplit) -> bool:
         """Copies the pictures to the devices if all are there; returns whether they were."""
         if not filling.is_whole():
             return False
         images, self._labels = filling.tensors()
-        with self._strategy.scope():
-            self._table = PictureTable(images)
+        # Not in the scope of the strategy: there all workers would get the pictures of the first.
+        for device in _devices(self._strategy):
+            with tf.device(device):
+                self._look_ups.append(tf.function(PictureTable(images)))
         self._filling = None
         return True
 
@@ -91,7 +100,7 @@ class DeviceSplit:
         labels = self._labels
         return in_batches(order, batch_size).map(lambda rows: (rows, tf.gather(labels, rows)))
 
-    @tf.function
-    def _look_up(self, batch: Any) -> Any:
-        table: Any = self._table
-        return self._strategy.run(lambda batch: (table(batch[0]), *batch[1:]), args=(batch,))
+
+def _devices(strategy: tf.distribute.Strategy) -> Sequence[str | None]:
+    """Returns those of this worker; None is the one that TensorFlow prefers."""
+    return [None] if strategy.num_replicas_in_sync == 1 else strategy.extended.worker_devices
