@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, cast
 
-_UNSHARE = ("unshare", "--map-root-user", "--net")
+UNSHARE = ("unshare", "--map-root-user", "--net")
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
@@ -25,7 +25,7 @@ def reason_it_cannot() -> str | None:
     """Returns why there can be no such network here, or None if there can."""
     if not shutil.which("unshare"):
         return "no program unshare"
-    tried = subprocess.run([*_UNSHARE, "true"], check=False, capture_output=True, text=True)
+    tried = subprocess.run([*UNSHARE, "true"], check=False, capture_output=True, text=True)
     return None if tried.returncode == 0 else f"unshare is refused here: {tried.stderr.strip()}"
 
 
@@ -62,7 +62,7 @@ def side_by_side(commands: Sequence[Sequence[str]], folder: Path) -> Iterator[Gr
     folder.mkdir(parents=True, exist_ok=True)
     logs = [folder / f"{number}.log" for number in range(len(commands))]
     call = json.dumps([[list(command), str(log)] for command, log in zip(commands, logs, strict=True)])
-    argv = [*_UNSHARE, sys.executable, str(Path(__file__).absolute()), call]
+    argv = [*UNSHARE, sys.executable, str(Path(__file__).absolute()), call]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as launcher:
         try:
             yield Group(launcher, cast(IO[str], launcher.stdout), logs)
@@ -72,7 +72,7 @@ def side_by_side(commands: Sequence[Sequence[str]], folder: Path) -> Iterator[Gr
 
 def main(calls: Sequence[tuple[Sequence[str], str]]) -> None:
     """Brings the loopback device up and starts programs until they or stdin come to their end."""
-    _bring_up("lo")
+    bring_up("lo")
     processes = []
     for command, log in calls:
         with Path(log).open("wb") as file:
@@ -85,7 +85,8 @@ def main(calls: Sequence[tuple[Sequence[str], str]]) -> None:
     print(json.dumps([process.returncode for process in processes]), flush=True)
 
 
-def _bring_up(name: str) -> None:
+def bring_up(name: str) -> None:
+    """Brings a network device up."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         request = bytearray(struct.pack("16sh22x", name.encode(), 0))
         fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request)

@@ -6,10 +6,14 @@ import fcntl
 import json
 import os
 import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from ingest.errors import ConfigError
+
+_TRIES, _SECS_BETWEEN_TRIES = 20, 0.01
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,12 +33,10 @@ def locked_by_this_process(path: Path) -> Iterator[None]:
     """
     # Not filelock, which empties the file before it knows whether another process holds it.
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644)) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(file):
             raise ConfigError(
                 f"{path.parent}: {_who(path)} is at work there; wait for it or choose another --run"
-            ) from None
+            )
         note = json.dumps(dataclasses.asdict(Process(os.getpid(), platform.node()))).encode()
         # In this order, so that the file is empty at no moment.
         os.pwrite(file.fileno(), note, 0)
@@ -49,9 +51,29 @@ def locking_process(path: Path) -> Process | None:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return Process(**json.load(file))
+                return _noted(file)
     except FileNotFoundError:
         pass
+    return None
+
+
+def _lock(file: IO[str]) -> bool:
+    # Who only looks holds the lock for a moment, too.
+    for _ in range(_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(_SECS_BETWEEN_TRIES)
+    return False
+
+
+def _noted(file: IO[str]) -> Process | None:
+    # The note is written a moment after the lock is taken.
+    for _ in range(_TRIES):
+        file.seek(0)
+        with contextlib.suppress(ValueError):
+            return Process(**json.load(file))
+        time.sleep(_SECS_BETWEEN_TRIES)
     return None
 
 

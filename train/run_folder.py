@@ -136,7 +136,10 @@ class RunFolder:
         for path in (self.best_model, self.last_model, self.model_info, self.history):
             _sync_file(path)
         sync_folder(self.path)
-        shutil.rmtree(self.checkpoints)
+        # A kill amid their removal would leave an unfinished run without a state to go on from.
+        aside = self.path / ".checkpoints.done"
+        self.checkpoints.rename(aside)
+        shutil.rmtree(aside)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,9 +1,12 @@
+import fcntl
+import json
 import os
 import platform
 import re
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -39,3 +42,19 @@ def test_one_process_at_a_time_however_it_ends(tmp_path):
         assert locking_process(path) is None
     with locked_by_this_process(path):
         assert locking_process(path) == Process(os.getpid(), platform.node())
+
+
+def test_who_looks_keeps_nobody_out_and_waits_for_the_note(tmp_path):
+    path = tmp_path / ".lock"
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # Somebody looks, for a moment.
+        timer = threading.Timer(0.02, lambda: fcntl.flock(file, fcntl.LOCK_UN))
+        timer.start()
+        with locked_by_this_process(path):
+            timer.join()
+            path.write_text("")  # Locked, and not noted yet.
+            note = json.dumps({"pid": 7, "host": "b"})
+            timer = threading.Timer(0.02, lambda: path.write_text(note))
+            timer.start()
+            assert locking_process(path) == Process(7, "b")
+            timer.join()
