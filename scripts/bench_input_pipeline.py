@@ -256,7 +256,7 @@ def print_table(config: BenchConfig, num_bytes: int, results: Mapping[str, Resul
         "of copying",
         "of Keras, first",
         "later",
-        "batch",
+        "dtype",
     )
     print(f"| {' | '.join(columns)} |")
     print("|---" * len(columns) + "|")
