@@ -14,7 +14,7 @@ import tensorflow as tf
 from ingest.metadata import DatasetInfo, SplitInfo
 from train.augment import augmentation_layers
 from train.cache import Tier, decoded_bytes, make_source
-from train.cache_folder import CacheFolder
+from train.cache_folder import CacheFolder, default_cache_dir
 from train.checkpoint import BEGINNING
 from train.config import DoctorConfig
 from train.damage import naming_damage
@@ -35,7 +35,7 @@ _CACHED_EXAMPLES = 1024
 # The usual window, read ahead, would hide a slow disk for longer than is measured.
 _WINDOW_BYTES = 2**20
 _RECORDS_AT_ONCE = 64
-_SHARE_OF_FREE_MEMORY = 0.5
+_SHARE_OF_FREE = 0.5
 
 
 def measure(config: DoctorConfig) -> Measurements:
@@ -199,12 +199,19 @@ def _some_shards(info: DatasetInfo, batch_size: int) -> DatasetInfo:
 
 def _unfit(setup: Setup, tier: Tier) -> str:
     """Returns why a tier cannot be used for the dataset; the one that training would use is not asked."""
-    if tier in ("none", "disk", setup.cache):
+    if tier in ("none", setup.cache):
         return ""
     needed = decoded_bytes([setup.info.split("train"), setup.info.split("validation")], setup.image_size)
-    free = free_memory_bytes()
-    if tier == "device" and (on_device := free_device_bytes()) is not None:
-        free = min(free, on_device)
-    if needed <= _SHARE_OF_FREE_MEMORY * free:
+    free, where = _free_bytes(tier)
+    if needed <= _SHARE_OF_FREE * free:
         return ""
-    return f"the pictures take {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB of memory are free"
+    return f"the pictures take {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB of {where} are free"
+
+
+def _free_bytes(tier: Tier) -> tuple[int, str]:
+    on_device = free_device_bytes()
+    if tier == "disk":
+        return CacheFolder(default_cache_dir()).free_bytes(), "disk"
+    if tier == "device" and on_device is not None:
+        return on_device, "the device"
+    return free_memory_bytes(), "memory"

@@ -1,6 +1,8 @@
 """shardstream: the batches of training, with each cache tier; the first epoch is the one that decodes."""
 
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from epochs import BATCH, SIZE, arguments, measure_epochs
@@ -19,19 +21,26 @@ def main() -> None:
     import tensorflow as tf
 
     from train.cache import make_source
-    from train.input_pipeline import make_train_dataset
+    from train.cache_folder import CacheFolder
+    from train.input_pipeline import ExampleSource, make_train_dataset
 
     tf.zeros(1)
     info = DatasetInfo.load(options.inputs / options.data)
-    source = None
+    source: ExampleSource | None = None
 
-    def epoch(number: int) -> Iterable[Any]:
+    def epoch(number: int) -> Iterator[Any]:
         nonlocal source
-        if source is None:  # What opening it takes is of the first epoch.
-            source = make_source(info, "train", tier=options.cache, image_size=SIZE)
-        return make_train_dataset(source, seed=1, epoch=number, batch_size=BATCH)
+        if (
+            source is None
+        ):  # What opening it takes is of the first epoch, as is filling what the batches left out.
+            folder = CacheFolder(Path(temporary))
+            source = make_source(info, "train", tier=options.cache, image_size=SIZE, folder=folder)
+        yield from map(source.on_devices, make_train_dataset(source, seed=1, epoch=number, batch_size=BATCH))
+        source.complete()
 
-    measure_epochs(epoch, options.epochs, "shardstream", "tensorflow")
+    # Beside the inputs, as the system's temporary folder may be in memory.
+    with tempfile.TemporaryDirectory(dir=options.inputs) as temporary:
+        measure_epochs(epoch, options.epochs, "shardstream", "tensorflow")
 
 
 if __name__ == "__main__":

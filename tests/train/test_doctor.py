@@ -7,8 +7,10 @@ import pytest
 from ingest.metadata import ImageSettings
 from train import doctor
 from train.__main__ import main
+from train.cache_folder import CacheFolder
 from train.config import DoctorConfig
 from train.doctor import measure
+from train.run import prepare
 
 INPUT = ["read", "parse", "decode", "batch"]
 
@@ -42,7 +44,7 @@ def test_each_part_and_the_whole_with_each_tier(originals, capsys):
     assert min(stage["core_ms"] for stage in stages) > 0
     assert sum(stage["share"] for stage in stages) == pytest.approx(1)
     assert found["cache"] == "none"
-    assert {"none", "memory"} <= {mode["cache"] for mode in found["modes"]}
+    assert [mode["cache"] for mode in found["modes"]] == ["none", "memory", "disk", "device"]
     for mode in found["modes"]:
         assert mode["unfit"] == ""
         assert mode["input_images_per_sec"] > 0
@@ -71,6 +73,13 @@ def test_a_tier_that_does_not_fit_is_not_tried(striped, monkeypatch):
     (memory,) = (mode for mode in found.modes if mode.cache == "memory")
     assert memory.images_per_sec is None
     assert memory.unfit == "the pictures take 0.00 GB, and 0.00 GB of memory are free"
+
+
+def test_a_disk_that_is_full_is_not_tried(striped, monkeypatch):
+    monkeypatch.setattr(CacheFolder, "free_bytes", lambda self: 1000)
+    setup = prepare(DoctorConfig(data_dir=striped.data_dir, cache="none").train_config())
+    assert doctor._unfit(setup, "disk") == "the pictures take 0.00 GB, and 0.00 GB of disk are free"
+    assert [doctor._unfit(setup, tier) for tier in ("none", "memory")] == ["", ""]
 
 
 def test_the_tier_that_was_asked_for_is_measured_whatever_is_free(striped, monkeypatch):
