@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ingest.commandline import log_to_stderr, run
+from ingest.errors import ConfigError, DatasetError
 from ingest.names import json_line
 from predict.config import PredictConfig
 
@@ -28,6 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _predict(config: PredictConfig, *, command: str) -> int:
     log_to_stderr()
+    from predict.kind import is_dataset
+
+    if not is_dataset(config.data):
+        return _predict_photos(config, command=command)
+    if config.more:
+        raise ConfigError(f"{config.data}: a dataset; give it alone, or photos without it")
     if config.show:
         from predict.display import check_display
 
@@ -76,6 +83,39 @@ def _predict(config: PredictConfig, *, command: str) -> int:
 
         show_pictures(report.pictures, report.lettering)
     demand(report.checks)  # At the end: the report of a model that is not good enough is the one to read.
+    return 0
+
+
+def _predict_photos(config: PredictConfig, *, command: str) -> int:
+    config.check_for_photos()
+    from ingest.photos import find_photos
+    from ingest.progress import progress
+    from train.startup import start_tensorflow
+
+    paths = find_photos([config.data, *config.more])
+    if not paths:
+        raise DatasetError(f"{config.data}: no metadata.json in it, so it is no dataset, and no photos")
+    start_tensorflow()
+    from predict.photos import check_out, report_photos
+    from predict.table import print_photo_report
+
+    check_out(config.report_dir, [config.data, *config.more])
+    with progress("predicting", len(paths), "photos") as on_progress:
+        report = report_photos(
+            config.run,
+            paths,
+            out=config.report_dir,
+            gallery_size=config.gallery,
+            lang=config.lang,
+            command=command,
+            on_progress=on_progress,
+        )
+    if config.json:
+        print(json_line({"report": str(report.out / "index.html"), **report.metrics}))
+    else:
+        from rich.console import Console
+
+        print_photo_report(report, Console())
     return 0
 
 

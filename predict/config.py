@@ -26,7 +26,11 @@ class PredictConfig:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run folder that `shardstream-train` wrote."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """The dataset folder."""
+    """The dataset folder; or photos without categories: files and folders."""
+    more: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PHOTOS", help_behavior_hint="")
+    ] = ()
+    """More photos."""
     split: str = "validation"
     """The split to predict."""
     sample: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
@@ -84,6 +88,27 @@ class PredictConfig:
         for name in ("gallery", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"--{name} has to be at least 0, got {getattr(self, name)}")
+
+    def check_for_photos(self) -> None:
+        """Refuses options that have no meaning where nothing is known of what the photos are.
+
+        Raises:
+            ConfigError: One was given.
+        """
+        given = {
+            "--sample": self.sample is not None,
+            "--batch": self.batch is not None,
+            "--sampling": self.sampling != "uniform",
+            "--min-accuracy": self.min_accuracy is not None,
+            "--min-class-recall": self.min_class_recall is not None,
+            "--compare": bool(self.compare),
+            "--show": self.show,
+        }
+        for option in (option for option, is_given in given.items() if is_given):
+            raise ConfigError(
+                f"{option} is for datasets, and {self.data} is none: photos are predicted all, and what they are "
+                "is not known; leave it out"
+            )
 
     @property
     def sample_size(self) -> int:

@@ -39,14 +39,19 @@ def render_page(report: Report, lang: Language) -> str:
     Every name is escaped by the template; scripts and styles are only those whose hashes the page's own
     security policy lists, so nothing that slips through would run or load.
     """
-    style, script = _joined(_STYLES), _joined(_SCRIPTS)
     parts = [_head, _answer, _gallery, _classes, _matrix, _calibration, _findings, _provenance]
     values: dict[str, Any] = {}
     for part in parts:
         values |= part(report, TEXTS[lang])
+    return render("page.html", TEXTS[lang], values)
+
+
+def render(template: str, t: Texts, values: Mapping[str, Any]) -> str:
+    """Returns a page with the styles, the scripts and the policy of all pages."""
+    style, script = _joined(_STYLES), _joined(_SCRIPTS)
     # They are the package's own files, without a closing tag in them.
-    values |= {"policy": _policy(style, script), "style": Markup(style), "script": Markup(script)}
-    return _environment().get_template("page.html").render(t=TEXTS[lang], **values)
+    own = {"policy": _policy(style, script), "style": Markup(style), "script": Markup(script)}
+    return _environment().get_template(template).render(t=t, **values, **own)
 
 
 def _head(report: Report, t: Texts) -> dict[str, Any]:

@@ -53,8 +53,13 @@ def make_picture(record: Record, pixels: np.ndarray, *, max_bytes: int) -> Pictu
         pixels: uint8 [image_size, image_size, 3], as the model saw them.
         max_bytes: What the page can bear.
     """
-    if record.media_type is not None and len(record.encoded) <= max_bytes:
-        return Picture(record.media_type, record.encoded, is_record=True)
+    return picture_of(record.encoded, record.media_type, pixels, max_bytes=max_bytes)
+
+
+def picture_of(encoded: bytes, media_type: str | None, pixels: np.ndarray, *, max_bytes: int) -> Picture:
+    """Returns the same for a picture that is no record; `media_type` is None where a browser cannot show it."""
+    if media_type is not None and len(encoded) <= max_bytes:
+        return Picture(media_type, encoded, is_record=True)
     image = Image.fromarray(pixels)
     image.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE), Image.Resampling.LANCZOS, reducing_gap=None)
     content = b""

@@ -38,13 +38,25 @@ class Predictor:
         Raises:
             DatasetError: The model gives something else than a probability for each class.
         """
-        size = len(batch.records)
-        padding = [(0, BATCH_SIZE - size), (0, 0), (0, 0), (0, 0)]
-        images = batch.images if size == BATCH_SIZE else np.pad(batch.images, padding)
+        return self.predict_images(batch.images, batch.records[0].id)
+
+    def predict_images(self, images: np.ndarray, name: str) -> np.ndarray:
+        """Returns float32 [len(images), num_classes] probabilities of at most `BATCH_SIZE` pictures.
+
+        Args:
+            images: uint8 [count, image_size, image_size, 3].
+            name: Of the first one, for the error.
+
+        Raises:
+            DatasetError: The model gives something else than a probability for each class.
+        """
+        size = len(images)
+        if size < BATCH_SIZE:
+            images = np.pad(images, [(0, BATCH_SIZE - size), (0, 0), (0, 0), (0, 0)])
         probabilities = np.asarray(self._probabilities(images), np.float32)[:size]
         if probabilities.shape != (size, len(self.info.class_names)) or not np.isfinite(probabilities).all():
             raise DatasetError(
-                f"{batch.records[0].id}: the model {self.info.model!r} gives no probability for each of its "
+                f"{name}: the model {self.info.model!r} gives no probability for each of its "
                 f"{len(self.info.class_names)} classes; train it again with `shardstream-train`"
             )
         return probabilities

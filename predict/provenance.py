@@ -162,7 +162,7 @@ def make_metrics(
         "model": model.model,
         "model_sha256": model_sha256,
         "model_dataset_fingerprint": model.dataset_fingerprint,
-        "versions": _versions(),
+        "versions": versions_here(),
         "command": command,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -214,7 +214,8 @@ def _figure(name: str, figure: Figure | None) -> dict[str, Any]:
     }
 
 
-def _versions() -> dict[str, str]:
+def versions_here() -> dict[str, str]:
+    """Returns the versions of what predicts."""
     try:
         own = importlib.metadata.version("shardstream")
     except importlib.metadata.PackageNotFoundError:  # Run from a folder of sources.

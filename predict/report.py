@@ -1,11 +1,7 @@
 """A run and records in, a folder with the page, the tables, the figures and the plots out."""
 
-import contextlib
 import json
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +22,7 @@ from predict.predictor import check_same_classes
 from predict.provenance import comparison_metrics, make_metrics, make_provenance
 from predict.result import PAGE, Report
 from predict.selection import Selection
+from predict.staging import publish, staging_in
 from predict.sweep import predict_records
 from train.export import ModelInfo
 from train.run_folder import RunFolder
@@ -34,8 +31,6 @@ PARQUET, TABLE, METRICS, GRID = "predictions.parquet", "predictions.csv", "metri
 
 # The page last: who finds it finds the files it belongs to.
 _FILES = (PARQUET, TABLE, METRICS, GRID, PAGE)
-
-_STAGING_PREFIX = ".incomplete-"
 
 # What all pictures of a page may take. Text makes them longer by a third: with the rest, 200 stay below 5 MB.
 _PICTURE_BYTES = 3_000_000
@@ -77,7 +72,7 @@ def build_report(
     """
     check_same_classes(run_dir, ModelInfo.load(run_dir), info)
     predictor, *others = load_contenders([run_dir, *compare], info)
-    with _staging(out) as staging:
+    with staging_in(out) as staging:
         with predictions_files(
             staging / PARQUET, staging / TABLE, info.class_names, others=short_names(compare)
         ) as files:
@@ -132,28 +127,8 @@ def build_report(
         _write_json(staging / METRICS, report.metrics)
         write_grid(staging / GRID, report.pictures, report.lettering, title=_grid_title(report))
         (staging / PAGE).write_text(render_page(report, lang), encoding="utf-8")
-        _publish(staging, out)
+        publish(staging, out, _FILES)
     return report
-
-
-@contextlib.contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    """Gives a folder inside `out` to write into, which is removed at the end.
-
-    Inside, so that renaming out of it is one step on the same file system and nothing else is touched.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    for left_over in out.glob(f"{_STAGING_PREFIX}*"):
-        # What a killed run left; a younger one may be a run that is still at work.
-        if time.time() - left_over.stat().st_mtime > 24 * 3600:
-            shutil.rmtree(left_over, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=_STAGING_PREFIX) as staging:
-        yield Path(staging)
-
-
-def _publish(staging: Path, out: Path) -> None:
-    for name in _FILES:
-        (staging / name).replace(out / name)
 
 
 def _grid_title(report: Report) -> str:

@@ -10,12 +10,14 @@ from ingest.names import visible
 from predict.comparison import Comparison, Cost
 from predict.config import Sampling
 from predict.gallery import Shown
-from predict.result import Report
+from predict.photos import PhotoReport
+from predict.result import PAGE, Report
 
 MAX_ROWS = 32
 
 # The accuracy and the classes of the lowest recall.
 _NUM_CHECKS = 6
+_NUM_REJECTED = 10
 
 # In which order the pictures come.
 ORDERS: Mapping[Sampling, str] = {
@@ -55,6 +57,22 @@ def picture_table(pictures: Sequence[Shown], display_names: Sequence[str]) -> Ta
     for shown in pictures:
         table.add_row(*_row(shown, display_names))
     return table
+
+
+def print_photo_report(report: PhotoReport, console: Console) -> None:
+    """Prints how many photos were taken for what, the first rejected ones and where the page is."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("predicted")
+    table.add_column("photos", justify="right")
+    for name, count in report.metrics["predicted"].items():
+        table.add_row(Text(visible(name)), f"{count:,}")
+    console.print(table)
+    for path, reason in report.rejected[:_NUM_REJECTED]:
+        console.print(Text(visible(f"rejected: {path}: {reason}")), soft_wrap=True)
+    verdicts = report.metrics["verdicts"]
+    counts = ", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.items())
+    console.print(Text(f"{report.metrics['num_files']:,} files: {counts}", style="bold"), soft_wrap=True)
+    console.print(Text(visible(f"report: {report.out / PAGE}")), soft_wrap=True)
 
 
 def comparison_table(report: Report) -> Table:

@@ -236,4 +236,11 @@ ENGLISH: Mapping[str, str] = {
     "provenance_versions": "Versions, predicting",
     "provenance_versions_training": "Versions, training",
     "provenance_config": "Configuration of the training",
+    # Loose photos.
+    "photos_title": "Predicted photos",
+    "photos_headline": "{count} photos, predicted by {model}",
+    "photos_meaning": "What the photos are is not known here: they are grouped by what the model takes them for.",
+    "photos_group": "{count} photos, {share} of all; below {shown}, those that the model is least sure of first.",
+    "photos_rejected": "Rejected",
+    "photos_rejected_meaning": "{count} files are no pictures that can be used; here {shown}, predictions.csv has all.",
 }

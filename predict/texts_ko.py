@@ -220,4 +220,11 @@ KOREAN: Mapping[str, str] = {
     "provenance_versions": "버전(예측)",
     "provenance_versions_training": "버전(학습)",
     "provenance_config": "학습 설정",
+    # 낱장 사진.
+    "photos_title": "예측한 사진",
+    "photos_headline": "{model}이(가) 예측한 사진 {count}장",
+    "photos_meaning": "사진이 실제로 무엇인지는 알 수 없어, 모델이 예측한 분류대로 묶었습니다.",
+    "photos_group": "사진 {count}장, 전체의 {share}. 확신이 낮은 순서로 {shown}장을 보여 줍니다.",
+    "photos_rejected": "거절된 파일",
+    "photos_rejected_meaning": "쓸 수 없는 파일 {count}개 가운데 {shown}개입니다. 모두 predictions.csv에 있습니다.",
 }

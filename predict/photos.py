@@ -1,0 +1,252 @@
+"""A run and loose photos in, a page and a table of what they are taken for out. Nothing is known of what they are."""
+
+import csv
+import dataclasses
+import heapq
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ingest.errors import ConfigError, DatasetError
+from ingest.metadata import ImageSettings
+from ingest.names import visible
+from ingest.photos import JudgedPhoto, judge_photos
+from predict.config import Language
+from predict.page import render
+from predict.pictures import Picture, picture_of
+from predict.predictions import guarded
+from predict.predictor import BATCH_SIZE, Predictor, load_predictor
+from predict.provenance import versions_here
+from predict.quantities import percent
+from predict.staging import publish, staging_in
+from predict.texts import TEXTS
+from train.decode import PictureDecoder
+from train.export import ModelInfo
+
+PAGE, TABLE, METRICS = "index.html", "predictions.csv", "metrics.json"
+
+_PICTURE_BYTES = 3_000_000
+# The page names so many rejected files; the table has all.
+_MAX_REJECTED = 200
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PhotoReport:
+    """What came of it.
+
+    Attributes:
+        out: The folder with the files.
+        metrics: What metrics.json holds.
+        rejected: The first rejected files, with their reasons.
+    """
+
+    out: Path
+    metrics: dict[str, Any]
+    rejected: Sequence[tuple[str, str]]
+
+
+class _Gallery:
+    """Keeps, of each class, the pictures that the model is least sure of."""
+
+    def __init__(self, num_classes: int, size: int) -> None:
+        self._most = -(-size // num_classes)
+        self._bytes = _PICTURE_BYTES // max(1, size)
+        self._heaps: list[list[tuple[float, int, dict[str, Any]]]] = [[] for _ in range(num_classes)]
+        self._num_offered = 0
+
+    def offer(self, photo: JudgedPhoto, pixels: np.ndarray, probabilities: np.ndarray) -> None:
+        heap = self._heaps[int(probabilities.argmax())]
+        rank = (-float(probabilities.max()), -self._num_offered)
+        self._num_offered += 1
+        if not self._most or (len(heap) == self._most and rank < heap[0][:2]):
+            return
+        card = (*rank, self._card(photo, pixels, probabilities))
+        if len(heap) < self._most:
+            heapq.heappush(heap, card)
+        else:
+            heapq.heapreplace(heap, card)
+
+    def cards(self) -> list[list[dict[str, Any]]]:
+        """Returns the cards of each class, the least sure ones first."""
+        return [
+            [card for *_, card in sorted(heap, key=lambda e: e[:2], reverse=True)] for heap in self._heaps
+        ]
+
+    def _card(self, photo: JudgedPhoto, pixels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+        picture: Picture = picture_of(photo.judged.stored, _media_type(photo), pixels, max_bytes=self._bytes)
+        likeliest = np.argsort(-probabilities, kind="stable")[:3]
+        return {
+            "path": visible(photo.path),
+            "picture": picture.data_uri,
+            "bars": [(int(label), float(probabilities[label])) for label in likeliest],
+            "height": photo.judged.source_size[0],
+            "width": photo.judged.source_size[1],
+            "repaired": visible(photo.judged.reason),
+        }
+
+
+def check_out(out: Path, paths: Sequence[Path]) -> None:
+    """Sees to it that nothing is written among the photos.
+
+    Raises:
+        ConfigError: The report would lie in one of their folders.
+    """
+    for path in paths:
+        folder = (path if path.is_dir() else path.parent).resolve()
+        is_inside = out.resolve().is_relative_to(folder) if path.is_dir() else out.resolve() == folder
+        if is_inside:
+            raise ConfigError(
+                f"--out {out}: lies among the photos of {folder}, where nothing is written; give another"
+            )
+
+
+def report_photos(
+    run_dir: Path,
+    paths: Sequence[str],
+    *,
+    out: Path,
+    gallery_size: int,
+    lang: Language,
+    command: str,
+    on_progress: Callable[[int], None],
+) -> PhotoReport:
+    """Predicts photos in one pass and writes index.html, predictions.csv and metrics.json.
+
+    A photo is judged and made smaller as a build with default settings would, at the size and by the resize rule of
+    the model: so the model sees what it would see of a stored record.
+
+    Args:
+        run_dir: The folder of the training run.
+        paths: The files.
+        out: Made where it is not there; files of the same names are replaced, others stay.
+        gallery_size: How many pictures the page has at most.
+        lang: The language of the page.
+        command: What the user called, for the page.
+        on_progress: Is told how many more files were looked at.
+
+    Raises:
+        DatasetError: The run has no model, or no file is a picture.
+    """
+    predictor = load_predictor(run_dir)
+    info = predictor.info
+    gallery = _Gallery(len(info.class_names), gallery_size)
+    counts, verdicts = Counter[int](), Counter[str]()
+    rejected: list[tuple[str, str]] = []
+    with staging_in(out) as staging:
+        with (staging / TABLE).open("w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file)
+            columns = ["source_path", "source_sha256", "verdict", "reason", "predicted", "probability"]
+            rows.writerow(map(guarded, [*columns, *(f"probability_{name}" for name in info.class_names)]))
+            for photo, pixels, probabilities in _predict(predictor, paths, on_progress):
+                verdicts[photo.judged.verdict] += 1
+                rows.writerow(_row(photo, probabilities, info))
+                if pixels is None or probabilities is None:
+                    if len(rejected) < _MAX_REJECTED:
+                        rejected.append((photo.path, photo.judged.reason))
+                else:
+                    counts[int(probabilities.argmax())] += 1
+                    gallery.offer(photo, pixels, probabilities)
+        if not counts:
+            path, reason = rejected[0]
+            raise DatasetError(
+                f"none of {len(paths):,} files is a picture that can be used; {path}: {reason}"
+            )
+        metrics = {
+            "num_files": len(paths),
+            "verdicts": dict(verdicts),
+            "predicted": {name: counts[label] for label, name in enumerate(info.class_names)},
+            "model": info.model,
+            "versions": versions_here(),
+            "command": command,
+        }
+        (staging / METRICS).write_text(
+            json.dumps(metrics, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+        )
+        page = _page(info, gallery, counts, rejected, metrics, lang)
+        (staging / PAGE).write_text(page, encoding="utf-8")
+        publish(staging, out, (TABLE, METRICS, PAGE))
+    return PhotoReport(out=out, metrics=metrics, rejected=rejected)
+
+
+def _predict(
+    predictor: Predictor, paths: Sequence[str], on_progress: Callable[[int], None]
+) -> Iterator[tuple[JudgedPhoto, np.ndarray | None, np.ndarray | None]]:
+    """Yields each file with its pixels and probabilities; None where it was rejected."""
+    model = predictor.info
+    image = ImageSettings(size=model.image_size, resize=model.resize, encoding="jpeg", quality=95)
+    decoder = PictureDecoder(stored=image, image_size=model.image_size, resize=model.resize)
+    photos = judge_photos(paths, image)
+    while batch := list(itertools.islice(photos, BATCH_SIZE)):
+        kept = [photo for photo in batch if photo.judged.verdict != "rejected"]
+        images = np.empty((len(kept), model.image_size, model.image_size, 3), np.uint8)
+        for photo, pixels in zip(kept, images, strict=True):
+            decoder.decode(memoryview(photo.judged.stored), pixels)
+        said = predictor.predict_images(images, kept[0].path) if kept else np.empty((0, 0), np.float32)
+        seen = iter(zip(images, said, strict=True))
+        for photo in batch:
+            yield (photo, None, None) if photo.judged.verdict == "rejected" else (photo, *next(seen))
+        on_progress(len(batch))
+
+
+def _row(photo: JudgedPhoto, probabilities: np.ndarray | None, info: ModelInfo) -> list[str]:
+    said = [""] * (2 + len(info.class_names))
+    if probabilities is not None:
+        label = int(probabilities.argmax())
+        said = [info.class_names[label], f"{probabilities[label]:.6f}", *(f"{p:.6f}" for p in probabilities)]
+    judged = photo.judged
+    return [
+        guarded(text) for text in (_written(photo.path), photo.sha256, judged.verdict, judged.reason, *said)
+    ]
+
+
+def _media_type(photo: JudgedPhoto) -> str:
+    # A picture that had the right size already keeps its own bytes, PNG among them; all others are JPEG.
+    return "image/png" if photo.judged.stored.startswith(b"\x89PNG") else "image/jpeg"
+
+
+def _written(path: str) -> str:
+    # A name that is not UTF-8 cannot be written as it is.
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _page(
+    info: ModelInfo,
+    gallery: _Gallery,
+    counts: Counter[int],
+    rejected: Sequence[tuple[str, str]],
+    metrics: dict[str, Any],
+    lang: Language,
+) -> str:
+    t, total = TEXTS[lang], sum(counts.values())
+    groups = [
+        {"label": label, "count": counts[label], "share": percent(counts[label] / total), "cards": cards}
+        for label, cards in enumerate(gallery.cards())
+        if counts[label]
+    ]
+    return render(
+        "photos.html",
+        t,
+        {
+            "model": visible(info.model),
+            "classes": [
+                {"class_name": visible(name), "display_name": visible(display_name)}
+                for name, display_name in zip(info.class_names, info.display_names, strict=True)
+            ],
+            "groups": sorted(groups, key=lambda group: -group["count"]),
+            "num_predicted": total,
+            "num_rejected": metrics["verdicts"].get("rejected", 0),
+            "rejected": [(visible(path), visible(reason)) for path, reason in rejected],
+            "facts": [
+                (t["provenance_command"], visible(metrics["command"])),
+                (
+                    t["provenance_versions"],
+                    ", ".join(f"{name} {v}" for name, v in metrics["versions"].items()),
+                ),
+            ],
+        },
+    )

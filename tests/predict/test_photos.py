@@ -1,0 +1,183 @@
+"""Loose photos: the model says what it says of the same photos in a dataset, and nothing of the user's changes."""
+
+import csv
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ingest.__main__
+from ingest.metadata import DatasetInfo
+from predict.__main__ import main
+
+CLASS_NAMES = ("food", "interior", "exterior")
+
+
+def snapshot(folder):
+    """Returns all that can be seen of the files below a folder."""
+    return {
+        path: (path.is_dir() or path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_mode)
+        for path in sorted(folder.rglob("*"))
+        if not path.is_fifo()
+    }
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Photos of all kinds in folders of categories, some broken."""
+    root = tmp_path_factory.mktemp("photos") / "photos"
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(CLASS_NAMES):
+        folder = root / name / "deep"
+        folder.mkdir(parents=True)
+        for number in range(14):
+            pixels = rng.integers(0, 200, (20 + number, 34, 3)).astype(np.uint8)
+            pixels[..., label] |= 128
+            suffix = (".jpg", ".png", ".webp", ".bmp")[number % 4]
+            exif = Image.Exif()
+            exif[0x0112] = 6 if number % 8 == 0 else 1
+            Image.fromarray(pixels).save(folder / f"{number}{suffix}", exif=exif.tobytes())
+        (root / name / "small.png").write_bytes(b"")
+        Image.fromarray(pixels[:8, :8]).save(
+            root / name / "kept.png"
+        )  # Of the model's size: its bytes are stored.
+    (root / "food/broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    (root / "food/notes.txt").write_text("no photo")
+    (root / ".hidden.jpg").write_bytes(b"x")
+    os.mkfifo(root / "food/pipe.jpg")  # Whoever reads it waits for ever.
+    return root
+
+
+def rows_of(out):
+    with (out / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_model_sees_what_it_sees_of_stored_records(trial, photos, tmp_path, write_run):
+    before = snapshot(photos)
+    assert main([str(trial.run), str(photos), "--out", str(tmp_path / "loose")]) == 0
+    assert snapshot(photos) == before
+    loose = {row["source_sha256"]: row for row in rows_of(tmp_path / "loose") if row["predicted"]}
+
+    data = tmp_path / "data"
+    build = ["build", str(photos), str(data), "--class-names", *CLASS_NAMES, "--image-size", "8"]
+    assert ingest.__main__.main([*build, "--max-rejected", "1", "--validation", "0.5"]) == 0
+    run = write_run(tmp_path / "run", DatasetInfo.load(data))
+    compared = 0
+    for split in ("train", "validation"):
+        out = tmp_path / split
+        assert main([str(run), str(data), "--all", "--split", split, "--out", str(out)]) == 0
+        for stored in rows_of(out):
+            row = loose[stored["source_sha256"]]
+            assert row["source_path"] == str(photos / stored["source_path"])
+            for column in ("predicted", "probability", *(f"probability_{name}" for name in CLASS_NAMES)):
+                assert row[column] == stored[column]
+            compared += 1
+    assert compared == len(loose) == 45
+
+
+def test_every_file_has_its_row_in_order_with_its_verdict(trial, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    paths = [
+        photos / "exterior",
+        photos / "food/deep/0.jpg",
+        photos / "food/broken.jpg",
+        photos / "food/pipe.jpg",
+    ]
+    assert main([str(trial.run), *map(str, paths), "--out", str(out), "--lang", "ko"]) == 0
+    rows = rows_of(out)
+    below = sorted(str(path) for path in (photos / "exterior").rglob("*") if path.is_file())
+    assert sorted(row["source_path"] for row in rows[:-3]) == below
+    assert [row["source_path"] for row in rows[-3:]] == [str(path) for path in paths[1:]]
+    assert [(row["verdict"], row["reason"][:12]) for row in rows[-3:]] == [
+        ("repaired", "turned uprig"),
+        ("rejected", "damaged JPEG"),
+        ("rejected", "not a file"),
+    ]
+    assert {row["predicted"] for row in rows if row["verdict"] == "rejected"} == {""}
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["num_files"] == len(rows) == 19
+    assert sum(metrics["predicted"].values()) == 16
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert '<html lang="ko">' in page
+    assert page.count('class="card"') == 16
+    assert "거절된 파일" in page
+    assert str(photos / "food/broken.jpg") in page
+    assert not re.search(r"https?://", page.replace("http://www.w3.org", ""))
+    printed = capsys.readouterr().out
+    assert f"rejected: {photos / 'food/pipe.jpg'}: not a file" in printed
+    assert "19 files: " in printed
+
+
+def test_the_page_keeps_to_its_size_and_the_least_sure(trial, photos, tmp_path):
+    assert main([str(trial.run), str(photos), "--out", str(tmp_path), "--gallery", "6"]) == 0
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    shown = set(re.findall(r'alt="([^"]+)"', page))
+    for name in CLASS_NAMES:
+        of_class = sorted(
+            (float(row["probability"]), row["source_path"])
+            for row in rows_of(tmp_path)
+            if row["predicted"] == name
+        )
+        assert {path for _, path in of_class[:2]} <= shown
+    assert len(shown) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["{photos}", "--out", "{photos}/food"], r"--out \S+/food: lies among the photos of \S+"),
+        (
+            ["{photos}/food/deep/0.jpg", "--out", "{photos}/food/deep"],
+            r"--out \S+/deep: lies among the photos",
+        ),
+        (["{photos}", "--min-accuracy", "0.5"], r"--min-accuracy is for datasets, and \S+ is none"),
+        (["{photos}", "--compare", "{run}2"], r"--compare is for datasets"),
+        (["{photos}", "--batch", "1"], r"--batch is for datasets"),
+        (["{photos}", "{photos}/none.jpg"], r"\S+/none.jpg: no such file or folder"),
+        (["{data}", "{photos}"], r"\S+: a dataset; give it alone, or photos without it"),
+        (
+            ["{photos}/food/broken.jpg"],
+            r"none of 1 files is a picture that can be used; \S+broken.jpg: damaged JPEG",
+        ),
+    ],
+)
+def test_errors_are_one_sentence(trial, photos, tmp_path, capsys, arguments, sentence):
+    before = snapshot(photos)
+    places = {"photos": photos, "run": trial.run, "data": trial.data}
+    out = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
+    assert main([str(trial.run), *(word.format(**places) for word in arguments), *out]) == 2
+    assert re.fullmatch(rf"shardstream-predict: {sentence}[^\n]*\n", capsys.readouterr().err)
+    assert snapshot(photos) == before
+
+
+def test_a_run_inside_of_the_photos_writes_no_report_there(trial, photos, tmp_path, capsys):
+    import shutil
+
+    root = tmp_path / "all"
+    shutil.copytree(trial.run, root / "run")
+    Image.new("RGB", (20, 20)).save(root / "a.png")
+    assert main([str(root / "run"), str(root)]) == 2
+    assert "lies among the photos" in capsys.readouterr().err
+    assert not (root / "run/report").exists()
+
+
+def test_a_file_that_kills_its_decoder_costs_that_file_alone(monkeypatch, tmp_path):
+    from concurrent.futures import BrokenExecutor
+
+    from ingest import photos as loose
+    from ingest.images import Judged
+
+    def run_alone(function, chunk):
+        if "killer" in chunk.paths[0]:
+            raise BrokenExecutor
+        return loose.JudgedChunk(chunk.number, [loose.JudgedPhoto(chunk.paths[0], "ab", Judged("ok", ""))])
+
+    monkeypatch.setattr(loose, "run_alone", run_alone)
+    done = loose._judge_one_by_one(loose.Chunk(3, ["a", "killer", "b"], None))  # pyright: ignore[reportArgumentType]
+    assert (done.number, [photo.judged.verdict for photo in done.photos]) == (3, ["ok", "rejected", "ok"])
+    assert Path(done.photos[1].path) == Path("killer")
