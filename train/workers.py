@@ -106,10 +106,18 @@ def join_workers(config: TrainConfig) -> Workers:
 
     Raises:
         ConfigError: The options name none, or no devices, that there can be.
+        WorkerLostError: Some did not come, or cannot be reached.
     """
     cluster = find_cluster(config.hosts, config.rank)
-    with ended_by_signals():
-        return Workers(cluster, make_strategy(config.strategy, cluster))
+    try:
+        with ended_by_signals():
+            return Workers(cluster, make_strategy(config.strategy, cluster))
+    except tf.errors.OpError as error:
+        reason = str(error.message).splitlines()[0]
+        raise WorkerLostError(
+            f"{cluster.name}: the workers {', '.join(cluster.addresses)} did not come together ({reason}); see whether "
+            "all were started, can reach each other, and have these ports to themselves"
+        ) from None
 
 
 @contextlib.contextmanager
