@@ -8,8 +8,8 @@ import simplejpeg
 
 _SIDES = (4032, 3024)  # 12 megapixels.
 _QUALITY = 92
-# What a sensor adds to what a lens makes soft; without it a large JPEG would be mostly empty.
-_NOISE = 3.0
+# What a sensor adds to what a lens makes soft: with it the files have 2.4 MB, nearly as those of a phone.
+_NOISE = 4.0
 
 
 def enlarge(source: Path, target: Path, count: int) -> None:

@@ -1,5 +1,7 @@
 """A plain pipeline as TensorFlow's guide has it: originals out of our shards, decoded and resized by AUTOTUNE."""
 
+import argparse
+
 from epochs import BATCH, SIZE, arguments, measure_epochs
 
 from train.startup import start_tensorflow
@@ -7,7 +9,9 @@ from train.startup import start_tensorflow
 
 def main() -> None:
     """Runs the program."""
-    options = arguments(str(__doc__)).parse_args()
+    parser = arguments(str(__doc__))
+    parser.add_argument("--antialias", action=argparse.BooleanOptionalAction, required=True)
+    options = parser.parse_args()
     start_tensorflow()
     import tensorflow as tf
 
@@ -16,7 +20,8 @@ def main() -> None:
     def decode(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example = tf.io.parse_single_example(record, features)
         picture = tf.io.decode_jpeg(example["image"], channels=3)
-        return tf.cast(tf.image.resize(picture, [SIZE, SIZE]), tf.uint8), example["label"]
+        resized = tf.image.resize(picture, [SIZE, SIZE], antialias=options.antialias)
+        return tf.cast(resized, tf.uint8), example["label"]
 
     shards = sorted(map(str, (options.inputs / "data").glob("*tfrecord*")))
     dataset = tf.data.TFRecordDataset(shards).shuffle(100)
