@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
+from predict.comparison import ComparedSlice
 from predict.quantities import percent
 from predict.result import Report
 from predict.slices import Slice
@@ -32,7 +33,7 @@ def advise(report: Report, t: Texts) -> list[Advice]:
     return found[:_MAX_SENTENCES]
 
 
-def describe_part(part: Slice, t: Texts) -> str:
+def describe_part(part: Slice | ComparedSlice, t: Texts) -> str:
     """Returns what the pictures of a part have in common, in the language of `t`."""
     match part.attribute:
         case "folder":

@@ -6,11 +6,16 @@ one gets right and the first one does not, a regression the reverse.
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
 from predict.intervals import Figure, Z, effective_size, overall_figure
 from predict.outcomes import Outcomes
+from predict.slices import Attribute, parts_of
+
+# Fixes and regressions that are shown, of each.
+NUM_SHOWN = 12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -64,6 +69,17 @@ class Part:
     difference: Figure
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ComparedSlice:
+    """How both models fare on the pictures that have something in common; see `slices.Slice`."""
+
+    attribute: Attribute
+    low: float
+    high: float
+    folder: str
+    part: Part
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Comparison:
     """What became of the same records with another model.
@@ -78,7 +94,9 @@ class Comparison:
         kappa: Agreement beyond chance (Cohen 1960): 1 is always, 0 as by chance; None where chance alone agrees always.
         fixes: int64 rows, the surest first.
         regressions: int64 rows, the surest first.
+        slices: On parts of the records, where both models differ.
         cost: What the other model takes.
+        said: What the other model said of each record.
     """
 
     name: str
@@ -90,7 +108,13 @@ class Comparison:
     kappa: float | None
     fixes: np.ndarray
     regressions: np.ndarray
+    slices: tuple[ComparedSlice, ...]
     cost: Cost
+    said: OtherOutcomes
+
+    def shown_rows(self) -> np.ndarray:
+        """Returns int64 rows of the fixes and regressions that are shown as pictures."""
+        return np.concatenate([self.fixes[:NUM_SHOWN], self.regressions[:NUM_SHOWN]])
 
 
 def compare(
@@ -118,7 +142,9 @@ def compare(
         kappa=cohen_kappa(outcomes.predicted, other.predicted, weights, num_classes=num_classes),
         fixes=fixes[np.argsort(-other.probabilities[fixes], kind="stable")],
         regressions=regressions[np.argsort(-other.probabilities[regressions], kind="stable")],
+        slices=tuple(_slices(outcomes, right, right_other, weights)),
         cost=cost,
+        said=other,
     )
 
 
@@ -162,6 +188,15 @@ def difference_figure(fixes: float, regressions: float, size: float) -> Figure:
     value = (fixes - regressions) / size
     centre = gained - lost
     return Figure(value, max(-1.0, min(value, centre - spread)), min(1.0, max(value, centre + spread)))
+
+
+def _slices(
+    outcomes: Outcomes, right: np.ndarray, right_other: np.ndarray, weights: np.ndarray
+) -> Iterator[ComparedSlice]:
+    for attribute, low, high, folder, rows in parts_of(outcomes):
+        part = _part(right[rows], right_other[rows], weights[rows])
+        if part.num_fixes != part.num_regressions:
+            yield ComparedSlice(attribute=attribute, low=low, high=high, folder=folder, part=part)
 
 
 def _part(right: np.ndarray, right_other: np.ndarray, weights: np.ndarray) -> Part:

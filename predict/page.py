@@ -14,6 +14,7 @@ from ingest.names import visible
 from predict import charts
 from predict.advice import advise, describe_part
 from predict.cards import make_card
+from predict.compare_page import comparison_values
 from predict.config import Language
 from predict.duplicates import Copy, CopyPair
 from predict.findings import NUM_NAMED
@@ -39,7 +40,17 @@ def render_page(report: Report, lang: Language) -> str:
     Every name is escaped by the template; scripts and styles are only those whose hashes the page's own
     security policy lists, so nothing that slips through would run or load.
     """
-    parts = [_head, _answer, _gallery, _classes, _matrix, _calibration, _findings, _provenance]
+    parts = [
+        _head,
+        _answer,
+        _gallery,
+        _classes,
+        _matrix,
+        _calibration,
+        _findings,
+        comparison_values,
+        _provenance,
+    ]
     values: dict[str, Any] = {}
     for part in parts:
         values |= part(report, TEXTS[lang])

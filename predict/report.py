@@ -5,16 +5,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ingest.metadata import DatasetInfo
 from ingest.whole_files import file_sha256
 from predict.analysis import summarize
 from predict.calibration import calibrate
+from predict.comparison import Comparison
 from predict.config import Language, Sampling
 from predict.contenders import Panel, load_contenders, short_names
 from predict.findings import look_through
 from predict.fonts import choose_lettering
-from predict.gallery import choose_rows, load_shown
+from predict.gallery import Shown, choose_rows, load_shown
 from predict.gate import Limits, check_limits
+from predict.outcomes import Outcomes
 from predict.page import render_page
 from predict.plots import GRID_SIZE, write_grid
 from predict.predictions import predictions_files
@@ -34,6 +38,7 @@ _FILES = (PARQUET, TABLE, METRICS, GRID, PAGE)
 
 # What all pictures of a page may take. Text makes them longer by a third: with the rest, 200 stay below 5 MB.
 _PICTURE_BYTES = 3_000_000
+_CHANGED_BYTES = 300_000
 
 
 def build_report(
@@ -121,6 +126,7 @@ def build_report(
             checks=checks,
             cost=predictor.cost,
             comparisons=comparisons,
+            changed=_load_changed(info, selection, outcomes, comparisons, predictor.info),
             metrics=metrics,
             provenance=make_provenance(run_dir, info, selection.split, predictor.info, metrics),
         )
@@ -129,6 +135,20 @@ def build_report(
         (staging / PAGE).write_text(render_page(report, lang), encoding="utf-8")
         publish(staging, out, _FILES)
     return report
+
+
+def _load_changed(
+    info: DatasetInfo,
+    selection: Selection,
+    outcomes: Outcomes,
+    comparisons: Sequence[Comparison],
+    model: ModelInfo,
+) -> dict[int, Shown]:
+    """Returns the pictures that the page shows of those that only one of two models gets right."""
+    rows = np.unique(np.concatenate([np.array([], np.int64), *(one.shown_rows() for one in comparisons)]))
+    max_bytes = _CHANGED_BYTES // max(len(rows), 1)
+    shown = load_shown(info, selection.split, outcomes, rows, model=model, max_bytes=max_bytes)
+    return dict(zip(rows.tolist(), shown, strict=True))
 
 
 def _grid_title(report: Report) -> str:

@@ -1,7 +1,7 @@
 """What a report came to: what the page, the table and the viewer show."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Report:
         checks: What the limits that the user set came to.
         cost: What the model takes.
         comparisons: How other models fare on the same records.
+        changed: Of pictures that only one of two models gets right, by row.
         metrics: What metrics.json holds.
         provenance: Where all this comes from.
     """
@@ -61,6 +62,7 @@ class Report:
     checks: Sequence[Check]
     cost: Cost
     comparisons: Sequence[Comparison]
+    changed: Mapping[int, Shown]
     metrics: dict[str, Any]
     provenance: Provenance
 

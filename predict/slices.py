@@ -57,7 +57,7 @@ def find_slices(outcomes: Outcomes) -> list[Slice]:
     Each part is compared with the rest of the same classes (Mantel and Haenszel 1959), because a part with more of
     a hard class is no discovery.
     """
-    parts = [*_parts_of_values(outcomes), *_parts_of_folders(outcomes)]
+    parts = parts_of(outcomes)
     wrong = ~outcomes.right
     tested = [_compare(outcomes.labels, wrong, inside) for *_, inside in parts]
     adjusted = holm([p_value for _, p_value in tested])
@@ -94,6 +94,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 _Part = tuple[Attribute, float, float, str, np.ndarray]
+
+
+def parts_of(outcomes: Outcomes) -> list[_Part]:
+    """Returns the parts, each with its attribute, its least and largest value, its folder, and its rows as bool."""
+    return [*_parts_of_values(outcomes), *_parts_of_folders(outcomes)]
 
 
 def _parts_of_values(outcomes: Outcomes) -> Iterator[_Part]:

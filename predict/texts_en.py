@@ -243,4 +243,26 @@ ENGLISH: Mapping[str, str] = {
     "photos_group": "{count} photos, {share} of all; below {shown}, those that the model is least sure of first.",
     "photos_rejected": "Rejected",
     "photos_rejected_meaning": "{count} files are no pictures that can be used; here {shown}, predictions.csv has all.",
+    # Other models.
+    "compare": "Other models",
+    "compare_meaning": (
+        "The same records through each model. p is how likely so large a difference were if both were equally good "
+        "(McNemar, exact); κ is agreement beyond chance; ms is what the model takes for a picture."
+    ),
+    "compare_model": "Model",
+    "compare_first": "this model",
+    "compare_difference": "Difference",
+    "compare_agreement": "Agreement",
+    "compare_parameters": "Parameters",
+    "compare_where": "Where",
+    "compare_fixes": "Fixes",
+    "compare_regressions": "Regressions",
+    "compare_fixes_title": "Fixes: only the other model is right",
+    "compare_regressions_title": "Regressions: only this model is right",
+    "compare_shown": "{shown} of {all}, the surest first",
+    "compare_better": "{name} is better: it alone is right about {fixes}, this model alone about {regressions}.",
+    "compare_worse": "{name} is worse: it alone is right about {fixes}, this model alone about {regressions}.",
+    "compare_no_difference": (
+        "No difference beyond chance: {name} alone is right about {fixes}, this model alone about {regressions}."
+    ),
 }

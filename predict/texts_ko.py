@@ -227,4 +227,26 @@ KOREAN: Mapping[str, str] = {
     "photos_group": "사진 {count}장, 전체의 {share}. 확신이 낮은 순서로 {shown}장을 보여 줍니다.",
     "photos_rejected": "거절된 파일",
     "photos_rejected_meaning": "쓸 수 없는 파일 {count}개 가운데 {shown}개입니다. 모두 predictions.csv에 있습니다.",
+    # 다른 모델.
+    "compare": "다른 모델",
+    "compare_meaning": (
+        "같은 레코드를 모델마다 보였습니다. p는 두 모델이 똑같이 좋을 때 이만한 차이가 날 확률(맥니머 정확 검정), "
+        "κ는 우연을 넘는 일치도, ms는 사진 한 장에 모델이 쓰는 시간입니다."
+    ),
+    "compare_model": "모델",
+    "compare_first": "이 모델",
+    "compare_difference": "차이",
+    "compare_agreement": "일치",
+    "compare_parameters": "매개변수",
+    "compare_where": "어디에서",
+    "compare_fixes": "새로 맞힘",
+    "compare_regressions": "새로 틀림",
+    "compare_fixes_title": "새로 맞힌 사진: 다른 모델만 맞혔습니다",
+    "compare_regressions_title": "새로 틀린 사진: 이 모델만 맞혔습니다",
+    "compare_shown": "{all}장 가운데 확신이 높은 순서로 {shown}장",
+    "compare_better": "{name} 쪽이 낫습니다. 그 모델만 맞힌 사진 {fixes}장, 이 모델만 맞힌 사진 {regressions}장.",
+    "compare_worse": "{name} 쪽이 못합니다. 그 모델만 맞힌 사진 {fixes}장, 이 모델만 맞힌 사진 {regressions}장.",
+    "compare_no_difference": (
+        "우연을 넘는 차이가 없습니다. {name}만 맞힌 사진이 {fixes}장, 이 모델만 맞힌 사진이 {regressions}장입니다."
+    ),
 }

@@ -375,6 +375,7 @@ def make_report(
         checks=[],
         cost=Cost(num_parameters=1234, file_bytes=5_000_000, ms_per_picture=1.5),
         comparisons=[],
+        changed={},
         metrics={},
         provenance=Provenance(
             dataset=name,

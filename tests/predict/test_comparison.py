@@ -118,8 +118,7 @@ def test_the_same_records_through_each_model(trial, others, tmp_path, capsys):
         assert (same["num_fixes"], same["num_regressions"], same["mcnemar_p_value"]) == (0, 0, 1.0)
         assert (same["agreement"], same["cohen_kappa"]) == (1.0, 1.0)
 
-    with (tmp_path / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(tmp_path)
     right = np.array([row["right"] == "yes" for row in rows])
     right_other = np.array([row["blind: right"] == "yes" for row in rows])
     assert blind["num_fixes"] == (~right & right_other).sum()
@@ -143,6 +142,42 @@ def test_the_same_records_through_each_model(trial, others, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert re.search(r"RUN +blind +reordered +larger *\naccuracy +88\.9% ", printed)
     assert re.search(r"difference +-[0-9.]+% +\+0.0% +\+0\.0% *\n", printed)
+
+
+@pytest.mark.parametrize(
+    ("lang", "heading", "sentence"),
+    [
+        ("en", "Other models", "blind is worse: it alone is right about"),
+        ("ko", "다른 모델", "blind 쪽이 못합니다. 그 모델만 맞힌 사진"),
+    ],
+)
+def test_the_page_shows_fixes_and_regressions(trial, others, tmp_path, lang, heading, sentence):
+    arguments = [str(trial.run), str(trial.data), "--all", "--lang", lang, "--gallery", "4"]
+    runs = [str(others[name]) for name in ("blind", "larger")]
+    assert main([*arguments, "--compare", *runs, "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    section = page.split('<section id="compare"')[1].split("</section>")[0]
+    assert heading in section
+    assert sentence in section
+    blind, larger = section.split("<h3>")[1:]
+    (found,) = (one for one in json.loads((tmp_path / "metrics.json").read_text())["comparisons"][:1])
+    # At most twelve of each, with the paths of pictures that only one of both gets right.
+    rows = {row["source_path"]: row for row in rows_of(tmp_path)}
+    for kind, count, right in (("is-wrong", "num_regressions", "yes"), ("is-right", "num_fixes", "no")):
+        cards = blind.split(f'<li class="card {kind}">')[1:]
+        paths = [re.search(r'<p class="source"><bdi>([^<]+)</bdi>', card)[1] for card in cards]
+        assert len(paths) == min(12, found[count])
+        assert all(rows[path]["right"] == right != rows[path]["blind: right"] for path in paths)
+    assert 'class="card' not in larger
+    assert "0.0\u00a0%" in larger
+    # Without other models there is nothing of all this.
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert 'id="compare"' not in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def rows_of(out):
+    with (out / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_runs_that_are_called_alike_are_told_apart(trial, write_run, tmp_path):
