@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 # Logical devices have to be made before TensorFlow starts, so this runs in a process of its own, once.
@@ -25,7 +26,7 @@ from train.cache_folder import CacheFolder
 from train.config import TrainConfig
 from train.export import load_model
 from train.loop import Loop
-from train.run import train_and_evaluate
+from train.run import make_model, prepare, train_and_evaluate
 from train.runtime import make_strategy, precision_scope, set_seed
 from train.steps import Steps
 
@@ -64,6 +65,8 @@ def train(strategy, tier, policy="float32", synchronized=True):
     }
     # 192 pictures make 9 steps of 20 and leave 12 over, 50 are 2 steps and a half: the last is padded.
     Loop(steps, info=info, **sources, epochs=2, batch_size=20, seed=1, callbacks=[recorder]).run()
+    if policy == "float32":
+        result.setdefault("iterations", []).append(int(keras.ops.convert_to_numpy(model.optimizer.iterations)))
     return recorder.figures + [float(np.sum(np.abs(weights))) for weights in model.get_weights()]
 
 
@@ -81,6 +84,12 @@ model, _ = load_model(runs / "a")
 images, labels = next(iter(make_source(info, "validation", tier="none", image_size=16).ordered_batches(batch_size=50)))
 probabilities = model.predict(images.numpy(), verbose=0)
 result["val_loss of the file"] = float(-np.log(probabilities[np.arange(50), labels.numpy()]).mean())
+setup = prepare(config)
+result["synchronized"] = [
+    layer.synchronized
+    for layer in make_model(setup)[0].model.layers
+    if isinstance(layer, keras.layers.BatchNormalization)
+]
 try:
     train_and_evaluate(TrainConfig(data_dir=info.data_dir, run=runs / "b", strategy="mirrored", batch_size=31))
 except ConfigError as error:
@@ -117,6 +126,24 @@ def test_two_devices_give_the_losses_of_one(result):
     assert result["two"]["none"] == pytest.approx(result["one"], rel=1e-5)
     for tier in ("memory", "disk", "device"):
         assert result["two"][tier] == pytest.approx(result["one, memory"], rel=1e-5)
+
+
+def test_the_best_epoch_is_the_same(result):
+    val_losses = {
+        name: [figures[11], figures[24]]
+        for name, figures in (("one", result["one"]), ("two", result["two"]["none"]))
+    }
+    assert np.argmin(val_losses["one"]) == np.argmin(val_losses["two"])
+
+
+def test_no_step_is_run_that_is_not_whole(result):
+    """Keras's `fit` runs a partial one more in each epoch where nobody told it how many there are."""
+    assert set(result["iterations"]) == {2 * 9}
+
+
+def test_a_run_on_several_devices_normalises_over_all_of_them(result):
+    assert len(result["synchronized"]) > 1
+    assert all(result["synchronized"])
 
 
 def test_the_comparison_can_fail(result):

@@ -18,6 +18,7 @@ from train.checkpoint import Checkpoints
 from train.config import TrainConfig
 from train.loop import DivergedError
 from train.process_lock import locked_by_this_process
+from train.resume import differences
 from train.run import train_and_evaluate
 from train.run_folder import RunFolder
 
@@ -102,6 +103,15 @@ def test_other_options_are_refused_with_the_difference(unfinished, options, diff
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
         train_and_evaluate(dataclasses.replace(unfinished, **options))
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("num_replicas", "the number of devices"), ("num_workers", "the number of workers")]
+)
+def test_more_devices_or_workers_are_another_run(unfinished, name, what):
+    options = json.loads(RunFolder(unfinished.run).config.read_text())
+    assert differences(options, options | {name: 4}) == [f"{what} was 1, now 4"]
+    assert differences(options, options | {"hosts": "a:1,b:2", "rank": 1, "strategy": "mirrored"}) == []
 
 
 def test_another_dataset_is_refused(unfinished, make_dataset):
