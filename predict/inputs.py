@@ -11,9 +11,10 @@ from PIL import Image
 
 from ingest.metadata import DatasetInfo, Encoding, Resize, SplitInfo
 from predict.prediction import Record, RecordBatch
-from train.damage import check_shards, place_of
+from train.damage import check_shards
 from train.decode import PictureDecoder
 from train.example_features import Feature, find_features
+from train.origin import place_of
 from train.split_reader import SplitReader
 from train.stream import Record as StreamRecord
 

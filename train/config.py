@@ -81,6 +81,9 @@ class TrainConfig:
     rank: OptionalInt = None
     """Which of --hosts this process is, from 0 on. All get the same options but for this one."""
     resume: Annotated[bool, tyro.conf.arg(help=_RESUME_HELP)] = True
+    max_bad_records: int = 0
+    """How many records that cannot be read are left out and named in bad_records.csv of the run, instead of ending the
+    training; from 1 on, every record is read and decoded once before the training begins."""
     save_every: str = "10min"
     """How often the state is saved to go on from, such as 10min or 500steps; at the end of an epoch it is too."""
     grace: str = "30s"
@@ -102,6 +105,11 @@ class TrainConfig:
             find_cluster(self.hosts, self.rank)
         if self.cache_limit is not None:
             parse_size("--cache-limit", self.cache_limit)
+        _check_at_least(0, max_bad_records=self.max_bad_records)
+        if self.max_bad_records and self.hosts:
+            raise ConfigError(
+                "max_bad_records goes with one process only; mend the dataset, or leave out --hosts"
+            )
         parse_interval("save_every", self.save_every)
         parse_secs("grace", self.grace)
 

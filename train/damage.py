@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-import numpy as np
 import tensorflow as tf
 
 from ingest.errors import DatasetError, UserError
 from ingest.metadata import DatasetInfo, SplitInfo
+from train.bad_records import DamagedSplit
 from train.order import Blocks
-from train.origin import Place, find_origins
+from train.origin import find_origins, place_of
 from train.shard_reader import read_block
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,11 @@ def check_shards(info: DatasetInfo, split_name: str) -> None:
     Raises:
         DatasetError: A shard is missing, or longer or shorter than it was when it was written.
     """
-    for shard in info.split(split_name).shards:
+    split = info.split(split_name)
+    known = split.damaged_shards if isinstance(split, DamagedSplit) else frozenset()
+    for shard in split.shards:
+        if shard.filename in known:  # What is left of it was found whole.
+            continue
         path = info.data_dir / shard.filename
         try:
             num_bytes = path.stat().st_size
@@ -95,13 +99,6 @@ def bad_record(info: DatasetInfo, split: SplitInfo, position: int, what: str) ->
     made_of = f" (of {origin.path})" if origin else ""
     path = info.data_dir / split.shards[place.shard].filename
     return DatasetError(f"{path}: record {place.number}{made_of} {what}; {info.remedy}")
-
-
-def place_of(split: SplitInfo, position: int) -> Place:
-    """Returns in which shard the record at `position` of `split` is."""
-    ends = np.cumsum([shard.num_examples for shard in split.shards])
-    shard = int(np.searchsorted(ends, position, side="right"))
-    return Place(split.name, shard, position - int(ends[shard]) + split.shards[shard].num_examples)
 
 
 def find_damage(info: DatasetInfo, split_name: str, error: tf.errors.OpError | None = None) -> DatasetError:

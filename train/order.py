@@ -5,12 +5,12 @@ and shuffled inside. A run that starts at any position of an epoch starts at the
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ingest.metadata import RECORDS_PER_BLOCK, SplitInfo
+from ingest.metadata import RECORDS_PER_BLOCK, ShardInfo, SplitInfo
 
 # Encoded pictures that are shuffled together. Three windows are in memory at a time: one is read, one waits,
 # one is used. 64 MiB are 1,600 pictures of 300x300, or 100 blocks from anywhere in the split.
@@ -40,6 +40,17 @@ class Blocks:
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Blocks":
         return Blocks(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+
+    @classmethod
+    def concatenated(cls, parts: Sequence["Blocks"]) -> "Blocks":
+        """Returns the blocks of all parts, one behind the other."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    @classmethod
+    def of_shard(cls, shard: ShardInfo) -> "Blocks":
+        """Returns the blocks of one file, its own number and that of its first record being 0."""
+        return cls.of(SplitInfo(name="", shards=(shard,), class_counts=()))
 
     @classmethod
     def of(cls, split: SplitInfo) -> "Blocks":

@@ -4,9 +4,11 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from ingest.errors import DatasetError
 from ingest.manifest import FILENAME, open_manifest
-from ingest.metadata import DatasetInfo
+from ingest.metadata import DatasetInfo, SplitInfo
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,13 @@ class Origin(NamedTuple):
     path: str
     sha256: str
     class_name: str
+
+
+def place_of(split: SplitInfo, position: int) -> Place:
+    """Returns in which shard the record at `position` of `split` is."""
+    ends = np.cumsum([shard.num_examples for shard in split.shards])
+    shard = int(np.searchsorted(ends, position, side="right"))
+    return Place(split.name, shard, position - int(ends[shard]) + split.shards[shard].num_examples)
 
 
 def find_origins(info: DatasetInfo, places: Iterable[Place]) -> dict[Place, Origin]:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ingest.errors import ConfigError, DatasetError
@@ -32,6 +32,11 @@ class Unfinished:
 
     options: Mapping[str, Any]
     checkpoint: Checkpoint
+
+    @property
+    def bad_records(self) -> Mapping[str, Sequence[int]]:
+        """For each split the positions of the records that the run leaves out."""
+        return self.options.get("bad_records", {})
 
     def settle(self, config: TrainConfig) -> TrainConfig:
         """Returns `config` with what the run decided where `config` leaves it open.

@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ingest.errors import ConfigError, DatasetError, machine_errors
 from ingest.metadata import DatasetInfo
 from ingest.sizes import parse_size
 from train.augment import augmentation_layers
+from train.bad_records import BadRecord, find_bad_records, without_bad_records, write_bad_records
 from train.cache import Room, Tier, choose_tier, make_source
 from train.cache_folder import CacheFolder, default_cache_dir
 from train.callbacks import Curves, History, InputWarning, ModelSaver, ProgressBar, ProgressLines
@@ -67,6 +68,8 @@ class Setup:
     cache: Tier
     recipe: Recipe
     epochs: int
+    bad: Sequence[BadRecord]
+    bad_records: Mapping[str, Sequence[int]]
 
     @property
     def strategy(self) -> tf.distribute.Strategy:
@@ -111,6 +114,7 @@ class Setup:
             "num_workers": self.num_workers,
             "steps_per_epoch": self.steps_per_epoch,
             "dataset_fingerprint": self.info.fingerprint,
+            "bad_records": {name: list(positions) for name, positions in self.bad_records.items()},
             "versions": versions(),
         }
 
@@ -144,7 +148,7 @@ def _lead(
     workers = join_workers(config)
     checkpoints = Checkpoints(folder.checkpoints)
     unfinished = find_unfinished(folder, checkpoints) if config.resume else None
-    setup = prepare(unfinished.settle(config) if unfinished else config)
+    setup = prepare(unfinished.settle(config), unfinished.bad_records) if unfinished else prepare(config)
     if unfinished:
         unfinished.check_same(folder, setup.describe())
     with workers.noticing_losses():
@@ -162,6 +166,8 @@ def _lead(
         logger.info("goes on from %s", saver.last_position)
     else:
         folder.create(setup.describe())
+        if setup.bad:
+            write_bad_records(folder.bad_records, setup.info, setup.bad)
     with make_progress() as progress, stop, workers.noticing_losses():
         kept = [
             history,
@@ -222,12 +228,17 @@ def _diverging(folder: RunFolder, saver: StateSaver) -> Iterator[None]:
         raise DivergedError(f"{error}; {saver.what_is_kept()}", error.records) from None
 
 
-def prepare(config: TrainConfig) -> Setup:
+def prepare(config: TrainConfig, bad_records: Mapping[str, Sequence[int]] | None = None) -> Setup:
     """Returns the run that `config` means on this machine: whatever can be refused is refused here.
+
+    Args:
+        config: The options.
+        bad_records: For each split the positions of what is left out, where that is known from before.
 
     Raises:
         ConfigError: An option does not fit the dataset or the machine.
         DatasetError: The dataset is not there, not complete or has no training or validation split.
+        LimitError: There are more bad records than may be left out.
     """
     info = load_dataset(config.data_dir)
     for name in ("train", "validation"):
@@ -235,6 +246,14 @@ def prepare(config: TrainConfig) -> Setup:
             raise DatasetError(
                 f"{info.data_dir}: no split {name!r}, which training needs; build the dataset with --validation 0.2"
             )
+    image_size = config.image_size or info.image.size or _IMAGE_SIZE_OF_ORIGINALS
+    bad: list[BadRecord] = []
+    if bad_records is None and config.max_bad_records:
+        names = ("train", "validation")
+        bad = find_bad_records(info, names, image_size=image_size, limit=config.max_bad_records)
+        bad_records = {name: [one.position for one in bad if one.place.split == name] for name in names}
+    bad_records = bad_records or {}
+    info = without_bad_records(info, bad_records)
     num_examples = info.splits["train"].num_examples
     if config.batch_size > num_examples:
         raise ConfigError(
@@ -244,7 +263,6 @@ def prepare(config: TrainConfig) -> Setup:
     recipe = make_recipe(config)
     workers = join_workers(config)
     check_batch_size(config.batch_size, workers.strategy.num_replicas_in_sync)
-    image_size = config.image_size or info.image.size or _IMAGE_SIZE_OF_ORIGINALS
     precision = resolve_precision(config.precision)
     return Setup(
         config=config,
@@ -255,6 +273,8 @@ def prepare(config: TrainConfig) -> Setup:
         cache=_settle_cache(config, info, workers, image_size=image_size, precision=precision),
         recipe=recipe,
         epochs=config.epochs or default_epochs(recipe, num_examples // config.batch_size),
+        bad=bad,
+        bad_records=bad_records,
     )
 
 

@@ -74,6 +74,11 @@ class RunFolder:
         return self.path / "diverged.txt"
 
     @property
+    def bad_records(self) -> Path:
+        """The records that are left out, if any are."""
+        return self.path / "bad_records.csv"
+
+    @property
     def is_unfinished(self) -> bool:
         """Whether there is a run that did not come to its end."""
         return self.checkpoints.is_dir()

@@ -44,6 +44,18 @@ def read_block(path: Path, offset: int, length: int, count: int) -> list[bytes |
     return records
 
 
+def record_starts(path: Path, offset: int, length: int, count: int) -> list[int]:
+    """Returns where in a block its records begin and, last, where the last one ends, as far as that can be known."""
+    block = _read(path, offset, length)
+    starts = [0]
+    try:
+        while len(starts) <= count:
+            starts.append(starts[-1] + _framed_length(block, starts[-1]))
+    except ValueError:
+        pass  # From here on all are bad.
+    return starts
+
+
 def _read(path: Path, offset: int, length: int) -> bytes:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -9,12 +9,13 @@ import numpy as np
 from ingest.errors import DatasetError
 from ingest.metadata import DatasetInfo
 from ingest.records import RecordError
-from ingest.rejection import RejectedError
+from train.bad_records import good_blocks
 from train.damage import bad_record
 from train.decode import PictureDecoder
-from train.example_features import find_features
+from train.identity import ShardIdentities
 from train.machine import usable_cores
 from train.order import Blocks, Window, windows_of
+from train.records import decode_record
 from train.shard_reader import read_block
 from train.share import WHOLE, Share
 from train.stream import Batch, Record, stream_batches, stream_records
@@ -30,10 +31,11 @@ class SplitReader:
         self._info = info
         self._split = info.split(split_name)
         start, end = share.block_bounds(self._split)
-        blocks = Blocks.of(self._split)[start:end]
-        self._first = int(blocks.firsts[0])
-        self.blocks = dataclasses.replace(blocks, firsts=blocks.firsts - self._first)
-        self._image_key, self._label_key = info.image_key.encode(), info.label_key.encode()
+        blocks = good_blocks(info, self._split, Blocks.of(self._split)[start:end])
+        # Numbered without gaps: what is not of this share, or bad, is not there.
+        self.blocks = dataclasses.replace(blocks, firsts=np.cumsum(blocks.counts) - blocks.counts)
+        self._firsts_in_split = blocks.firsts
+        self._identities = ShardIdentities(info, self._split)
 
     def ordered_windows(self) -> Iterator[Window]:
         """Yields windows that deliver all records in file order."""
@@ -75,6 +77,7 @@ class SplitReader:
             )
 
     def _read_block(self, blocks: Blocks, row: int) -> list[bytes]:
+        self._identities.see(int(blocks.shards[row]))
         shard = self._split.shards[blocks.shards[row]]
         found = read_block(
             self._info.data_dir / shard.filename,
@@ -91,19 +94,11 @@ class SplitReader:
 
     def _decode(self, decoder: PictureDecoder, record: Record, out: np.ndarray) -> int:
         try:
-            features = find_features(record.payload, (self._image_key, self._label_key))
-            image, label = features.get(self._image_key), features.get(self._label_key)
-            if not isinstance(image, memoryview):
-                raise RecordError(f"has no single picture {self._info.image_key!r}")
-            if not isinstance(label, int) or not 0 <= label < self._info.num_classes:
-                raise RecordError(f"has the label {label}, there are {self._info.num_classes} classes")
-            decoder.decode(image, out)
+            return decode_record(self._info, decoder, record.payload, out)
         except RecordError as error:
             raise self._bad(record.position, str(error)) from None
-        except RejectedError as error:
-            what = f"holds a picture that cannot be decoded ({error})"
-            raise self._bad(record.position, what) from None
-        return label
 
     def _bad(self, position: int, what: str) -> DatasetError:
-        return bad_record(self._info, self._split, self._first + position, what)
+        row = int(np.searchsorted(self.blocks.firsts, position, side="right")) - 1
+        in_split = int(self._firsts_in_split[row]) + position - int(self.blocks.firsts[row])
+        return bad_record(self._info, self._split, in_split, what)

@@ -1,0 +1,243 @@
+import csv
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ingest.__main__ import main as ingest
+from ingest.errors import DatasetError, LimitError
+from ingest.metadata import DatasetInfo
+from train.__main__ import main as train
+from train.bad_records import find_bad_records, without_bad_records
+from train.damage import naming_damage
+from train.input_pipeline import StreamedSplit, make_eval_dataset, make_train_dataset
+from train.split_reader import SplitReader
+
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Photos whose colour is their number; a class whose name would be a formula."""
+    root = tmp_path_factory.mktemp("photos")
+    for number in range(150):
+        path = root / ("=food", "exterior")[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (SIZE, SIZE), (number, 7, number % 2)).save(path)
+    return root
+
+
+@pytest.fixture(scope="module", params=["png", "raw"])
+def built(request, photos, tmp_path_factory):
+    data = tmp_path_factory.mktemp("data") / "photos"
+    options = (
+        "--image-size",
+        str(SIZE),
+        "--encoding",
+        request.param,
+        "--shard-size",
+        "20KiB",
+        "--workers",
+        "1",
+    )
+    assert ingest(["build", str(photos), str(data), *options]) == 0
+    return data
+
+
+@pytest.fixture
+def info(built, tmp_path):
+    shutil.copytree(built, tmp_path / "data")
+    return DatasetInfo.load(tmp_path / "data")
+
+
+def numbers(batches) -> list[int]:
+    found = []
+    for images, _, *weights in batches:
+        shown = images.numpy()[:, 0, 0, 0]
+        found += shown[weights[0].numpy() > 0].tolist() if weights else shown.tolist()
+    return found
+
+
+def in_file_order(info, split="train") -> list[int]:
+    return numbers(StreamedSplit(info, split, image_size=SIZE).ordered_batches(batch_size=8))
+
+
+def edit(info, change, shard=0):
+    path = info.data_dir / info.split("train").shards[shard].filename
+    content = bytearray(path.read_bytes())
+    path.write_bytes(change(content, info.split("train").shards[shard]))
+    return path
+
+
+def flip(*places):
+    """Flips a bit of the content behind the beginning of each of these blocks."""
+
+    def change(content, shard):
+        for block, behind in places:
+            content[shard.block_offsets[block] + behind] ^= 1
+        return content
+
+    return change
+
+
+def cut(content, shard):
+    return content[: shard.block_offsets[1]]
+
+
+def find(info, limit=100):
+    return find_bad_records(info, ("train", "validation"), image_size=SIZE, limit=limit)
+
+
+def positions(bad):
+    return {
+        name: [one.position for one in bad if one.place.split == name] for name in ("train", "validation")
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (flip((0, 60), (1, 60)), [0, 16]),
+        (flip((1, 3)), None),  # A length: all behind it in its block cannot be found.
+        (cut, None),
+    ],
+)
+def test_exactly_the_bad_ones_are_left_out(info, change, expected):
+    whole = in_file_order(info)
+    shard = info.split("train").shards[0]
+    num_rest = shard.num_examples - 16
+    edit(info, change)
+    bad = find(info)
+    expected = expected or list(
+        range(16, 16 + min(num_rest, 16) if change is not cut else shard.num_examples)
+    )
+    assert positions(bad) == {"train": expected, "validation": []}
+    left = without_bad_records(info, positions(bad))
+    good = [number for position, number in enumerate(whole) if position not in expected]
+    assert left.split("train").num_examples == len(good)
+    assert in_file_order(left) == good
+    source = StreamedSplit(left, "train", image_size=SIZE, window_bytes=10_000)
+    assert numbers(make_eval_dataset(source, batch_size=8)) == good
+    for epoch in (0, 1):
+        order = source.order(seed=1, epoch=epoch)
+        assert sorted(order) == list(range(len(good)))
+        seen = numbers(make_train_dataset(source, seed=1, epoch=epoch, batch_size=8))
+        assert seen == [good[position] for position in order[: len(seen)]]
+        assert len(seen) == len(good) // 8 * 8
+        rest = make_train_dataset(source, seed=1, epoch=epoch, batch_size=8, start_step=3)
+        assert numbers(rest) == seen[24:]
+
+
+def test_a_missing_shard_is_so_many_bad_records(info):
+    shard = info.split("train").shards[1]
+    (info.data_dir / shard.filename).unlink()
+    first = info.split("train").shards[0].num_examples
+    bad = find(info)
+    assert positions(bad)["train"] == list(range(first, first + shard.num_examples))
+    left = without_bad_records(info, positions(bad))
+    assert len(in_file_order(left)) == info.split("train").num_examples - shard.num_examples
+
+
+def test_they_are_named_with_their_source_and_counted(info, caplog):
+    number = in_file_order(info)[0]
+    path = edit(info, flip((0, 60)))
+    (bad,) = find(info, limit=1)
+    assert bad.source == f"{('=food', 'exterior')[number % 2]}/{number}.png"
+    assert f"left out: {path.name}: record 0 (of {bad.source}) has a wrong checksum" in caplog.text
+    edit(info, flip((1, 60)))
+    with pytest.raises(
+        LimitError, match=r"more than 1 bad records \(--max-bad-records\), the first is .*record 0"
+    ):
+        find(info, limit=1)
+
+
+def test_another_bad_record_stops_the_reading_with_its_own_name(info):
+    number = in_file_order(info)[17]
+    edit(info, flip((0, 60)))
+    left = without_bad_records(info, positions(find(info)))
+    offset = SplitReader(info, "train").blocks.lengths[0] // 16  # All records are about as long.
+    path = edit(info, flip((1, int(offset) + 60)))
+    source = f"{('=food', 'exterior')[number % 2]}/{number}.png"
+    with pytest.raises(DatasetError) as caught:
+        for _ in naming_damage(
+            StreamedSplit(left, "train", image_size=SIZE).ordered_batches(batch_size=8), left, "train"
+        ):
+            pass
+    assert str(caught.value).startswith(f"{path}: record 17 (of {source}) ")
+
+
+def test_the_fingerprint_is_that_of_what_is_left(info):
+    fingerprints = {
+        without_bad_records(info, {"train": bad}).fingerprint for bad in ([], [0], [1], [0, 1], [40])
+    }
+    assert len(fingerprints) == 5
+    assert info.fingerprint in fingerprints
+
+
+def test_a_run_leaves_them_out_and_says_so(info, tmp_path, capsys):
+    edit(info, flip((0, 60), (1, 60)))
+    arguments = [
+        str(info.data_dir),
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+        "--cache",
+        "none",
+        "--model",
+        "seed",
+    ]
+    assert train([*arguments, "--run", str(tmp_path / "a")]) == 2
+    assert "record 0 (of " in capsys.readouterr().err or "record 16 (of " in capsys.readouterr().err
+    assert train([*arguments, "--run", str(tmp_path / "b"), "--max-bad-records", "1"]) == 3
+    assert not (tmp_path / "b").exists() or not any((tmp_path / "b").glob("*.keras"))
+    run = tmp_path / "c"
+    assert train([*arguments, "--run", str(run), "--max-bad-records", "2"]) == 0
+    with (run / "bad_records.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["split"], row["record"]) for row in rows] == [("train", "0"), ("train", "16")]
+    assert all(row["source_path"].lstrip("'").endswith(".png") for row in rows)
+    assert not any(row["source_path"].startswith("=") for row in rows)
+    config = json.loads((run / "config.json").read_text())
+    assert config["bad_records"] == {"train": [0, 16], "validation": []}
+    assert config["steps_per_epoch"] == (info.split("train").num_examples - 2) // 8
+
+
+def swap(info):
+    """Two shards of the same size and lengths of records, which only raw pictures have."""
+    shards = info.split("train").shards
+    paths = [info.data_dir / shard.filename for shard in shards[:2]]
+    contents = [path.read_bytes() for path in paths]
+    for path, content in zip(paths, reversed(contents), strict=True):
+        path.write_bytes(content)
+    return paths
+
+
+def test_a_swapped_shard_is_noticed(info):
+    paths = swap(info)
+    as_if = dataclasses.replace  # The sizes are made to fit, so that only the records tell.
+    split = info.split("train")
+    shards = tuple(
+        as_if(shard, num_bytes=(info.data_dir / shard.filename).stat().st_size) for shard in split.shards
+    )
+    fitting = as_if(info, splits={**info.splits, "train": as_if(split, shards=shards)})
+    reader = SplitReader(fitting, "train")
+    with pytest.raises(
+        DatasetError, match=r"foreign or swapped|another file|wrong checksum|is cut"
+    ) as caught:
+        list(reader.records(reader.ordered_windows()))
+    assert str(paths[0].name) in str(caught.value) or str(paths[1].name) in str(caught.value)
+
+
+def test_a_first_record_of_another_class_is_noticed(info):
+    names = info.class_names
+    other = dataclasses.replace(info, class_names=names[::-1])
+    reader = SplitReader(other, "train")
+    with pytest.raises(DatasetError, match=r"its first record is not that of .* foreign or swapped shard"):
+        list(reader.records(reader.ordered_windows()))
+    whole = SplitReader(info, "train")
+    assert len(list(whole.records(whole.ordered_windows()))) == info.split("train").num_examples
+    assert np.unique(whole.blocks.shards).size > 1
