@@ -110,18 +110,8 @@ def decode(source: Source, *, min_size: int = 0) -> Decoded:
 def _decode_jpeg(source: Source, header: jpeg.Header, min_size: int) -> Decoded:
     if header.missing_decoder:
         raise RejectedError(f"no decoder: {header.missing_decoder}; convert it to JPEG of 8 bits")
-    repairs = source.repairs
-    try:
-        rgb = _decode_whole_jpeg(source.data, header, min_size)
-    except UnusualJpegError:
-        raise
-    except JpegError as error:
-        try:
-            mended, how = jpeg.mend(source.data, error)
-            rgb = _decode_whole_jpeg(mended, jpeg.read_header(mended), min_size)
-        except JpegError:
-            raise RejectedError(f"damaged JPEG: {error}") from None
-        repairs += (how,)
+    rgb, mends = _decode_mended(source.data, header, min_size)
+    repairs = (*source.repairs, *mends)
     if header.oddity:
         repairs += (f"{header.oddity} to everyday JPEG",)
     if header.num_components == 4:
@@ -133,6 +123,22 @@ def _decode_jpeg(source: Source, header: jpeg.Header, min_size: int) -> Decoded:
     if header.orientation >= 5:
         height, width = width, height
     return Decoded(rgb, height, width, repairs, has_halved_colours=True)
+
+
+def _decode_mended(data: bytes, header: jpeg.Header, min_size: int) -> tuple[RgbImage, tuple[str, ...]]:
+    """Returns the picture, and how its file was mended, in words: the decoder stops at one thing after the other."""
+    reason, mends = "", ()
+    while True:
+        try:
+            return _decode_whole_jpeg(data, header, min_size), mends
+        except UnusualJpegError:
+            raise
+        except JpegError as error:
+            reason = reason or str(error)
+            data, how = jpeg.mend(data, error)
+            if how in mends:
+                raise RejectedError(f"damaged JPEG: {reason}") from None
+            mends += (how,)
 
 
 def _decode_whole_jpeg(data: bytes, header: jpeg.Header, min_size: int) -> RgbImage:

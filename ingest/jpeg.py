@@ -38,6 +38,7 @@ _JPEG_LS = 0xF7
 _FRAMES = {*range(0xC0, 0xD0), _JPEG_LS} - {0xC4, 0xC8, 0xCC}
 _UNKNOWN_SAMPLING = "Could not determine subsampling"
 _UNKNOWN_TRANSFORM = "Unknown Adobe color transform"
+_UNKNOWN_JFIF = "unknown JFIF revision"
 
 _ROWS_TO_SEE = 32  # Of the grey picture that a check gives, in either direction.
 
@@ -198,6 +199,8 @@ def mend(data: bytes, error: JpegError) -> tuple[bytes, str]:
     if _UNKNOWN_TRANSFORM in str(error):
         # Then libjpeg takes the colours for what they most often are, and so does a decoder that is not told at all.
         return _without_adobe_transform(data), "unknown colour transform taken for the usual one"
+    if _UNKNOWN_JFIF in str(error):
+        return _with_jfif_version(data), "unknown version of JFIF taken for 1.2"
     return _without_junk(data, error), "left out junk between the segments"
 
 
@@ -221,6 +224,14 @@ def _without_adobe_transform(data: bytes) -> bytes:
     for mark, start, end in _segments(data):
         if mark == _APP14 and data.startswith(b"Adobe", start + 4) and end - start >= 16:
             mended[start + 15] = 2 if num_components == 4 else 1  # YCCK or YCbCr.
+    return bytes(mended)
+
+
+def _with_jfif_version(data: bytes) -> bytes:
+    mended = bytearray(data)
+    for mark, start, end in _segments(data):
+        if mark == _APP0 and data.startswith(b"JFIF\0", start + 4) and end - start >= 16:
+            mended[start + 9 : start + 11] = b"\1\2"
     return bytes(mended)
 
 

@@ -227,6 +227,17 @@ def test_a_colour_transform_that_does_not_exist_is_taken_for_the_usual_one(mode,
     assert np.array_equal(seen.rgb, decode(read_source(bytes(data), ".jpg", 10**5)).rgb)
 
 
+def test_what_a_decoder_minds_though_the_picture_is_whole_is_mended_one_after_the_other(noisy):
+    data = save(noisy)
+    version = data.index(b"JFIF") + 5
+    odd = data[:version] + b"\3\7" + data[version + 2 : -2]  # And no end.
+    seen = decode(read_source(odd, ".jpg", 10**5))
+    assert seen.repairs == ("unknown version of JFIF taken for 1.2", "left out junk between the segments")
+    assert np.array_equal(seen.rgb, decode(read_source(data, ".jpg", 10**5)).rgb)
+    with pytest.raises(RejectedError, match="damaged JPEG: Warning: unknown JFIF revision number 3"):
+        decode(read_source(odd[: len(odd) // 2] + data[-2:], ".jpg", 10**5))
+
+
 @pytest.mark.parametrize("kind", ["arithmetic", "lossless"])
 def test_a_coding_that_browsers_do_not_know_is_not_kept(kind):
     source = read_source(SELDOM[kind], ".jpg", 1000)
