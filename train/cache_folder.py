@@ -59,7 +59,7 @@ class CacheFolder:
             os.ftruncate(descriptor, 0)  # What a process that was killed left.
             self._make_room(layout.num_bytes)
         except BaseException:
-            path.unlink(missing_ok=True)
+            remove(path)
             os.close(descriptor)
             raise
         return descriptor
@@ -129,11 +129,17 @@ def _remove_unused(path: Path) -> bool:
     except OSError:  # It has just gone, or is somebody else's.
         return False
     try:
-        if not _lock(descriptor):
-            return False
-        path.unlink()
+        return _lock(descriptor) and remove(path)
     finally:
         os.close(descriptor)
+
+
+def remove(path: Path) -> bool:
+    """Removes a file, if this user may; returns whether it was there and is gone."""
+    try:
+        path.unlink()
+    except OSError:
+        return False
     return True
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from train.cache_folder import CacheFolder
+from train.cache_folder import CacheFolder, remove
 from train.picture_file import DamagedFileError, PartialPictureFile, PictureFile, PictureLayout
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class DiskPictures:
                     self._whole, self._partial = self._partial.finish(here, path), None
             except OSError as error:
                 self._partial = None
-                self._folder.partial(self._layout).unlink(missing_ok=True)
+                remove(self._folder.partial(self._layout))
                 self._give_up(error)
 
     def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
@@ -83,8 +83,7 @@ class DiskPictures:
         if not len(damaged := whole.damaged(rows)):
             return
         whole.images[damaged] = self._decode(damaged)
-        if whole.path.exists():
-            whole.path.unlink()
+        if remove(whole.path):
             logger.warning(
                 "%s: pictures in it are damaged; they are decoded again, and it is removed", whole.path
             )
@@ -112,7 +111,7 @@ class DiskPictures:
         try:
             self._partial = PartialPictureFile(descriptor, self._layout)
         except OSError:
-            self._folder.partial(self._layout).unlink()
+            remove(self._folder.partial(self._layout))
             raise
 
     def _open(self) -> None:

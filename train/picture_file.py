@@ -5,6 +5,7 @@ each picture (uint32), and the SHA-256 of all but the pictures. No fsync: what a
 spoils, the checksums notice, and the pictures can be decoded again.
 """
 
+import contextlib
 import dataclasses
 import fcntl
 import hashlib
@@ -186,7 +187,8 @@ class PictureFile:
             OSError: There is none, or it cannot be read or mapped.
         """
         opened = cls(os.open(path, os.O_RDONLY), path, layout)
-        os.utime(path)
+        with contextlib.suppress(OSError):  # Somebody else's, to be read only.
+            os.utime(path)
         return opened
 
     def damaged(self, rows: np.ndarray) -> np.ndarray:

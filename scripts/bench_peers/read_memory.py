@@ -1,4 +1,4 @@
-"""shardstream: the largest memory of the process while it streams small records, part by part."""
+"""shardstream: the largest memory of the process, part by part, while it streams or reads from a cache."""
 
 import itertools
 import json
@@ -15,16 +15,25 @@ def main() -> None:
     parser = arguments(str(__doc__))
     parser.add_argument("--data", required=True, help="the dataset in the folder of the inputs")
     parser.add_argument("--steps", type=int, required=True, help="of a part")
+    parser.add_argument("--cache", default="none")
     options = parser.parse_args()
     start_tensorflow()
     from train.cache import make_source
+    from train.cache_folder import CacheFolder
     from train.input_pipeline import make_train_dataset
 
     info = DatasetInfo.load(options.inputs / options.data)
-    source = make_source(info, "train", tier="none", image_size=info.image.size or 300)
-    batches = itertools.chain.from_iterable(
+    source = make_source(
+        info,
+        "train",
+        tier=options.cache,
+        image_size=info.image.size or 300,
+        folder=CacheFolder(options.own / "cache"),
+    )
+    epochs = (
         make_train_dataset(source, seed=1, epoch=epoch, batch_size=BATCH) for epoch in itertools.count()
     )
+    batches = map(source.on_devices, itertools.chain.from_iterable(epochs))
     peaks = []
     for _ in range(options.epochs):
         for _ in itertools.islice(batches, options.steps):
