@@ -10,11 +10,12 @@ _BYTES_OF_A_WEIGHT = 16
 def training_bytes(model: keras.Model, batch_size: int) -> int:
     """Returns about what training takes on a device that gets `batch_size` pictures of each batch.
 
-    Every layer's output is kept for the way back, where its gradient comes beside it. What single operations need in
-    passing is left out, and so is what the compiler saves by joining layers.
+    Every layer's output is kept for the way back. Not every one is needed there, which leaves room for gradients and
+    for what single operations take in passing: `small` with 64 pictures of 160x160 took 0.30 GB on a CPU, where this
+    says 0.40.
     """
     weights = sum(int(np.prod(weight.shape)) for weight in model.weights)
-    return weights * _BYTES_OF_A_WEIGHT + 2 * batch_size * _output_bytes(model)
+    return weights * _BYTES_OF_A_WEIGHT + batch_size * _output_bytes(model)
 
 
 def _output_bytes(model: keras.Model) -> int:
