@@ -70,7 +70,29 @@ def test_the_whole_way(root):
     assert "음식" in page
     assert "<script>alert" not in page
 
+    compares_with_another_run(root)
+    predicts_loose_photos(root)
     refuses_other_classes(root)
+
+
+def compares_with_another_run(root: Path) -> None:
+    options = ["--epochs", "1", "--batch-size", "8", "--image-size", "32"]
+    succeed("train", root / "data", "--run", root / "second", *options)
+    compare = ["--all", "--compare", root / "second", "--out", root / "compared"]
+    metrics = succeed("predict", root / "run", root / "data", *compare)
+    (other,) = metrics["comparisons"]
+    assert (other["name"], other["num_right"]) == ("second", metrics["num_right"])
+    assert other["num_right_other"] == other["num_right"] + other["num_fixes"] - other["num_regressions"]
+    # Alone it says the same: its own size of pictures, and the same records.
+    alone = succeed("predict", root / "second", root / "data", "--all")
+    assert alone["num_right"] == other["num_right_other"]
+    assert "<h3><bdi>second</bdi></h3>" in (root / "compared/index.html").read_text(encoding="utf-8")
+
+
+def predicts_loose_photos(root: Path) -> None:
+    metrics = succeed("predict", root / "run", root / "photos/interior", "--out", root / "loose")
+    assert metrics["verdicts"] == {"ok": 40}
+    assert metrics["predicted"]["interior"] > 30
 
 
 def refuses_other_classes(root: Path) -> None:
