@@ -38,6 +38,12 @@ def test_a_misspelt_option_loads_nothing_heavy_and_is_answered(command):
     assert "--seed" in printed  # What was perhaps meant.
 
 
+def test_a_misspelt_model_loads_nothing_heavy_and_is_answered():
+    exit_code, modules, printed = loaded("train", "d", "--run", "r", "--model", "resnet5")
+    assert (exit_code, modules) == (2, "[]")
+    assert "did you mean ResNet50 or" in printed
+
+
 def test_ingest_never_loads_tensorflow(tmp_path):
     # The whole package, and a command that does its work.
     code = (

@@ -8,15 +8,22 @@ import tyro
 
 from ingest.errors import ConfigError
 from ingest.sizes import parse_size
+from train.applications import OWN_MODELS, find_model
 from train.cluster import find_cluster
 from train.durations import parse_interval, parse_secs
 
-ModelName = Literal["small", "seed"]
 Precision = Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
 Cache = Literal["auto", "none", "memory", "disk", "device"]
 StrategyName = Literal["auto", "default", "mirrored", "multiworker"]
 OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
+ScheduleName = Literal["cosine", "constant"]
+ClassWeight = Literal["none", "balanced"]
+JitCompile = Literal["auto", "on", "off"]
+AugmentationName = Literal["default", "none", "randaugment"]
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+OptionalSchedule = Annotated[
+    ScheduleName | None, tyro.conf.arg(metavar="cosine|constant", help_behavior_hint="")
+]
 OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
 
 # Not docstrings of the fields: there each line break would show.
@@ -24,7 +31,22 @@ _MODEL_HELP = (
     "small: a compact residual network, 0.3 million parameters, trained with augmentation. seed: the layers of "
     "the notebook this project grew from. Its first one, Dense(1024) on every pixel, makes the convolution after "
     "it read 1024 channels: 106 of its 108 GFLOP for one picture of 300x300, where small takes 0.5, and 0.7 GB "
-    "of activations for each picture of a batch."
+    "of activations for each picture of a batch. Or any of keras.applications, such as ResNet50, EfficientNetV2B0, "
+    "MobileNetV3Small or ConvNeXtTiny, with its own preprocessing inside."
+)
+_WEIGHTS_HELP = (
+    "What the model begins with. none: nothing. imagenet: what Keras downloads for an application. A path: a .keras "
+    "file of an earlier run, or the .h5 file that Keras would have downloaded. With weights the last layer is "
+    "trained alone at first, then all of the model at a lower rate."
+)
+_JIT_HELP = (
+    "Whether XLA compiles the model and its gradients. auto: on one GPU. On a CPU a step of small took a quarter "
+    "longer with it, and on several devices it cannot be."
+)
+_AUGMENTATION_HELP = (
+    "Changes to the pictures in training, on the device. default: parts of them, mirrored or not, in another light; "
+    "small is trained with parts of half the height and width. none: the pictures as they are, which is "
+    "the default of seed too, as the notebook had it. randaugment: two operations of RandAugment besides."
 )
 _PRECISION_HELP = (
     "What the layers calculate in. auto: float32 on a CPU, mixed_bfloat16 on GPUs of compute capability 8.0 and "
@@ -54,21 +76,46 @@ class TrainConfig:
     """The dataset folder that `shardstream-ingest build` made."""
     run: Path
     """The run folder to make, for example runs/first."""
-    model: Annotated[ModelName, tyro.conf.arg(help=_MODEL_HELP)] = "small"
+    model: Annotated[str, tyro.conf.arg(metavar="NAME", help=_MODEL_HELP)] = "small"
+    weights: Annotated[str, tyro.conf.arg(metavar="none|imagenet|PATH", help=_WEIGHTS_HELP)] = "none"
+    head_epochs: OptionalInt = None
+    """With --weights: epochs that train the last layer alone; by default a quarter of all."""
+    fine_tune_learning_rate: OptionalFloat = None
+    """With --weights: the highest learning rate of the epochs after those; by default 0.00001."""
     image_size: OptionalInt = None
     """Height and width in pixels that the model sees; by default the stored size, or 300 for originals."""
     batch_size: int = 32
     """Pictures per step, over all devices together."""
     epochs: OptionalInt = None
-    """Passes over the training split; by default 20, and for small up to 50 where 20 make under 1,000 steps."""
+    """Passes over the training split; by default 20, and up to 50 where 20 make under 1,000 steps."""
     seed: int = 123
     """Of the weights, the order of the pictures, the augmentation and the dropout."""
     learning_rate: OptionalFloat = None
-    """The highest learning rate; by default the model's own: 0.002 for small, 0.001 for seed."""
+    """The highest learning rate; by default the model's own: 0.002 for small, 0.001 for others."""
     weight_decay: OptionalFloat = None
-    """Decoupled weight decay (AdamW); by default the model's own: 0.02 for small, none for seed."""
+    """Decoupled weight decay (AdamW); by default 0.02, none for seed."""
     label_smoothing: OptionalFloat = None
-    """Share of each target that is spread over all classes; by default 0.1 for small, 0 for seed."""
+    """Share of each target that is spread over all classes; by default 0.1, 0 for seed."""
+    augmentation: Annotated[AugmentationName, tyro.conf.arg(help=_AUGMENTATION_HELP)] = "default"
+    mixup: float = 0.0
+    """The alpha of MixUp, for example 0.2, which blends two pictures and their classes; 0 for none."""
+    cutmix: float = 0.0
+    """The alpha of CutMix, for example 1, which puts a part of a picture into another; 0 for none."""
+    schedule: OptionalSchedule = None
+    """How the learning rate goes on after its warm-up; by default cosine, constant for seed."""
+    warmup_epochs: OptionalFloat = None
+    """Epochs in which the learning rate rises from 0; by default a tenth of all, five at most, none for seed."""
+    clip_norm: OptionalFloat = None
+    """The highest norm that the gradients of a step may have together; by default any."""
+    class_weight: ClassWeight = "none"
+    """balanced: each class counts the same in the loss, however many pictures it has."""
+    early_stopping: OptionalInt = None
+    """Ends training when val_loss has not reached a new low for so many epochs."""
+    steps_per_execution: int = 1
+    """Steps in one call: less of Python's time, but signals, saving and checks wait for the end of a call."""
+    jit_compile: Annotated[JitCompile, tyro.conf.arg(help=_JIT_HELP)] = "auto"
+    deterministic: bool = False
+    """The same weights, bit for bit, for the same seed on the same device; slower on a GPU."""
     precision: Annotated[Precision, tyro.conf.arg(help=_PRECISION_HELP)] = "auto"
     cache: Annotated[Cache, tyro.conf.arg(help=_CACHE_HELP)] = "auto"
     cache_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
@@ -92,13 +139,27 @@ class TrainConfig:
     """Prints the result as one JSON object."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", find_model(self.model))
         _check_at_least(1, image_size=self.image_size, batch_size=self.batch_size, epochs=self.epochs)
-        _check_at_least(0, seed=self.seed, weight_decay=self.weight_decay)
+        _check_at_least(1, early_stopping=self.early_stopping, steps_per_execution=self.steps_per_execution)
+        _check_at_least(
+            0,
+            seed=self.seed,
+            weight_decay=self.weight_decay,
+            head_epochs=self.head_epochs,
+            warmup_epochs=self.warmup_epochs,
+        )
         if self.image_size is not None and self.image_size < 8:
             # Four halvings in `small`, and two in `seed`, have to leave something.
             raise ConfigError(f"image_size must be at least 8, got {self.image_size}")
-        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
-            raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
+        for name in ("mixup", "cutmix"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "fine_tune_learning_rate", "clip_norm"):
+            rate = getattr(self, name)
+            if rate is not None and not 0 < rate < float("inf"):
+                raise ConfigError(f"{name} must be positive, got {rate}")
+        self._check_weights()
         if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
         if self.hosts is not None or self.rank is not None:
@@ -113,6 +174,20 @@ class TrainConfig:
         parse_interval("save_every", self.save_every)
         parse_secs("grace", self.grace)
 
+    def _check_weights(self) -> None:
+        if self.weights == "imagenet" and self.model in OWN_MODELS:
+            raise ConfigError(
+                f"there are no ImageNet weights of {self.model}; choose one of keras.applications"
+            )
+        if self.weights == "none":
+            for name in ("head_epochs", "fine_tune_learning_rate"):
+                if getattr(self, name) is not None:
+                    raise ConfigError(f"{name} is for a model that begins with --weights, and there are none")
+        elif self.head_epochs is not None and self.epochs is not None and self.head_epochs > self.epochs:
+            raise ConfigError(
+                f"head_epochs {self.head_epochs} is more than the {self.epochs} epochs there are"
+            )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DoctorConfig:
@@ -123,7 +198,7 @@ class DoctorConfig:
 
     data_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """The dataset folder."""
-    model: Annotated[ModelName, tyro.conf.arg(help=_MODEL_HELP)] = "small"
+    model: Annotated[str, tyro.conf.arg(metavar="NAME", help=_MODEL_HELP)] = "small"
     image_size: OptionalInt = None
     """Height and width in pixels that the model sees; by default the stored size, or 300 for originals."""
     batch_size: int = 32

@@ -8,11 +8,10 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-import keras
 import tensorflow as tf
 
 from ingest.metadata import DatasetInfo, SplitInfo
-from train.augment import augmentation_layers
+from train.augment import Augmentation
 from train.cache import Tier, decoded_bytes, make_source
 from train.cache_folder import CacheFolder, default_cache_dir
 from train.checkpoint import BEGINNING
@@ -109,26 +108,21 @@ def _measure_device(setup: Setup, steps: Steps, sample: Sample, stopwatch: Stopw
         return batch_size
 
     step = stopwatch.stage("step", train)
-    augmentation = stopwatch.stage("augment", _augmenting(steps.model, batch_images, setup.precision))
+    augmentation = stopwatch.stage("augment", _augmenting(steps.augmentation, (batch_images, host_batch[1])))
     return [*stages, augmentation, step.without(augmentation, name="step")]
 
 
-def _augmenting(model: keras.Model, images: tf.Tensor, precision: str) -> Callable[[], int]:
-    """Returns what augments a batch with the layers of the model; none are there in some."""
-    kinds = tuple({type(layer) for layer in augmentation_layers(0)})
-    layers = [layer for layer in model.layers if isinstance(layer, kinds)]
-    dtype = keras.DTypePolicy(precision).compute_dtype
+def _augmenting(augmentation: Augmentation, batch: tuple[tf.Tensor, tf.Tensor]) -> Callable[[], int]:
+    """Returns what augments a batch as a step of training does."""
 
     @tf.function
-    def augment(images: tf.Tensor) -> tf.Tensor:
-        x: Any = tf.cast(images, dtype)
-        for layer in layers:
-            x = layer(x, training=True)
-        return x[0, 0, 0, 0]
+    def augment(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        images, _ = augmentation(images, tf.one_hot(labels, 2))
+        return images[0, 0, 0, 0]
 
     def work() -> int:
-        augment(images).numpy()
-        return len(images)
+        augment(*batch).numpy()
+        return len(batch[0])
 
     return work
 

@@ -4,6 +4,7 @@ Not Keras's `fit`: it cannot be started in the middle of an epoch, and under a s
 twice and runs steps that are not whole. What continues a run is `Steps.state()` and a `Position`.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -57,6 +58,7 @@ class Loop:
         seed: int,
         callbacks: Sequence[keras.callbacks.Callback],
         keep: Callable[[Position], None] = lambda _: None,
+        steps_per_execution: int = 1,
     ) -> None:
         """Takes Keras callbacks as `fit` does.
 
@@ -71,6 +73,7 @@ class Loop:
             callbacks: What happens at the end of an epoch.
             keep: Called between any two steps, validation's too, and after each epoch's callbacks, with the
                 position that the state of `steps` is at. A run can go on from each.
+            steps_per_execution: How many steps of training make one call, between which nothing else happens.
         """
         self._steps = steps
         self._info = info
@@ -80,6 +83,7 @@ class Loop:
         self._batch_size = batch_size
         self._seed = seed
         self._keep = keep
+        self._steps_per_execution = steps_per_execution
         self._num_steps = steps_per_epoch(info.split(train.split.name), batch_size, steps.num_workers)
         self._callbacks = keras.callbacks.CallbackList(
             list(callbacks), model=steps.model, epochs=epochs, steps=self._num_steps, verbose=0
@@ -98,6 +102,7 @@ class Loop:
         logs: dict[str, float] = {}
         self._callbacks.on_train_begin()
         for epoch in range(start.epoch, self._epochs):
+            self._steps.begin_epoch(epoch)
             self._callbacks.on_epoch_begin(epoch)
             logs, trained = self._train_epoch(start if epoch == start.epoch else Position(epoch))
             logs |= self._validate(trained)
@@ -112,11 +117,12 @@ class Loop:
         epoch, step = start.epoch, start.step
         if step == 0:
             self._steps.trained.reset()
-        for batch in meter.waited_for(self._batches(epoch, step)):
+        batches = meter.waited_for(self._batches(epoch, step))
+        while group := list(itertools.islice(batches, self._steps_per_execution)):
             self._callbacks.on_train_batch_begin(step)
-            self._steps.train(batch)
-            step += 1
-            self._callbacks.on_train_batch_end(step - 1, self._reading(epoch, step))
+            self._steps.train(*group)
+            step += len(group)
+            self._callbacks.on_train_batch_end(step - 1, self._reading(epoch, step, len(group)))
             self._keep(Position(epoch, step, meter.secs(), meter.waiting_secs))
         self._check_count(step * self._batch_size)
         self._train.complete()
@@ -145,8 +151,8 @@ class Loop:
         distributed = self._steps.distributed(dataset, self._num_steps - start_step)
         return map(self._train.on_devices, naming_damage(distributed, self._info, self._train.split.name))
 
-    def _reading(self, epoch: int, step: int) -> dict[str, float] | None:
-        if step % self._steps_between_readings:
+    def _reading(self, epoch: int, step: int, num_new: int) -> dict[str, float] | None:
+        if step % self._steps_between_readings >= num_new:
             return None
         return self._finite(epoch, self._steps.trained.means())
 

@@ -1,11 +1,11 @@
 """The models: pictures [batch, size, size, 3], RGB from 0 to 255, in; probabilities [batch, num_classes] out."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
 
-from train.config import ModelName
+from train.applications import APPLICATIONS, Application
 
 # Output channels of the stages of `small`; each halves height and width.
 _STAGES = (32, 64, 128)
@@ -14,33 +14,42 @@ _STEM = 16
 # still hold a part of where they started, and validation accuracy fell from 0.95 to 0.62 (rooms at 128x128,
 # 20 epochs of 18 steps).
 _BATCH_NORM_MOMENTUM = 0.9
+# What ImageNet's weights expect of pictures from 0 to 1.
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STDDEV = (0.229, 0.224, 0.225)
+# The last layer of every model.
+CLASSIFIER = "probabilities"
 
 
 def build_model(
-    name: ModelName,
+    name: str,
     *,
-    image_size: int,
+    image_size: int | None,
     num_classes: int,
     seed: int,
-    augmentation: Sequence[layers.Layer] = (),
     synchronized: bool = False,
 ) -> keras.Model:
     """Returns the model called `name` in the precision that is set globally.
 
     Args:
-        name: "small" or "seed".
-        image_size: Height and width in pixels.
+        name: "small", "seed" or one of `APPLICATIONS`.
+        image_size: Height and width in pixels; None takes any, which `small` alone can.
         num_classes: The number of outputs.
         seed: Of the dropout; the weights come from Keras's global seed.
-        augmentation: Layers for the pictures that `small` begins with; `seed` has none, as the notebook had.
         synchronized: Whether batch normalisation looks at the whole batch where several replicas share it.
     """
     if name == "seed":
         return _build_seed(image_size, num_classes, seed)
-    return _build_small(image_size, num_classes, seed, augmentation, synchronized)
+    inputs: Any = keras.Input((image_size, image_size, 3))
+    if name == "small":
+        x = _small_features(inputs, synchronized=synchronized)
+    else:
+        x = _application_features(APPLICATIONS[name], inputs, synchronized=synchronized)
+    x = layers.Dropout(0.2, seed=seed + 100)(x)
+    return keras.Model(inputs, _classifier(num_classes)(x), name=name)
 
 
-def _build_seed(image_size: int, num_classes: int, seed: int) -> keras.Model:
+def _build_seed(image_size: int | None, num_classes: int, seed: int) -> keras.Model:
     """Returns the layers of the notebook that this project grew from, exactly."""
     return keras.Sequential(
         [
@@ -61,51 +70,66 @@ def _build_seed(image_size: int, num_classes: int, seed: int) -> keras.Model:
     )
 
 
-def _build_small(
-    image_size: int, num_classes: int, seed: int, augmentation: Sequence[layers.Layer], synchronized: bool
-) -> keras.Model:
-    """Returns a residual network of a stem and three stages (He et al. 2015; the stem and shortcuts of ResNet-D).
+def _small_features(x: keras.KerasTensor, *, synchronized: bool) -> keras.KerasTensor:
+    """Returns what a residual network of a stem and three stages sees (He et al. 2015; stem and shortcuts of ResNet-D).
 
     Plain convolutions, not separable ones: at these widths a separable network took twice the time on a CPU,
     as depthwise convolutions wait for memory.
     """
-    inputs = keras.Input((image_size, image_size, 3))
-    x = inputs
-    for layer in augmentation:
-        x = layer(x)
+
+    def convolution(
+        x: keras.KerasTensor, channels: int, kernel_size: int, strides: int = 1
+    ) -> keras.KerasTensor:
+        convolution = layers.Conv2D(
+            channels,
+            kernel_size,
+            strides=strides,
+            padding="same",
+            use_bias=False,  # Batch normalisation brings its own.
+            kernel_initializer="he_normal",
+        )
+        normalization = layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM, synchronized=synchronized)
+        return normalization(convolution(x))
+
     x = layers.Rescaling(1 / 127.5, offset=-1)(x)
-    x = layers.ReLU()(_convolution(x, _STEM, 5, strides=2, synchronized=synchronized))
+    x = layers.ReLU()(convolution(x, _STEM, 5, strides=2))
     for channels in _STAGES:
-        x = _residual_block(x, channels, synchronized=synchronized)
-    x = layers.GlobalAveragePooling2D()(x)
-    x = layers.Dropout(0.2, seed=seed + 100)(x)
-    return keras.Model(inputs, _classifier(num_classes)(x), name="small")
+        y = layers.ReLU()(convolution(x, channels, 3, strides=2))
+        y = convolution(y, channels, 3)
+        # Pooled before the 1x1 convolution: with strides there, three of four values would be thrown away.
+        shortcut = convolution(layers.AveragePooling2D(2, padding="same")(x), channels, 1)
+        x = layers.ReLU()(layers.Add()([shortcut, y]))
+    return layers.GlobalAveragePooling2D()(x)
 
 
-def _residual_block(x: keras.KerasTensor, channels: int, *, synchronized: bool) -> keras.KerasTensor:
-    y = layers.ReLU()(_convolution(x, channels, 3, strides=2, synchronized=synchronized))
-    y = _convolution(y, channels, 3, synchronized=synchronized)
-    # Pooled before the 1x1 convolution: with strides there, three of four values would be thrown away.
-    shortcut = layers.AveragePooling2D(2, padding="same")(x)
-    shortcut = _convolution(shortcut, channels, 1, synchronized=synchronized)
-    return layers.ReLU()(layers.Add()([shortcut, y]))
-
-
-def _convolution(
-    x: keras.KerasTensor, channels: int, kernel_size: int, *, strides: int = 1, synchronized: bool
+def _application_features(
+    application: Application, x: keras.KerasTensor, *, synchronized: bool
 ) -> keras.KerasTensor:
-    convolution = layers.Conv2D(
-        channels,
-        kernel_size,
-        strides=strides,
-        padding="same",
-        use_bias=False,  # Batch normalisation brings its own.
-        kernel_initializer="he_normal",
-    )
-    normalization = layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM, synchronized=synchronized)
-    return normalization(convolution(x))
+    """Returns what a model of `keras.applications` sees, with the preprocessing that it is meant to have."""
+    module = getattr(keras.applications, application.module)
+    backbone = build_application(application, image_size=x.shape[1])
+
+    def adapted(layer: layers.Layer) -> layers.Layer:
+        config = layer.get_config()
+        if isinstance(layer, layers.BatchNormalization):
+            config["synchronized"] = synchronized
+        if isinstance(layer, layers.Normalization) and layer.input_mean is None:
+            # EfficientNet keeps these as weights that are copied aside when they are read from a file, and only then.
+            config |= {"mean": _IMAGENET_MEAN, "variance": [stddev**2 for stddev in _IMAGENET_STDDEV]}
+        return type(layer).from_config(config)
+
+    backbone = keras.models.clone_model(backbone, clone_function=adapted)
+    return backbone(module.preprocess_input(x))
+
+
+def build_application(
+    application: Application, *, image_size: int, weights: str | None = None
+) -> keras.Model:
+    """Returns the model as Keras has it, without the layers for ImageNet's classes."""
+    build = getattr(keras.applications, application.name)
+    return build(include_top=False, weights=weights, input_shape=(image_size, image_size, 3), pooling="avg")
 
 
 def _classifier(num_classes: int) -> layers.Layer:
     # float32 under mixed precision too: probabilities near 1 have no room in float16.
-    return layers.Dense(num_classes, activation="softmax", dtype="float32", name="probabilities")
+    return layers.Dense(num_classes, activation="softmax", dtype="float32", name=CLASSIFIER)

@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
-from train.config import ModelName, TrainConfig
+from train.config import ScheduleName, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,24 +18,48 @@ class Recipe:
         learning_rate: The highest.
         weight_decay: Decoupled (Loshchilov and Hutter 2017); 0 for none.
         label_smoothing: The share of each target that is spread over all classes.
-        cosine: Whether the learning rate warms up over a tenth of the steps, five epochs at most, and then
-            falls to 0 along a cosine; constant otherwise.
+        schedule: Whether the learning rate falls to 0 along a cosine or stays, once it has warmed up.
+        warmup_epochs: How long it rises before; None is a tenth of all, five at most.
         most_epochs: How many are trained at most where the user does not say.
+        fine_tune_learning_rate: The highest of the epochs that train all of a model whose weights came from elsewhere.
     """
 
     learning_rate: float
     weight_decay: float
     label_smoothing: float
-    cosine: bool
+    schedule: ScheduleName
     most_epochs: int
+    warmup_epochs: float | None = None
+    fine_tune_learning_rate: float = 1e-5  # Of Keras's guide to transfer learning.
 
 
-RECIPES: dict[ModelName, Recipe] = {
-    "small": Recipe(learning_rate=0.002, weight_decay=0.02, label_smoothing=0.1, cosine=True, most_epochs=50),
+# Of the applications, where a model has none of its own.
+RECIPE = Recipe(
+    learning_rate=0.001, weight_decay=0.02, label_smoothing=0.1, schedule="cosine", most_epochs=50
+)
+RECIPES = {
+    "small": dataclasses.replace(RECIPE, learning_rate=0.002),
     # The notebook's: Adam as Keras has it, 20 epochs.
-    "seed": Recipe(learning_rate=0.001, weight_decay=0.0, label_smoothing=0.0, cosine=False, most_epochs=20),
+    "seed": Recipe(
+        learning_rate=0.001,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        schedule="constant",
+        most_epochs=20,
+        warmup_epochs=0.0,
+    ),
 }
 
+_CHOICES = (
+    *(
+        "learning_rate",
+        "weight_decay",
+        "label_smoothing",
+        "schedule",
+        "warmup_epochs",
+        "fine_tune_learning_rate",
+    ),
+)
 _WARMUP_SHARE = 0.1
 _MOST_WARMUP_EPOCHS = 5
 _EPOCHS = 20
@@ -44,17 +69,18 @@ _ENOUGH_STEPS = 1000
 
 def make_recipe(config: TrainConfig) -> Recipe:
     """Returns the recipe of the model with what the user chose in its place."""
-    chosen = {
-        name: value
-        for name in ("learning_rate", "weight_decay", "label_smoothing")
-        if (value := getattr(config, name)) is not None
-    }
-    return dataclasses.replace(RECIPES[config.model], **chosen)
+    chosen = {name: value for name in _CHOICES if (value := getattr(config, name)) is not None}
+    return dataclasses.replace(RECIPES.get(config.model, RECIPE), **chosen)
 
 
 def default_epochs(recipe: Recipe, steps_per_epoch: int) -> int:
     """Returns 20, or as many as make enough steps where pictures are few, within the recipe's most."""
     return max(_EPOCHS, min(recipe.most_epochs, math.ceil(_ENOUGH_STEPS / steps_per_epoch)))
+
+
+def default_head_epochs(config: TrainConfig, epochs: int) -> int:
+    """Returns a quarter of the epochs where weights came from elsewhere: the last layer is soon as good as it gets."""
+    return 0 if config.weights == "none" else math.ceil(epochs / 4)
 
 
 def make_optimizer(recipe: Recipe, *, epochs: int, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -72,13 +98,29 @@ def learning_rate_schedule(
     recipe: Recipe, *, epochs: int, steps_per_epoch: int
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
     """Returns the learning rate over the steps of a whole run."""
-    if not recipe.cosine:
-        return recipe.learning_rate
     total_steps = epochs * steps_per_epoch
-    warmup_steps = max(1, round(min(_WARMUP_SHARE * total_steps, _MOST_WARMUP_EPOCHS * steps_per_epoch)))
+    warmup_steps = _warmup_steps(recipe, total_steps, steps_per_epoch)
+    if recipe.schedule == "constant" and not warmup_steps:
+        return recipe.learning_rate
     return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        warmup_target=recipe.learning_rate,
+        initial_learning_rate=0.0 if warmup_steps else recipe.learning_rate,
+        warmup_target=recipe.learning_rate if warmup_steps else None,
         warmup_steps=warmup_steps,
         decay_steps=max(1, total_steps - warmup_steps),
+        alpha=0.0 if recipe.schedule == "cosine" else 1.0,  # The share that is left in the end.
     )
+
+
+def _warmup_steps(recipe: Recipe, total_steps: int, steps_per_epoch: int) -> int:
+    if recipe.warmup_epochs is not None:
+        return min(total_steps, round(recipe.warmup_epochs * steps_per_epoch))
+    return max(1, round(min(_WARMUP_SHARE * total_steps, _MOST_WARMUP_EPOCHS * steps_per_epoch)))
+
+
+def balanced_weights(class_counts: Sequence[int]) -> list[float]:
+    """Returns what an example of each class counts for if all classes are to count the same, 1 in the mean.
+
+    A class without examples gets 0.
+    """
+    present = sum(1 for count in class_counts if count)
+    return [sum(class_counts) / (present * count) if count else 0.0 for count in class_counts]

@@ -68,7 +68,8 @@ class Unfinished:
 
 def settle(config: TrainConfig, options: Mapping[str, Any]) -> TrainConfig:
     """Returns `config` with what `options` say where it says `auto`."""
-    decided = {name: options[name] for name in ("cache", "precision") if getattr(config, name) == "auto"}
+    names = ("cache", "precision", "jit_compile")
+    decided = {name: options[name] for name in names if getattr(config, name) == "auto"}
     return dataclasses.replace(config, **decided)
 
 

@@ -15,16 +15,18 @@ import tensorflow as tf
 from ingest.errors import ConfigError, DatasetError, machine_errors
 from ingest.metadata import DatasetInfo
 from ingest.sizes import parse_size
-from train.augment import augmentation_layers
+from train.applications import check_image_size
+from train.augment import make_augmentation, view_size
 from train.bad_records import BadRecord, find_bad_records, without_bad_records, write_bad_records
 from train.cache import Room, Tier, choose_tier, make_source
 from train.cache_folder import CacheFolder, default_cache_dir
 from train.callbacks import Curves, History, InputWarning, ModelSaver, ProgressBar, ProgressLines
 from train.checkpoint import BEGINNING, Checkpoints, Position
 from train.cluster import find_cluster
-from train.config import TrainConfig
+from train.config import JitCompile, TrainConfig
 from train.dataset import load_dataset
 from train.durations import parse_interval, parse_secs
+from train.early_stopping import EarlyStopping
 from train.export import ModelInfo, ModelWriter
 from train.input_pipeline import ExampleSource
 from train.interruption import StopRequest
@@ -32,8 +34,9 @@ from train.loop import DivergedError, Loop
 from train.machine import free_memory_bytes
 from train.model_memory import training_bytes
 from train.models import build_model
-from train.optimizers import Recipe, default_epochs, make_optimizer, make_recipe
+from train.optimizers import Recipe, balanced_weights, default_epochs, default_head_epochs, make_recipe
 from train.orders import give_orders, take_orders
+from train.phases import one_phase, two_phases
 from train.result import TrainResult, hear_result, summarize, tell_result
 from train.resume import find_unfinished
 from train.run_folder import RunFolder, write_if_possible
@@ -41,7 +44,9 @@ from train.runtime import (
     check_batch_size,
     free_device_bytes,
     precision_scope,
+    resolve_jit_compile,
     resolve_precision,
+    set_deterministic,
     set_seed,
     versions,
 )
@@ -49,6 +54,7 @@ from train.saving import Follower, StateSaver
 from train.share import steps_per_epoch
 from train.steps import Steps
 from train.tensorboard import TensorBoardLogs
+from train.weights import fix_moments, load_weights
 from train.workers import Workers, join_workers
 
 logger = logging.getLogger(__name__)
@@ -68,6 +74,8 @@ class Setup:
     cache: Tier
     recipe: Recipe
     epochs: int
+    head_epochs: int
+    jit_compile: JitCompile
     bad: Sequence[BadRecord]
     bad_records: Mapping[str, Sequence[int]]
 
@@ -108,6 +116,8 @@ class Setup:
             "image_size": self.image_size,
             "precision": self.precision,
             "epochs": self.epochs,
+            "head_epochs": self.head_epochs,
+            "jit_compile": self.jit_compile,
             "cache": self.cache,
             **dataclasses.asdict(self.recipe),
             "num_replicas": self.num_replicas,
@@ -165,6 +175,8 @@ def _lead(
         checkpoints.sweep()
         logger.info("goes on from %s", saver.last_position)
     else:
+        if config.weights != "none":
+            load_weights(steps.model, config.weights)
         folder.create(setup.describe())
         if setup.bad:
             write_bad_records(folder.bad_records, setup.info, setup.bad)
@@ -176,7 +188,8 @@ def _lead(
             TensorBoardLogs(folder.logs, history),
             InputWarning(history, config.data_dir),
         ]
-        loop = make_loop(setup, sources, steps, [*kept, progress, *callbacks], saver.keep)
+        callbacks = [*kept, *early_stopping(config, history.rows), progress, *callbacks]
+        loop = make_loop(setup, sources, steps, callbacks, saver.keep)
         with _diverging(folder, saver), sharing_records(workers):
             loop.run(saver.last_position)
     folder.finish()
@@ -196,10 +209,13 @@ def _follow(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback]) 
         stop = StopRequest(parse_secs("grace", config.grace))
         sources = make_sources(setup)
         steps, _ = make_model(setup)
-        position = BEGINNING
+        position, history = BEGINNING, []
         if orders.checkpoint:
             steps.restore(orders.checkpoint.variables)
-            position = orders.checkpoint.position
+            position, history = orders.checkpoint.position, orders.checkpoint.history
+        elif config.weights != "none":
+            load_weights(steps.model, config.weights)
+        callbacks = [*early_stopping(config, history), *callbacks]
         with stop, sharing_records(workers):
             make_loop(setup, sources, steps, callbacks, Follower(steps, stop).keep).run(position)
         return hear_result(workers)
@@ -263,6 +279,11 @@ def prepare(config: TrainConfig, bad_records: Mapping[str, Sequence[int]] | None
     recipe = make_recipe(config)
     workers = join_workers(config)
     check_batch_size(config.batch_size, workers.strategy.num_replicas_in_sync)
+    check_image_size(config.model, image_size)
+    epochs = config.epochs or default_epochs(recipe, num_examples // config.batch_size)
+    head_epochs = default_head_epochs(config, epochs) if config.head_epochs is None else config.head_epochs
+    if head_epochs > epochs:
+        raise ConfigError(f"head_epochs {head_epochs} is more than the {epochs} epochs there are")
     precision = resolve_precision(config.precision)
     return Setup(
         config=config,
@@ -272,7 +293,9 @@ def prepare(config: TrainConfig, bad_records: Mapping[str, Sequence[int]] | None
         precision=precision,
         cache=_settle_cache(config, info, workers, image_size=image_size, precision=precision),
         recipe=recipe,
-        epochs=config.epochs or default_epochs(recipe, num_examples // config.batch_size),
+        jit_compile=resolve_jit_compile(config.jit_compile, workers.strategy.num_replicas_in_sync),
+        epochs=epochs,
+        head_epochs=head_epochs,
         bad=bad,
         bad_records=bad_records,
     )
@@ -292,10 +315,9 @@ def _settle_cache(
     with precision_scope(precision):
         model = build_model(
             config.model,
-            image_size=image_size,
+            image_size=view_size(config, image_size=image_size) or image_size,
             num_classes=info.num_classes,
             seed=config.seed,
-            augmentation=augmentation_layers(config.seed),
         )
     # Where the CPU trains, its memory holds what all replicas of this worker need.
     num_parts = workers.share.num_workers if device_bytes is None else workers.strategy.num_replicas_in_sync
@@ -350,7 +372,13 @@ def make_loop(
         seed=setup.config.seed,
         callbacks=callbacks,
         keep=keep,
+        steps_per_execution=setup.config.steps_per_execution,
     )
+
+
+def early_stopping(config: TrainConfig, history: Sequence[Mapping[str, float]]) -> list[EarlyStopping]:
+    """Returns the callback for it where it is asked for."""
+    return [EarlyStopping(history, patience=patience)] if (patience := config.early_stopping) else []
 
 
 def make_model(setup: Setup) -> tuple[Steps, ModelWriter]:
@@ -362,24 +390,31 @@ def make_model(setup: Setup) -> tuple[Steps, ModelWriter]:
         "seed": config.seed,
     }
     set_seed(config.seed)
+    if config.deterministic:
+        set_deterministic()
     with setup.strategy.scope(), precision_scope(setup.precision):
-        model = build_model(
-            config.model,
-            **shape,
-            augmentation=augmentation_layers(config.seed),
-            synchronized=setup.num_replicas > 1,
-        )
-        # Compiled for the callbacks, which look for `model.optimizer`; under mixed_float16 Keras wraps it
-        # for loss scaling here.
-        model.compile(
-            make_optimizer(setup.recipe, epochs=setup.epochs, steps_per_epoch=setup.steps_per_epoch)
-        )
+        whole = view_size(config, image_size=setup.image_size) in (None, setup.image_size)
+        trained = shape if whole else {**shape, "image_size": None}
+        model = build_model(config.model, **trained, synchronized=setup.num_replicas > 1)
+        augmentation = make_augmentation(config, image_size=setup.image_size)
+        lengths = {"epochs": setup.epochs, "steps_per_epoch": setup.steps_per_epoch}
+        if config.weights == "none":
+            phases = one_phase(model, setup.recipe, **lengths)
+        else:
+            fix_moments(model)
+            phases = two_phases(model, setup.recipe, head_epochs=setup.head_epochs, **lengths)
+    weights = balanced_weights(setup.info.split("train").class_counts)
     with precision_scope("float32"):
         twin = build_model(config.model, **shape)
     steps = Steps(
         model,
         setup.strategy,
+        phases=phases,
+        augmentation=augmentation,
         label_smoothing=setup.recipe.label_smoothing,
+        class_weights=weights if config.class_weight == "balanced" else None,
+        clip_norm=config.clip_norm,
+        jit_compile=setup.jit_compile == "on",
         num_workers=setup.num_workers,
     )
     return steps, ModelWriter(twin)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ingest.errors import ConfigError
 from train.cluster import ALONE, Cluster
-from train.config import Precision, StrategyName
+from train.config import JitCompile, Precision, StrategyName
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +120,26 @@ def precision_scope(policy: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def resolve_jit_compile(wanted: JitCompile, num_replicas: int) -> JitCompile:
+    """Returns whether XLA compiles the steps, on or off: as is wanted, or for `auto` on for one GPU.
+
+    Raises:
+        ConfigError: It is wanted on several devices.
+    """
+    if wanted == "on" and num_replicas > 1:
+        raise ConfigError(
+            f"jit_compile is on, but XLA cannot compile a step of {num_replicas} devices; choose auto or off"
+        )
+    if wanted != "auto":
+        return wanted
+    return "on" if num_replicas == 1 and tf.config.list_physical_devices("GPU") else "off"
+
+
+def set_deterministic() -> None:
+    """Has all operations of this process give the same bits each time, from now on."""
+    tf.config.experimental.enable_op_determinism()
 
 
 def set_seed(seed: int) -> None:

@@ -2,7 +2,8 @@
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -10,7 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from ingest.errors import DatasetError
+from train.augment import NO_AUGMENTATION, Augmentation
 from train.consent import Consent
+from train.phases import Phase
 
 # What a step sums up over its examples.
 _NUM_FIGURES = 3
@@ -55,7 +58,7 @@ class Figures:
 
 
 class Steps:
-    """A compiled model, and the figures of what it has seen in training and in evaluation.
+    """A model, how it is trained, and the figures of what it has seen in training and in evaluation.
 
     The loss that is shown is the plain cross-entropy, in training and validation alike. The one that is
     minimised may be smoothed, which would lift the training curve off the validation curve.
@@ -66,19 +69,48 @@ class Steps:
         model: keras.Model,
         strategy: tf.distribute.Strategy,
         *,
+        phases: Sequence[Phase],
+        augmentation: Augmentation = NO_AUGMENTATION,
         label_smoothing: float,
+        class_weights: Sequence[float] | None = None,
+        clip_norm: float | None = None,
+        jit_compile: bool = False,
         num_workers: int = 1,
     ) -> None:
-        """Takes a model made and compiled in the scope of `strategy`, which `num_workers` processes share."""
+        """Takes what was made in the scope of `strategy`, which `num_workers` processes share.
+
+        Args:
+            model: What is trained.
+            strategy: Where.
+            phases: How; the first begins with epoch 0.
+            augmentation: What becomes of a batch before.
+            label_smoothing: The share of each target that is spread over all classes.
+            class_weights: What an example of each class counts for in the loss that is minimised; None for 1.
+            clip_norm: The highest norm of all gradients of a step together; None for any.
+            jit_compile: Whether XLA compiles the model and its gradients; on one device alone.
+            num_workers: How many processes take part.
+        """
         self.model = model
         self.strategy = strategy
         self.num_workers = num_workers
         self.consent = Consent(num_workers)
+        self.augmentation = augmentation
+        self._phases = tuple(phases)
+        self._phase = 0
         self._label_smoothing = label_smoothing
+        self._class_weights = class_weights
+        self._clip_norm = clip_norm
+        self._gradients = (
+            tf.function(self._gradients_of, jit_compile=True) if jit_compile else self._gradients_of
+        )
         self.trained = Figures()
         self.evaluated = Figures()
-        with strategy.scope():
-            model.optimizer.build(model.trainable_variables)
+        self.begin_epoch(0)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Trains from now on as is meant for the epoch of that number."""
+        self._phase = max(i for i, phase in enumerate(self._phases) if phase.first_epoch <= epoch)
+        self.model.optimizer = self._phases[self._phase].optimizer  # For the callbacks.
 
     @property
     def num_local_replicas(self) -> int:
@@ -97,7 +129,8 @@ class Steps:
 
         The names tell the variables of a model apart and are the same in every process that makes it.
         """
-        keras_variables = [*self.model.variables, *self.model.optimizer.variables]
+        of_optimizers = [variable for phase in self._phases for variable in phase.optimizer.variables]
+        keras_variables = [*self.model.variables, *of_optimizers, *self.augmentation.variables()]
         # Keras numbers the layers of a process, not those of a model.
         named = {f"{i} {re.sub(r'_[0-9]+', '', v.path)}": v.value for i, v in enumerate(keras_variables)}
         return {**named, **self.trained.variables()}
@@ -136,19 +169,31 @@ class Steps:
         rate: Any = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         return float(rate)
 
-    def train(self, batch: Any) -> None:
-        """Takes one step with (images, labels), uint8 and int32, one part for each replica."""
-        self.consent.note(self._train(batch, self.consent.wishes))
+    def train(self, *batches: Any) -> None:
+        """Takes a step with each batch of (images, labels), uint8 and int32, one part for each replica.
+
+        Several in one call cost Python the time of one.
+        """
+        train: Any = self._train if len(batches) == 1 else self._train_all
+        self.consent.note(train(*batches, self.consent.wishes, self._phase))
 
     def evaluate(self, batch: Any) -> None:
         """Adds up the figures of (images, labels, weights); a weight of 0 makes an example count for nothing."""
         self.consent.note(self._evaluate(batch, self.consent.wishes))
 
     @tf.function
-    def _train(self, batch: Any, wishes: tf.Tensor) -> tf.Tensor:
-        figures, wishes = self._run(self._train_replica, batch, wishes)
+    def _train(self, batch: Any, wishes: tf.Tensor, phase: int) -> tf.Tensor:
+        figures, wishes = self._run(partial(self._train_replica, self._phases[phase]), batch, wishes)
         self.trained.add(figures)
         return wishes
+
+    @tf.function
+    def _train_all(self, *arguments: Any) -> tf.Tensor:
+        # Each is a call of the function that one step is, which is traced once. A loop over them in TensorFlow fails
+        # with several replicas ("while/cond/Placeholder").
+        *batches, wishes, phase = arguments
+        sums = [self._train(batch, wishes, phase) for batch in batches]
+        return sums[-1]
 
     @tf.function
     def _evaluate(self, batch: Any, wishes: tf.Tensor) -> tf.Tensor:
@@ -166,31 +211,51 @@ class Steps:
         total: Any = self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
         return total[:_NUM_FIGURES], total[_NUM_FIGURES:]
 
-    def _train_replica(self, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    def _train_replica(self, phase: Phase, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         images, labels = batch
+        num_classes: Any = self.model.output_shape[-1]
+        images, targets = self.augmentation(images, tf.one_hot(labels, num_classes))
+        probabilities, gradients = self._gradients(phase, images, targets)
+        if self._clip_norm is not None:
+            gradients = self._clipped(phase, gradients)
+        phase.optimizer.apply(gradients, phase.variables)
+        return self._figures(labels, probabilities, tf.ones_like(labels, tf.float32))
+
+    def _gradients_of(self, phase: Phase, images: Any, targets: Any) -> tuple[tf.Tensor, Any]:
         with tf.GradientTape() as tape:
             probabilities = self.model(images, training=True)
-            smoothed = self._cross_entropy(labels, probabilities, self._label_smoothing)
+            losses = _cross_entropy(targets, probabilities, self._label_smoothing)
+            if self._class_weights is not None:
+                losses *= tf.linalg.matvec(targets, tf.constant(self._class_weights, tf.float32))
             # The optimizer adds up the replicas' gradients: with equal shares, a mean of their means.
-            loss = (tf.reduce_mean(smoothed) + sum(self.model.losses)) / self.strategy.num_replicas_in_sync
-            scaled_loss = self.model.optimizer.scale_loss(loss)
-        variables = self.model.trainable_variables
-        self.model.optimizer.apply(tape.gradient(scaled_loss, variables), variables)
-        return self._figures(labels, probabilities, tf.ones_like(labels, tf.float32))
+            loss = (tf.reduce_mean(losses) + sum(self.model.losses)) / self.strategy.num_replicas_in_sync
+            scaled_loss = phase.optimizer.scale_loss(loss)
+        return probabilities, tape.gradient(scaled_loss, phase.variables)
+
+    def _clipped(self, phase: Phase, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Returns this replica's part of the gradients, made smaller where those of all replicas are too large.
+
+        Keras's `global_clipnorm` looks at each replica's part alone, and so at other numbers than one device would.
+        """
+        total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        norm = tf.linalg.global_norm(total) / phase.optimizer.scale_loss(tf.constant(1.0))
+        factor = tf.minimum(1.0, self._clip_norm / norm)
+        # An infinite norm makes no numbers of the gradients, and loss scaling leaves the step out, as it has to.
+        return [gradient * factor for gradient in gradients]
 
     def _evaluate_replica(self, batch: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
         images, labels, weights = batch
         return self._figures(labels, self.model(images, training=False), weights)
 
     def _figures(self, labels: tf.Tensor, probabilities: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        losses = self._cross_entropy(labels, probabilities, 0.0)
+        losses = _cross_entropy(tf.one_hot(labels, probabilities.shape[-1]), probabilities, 0.0)
         correct = tf.cast(
             tf.equal(tf.argmax(probabilities, axis=-1, output_type=labels.dtype), labels), tf.float32
         )
         figures = tf.stack([losses, correct, tf.ones_like(losses)]) * weights
         return tf.reduce_sum(tf.cast(figures, tf.float64), axis=1)
 
-    def _cross_entropy(self, labels: tf.Tensor, probabilities: tf.Tensor, smoothing: float) -> tf.Tensor:
-        targets = tf.one_hot(labels, probabilities.shape[-1])
-        losses: Any = keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=smoothing)
-        return losses
+
+def _cross_entropy(targets: tf.Tensor, probabilities: tf.Tensor, smoothing: float) -> tf.Tensor:
+    losses: Any = keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=smoothing)
+    return losses

@@ -18,6 +18,25 @@ from train.config import TrainConfig
         ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive, got nan"),
+        (
+            {"fine_tune_learning_rate": 0.0, "weights": "a.h5"},
+            "fine_tune_learning_rate must be positive, got 0.0",
+        ),
+        ({"model": "smal"}, "model 'smal' is not known; did you mean small?"),
+        (
+            {"weights": "imagenet"},
+            "there are no ImageNet weights of small; choose one of keras.applications",
+        ),
+        (
+            {"head_epochs": 2},
+            "head_epochs is for a model that begins with --weights, and there are none",
+        ),
+        ({"clip_norm": 0.0}, "clip_norm must be positive, got 0.0"),
+        ({"mixup": 1.5}, "mixup must be between 0 and 1, got 1.5"),
+        ({"cutmix": -1.0}, "cutmix must be between 0 and 1, got -1.0"),
+        ({"early_stopping": 0}, "early_stopping must be at least 1, got 0"),
+        ({"steps_per_execution": 0}, "steps_per_execution must be at least 1, got 0"),
+        ({"warmup_epochs": -1.0}, "warmup_epochs must be at least 0, got -1.0"),
         ({"label_smoothing": 1.0}, "label_smoothing must be at least 0 and below 1, got 1.0"),
         (
             {"save_every": "10"},

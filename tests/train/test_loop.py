@@ -13,6 +13,7 @@ from train.evaluate import evaluate
 from train.input_pipeline import StreamedSplit
 from train.loop import DivergedError, Loop
 from train.machine import usable_cores
+from train.phases import compile_phase
 from train.runtime import precision_scope, set_seed
 from train.steps import Figures, Steps
 
@@ -35,8 +36,8 @@ def make_steps(policy: str = "float32", learning_rate: float = 0.01, **options) 
                 keras.layers.Dense(3, activation="softmax", dtype="float32"),
             ]
         )
-        model.compile(keras.optimizers.Adam(learning_rate))
-    return Steps(model, tf.distribute.get_strategy(), **{"label_smoothing": 0.0, **options})
+        phases = [compile_phase(model, keras.optimizers.Adam(learning_rate))]
+    return Steps(model, tf.distribute.get_strategy(), **{"phases": phases, "label_smoothing": 0.0, **options})
 
 
 def make_loop(steps, info, *, epochs=2, callbacks=(), tier="memory", **options) -> Loop:
@@ -199,6 +200,28 @@ def test_a_run_can_go_on_from_each_position_that_it_tells(striped, number):
     for name, value in resumed.state().items():
         np.testing.assert_array_equal(value, steps.state()[name])
     assert recorder.calls[1] == f"epoch {position.epoch}"
+
+
+@pytest.mark.parametrize(("together", "ends"), [(5, (5, 10, 12)), (12, (12,)), (50, (12,))])
+def test_several_steps_in_a_call_are_the_same_epoch(striped, run, together, ends):
+    """The last call of an epoch has what is left; a run goes on from the end of any."""
+    _, expected = run
+    steps, recorder, positions = make_steps(), BatchRecorder(), []
+    options = {"callbacks": [recorder], "keep": positions.append, "steps_per_execution": together}
+    make_loop(steps, striped, epochs=1, **options).run()
+    assert recorder.calls[1:-1] == ["epoch 0", *(f"batch {end - 1}" for end in ends), "end of epoch 0"]
+    assert sorted({position.step for position in positions if position.step}) == list(ends)
+    for end, logs in zip(ends, recorder.epochs, strict=False):
+        assert logs == pytest.approx(expected.epochs[end - 1], rel=1e-5)
+
+
+def test_a_loss_that_is_no_number_names_its_step_in_the_middle_of_a_call(striped):
+    steps = make_steps(learning_rate=1e30)
+    stream = StreamedSplit(striped, "train", image_size=16)
+    names = sorted(f"a/{row}.jpg" for row in stream.order(seed=1, epoch=0)[BATCH : 2 * BATCH])
+    with pytest.raises(DivergedError, match="at step 2 of epoch 1") as stopped:
+        make_loop(steps, striped, steps_per_execution=5).run()
+    assert stopped.value.records == names
 
 
 class Stop(keras.callbacks.Callback):

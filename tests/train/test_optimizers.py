@@ -7,6 +7,7 @@ from train.config import TrainConfig
 from train.optimizers import (
     RECIPES,
     Recipe,
+    balanced_weights,
     default_epochs,
     learning_rate_schedule,
     make_optimizer,
@@ -19,7 +20,12 @@ def test_options_win_over_the_models_recipe():
         data_dir=Path("d"), run=Path("r"), model="seed", weight_decay=0.3, label_smoothing=0.2
     )
     assert make_recipe(config) == Recipe(
-        learning_rate=0.001, weight_decay=0.3, label_smoothing=0.2, cosine=False, most_epochs=20
+        learning_rate=0.001,
+        weight_decay=0.3,
+        label_smoothing=0.2,
+        schedule="constant",
+        most_epochs=20,
+        warmup_epochs=0.0,
     )
 
 
@@ -44,7 +50,7 @@ def test_few_pictures_are_seen_more_often(steps_per_epoch, epochs):
     assert default_epochs(RECIPES["small"], steps_per_epoch) == epochs
 
 
-RECIPE = Recipe(learning_rate=0.1, weight_decay=0.02, label_smoothing=0, cosine=True, most_epochs=50)
+RECIPE = Recipe(learning_rate=0.1, weight_decay=0.02, label_smoothing=0, schedule="cosine", most_epochs=50)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +69,31 @@ RECIPE = Recipe(learning_rate=0.1, weight_decay=0.02, label_smoothing=0, cosine=
 def test_warm_up_and_cosine(epochs, step, expected):
     schedule = learning_rate_schedule(RECIPE, epochs=epochs, steps_per_epoch=10)
     assert float(schedule(step)) == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("options", "rates"),
+    [
+        ({"schedule": "constant", "warmup_epochs": 0.0}, {0: 0.1, 200: 0.1}),
+        ({"schedule": "constant", "warmup_epochs": 1.5}, {0: 0.0, 15: 0.1, 110: 0.1, 200: 0.1}),
+        ({"schedule": "cosine", "warmup_epochs": 0.0}, {0: 0.1, 100: 0.05, 200: 0.0}),
+        ({"schedule": "cosine", "warmup_epochs": 10.0}, {50: 0.05, 100: 0.1, 150: 0.05, 200: 0.0}),
+        ({"schedule": "cosine", "warmup_epochs": 99.0}, {100: 0.05, 200: 0.1}),
+    ],
+)
+def test_schedules_that_were_chosen(options, rates):
+    config = TrainConfig(data_dir=Path("d"), run=Path("r"), learning_rate=0.1, **options)
+    schedule = learning_rate_schedule(make_recipe(config), epochs=20, steps_per_epoch=10)
+    found = {step: schedule if isinstance(schedule, float) else float(schedule(step)) for step in rates}
+    assert found == pytest.approx(rates, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("counts", "weights"),
+    [((10, 10), [1, 1]), ((30, 10), [2 / 3, 2]), ((8, 3, 1), [0.5, 4 / 3, 4]), ((5, 0, 15), [2, 0, 2 / 3])],
+)
+def test_balanced_classes_count_the_same_and_an_example_1_in_the_mean(counts, weights):
+    assert balanced_weights(counts) == pytest.approx(weights)
 
 
 def test_weight_decay_leaves_biases_and_normalisation_alone():

@@ -1,6 +1,6 @@
 """Runs that are killed and started again, in real processes, beside runs that never were.
 
-Every process has two logical devices, TensorFlow's deterministic operations (without them two runs that are never
+Every process has two logical devices and deterministic operations (without them two runs that are never
 killed differ in their last bits too) and a model that has all kinds of state and little to trace.
 """
 
@@ -22,7 +22,7 @@ import tensorflow as tf
 from train.run_folder import RunFolder
 
 PROGRAM = """
-import json, sys
+import json, os, sys
 import tensorflow as tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -33,29 +33,34 @@ import train.run
 from train.__main__ import main
 
 
-def build_model(name, *, image_size, num_classes, seed, augmentation=(), synchronized=False):
+def build_model(name, *, image_size, num_classes, seed, synchronized=False):
     return keras.Sequential([
         keras.Input((image_size, image_size, 3)),
-        *augmentation[:1],
         keras.layers.Rescaling(1 / 127.5, offset=-1),
         keras.layers.Conv2D(8, 5, strides=2, activation="relu"),
         keras.layers.BatchNormalization(momentum=0.5, synchronized=synchronized),
         keras.layers.GlobalAveragePooling2D(),
         keras.layers.Dropout(0.1, seed=seed),
-        keras.layers.Dense(num_classes, activation="softmax", dtype="float32"),
+        keras.layers.Dense(num_classes, activation="softmax", dtype="float32", name="probabilities"),
     ])
 
 
+if not os.path.exists(sys.argv[2]):
+    build_model("", image_size=16, num_classes=2, seed=0).save(sys.argv[2])
 train.run.build_model = build_model
 sys.exit(max(main(argv) for argv in json.loads(sys.argv[1])))
 """
 EPOCHS = 10
+WEIGHTS = "earlier.keras"
 STEPS = 6  # 192 pictures in batches of 32.
+# The first is stopped once while its last layer is trained alone, and once later.
 OPTIONS = {
-    "memory": "--precision float32 --cache memory --strategy default --save-every 1steps",
-    "stream": "--precision mixed_float16 --cache none --strategy default --save-every 4steps",
+    "memory": "--precision float32 --cache memory --strategy default --save-every 1steps --head-epochs 4 "
+    "--fine-tune-learning-rate 0.001 --class-weight balanced",
+    "stream": "--precision mixed_float16 --cache none --strategy default --save-every 4steps --mixup 0.2 --cutmix 0.5",
     "disk": "--precision float32 --cache disk --strategy default --save-every 1steps",
-    "two": "--precision mixed_bfloat16 --cache device --strategy mirrored --save-every 4steps",
+    "two": "--precision mixed_bfloat16 --cache device --strategy mirrored --save-every 4steps "
+    "--steps-per-execution 4 --clip-norm 1 --mixup 0.2 --cutmix 0.5",
 }
 
 
@@ -67,7 +72,9 @@ class Runs:
         self.folder = folder
 
     def argv(self, name: str, where: str) -> list[str]:
-        options = OPTIONS[name].split()
+        options = [*OPTIONS[name].split(), "--deterministic"]
+        if name == "memory":
+            options += ["--weights", str(self.folder / WEIGHTS)]
         folders = ["--run", str(self.run(name, where)), "--cache-dir", str(self.folder / where / "cache")]
         return [str(self.data), *folders, "--epochs", str(EPOCHS), *options]
 
@@ -75,8 +82,8 @@ class Runs:
         return self.folder / where / name
 
     def start(self, *argvs: list[str]) -> subprocess.Popen[str]:
-        environment = os.environ | {"TF_DETERMINISTIC_OPS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [sys.executable, "-c", PROGRAM, json.dumps(argvs)]
+        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        command = [sys.executable, "-c", PROGRAM, json.dumps(argvs), str(self.folder / WEIGHTS)]
         return subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

@@ -148,6 +148,11 @@ def test_a_batch_larger_than_the_split_is_refused(striped, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_more_epochs_for_the_head_than_there_are_are_refused(striped, tmp_path):
+    with pytest.raises(ConfigError, match=r"^head_epochs 51 is more than the 50 epochs there are$"):
+        train_and_evaluate(config_for(striped, tmp_path, weights="a.h5", head_epochs=51))
+
+
 def test_a_dataset_without_a_validation_split_is_refused(make_dataset, tmp_path):
     info = make_dataset(num_train=40, num_validation=0)
     with pytest.raises(

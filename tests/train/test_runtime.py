@@ -10,6 +10,7 @@ from train.runtime import (
     least_free,
     make_strategy,
     precision_for,
+    resolve_jit_compile,
     resolve_precision,
     set_seed,
     versions,
@@ -44,6 +45,26 @@ def test_one_cpu():
     assert make_strategy("auto") is tf.distribute.get_strategy()
     with pytest.raises(ConfigError, match=re.escape("strategy is 'mirrored', but TensorFlow sees no GPU")):
         make_strategy("mirrored")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "num_replicas", "num_gpus", "expected"),
+    [
+        ("auto", 1, 0, "off"),
+        ("auto", 1, 1, "on"),
+        ("auto", 2, 2, "off"),
+        ("off", 1, 1, "off"),
+        ("on", 1, 0, "on"),
+    ],
+)
+def test_when_xla_compiles(monkeypatch, wanted, num_replicas, num_gpus, expected):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["GPU"] * num_gpus)
+    assert resolve_jit_compile(wanted, num_replicas) == expected
+
+
+def test_xla_on_several_devices_is_refused():
+    with pytest.raises(ConfigError, match="jit_compile is on, but XLA cannot compile a step of 2 devices"):
+        resolve_jit_compile("on", 2)
 
 
 def test_batches_are_split_evenly():

@@ -26,6 +26,7 @@ from train.cache_folder import CacheFolder
 from train.config import TrainConfig
 from train.export import load_model
 from train.loop import Loop
+from train.phases import compile_phase
 from train.run import make_model, prepare, train_and_evaluate
 from train.runtime import make_strategy, precision_scope, set_seed
 from train.steps import Steps
@@ -45,7 +46,10 @@ class Recorder(keras.callbacks.Callback):
         self.figures += [logs[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy")]
 
 
-def train(strategy, tier, policy="float32", synchronized=True):
+RECIPE = {"class_weights": (0.5, 1.0, 2.0), "clip_norm": 0.05}
+
+
+def train(strategy, tier, policy="float32", synchronized=True, together=1, **options):
     set_seed(0)
     with strategy.scope(), precision_scope(policy):
         model = keras.Sequential([
@@ -56,15 +60,16 @@ def train(strategy, tier, policy="float32", synchronized=True):
             keras.layers.GlobalAveragePooling2D(),
             keras.layers.Dense(3, activation="softmax", dtype="float32"),
         ])
-        model.compile(keras.optimizers.AdamW(0.01, weight_decay=0.1))
-    steps, recorder = Steps(model, strategy, label_smoothing=0.1), Recorder()
+        phases = [compile_phase(model, keras.optimizers.AdamW(0.01, weight_decay=0.1))]
+    steps, recorder = Steps(model, strategy, phases=phases, label_smoothing=0.1, **options), Recorder()
     folder = CacheFolder(runs / "cache")
     sources = {
         name: make_source(info, name, tier=tier, image_size=16, strategy=strategy, folder=folder)
         for name in ("train", "validation")
     }
     # 192 pictures make 9 steps of 20 and leave 12 over, 50 are 2 steps and a half: the last is padded.
-    Loop(steps, info=info, **sources, epochs=2, batch_size=20, seed=1, callbacks=[recorder]).run()
+    Loop(steps, info=info, **sources, epochs=2, batch_size=20, seed=1, callbacks=[recorder],
+         steps_per_execution=together).run()
     if policy == "float32":
         result.setdefault("iterations", []).append(int(keras.ops.convert_to_numpy(model.optimizer.iterations)))
     return recorder.figures + [float(np.sum(np.abs(weights))) for weights in model.get_weights()]
@@ -75,6 +80,7 @@ result = {"replicas": [one.num_replicas_in_sync, two.num_replicas_in_sync]}
 result["one"] = train(one, "none")
 result["two"] = {tier: train(two, tier) for tier in ("none", "memory", "disk", "device")}
 result["one, memory"] = train(one, "memory")
+result["one, recipe"], result["two, recipe"] = (train(s, "memory", together=4, **RECIPE) for s in (one, two))
 result["not synchronized"] = train(two, "none", synchronized=False)
 result["float16"] = train(two, "none", policy="mixed_float16")
 
@@ -144,6 +150,13 @@ def test_no_step_is_run_that_is_not_whole(result):
 def test_a_run_on_several_devices_normalises_over_all_of_them(result):
     assert len(result["synchronized"]) > 1
     assert all(result["synchronized"])
+
+
+def test_class_weights_clipping_and_several_steps_in_a_call_too(result):
+    assert len(result["one, recipe"]) == 2 * (3 + 4) + 8
+    assert result["two, recipe"] == pytest.approx(result["one, recipe"], rel=1e-5)
+    # And they do something.
+    assert result["one, recipe"][-8:] != pytest.approx(result["one, memory"][-8:], rel=1e-2)
 
 
 def test_the_comparison_can_fail(result):

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from train.cache import make_source
 from train.loop import Loop
+from train.phases import compile_phase
 from train.run_folder import RunFolder
 from train.runtime import set_seed
 from train.share import Share
@@ -30,7 +31,7 @@ if reason := loopback.reason_it_cannot():
 MODEL = """
 import keras
 
-def build_model(name, *, image_size, num_classes, seed, augmentation=(), synchronized=False, **_):
+def build_model(name, *, image_size, num_classes, seed, synchronized=False, **_):
     return keras.Sequential([
         keras.Input((image_size, image_size, 3)),
         keras.layers.Rescaling(1 / 127.5, offset=-1),
@@ -198,11 +199,11 @@ def test_two_hosts_give_the_losses_of_one_device(hosts, striped):
     scope: dict = {}
     exec(MODEL, scope)
     model = scope["build_model"]("seed", image_size=16, num_classes=3, seed=123)
-    model.compile(keras.optimizers.Adam(0.01))
+    phases = [compile_phase(model, keras.optimizers.Adam(0.01))]
     rows = []
     recorder = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: rows.append(logs))
     loop = Loop(
-        Steps(model, tf.distribute.get_strategy(), label_smoothing=0.0),
+        Steps(model, tf.distribute.get_strategy(), phases=phases, label_smoothing=0.0),
         info=striped,
         train=Joined(striped, "train"),
         validation=make_source(striped, "validation", tier="none", image_size=16),

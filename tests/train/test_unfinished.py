@@ -37,7 +37,7 @@ class Crash(keras.callbacks.Callback):
             raise CrashError
 
 
-def build_tiny(name, *, image_size, num_classes, seed, augmentation=(), synchronized=False):
+def build_tiny(name, *, image_size, num_classes, seed, synchronized=False):
     return keras.Sequential(
         [
             keras.Input((image_size, image_size, 3)),
@@ -62,7 +62,8 @@ def _tiny():
 def stopped(striped, tmp_path_factory):
     """A run of 4 epochs that came to an end after 2."""
     run = tmp_path_factory.mktemp("runs") / "a"
-    config = TrainConfig(data_dir=striped.data_dir, run=run, epochs=4, batch_size=64, save_every="1steps")
+    options = {"epochs": 4, "batch_size": 64, "augmentation": "none", "save_every": "1steps"}
+    config = TrainConfig(data_dir=striped.data_dir, run=run, **options)
     with pytest.raises(CrashError):
         train_and_evaluate(config, [Crash(2)])
     return config
