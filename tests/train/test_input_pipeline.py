@@ -70,6 +70,16 @@ def test_the_order_of_the_stream_is_known_beforehand(info, seed, epoch):
     assert train_order(stream, seed=seed, epoch=epoch) == expected[: NUM_TRAIN // 8 * 8].tolist()
 
 
+def test_what_follows_is_the_same_from_every_step_of_two_epochs(info):
+    stream = StreamedSplit(info, "train", image_size=SIZE, window_bytes=info.split("train").num_bytes // 8)
+    num_steps = NUM_TRAIN // 32
+    whole = [train_order(stream, batch_size=32, epoch=epoch) for epoch in range(2)]
+    for step in range(2 * num_steps):
+        epoch, start_step = divmod(step, num_steps)
+        rest = train_order(stream, batch_size=32, epoch=epoch, start_step=start_step)
+        assert rest == whole[epoch][32 * start_step :]
+
+
 def test_replicas_share_the_batches_of_one_device(source):
     assert train_order(source, num_replicas=2) == train_order(source)
     dataset = make_train_dataset(source, seed=3, epoch=0, batch_size=8, num_replicas=2, start_step=60)
