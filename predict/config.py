@@ -18,10 +18,23 @@ Language = Literal["en", "ko"]
 # What can only be ranked once the whole split is predicted.
 RANKED: tuple[Sampling, ...] = ("worst", "confident-errors", "borderline")
 
+# Not docstrings of the fields: there each line break would show.
+_COMPARE_HELP = (
+    "Other runs, whose models look at the same pictures: what they get right and RUN does not, the reverse, and "
+    "whether the difference is more than chance."
+)
+_MIN_ACCURACY_HELP = (
+    "End with exit code 3 where the accuracy is below this share, such as 0.95; the report is written all the same. "
+    "The figure itself is compared; whether its interval holds the limit is said."
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PredictConfig:
-    """Predicts pictures of a dataset with a trained model and writes a page of what was right and wrong."""
+    """Predicts pictures of a dataset with a trained model and writes a page of what was right and wrong.
+
+    Of photos without categories, files or folders, it says what they are taken for: shardstream-predict RUN PHOTOS.
+    """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run folder that `shardstream-train` wrote."""
@@ -51,12 +64,12 @@ class PredictConfig:
     """The language of the page."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Where to write the report; by default the folder `report` inside the run folder."""
-    compare: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN2 ...", help_behavior_hint="")] = ()
-    """Other runs, whose models look at the same pictures: what they get right and RUN does not, the reverse, and
-    whether the difference is more than chance."""
-    min_accuracy: Annotated[float | None, tyro.conf.arg(metavar="SHARE", help_behavior_hint="")] = None
-    """End with exit code 3 where the accuracy is below this share, such as 0.95; the report is written all the same.
-    The figure itself is compared; whether its interval holds the limit is said."""
+    compare: Annotated[
+        tuple[Path, ...], tyro.conf.arg(metavar="RUN2 ...", help=_COMPARE_HELP, help_behavior_hint="")
+    ] = ()
+    min_accuracy: Annotated[
+        float | None, tyro.conf.arg(metavar="SHARE", help=_MIN_ACCURACY_HELP, help_behavior_hint="")
+    ] = None
     min_class_recall: Annotated[float | None, tyro.conf.arg(metavar="SHARE", help_behavior_hint="")] = None
     """The same for the recall of every class; a class without pictures does not pass."""
     show: bool = False

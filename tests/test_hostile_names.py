@@ -85,6 +85,12 @@ def test_names_do_no_harm_anywhere(root, call):
     # Names of classes are in no file's name.
     assert all(re.fullmatch(r"[a-z_.]+", path.name) for path in report.rglob("*"))
 
+    assert call("predict", run, photos, "--out", root / "loose")[0] == 0
+    page = (root / "loose/index.html").read_text(encoding="utf-8")
+    check_page(page)
+    check_cells(root / "loose/predictions.csv")
+    assert call("predict", run, photos, "--out", root / "loose", "--json")[0] == 0
+
     damage(DatasetInfo.load(data))
     assert call("ingest", "verify", data)[0] == 1
     assert call("ingest", "verify", data, "--json")[0] == 1
@@ -104,8 +110,13 @@ def check_table(path: Path) -> None:
         rows = list(csv.reader(file))
     assert rows[0][0] == "record"
     assert len({len(row) for row in rows}) == 1
-    cells = [cell for row in rows for cell in row]
-    assert "'=1+1" in cells
+    assert "'=1+1" in [cell for row in rows for cell in row]
+    check_cells(path)
+
+
+def check_cells(path: Path) -> None:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))]
 
 
