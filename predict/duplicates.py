@@ -54,21 +54,25 @@ class Duplicates:
     Attributes:
         num_leaks: Pairs of one class in different splits, one of them in the split that was predicted.
         num_contradictions: Pairs of different classes.
+        num_repeats: Pairs of one class in the split that was predicted.
         num_conflicts: Files that were left out by ingest, as the very same picture lies in two classes.
         leaks: The first of them.
         contradictions: The first of them.
+        repeats: The first of them.
     """
 
     num_leaks: int
     num_contradictions: int
+    num_repeats: int
     num_conflicts: int
     leaks: Sequence[CopyPair]
     contradictions: Sequence[CopyPair]
+    repeats: Sequence[CopyPair]
 
     @property
     def copies(self) -> list[Copy]:
         """All that the page names, each once."""
-        pairs = (*self.leaks, *self.contradictions)
+        pairs = (*self.leaks, *self.contradictions, *self.repeats)
         return list(dict.fromkeys(copy for pair in pairs for copy in (pair.one, pair.other)))
 
 
@@ -95,10 +99,12 @@ def find_duplicates(info: DatasetInfo, split_name: str) -> Duplicates | None:
             inside = (splits[a] == here) | (splits[b] == here)
             differ = classes[a] != classes[b]
             leaks = pairs[inside & ~differ & (splits[a] != splits[b])]
+            repeats = pairs[inside & ~differ & (splits[a] == splits[b])]
             contradictions = pairs[differ]
             # Those in the split that was predicted come first.
             contradictions = contradictions[np.argsort(~inside[differ], kind="stable")]
-            shown = np.unique(np.concatenate([leaks[:MAX_PAIRS], contradictions[:MAX_PAIRS]]))
+            named = [leaks[:MAX_PAIRS], contradictions[:MAX_PAIRS], repeats[:MAX_PAIRS]]
+            shown = np.unique(np.concatenate(named))
             paths = manifest.read(columns=["path"])["path"].take(shown).to_pylist()
     except DatasetError as error:
         logger.warning("%s", error)
@@ -116,9 +122,11 @@ def find_duplicates(info: DatasetInfo, split_name: str) -> Duplicates | None:
     return Duplicates(
         num_leaks=len(leaks),
         num_contradictions=len(contradictions),
+        num_repeats=len(repeats),
         num_conflicts=table["verdict"].to_pylist().count("conflict"),
         leaks=[_pair(copies, pair, split_name) for pair in leaks[:MAX_PAIRS].tolist()],
         contradictions=[_pair(copies, pair, split_name) for pair in contradictions[:MAX_PAIRS].tolist()],
+        repeats=[_pair(copies, pair, split_name) for pair in repeats[:MAX_PAIRS].tolist()],
     )
 
 

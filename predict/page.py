@@ -199,6 +199,7 @@ def _findings(report: Report, t: Texts) -> dict[str, Any]:
         "num_odd": len(findings.odd_pictures),
         "duplicates": duplicates,
         "leaks": [] if duplicates is None else list(_pairs(duplicates.leaks, report)),
+        "repeats": [] if duplicates is None else list(_pairs(duplicates.repeats, report)),
         "contradictions": [] if duplicates is None else list(_pairs(duplicates.contradictions, report)),
     }
 

@@ -9,8 +9,9 @@ from PIL import Image
 
 from predict.prediction import Record
 
-# Nobody looks closer in a page, and a browser needs longer to open larger ones.
-_LARGEST_SIDE = 384
+# Nobody looks closer in a page, and a browser needs longer to open larger ones. The smaller sides are for pictures
+# like noise, which no quality makes small enough.
+_SIDES = (384, 224, 112)
 
 _THUMBNAIL_SIDE = 144
 
@@ -60,21 +61,25 @@ def picture_of(encoded: bytes, media_type: str | None, pixels: np.ndarray, *, ma
     """Returns the same for a picture that is no record; `media_type` is None where a browser cannot show it."""
     if media_type is not None and len(encoded) <= max_bytes:
         return Picture(media_type, encoded, is_record=True)
-    image = Image.fromarray(pixels)
-    image.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE), Image.Resampling.LANCZOS, reducing_gap=None)
     content = b""
-    for quality in _QUALITIES:
-        content = _encode(image, quality)
-        if len(content) <= max_bytes:
-            break
+    for side in _SIDES:
+        image = _within(pixels, side)
+        for quality in _QUALITIES:
+            content = _encode(image, quality)
+            if len(content) <= max_bytes:
+                return Picture("image/webp", content, is_record=False)
     return Picture("image/webp", content, is_record=False)
 
 
 def make_thumbnail(pixels: np.ndarray) -> Picture:
     """Returns a small picture of what the model saw: uint8 [height, width, 3], some 3 kB."""
+    return Picture("image/webp", _encode(_within(pixels, _THUMBNAIL_SIDE), 60), is_record=False)
+
+
+def _within(pixels: np.ndarray, side: int) -> Image.Image:
     image = Image.fromarray(pixels)
-    image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.LANCZOS, reducing_gap=None)
-    return Picture("image/webp", _encode(image, 60), is_record=False)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=None)
+    return image
 
 
 def _encode(image: Image.Image, quality: int) -> bytes:

@@ -14,6 +14,7 @@ from predict.calibration import calibrate
 from predict.comparison import Comparison
 from predict.config import Language, Sampling
 from predict.contenders import Panel, load_contenders, short_names
+from predict.drawings import write_calibration, write_confusion_matrix
 from predict.findings import look_through
 from predict.fonts import choose_lettering
 from predict.gallery import Shown, choose_rows, load_shown
@@ -31,13 +32,14 @@ from predict.sweep import predict_records
 from train.export import ModelInfo
 from train.run_folder import RunFolder
 
-PARQUET, TABLE, METRICS, GRID = "predictions.parquet", "predictions.csv", "metrics.json", "grid.png"
+PARQUET, TABLE, METRICS = "predictions.parquet", "predictions.csv", "metrics.json"
+GRID, MATRIX, CALIBRATION = "grid.png", "confusion_matrix.png", "calibration.png"
 
 # The page last: who finds it finds the files it belongs to.
-_FILES = (PARQUET, TABLE, METRICS, GRID, PAGE)
+_FILES = (PARQUET, TABLE, METRICS, GRID, MATRIX, CALIBRATION, PAGE)
 
 # What all pictures of a page may take. Text makes them longer by a third: with the rest, 200 stay below 5 MB.
-_PICTURE_BYTES = 3_000_000
+PICTURE_BYTES = 3_000_000
 _CHANGED_BYTES = 300_000
 
 
@@ -118,7 +120,7 @@ def build_report(
                 outcomes,
                 rows,
                 model=predictor.info,
-                max_bytes=_PICTURE_BYTES // max(len(rows), 1),
+                max_bytes=PICTURE_BYTES // max(len(rows), 1),
             ),
             class_names=info.class_names,
             display_names=info.display_names,
@@ -132,6 +134,8 @@ def build_report(
         )
         _write_json(staging / METRICS, report.metrics)
         write_grid(staging / GRID, report.pictures, report.lettering, title=_grid_title(report))
+        write_confusion_matrix(staging / MATRIX, summary.confusion, report.lettering)
+        write_calibration(staging / CALIBRATION, calibration, summary.accuracy)
         (staging / PAGE).write_text(render_page(report, lang), encoding="utf-8")
         publish(staging, out, _FILES)
     return report

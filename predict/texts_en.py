@@ -218,6 +218,7 @@ ENGLISH: Mapping[str, str] = {
     "duplicates_unknown": "The dataset has no manifest that could be read, so look-alikes are not known.",
     "leaks": "In another split",
     "leaks_none": "No picture of this split looks like one of another split.",
+    "repeats": "Twice in this split",
     "contradictions": "With another label",
     "contradictions_none": "No two pictures that look alike have different labels.",
     "conflicts": "{count} files were left out at ingest because the very same picture lies in two classes.",

@@ -203,6 +203,7 @@ KOREAN: Mapping[str, str] = {
     "duplicates_unknown": "읽을 수 있는 매니페스트가 없어 닮은 사진을 알 수 없습니다.",
     "leaks": "다른 분할에",
     "leaks_none": "이 분할에는 다른 분할의 사진과 닮은 사진이 없습니다.",
+    "repeats": "이 분할에 두 번",
     "contradictions": "다른 라벨로",
     "contradictions_none": "서로 닮았는데 라벨이 다른 사진이 없습니다.",
     "conflicts": "똑같은 사진이 두 분류에 있어 수집할 때 제외한 파일이 {count}개 있습니다.",

@@ -52,6 +52,13 @@ def test_copies_in_another_split_and_with_another_label_are_named(info):
     # Each of the twelve falls into one split by its content: about half of the pairs are apart.
     assert 2 <= found.num_leaks == len(named) <= 11
     assert named < allowed
+    repeated = {frozenset((pair.one.path, pair.other.path)) for pair in found.repeats}
+    elsewhere = {
+        frozenset((pair.one.path, pair.other.path)) for pair in find_duplicates(info, "train").repeats
+    }
+    # Each pair is named once: apart, or together on one side.
+    assert found.num_repeats == len(repeated) > 0
+    assert sorted(map(sorted, [*named, *repeated, *elsewhere])) == sorted(map(sorted, allowed))
     for pair in found.leaks:
         assert (pair.one.split, pair.other.split) == ("validation", "train")
     assert found.num_contradictions == 1

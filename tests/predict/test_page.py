@@ -1,6 +1,7 @@
 """The page: what it says, what hostile names cannot do to it, and that it loads nothing."""
 
 import base64
+import dataclasses
 import hashlib
 import html.parser
 import re
@@ -8,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import predict
 from predict.duplicates import Copy, CopyPair, Duplicates
+from predict.gallery import Shown
 from predict.page import render_page
+from predict.pictures import make_picture
+from predict.report import PICTURE_BYTES
 from predict.texts import TEXTS
 from predict.texts_en import ENGLISH
 from predict.texts_ko import KOREAN
@@ -250,6 +255,21 @@ def test_a_thousand_classes_make_no_page_of_a_million_cells(make_page):
     assert "The 300 most frequent of 1,000" in text
 
 
+def test_two_hundred_pictures_are_less_than_five_megabytes(make_report, make_record):
+    rng = np.random.default_rng(0)
+    report = make_report(
+        [(f"{'folder/' * 10}{i}.jpg", i % 3, rng.dirichlet(np.ones(3))) for i in range(200)], **USUAL_NAMES
+    )
+    # Richer in detail than photos: a JPEG of quality 95 takes 80 kB.
+    coarse = rng.integers(0, 256, (20, 100, 100, 3), np.uint8)
+    images = [np.asarray(Image.fromarray(one).resize((300, 300), Image.Resampling.BICUBIC)) for one in coarse]
+    made = [make_picture(make_record(), images[i], max_bytes=PICTURE_BYTES // 200) for i in range(20)]
+    pictures = [Shown(shown.prediction, made[i % 20]) for i, shown in enumerate(report.pictures)]
+    text = render_page(dataclasses.replace(report, pictures=pictures), "en")
+    assert text.count("data:image/") == 200
+    assert 2_000_000 < len(text.encode()) < 5_000_000
+
+
 def test_advice_comes_first_and_points_to_what_shows_it(make_page):
     # Surely wrong, far from what the class usually gets.
     wrong = [(f"a{i}.jpg", 0, [0.02, 0.97, 0.01]) for i in range(4)]
@@ -270,9 +290,11 @@ def test_look_alikes_are_named_with_their_splits(make_page):
     duplicates = Duplicates(
         num_leaks=30,
         num_contradictions=1,
+        num_repeats=0,
         num_conflicts=2,
         leaks=[CopyPair(copy("food/a<b>.jpg", "validation"), copy("food/c.jpg", "train"))],
         contradictions=[CopyPair(copy("food/x.jpg", "train"), copy("exterior/y.jpg", "train", "exterior"))],
+        repeats=[],
     )
     page = Page(make_page(USUAL, duplicates=duplicates, **USUAL_NAMES))
     (issues,) = (text for text in page.text_by_tag["section"] if ENGLISH["duplicates_meaning"] in text)

@@ -47,6 +47,12 @@ def test_a_picture_takes_no_more_than_the_page_can_bear(make_record):
     assert len(smaller) <= len(best) * 2 // 3
 
 
+def test_even_noise_takes_no_more_than_the_page_can_bear(make_record):
+    picture = make_picture(make_record(), NOISE, max_bytes=15_000)
+    assert len(picture.content) <= 15_000
+    assert picture.pixels().shape[0] >= 112
+
+
 def test_a_very_large_picture_is_made_smaller_and_keeps_its_shape(make_record):
     picture = make_picture(make_record(), np.zeros((1000, 500, 3), np.uint8), max_bytes=1000)
     assert picture.pixels().shape == (384, 192, 3)

@@ -12,7 +12,15 @@ from matplotlib.image import imread
 from predict.__main__ import main
 from predict.intervals import wilson_interval
 
-FILES = {"grid.png", "index.html", "metrics.json", "predictions.csv", "predictions.parquet"}
+FILES = {
+    "calibration.png",
+    "confusion_matrix.png",
+    "grid.png",
+    "index.html",
+    "metrics.json",
+    "predictions.csv",
+    "predictions.parquet",
+}
 
 
 @pytest.fixture(scope="module")
