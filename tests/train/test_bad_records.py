@@ -12,8 +12,10 @@ from ingest.errors import DatasetError, LimitError
 from ingest.metadata import DatasetInfo
 from train.__main__ import main as train
 from train.bad_records import find_bad_records, without_bad_records
+from train.config import TrainConfig
 from train.damage import naming_damage
 from train.input_pipeline import StreamedSplit, make_eval_dataset, make_train_dataset
+from train.run import prepare
 from train.split_reader import SplitReader
 
 SIZE = 16
@@ -177,7 +179,23 @@ def test_the_fingerprint_is_that_of_what_is_left(info):
     assert info.fingerprint in fingerprints
 
 
-def test_a_run_leaves_them_out_and_says_so(info, tmp_path, capsys):
+def test_a_run_that_goes_on_leaves_out_the_same(info, tmp_path, caplog):
+    caplog.set_level("INFO", "train.bad_records")
+    edit(info, flip((0, 60), (1, 60)))
+    config = TrainConfig(
+        data_dir=info.data_dir, run=tmp_path / "run", batch_size=8, cache="none", max_bad_records=2
+    )
+    began = prepare(config)
+    assert "looks at every record" in caplog.text
+    caplog.clear()
+    goes_on = prepare(config, json.loads(json.dumps(began.describe()))["bad_records"])
+    assert "looks at every record" not in caplog.text
+    assert goes_on.describe() == began.describe()
+    assert goes_on.info.split("train").num_examples == info.split("train").num_examples - 2
+
+
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_a_run_leaves_them_out_and_says_so(info, tmp_path, capsys, cache):
     edit(info, flip((0, 60), (1, 60)))
     arguments = [
         str(info.data_dir),
