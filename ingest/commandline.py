@@ -64,11 +64,6 @@ def run(
         return _complain(prog, "stopped by SIGTERM", 143)
     finally:
         signal.signal(signal.SIGTERM, previous)
-        if (
-            argv is None
-        ):  # The process ends with this command: what comes now comes too late to stop anything.
-            for late in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(late, signal.SIG_IGN)
 
 
 def _parse(

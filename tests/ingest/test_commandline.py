@@ -3,8 +3,6 @@ import errno
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -133,18 +131,3 @@ def test_no_command_or_another_one_is_answered_with_those_there_are(capsys):
             run("prog", commands, arguments)
         assert left.value.code == 2
         assert re.search(r"do, undo", capsys.readouterr().err)
-
-
-def test_a_signal_that_comes_once_the_work_is_done_changes_nothing(tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(
-        "import atexit, dataclasses, os, signal, sys\n"
-        "from ingest.commandline import run\n"
-        "@dataclasses.dataclass\n"
-        "class Options:\n"
-        "    '''Does a thing.'''\n"
-        "atexit.register(lambda: [os.kill(os.getpid(), n) for n in (signal.SIGTERM, signal.SIGINT)])\n"
-        "sys.exit(run('prog', {'do': (Options, lambda _: 3)}, None, default='do'))\n"
-    )
-    ended = subprocess.run([sys.executable, str(program)], check=False, capture_output=True, text=True)
-    assert (ended.returncode, ended.stderr) == (3, "")
