@@ -110,7 +110,7 @@ def train(config: BenchConfig, run: Path) -> list[tuple[float, float]]:
 def fit(config: BenchConfig) -> list[tuple[float, float]]:
     """Returns the times of the epochs of `model.fit` with the same model and the same batches."""
     from train.input_pipeline import make_eval_dataset, make_train_dataset
-    from train.run import make_model, make_sources, prepare
+    from train.setup import make_model, make_sources, prepare
 
     setup = prepare(options(config, Path("fit")))
     train_source, validation_source = make_sources(setup)

@@ -21,9 +21,9 @@ from train.diagnosis import Measurements, Mode, Stage
 from train.input_pipeline import ExampleSource, StreamedSplit, make_train_dataset
 from train.machine import free_memory_bytes, usable_cores
 from train.meter import EpochMeter
-from train.run import Setup, make_model, prepare
 from train.runtime import free_device_bytes
 from train.sample import Sample
+from train.setup import Setup, make_model, prepare
 from train.steps import Steps
 from train.stopwatch import Stopwatch
 from train.stream import Record

@@ -15,7 +15,7 @@ from train.bad_records import find_bad_records, without_bad_records
 from train.config import TrainConfig
 from train.damage import naming_damage
 from train.input_pipeline import StreamedSplit, make_eval_dataset, make_train_dataset
-from train.run import prepare
+from train.setup import prepare
 from train.split_reader import SplitReader
 
 SIZE = 16

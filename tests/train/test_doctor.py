@@ -10,7 +10,7 @@ from train.__main__ import main
 from train.cache_folder import CacheFolder
 from train.config import DoctorConfig
 from train.doctor import measure
-from train.run import prepare
+from train.setup import prepare
 
 INPUT = ["read", "parse", "decode", "batch"]
 

@@ -29,7 +29,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
 
-import train.run
+import train.setup
 from train.__main__ import main
 
 
@@ -47,7 +47,7 @@ def build_model(name, *, image_size, num_classes, seed, synchronized=False):
 
 if not os.path.exists(sys.argv[2]):
     build_model("", image_size=16, num_classes=2, seed=0).save(sys.argv[2])
-train.run.build_model = build_model
+train.setup.build_model = build_model
 sys.exit(max(main(argv) for argv in json.loads(sys.argv[1])))
 """
 EPOCHS = 10

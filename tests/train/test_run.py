@@ -11,7 +11,8 @@ from train.config import TrainConfig
 from train.damage import naming_damage
 from train.export import ModelInfo, load_model
 from train.input_pipeline import StreamedSplit
-from train.run import prepare, train_and_evaluate
+from train.run import train_and_evaluate
+from train.setup import prepare
 
 
 class BestWeights(keras.callbacks.Callback):

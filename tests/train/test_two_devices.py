@@ -27,7 +27,8 @@ from train.config import TrainConfig
 from train.export import load_model
 from train.loop import Loop
 from train.phases import compile_phase
-from train.run import make_model, prepare, train_and_evaluate
+from train.run import train_and_evaluate
+from train.setup import make_model, prepare
 from train.runtime import make_strategy, precision_scope, set_seed
 from train.steps import Steps
 

@@ -46,10 +46,10 @@ PROGRAM = (
     MODEL
     + """
 import json, sys
-import train.run
+import train.setup
 from train.__main__ import main
 
-train.run.build_model = build_model
+train.setup.build_model = build_model
 sys.exit(max(main(argv) for argv in json.loads(sys.argv[1])))
 """
 )

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-import train.run
+import train.setup
 from ingest.errors import ConfigError, DatasetError
 from train import saving
 from train.__main__ import main
@@ -53,7 +53,7 @@ def build_tiny(name, *, image_size, num_classes, seed, synchronized=False):
 @pytest.fixture(scope="module", autouse=True)
 def _tiny():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.run, "build_model", build_tiny)
+        patch.setattr(train.setup, "build_model", build_tiny)
         patch.setattr(saving, "_LEAST_SHARE", 0)  # Epochs are short here: each is saved.
         yield
 
@@ -122,7 +122,7 @@ def test_another_dataset_is_refused(unfinished, make_dataset):
 
 
 def test_what_the_run_decided_itself_holds_when_the_machine_has_changed(unfinished, monkeypatch):
-    monkeypatch.setattr(train.run, "free_memory_bytes", lambda: 0)
+    monkeypatch.setattr(train.setup, "free_memory_bytes", lambda: 0)
     moved = dataclasses.replace(unfinished, save_every="1h", grace="1s", json=True)
     result = train_and_evaluate(moved)
     assert (result.epochs, epochs_of(result.run)) == (4, ["1", "2", "3", "4"])
@@ -171,7 +171,7 @@ def test_a_state_of_another_model_is_refused(unfinished, monkeypatch):
         options["num_classes"] += 1
         return build_tiny(name, **options)
 
-    monkeypatch.setattr(train.run, "build_model", build_wider)
+    monkeypatch.setattr(train.setup, "build_model", build_wider)
     with pytest.raises(
         DatasetError, match=r"the checkpoint is of another model: variable '.*' is \('float32', "
     ):
