@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def train(config: BenchConfig, run: Path) -> list[tuple[float, float]]:
 
 def fit(config: BenchConfig) -> list[tuple[float, float]]:
     """Returns the times of the epochs of `model.fit` with the same model and the same batches."""
-    from train.input_pipeline import make_eval_dataset, make_train_dataset
+    from train.input_pipeline import make_eval_batches, make_train_batches
     from train.setup import make_model, make_sources, prepare
 
     setup = prepare(options(config, Path("fit")))
@@ -121,14 +122,23 @@ def fit(config: BenchConfig) -> list[tuple[float, float]]:
         model.optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=no_xla
     )
     stopwatch = make_stopwatch()
+    batch_size = config.batch_size
     model.fit(
-        make_train_dataset(train_source, seed=1, epoch=0, batch_size=config.batch_size),
-        validation_data=make_eval_dataset(validation_source, batch_size=config.batch_size),
+        as_dataset(lambda: make_train_batches(train_source, seed=1, epoch=0, batch_size=batch_size)),
+        validation_data=as_dataset(lambda: make_eval_batches(validation_source, batch_size=batch_size)),
         epochs=config.epochs,
         callbacks=[stopwatch],
         verbose=0,  # pyright: ignore[reportArgumentType] - The hint knows the words alone.
     )
     return stopwatch.epochs()
+
+
+def as_dataset(make_batches: Callable[[], Iterator[Any]]) -> Any:
+    """Returns batches as what `fit` goes through once for each epoch."""
+    import tensorflow as tf
+
+    signature = tuple(map(tf.TensorSpec.from_tensor, next(make_batches())))
+    return tf.data.Dataset.from_generator(make_batches, output_signature=signature).prefetch(2)
 
 
 if __name__ == "__main__":

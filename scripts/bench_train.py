@@ -158,7 +158,7 @@ def accuracy_on_test(folder: Path, data_dir: Path) -> float | None:
     source = make_source(data, "test", tier="none", image_size=info.image_size)
     right: list[bool] = []
     for images, labels in source.ordered_batches(batch_size=32):
-        right += (np.argmax(model(images, training=False), axis=1) == labels.numpy()).tolist()
+        right += (np.argmax(model(images, training=False), axis=1) == labels).tolist()
     return statistics.mean(right)
 
 

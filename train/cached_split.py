@@ -1,14 +1,17 @@
 """A split that is decoded once: by the stream, while the first epoch trains, and read by number from then on."""
 
+import collections
+import contextlib
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 import numpy as np
-import tensorflow as tf
 
-from train.damage import naming_damage
-from train.input_pipeline import StreamedSplit
+from train.input_pipeline import Arrays, StreamedSplit
 from train.machine import usable_cores
 from train.order import epoch_permutation
+from train.stream import Buffers, Threads
 
 _FILL_BATCH = 64
 
@@ -28,7 +31,7 @@ class Pictures(Protocol):
         """Keeps pictures, uint8 [batch, size, size, 3], if it can; those that are there already stay as they are."""
         ...
 
-    def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns uint8 [num_examples, size, size, 3] and int32 [num_examples], once all are there."""
         ...
 
@@ -57,7 +60,7 @@ class CachedSplit:
         self._stream = stream
         self._pictures = pictures
 
-    def shuffled_batches(self, *, seed: int, epoch: int, start: int, batch_size: int) -> tf.data.Dataset:
+    def shuffled_batches(self, *, seed: int, epoch: int, start: int, batch_size: int) -> Generator[Arrays]:
         """See `ExampleSource`."""
         order = self.order(seed=seed, epoch=epoch)[start:]
         order = order[: len(order) // batch_size * batch_size]
@@ -70,7 +73,7 @@ class CachedSplit:
         batches = self._stream.shuffled_batches(seed=seed, epoch=0, start=start, batch_size=batch_size)
         return self._kept(batches, order, batch_size)
 
-    def ordered_batches(self, *, batch_size: int) -> tf.data.Dataset:
+    def ordered_batches(self, *, batch_size: int) -> Generator[Arrays]:
         """See `ExampleSource`."""
         order = np.arange(self.split.num_examples)
         if self._pictures.is_whole():
@@ -89,43 +92,44 @@ class CachedSplit:
         """Returns whether all pictures can be read by their number."""
         return self._pictures.is_whole()
 
-    def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns all pictures and labels, once they are there. See `Pictures`."""
-        return self._pictures.tensors()
+        return self._pictures.arrays()
 
     def complete(self) -> None:
         """See `ExampleSource`."""
         rows = self._pictures.missing()
         if not len(rows):
             return
-        batches = self._stream.chosen_batches(rows, batch_size=_FILL_BATCH).prefetch(1)
-        position = 0
-        for images, labels in naming_damage(batches, self._stream.info, self.split.name):
-            end = position + len(labels)
-            self._pictures.put(rows[position:end], images.numpy(), labels.numpy())
-            position = end
+        with contextlib.closing(self._stream.chosen_batches(rows, batch_size=_FILL_BATCH)) as batches:
+            for part, (images, labels) in zip(in_batches(rows, _FILL_BATCH), batches, strict=True):
+                self._pictures.put(part, images, labels)
 
-    def _kept(self, batches: tf.data.Dataset, order: np.ndarray, batch_size: int) -> tf.data.Dataset:
-        def keep(batch: tuple[tf.Tensor, tf.Tensor], rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            tf.numpy_function(self._pictures.put, [rows, *batch], [])
-            return batch
+    def _kept(self, batches: Generator[Arrays], order: np.ndarray, batch_size: int) -> Generator[Arrays]:
+        with contextlib.closing(batches):
+            for rows, (images, labels) in zip(in_batches(order, batch_size), batches, strict=True):
+                self._pictures.put(rows, images, labels)
+                yield images, labels
 
-        return tf.data.Dataset.zip(batches, in_batches(order, batch_size)).map(keep)
+    def _gathered(self, order: np.ndarray, batch_size: int) -> Generator[Arrays]:
+        images, labels = self._pictures.arrays()
+        is_checked = self._pictures.is_checked()
+        buffers = Buffers((batch_size, *images.shape[1:]))
 
-    def _gathered(self, order: np.ndarray, batch_size: int) -> tf.data.Dataset:
-        images, labels = self._pictures.tensors()
-        rows = in_batches(order, batch_size)
-        if not self._pictures.is_checked():
-            rows = rows.map(self._checked)
-        return rows.map(
-            lambda rows: (tf.gather(images, rows), tf.gather(labels, rows)),
-            num_parallel_calls=usable_cores(),
-            deterministic=True,
-        )
+        def gather(rows: np.ndarray, out: np.ndarray) -> Arrays:
+            if not is_checked:
+                self._pictures.check(rows)
+            # Without a mode NumPy writes to memory of its own first.
+            return np.take(images, rows, axis=0, out=out, mode="clip"), labels[rows]
 
-    def _checked(self, rows: tf.Tensor) -> tf.Tensor:
-        tf.numpy_function(self._pictures.check, [rows], [])
-        return rows
+        waiting: collections.deque[Future[Arrays]] = collections.deque()
+        with Threads(usable_cores()) as threads:
+            for rows in in_batches(order, batch_size):
+                waiting.append(threads.submit(gather, rows, buffers.take()[: len(rows)]))
+                if len(waiting) > usable_cores():
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
 
 def order_of_epoch(stream: StreamedSplit, *, seed: int, epoch: int) -> np.ndarray:
@@ -135,12 +139,7 @@ def order_of_epoch(stream: StreamedSplit, *, seed: int, epoch: int) -> np.ndarra
     return epoch_permutation(stream.split.num_examples, seed=seed, epoch=epoch)
 
 
-def in_batches(order: np.ndarray, batch_size: int) -> tf.data.Dataset:
-    """Returns the numbers `order` in batches, the last of which may be shorter.
-
-    Not one by one and then batched: that would cost as much as copying the pictures at 96x96.
-    """
-    whole = len(order) // batch_size * batch_size
-    batches = tf.data.Dataset.from_tensor_slices(order[:whole].reshape(-1, batch_size))
-    rest: Any = order[whole:]
-    return batches.concatenate(tf.data.Dataset.from_tensors(rest)) if len(rest) else batches
+def in_batches(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Yields the numbers `order` in batches, the last of which may be shorter."""
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]

@@ -1,15 +1,9 @@
 """Names the record that stopped a reading, and says what to do about it."""
 
-import contextlib
-import itertools
 import logging
-import re
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
-import tensorflow as tf
-
-from ingest.errors import DatasetError, UserError
+from ingest.errors import DatasetError
 from ingest.metadata import DatasetInfo, SplitInfo
 from train.bad_records import DamagedSplit
 from train.order import Blocks
@@ -17,59 +11,6 @@ from train.origin import find_origins, place_of
 from train.shard_reader import read_block
 
 logger = logging.getLogger(__name__)
-Element = TypeVar("Element")
-
-# What TensorFlow's own readers say of a shard that is cut, missing or damaged.
-_READ_ERRORS = (
-    tf.errors.DataLossError,
-    tf.errors.NotFoundError,
-    tf.errors.InvalidArgumentError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.PermissionDeniedError,
-    tf.errors.OutOfRangeError,
-)
-
-# TensorFlow keeps of an exception that Python raised inside of it no more than the text.
-_carried: dict[str, UserError] = {}
-_numbers = itertools.count()
-_TICKET = re.compile(r"shardstream error [0-9]+\b")
-
-
-class _CarriedError(Exception):
-    pass
-
-
-@contextlib.contextmanager
-def carried_through_tensorflow() -> Iterator[None]:
-    """Lets `naming_damage` raise the errors of a generator that TensorFlow calls as they were."""
-    try:
-        yield
-    except UserError as error:
-        ticket = f"shardstream error {next(_numbers)}"
-        _carried[ticket] = error
-        raise _CarriedError(ticket) from None
-
-
-def naming_damage(elements: Iterable[Element], info: DatasetInfo, split_name: str) -> Iterator[Element]:
-    """Yields `elements`, which come from the shards of a split.
-
-    Raises:
-        DatasetError: A shard is missing, cut or damaged, or a record cannot be decoded.
-    """
-    iterator = iter(elements)
-    while True:
-        try:
-            element = next(iterator)
-        except StopIteration:
-            return
-        except tf.errors.OpError as error:
-            ticket = _TICKET.search(str(error.message))
-            if ticket and ticket[0] in _carried:
-                raise _carried.pop(ticket[0]) from None
-            if not isinstance(error, _READ_ERRORS):
-                raise
-            raise find_damage(info, split_name, error) from None
-        yield element
 
 
 def check_shards(info: DatasetInfo, split_name: str) -> None:
@@ -101,7 +42,7 @@ def bad_record(info: DatasetInfo, split: SplitInfo, position: int, what: str) ->
     return DatasetError(f"{path}: record {place.number}{made_of} {what}; {info.remedy}")
 
 
-def find_damage(info: DatasetInfo, split_name: str, error: tf.errors.OpError | None = None) -> DatasetError:
+def find_damage(info: DatasetInfo, split_name: str) -> DatasetError:
     """Returns the error that names the first damaged record of a split, after reading them all if it must."""
     split = info.split(split_name)
     try:
@@ -111,12 +52,7 @@ def find_damage(info: DatasetInfo, split_name: str, error: tf.errors.OpError | N
     logger.warning("reading the split %r stopped; looking for the damaged shard", split_name)
     for position, what in find_flaws(info, split):
         return bad_record(info, split, position, what)
-    if error is None:
-        return DatasetError(f"{info.data_dir}: split {split_name!r} came up short; {info.remedy}")
-    # All bytes are as they were written, so a record holds what cannot be parsed or decoded.
-    return DatasetError(
-        f"{info.data_dir}: a record of split {split_name!r} cannot be read ({_first_line(error)}); {info.remedy}"
-    )
+    return DatasetError(f"{info.data_dir}: split {split_name!r} came up short; {info.remedy}")
 
 
 def find_flaws(info: DatasetInfo, split: SplitInfo) -> Iterator[tuple[int, str]]:
@@ -130,9 +66,3 @@ def find_flaws(info: DatasetInfo, split: SplitInfo) -> Iterator[tuple[int, str]]
         for number, record in enumerate(records):
             if isinstance(record, str):
                 yield int(blocks.firsts[row]) + number, record
-
-
-def _first_line(error: tf.errors.OpError) -> str:
-    # "{{function_node __wrapped__IteratorGetNext...}} the cause [[{{node ...}}]]"
-    message = str(error.message).splitlines()[0]
-    return message.rsplit("}} ", 1)[-1].split(" [[", 1)[0].strip()

@@ -1,6 +1,6 @@
 """Decoded pictures in the memory of the devices: only their numbers cross the bus."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import keras
@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from train.cached_split import CachedSplit, in_batches, order_of_epoch
-from train.input_pipeline import StreamedSplit
+from train.input_pipeline import Arrays, StreamedSplit, as_tensor
 from train.memory_cache import MemoryPictures
 
 
@@ -43,10 +43,10 @@ class DeviceSplit:
         self._filling: CachedSplit | None = CachedSplit(
             stream, MemoryPictures(self.split.num_examples, self.image_size)
         )
-        self._labels = tf.zeros([0], tf.int32)
+        self._labels = np.zeros(0, np.int32)
         self._look_ups: list[Any] = []
 
-    def shuffled_batches(self, *, seed: int, epoch: int, start: int, batch_size: int) -> tf.data.Dataset:
+    def shuffled_batches(self, *, seed: int, epoch: int, start: int, batch_size: int) -> Generator[Arrays]:
         """See `ExampleSource`; once the devices have the pictures, their numbers are in the place of them."""
         if epoch > 0:
             self.complete()
@@ -55,7 +55,7 @@ class DeviceSplit:
         order = self.order(seed=seed, epoch=epoch)[start:]
         return self._numbers(order[: len(order) // batch_size * batch_size], batch_size)
 
-    def ordered_batches(self, *, batch_size: int) -> tf.data.Dataset:
+    def ordered_batches(self, *, batch_size: int) -> Generator[Arrays]:
         """See `ExampleSource` and `shuffled_batches`."""
         if self._filling and not self._move(self._filling):
             return self._filling.ordered_batches(batch_size=batch_size)
@@ -88,17 +88,16 @@ class DeviceSplit:
         """Copies the pictures to the devices if all are there; returns whether they were."""
         if not filling.is_whole():
             return False
-        images, self._labels = filling.tensors()
+        images, self._labels = filling.arrays()
         # Not in the scope of the strategy: there all workers would get the pictures of the first.
         for device in _devices(self._strategy):
             with tf.device(device):
-                self._look_ups.append(tf.function(PictureTable(images)))
+                self._look_ups.append(tf.function(PictureTable(as_tensor(images))))
         self._filling = None
         return True
 
-    def _numbers(self, order: np.ndarray, batch_size: int) -> tf.data.Dataset:
-        labels = self._labels
-        return in_batches(order, batch_size).map(lambda rows: (rows, tf.gather(labels, rows)))
+    def _numbers(self, order: np.ndarray, batch_size: int) -> Generator[Arrays]:
+        return ((rows, self._labels[rows]) for rows in in_batches(order, batch_size))
 
 
 def _devices(strategy: tf.distribute.Strategy) -> Sequence[str | None]:

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
-import tensorflow as tf
 
 from train.cache_folder import CacheFolder, remove
 from train.picture_file import DamagedFileError, PartialPictureFile, PictureFile, PictureLayout
@@ -31,7 +30,7 @@ class DiskPictures:
         self._folder = folder
         self._layout = layout
         self._decode = decode
-        self._lock = threading.Lock()  # The threads of tf.data fill the file.
+        self._lock = threading.Lock()  # Training and evaluation fill the file in threads.
         self._whole: PictureFile | None = None
         self._partial: PartialPictureFile | None = None
         self._is_there = np.zeros(layout.num_examples, bool)
@@ -68,10 +67,10 @@ class DiskPictures:
                 remove(self._folder.partial(self._layout))
                 self._give_up(error)
 
-    def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """See `cached_split.Pictures`."""
         whole = self._file()
-        return tf.experimental.dlpack.from_dlpack(whole.images.__dlpack__()), tf.constant(whole.labels)
+        return whole.images, whole.labels
 
     def is_checked(self) -> bool:
         """See `cached_split.Pictures`."""

@@ -16,9 +16,8 @@ from train.cache import Tier, decoded_bytes, make_source
 from train.cache_folder import CacheFolder, default_cache_dir
 from train.checkpoint import BEGINNING
 from train.config import DoctorConfig
-from train.damage import naming_damage
 from train.diagnosis import Measurements, Mode, Stage
-from train.input_pipeline import ExampleSource, StreamedSplit, make_train_dataset
+from train.input_pipeline import ExampleSource, StreamedSplit, make_train_batches
 from train.machine import free_memory_bytes, usable_cores
 from train.meter import EpochMeter
 from train.runtime import free_device_bytes
@@ -93,11 +92,8 @@ def _measure_device(setup: Setup, steps: Steps, sample: Sample, stopwatch: Stopw
             return batch_size
 
         stages.append(stopwatch.stage("copy to the device", copy))
-    part = tf.data.Dataset.from_tensors(
-        tuple(tensor[: batch_size // setup.num_replicas] for tensor in host_batch)
-    )
-    # pyright does not know that this takes one step from all replicas' parts.
-    batch: Any = next(iter(setup.strategy.distribute_datasets_from_function(lambda _: part.repeat())))
+    part = tuple(tensor[: batch_size // setup.num_replicas] for tensor in host_batch)
+    batch = next(steps.distributed(itertools.repeat(part)))
     if setup.num_replicas == 1 and gpus:
         with tf.device(gpus[0].name):
             batch = tuple(map(tf.identity, batch))
@@ -142,7 +138,7 @@ def _measure_mode(setup: Setup, steps: Steps, tier: Tier, stopwatch: Stopwatch) 
             folder=CacheFolder(Path(folder)),
         )
         source.complete()
-    batches = _batches(setup, source, info)
+    batches = _batches(setup, steps, source)
     batch_size = setup.config.batch_size
 
     def take() -> int:
@@ -166,19 +162,16 @@ def _measure_mode(setup: Setup, steps: Steps, tier: Tier, stopwatch: Stopwatch) 
     )
 
 
-def _batches(setup: Setup, source: ExampleSource, info: DatasetInfo) -> Iterator[Any]:
+def _batches(setup: Setup, steps: Steps, source: ExampleSource) -> Iterator[Any]:
     for epoch in itertools.count(1):
-        dataset = make_train_dataset(
+        parts = make_train_batches(
             source,
             seed=setup.config.seed,
             epoch=epoch,
             batch_size=setup.config.batch_size,
             num_replicas=setup.num_replicas,
         )
-        distributed: Any = setup.strategy.distribute_datasets_from_function(
-            lambda _, dataset=dataset: dataset
-        )
-        yield from map(source.on_devices, naming_damage(distributed, info, "train"))
+        yield from map(source.on_devices, steps.distributed(parts))
 
 
 def _some_shards(info: DatasetInfo, batch_size: int) -> DatasetInfo:

@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 from ingest.errors import DatasetError
 from ingest.metadata import DatasetInfo
-from train.damage import naming_damage
-from train.input_pipeline import ExampleSource, make_eval_dataset
+from train.input_pipeline import ExampleSource, make_eval_batches
 from train.share import eval_steps
 from train.steps import Steps
 
@@ -38,14 +37,14 @@ def evaluate(
     """
     split = info.split(source.split.name)
     num_steps = eval_steps(split, batch_size, steps.num_workers)
-    dataset = make_eval_dataset(
+    parts = make_eval_batches(
         source,
         batch_size=batch_size // steps.num_workers,
         num_replicas=steps.num_local_replicas,
         num_steps=num_steps,
     )
     steps.evaluated.reset()
-    for batch in naming_damage(steps.distributed(dataset, num_steps), info, split.name):
+    for batch in steps.distributed(parts):
         steps.evaluate(source.on_devices(batch))
         after_step()
     seen, expected = steps.evaluated.num_seen(), split.num_examples

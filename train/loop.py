@@ -14,9 +14,9 @@ import keras
 from ingest.errors import UserError
 from ingest.metadata import DatasetInfo
 from train.checkpoint import BEGINNING, Position
-from train.damage import find_damage, naming_damage
+from train.damage import find_damage
 from train.evaluate import evaluate
-from train.input_pipeline import ExampleSource, make_train_dataset, record_names
+from train.input_pipeline import ExampleSource, make_train_batches, record_names
 from train.machine import usable_cores
 from train.meter import EpochMeter
 from train.share import steps_per_epoch
@@ -139,7 +139,7 @@ class Loop:
         return logs, Position(epoch, step, secs, meter.waiting_secs)
 
     def _batches(self, epoch: int, start_step: int) -> Any:
-        dataset = make_train_dataset(
+        parts = make_train_batches(
             self._train,
             seed=self._seed,
             epoch=epoch,
@@ -148,8 +148,7 @@ class Loop:
             num_replicas=self._steps.num_local_replicas,
             num_steps=self._num_steps,
         )
-        distributed = self._steps.distributed(dataset, self._num_steps - start_step)
-        return map(self._train.on_devices, naming_damage(distributed, self._info, self._train.split.name))
+        return map(self._train.on_devices, self._steps.distributed(parts))
 
     def _reading(self, epoch: int, step: int, num_new: int) -> dict[str, float] | None:
         if step % self._steps_between_readings >= num_new:

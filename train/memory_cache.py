@@ -3,7 +3,6 @@
 import mmap
 
 import numpy as np
-import tensorflow as tf
 
 from ingest.errors import ConfigError
 
@@ -45,9 +44,9 @@ class MemoryPictures:
         self._images[rows], self._labels[rows] = images, labels
         self._is_there[rows] = True
 
-    def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """See `cached_split.Pictures`."""
-        return tf.experimental.dlpack.from_dlpack(self._images.__dlpack__()), tf.constant(self._labels)
+        return self._images, self._labels
 
     def is_checked(self) -> bool:
         """See `cached_split.Pictures`."""

@@ -117,12 +117,20 @@ class Steps:
         """How many devices of this worker share its part of a batch."""
         return self.strategy.num_replicas_in_sync // self.num_workers
 
-    def distributed(self, dataset: tf.data.Dataset, num_steps: int) -> Iterator[Any]:
-        """Yields the batches of `num_steps` steps, each with a part for every replica of this worker."""
-        # Where a dataset can end, several workers ask each other before every batch whether it has.
-        endless = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-        batches = self.strategy.distribute_datasets_from_function(lambda _: endless)
-        return itertools.islice(iter(batches), num_steps)
+    def distributed(self, parts: Iterator[Sequence[tf.Tensor]]) -> Iterator[Any]:
+        """Yields the batches of steps, each of as many `parts` as this worker has replicas."""
+        if self.strategy.num_replicas_in_sync == 1:
+            yield from parts
+            return
+        num_local = self.num_local_replicas
+        while step := tuple(itertools.islice(parts, num_local)):
+            # Of several workers each has the replicas of consecutive numbers.
+            yield tuple(
+                self.strategy.experimental_distribute_values_from_function(
+                    lambda context, column=column: column[context.replica_id_in_sync_group % num_local]
+                )
+                for column in zip(*step, strict=True)
+            )
 
     def variables(self) -> dict[str, tf.Variable]:
         """Returns all state: weights, seeds of dropout and augmentation, optimizer, loss scale, figures so far.

@@ -22,7 +22,7 @@ from train.order import Blocks, Window
 _READERS = 16
 # Records that a thread decodes in one go: handing over costs 30 microseconds.
 _RECORDS_PER_TASK = 8
-_ALIGNMENT = 64  # Bytes. TensorFlow takes arrays that are aligned so as they are, and copies all others.
+ALIGNMENT = 64  # Bytes. TensorFlow takes arrays that are aligned so as they are, and no others.
 
 
 class Record(NamedTuple):
@@ -48,7 +48,7 @@ Decode = Callable[[Record, np.ndarray], int]
 
 def stream_records(windows: Iterable[Window], read_block: ReadBlock) -> Generator[Record]:
     """Yields the records of `windows`, and reads ahead; several threads call `read_block` at a time."""
-    with _Threads(_READERS) as readers:
+    with Threads(_READERS) as readers:
         reads = (_Reading(window, read_block, readers) for window in windows)
         current = next(reads, None)
         while current:
@@ -96,11 +96,11 @@ def stream_batches(
         batch_size: Of all batches but the last.
         cores: How many threads decode.
     """
-    buffers = _Buffers((batch_size, image_size, image_size, 3))
+    buffers = Buffers((batch_size, image_size, image_size, 3))
     # Enough for every thread to have work while the oldest batch is waited for.
     most_ahead = 1 + math.ceil(2 * cores * _RECORDS_PER_TASK / batch_size)
     ahead: collections.deque[tuple[Batch, list[Future[None]]]] = collections.deque()
-    with _Threads(cores) as decoders:
+    with Threads(cores) as decoders:
         while chosen := list(itertools.islice(records, batch_size)):
             batch = Batch(buffers.take()[: len(chosen)], np.empty(len(chosen), np.int32), chosen)
             starts = range(0, len(chosen), _RECORDS_PER_TASK)
@@ -122,14 +122,14 @@ def _finished(batch: Batch, tasks: list[Future[None]]) -> Batch:
     return batch
 
 
-class _Threads(ThreadPoolExecutor):
+class Threads(ThreadPoolExecutor):
     """Threads that drop what they have not begun when nobody wants it any more."""
 
     def __exit__(self, *_: object) -> None:
         self.shutdown(cancel_futures=True)
 
 
-class _Buffers:
+class Buffers:
     """Memory for batches, used again when nobody holds a batch any more.
 
     Memory that is new costs 25 microseconds for each picture of 300x300: the kernel has to clear it.
@@ -146,8 +146,8 @@ class _Buffers:
         try:
             memory = self._free.pop()
         except IndexError:
-            memory = np.empty(size + _ALIGNMENT, np.uint8)
-            start = -memory.ctypes.data % _ALIGNMENT
+            memory = np.empty(size + ALIGNMENT, np.uint8)
+            start = -memory.ctypes.data % ALIGNMENT
             memory = memory[start : start + size].reshape(self._shape)
         lease = _Lease(memory)
         key = id(lease)

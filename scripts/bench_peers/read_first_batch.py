@@ -18,13 +18,13 @@ def main() -> None:
     import tensorflow as tf
 
     from train.cache import make_source
-    from train.input_pipeline import make_train_dataset
+    from train.input_pipeline import make_train_batches
 
     tf.zeros(1)
     began = time.perf_counter()
     info = DatasetInfo.load(options.inputs / options.data)
     source = make_source(info, "train", tier="none", image_size=info.image.size or 300)
-    next(iter(make_train_dataset(source, seed=1, epoch=0, batch_size=BATCH)))
+    next(iter(make_train_batches(source, seed=1, epoch=0, batch_size=BATCH)))
     print(json.dumps({"secs": time.perf_counter() - began}))
 
 

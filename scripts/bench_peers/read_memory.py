@@ -20,7 +20,7 @@ def main() -> None:
     start_tensorflow()
     from train.cache import make_source
     from train.cache_folder import CacheFolder
-    from train.input_pipeline import make_train_dataset
+    from train.input_pipeline import make_train_batches
 
     info = DatasetInfo.load(options.inputs / options.data)
     source = make_source(
@@ -31,7 +31,7 @@ def main() -> None:
         folder=CacheFolder(options.own / "cache"),
     )
     epochs = (
-        make_train_dataset(source, seed=1, epoch=epoch, batch_size=BATCH) for epoch in itertools.count()
+        make_train_batches(source, seed=1, epoch=epoch, batch_size=BATCH) for epoch in itertools.count()
     )
     batches = map(source.on_devices, itertools.chain.from_iterable(epochs))
     peaks = []

@@ -22,7 +22,7 @@ def main() -> None:
 
     from train.cache import make_source
     from train.cache_folder import CacheFolder
-    from train.input_pipeline import ExampleSource, make_train_dataset
+    from train.input_pipeline import ExampleSource, make_train_batches
 
     tf.zeros(1)
     info = DatasetInfo.load(options.inputs / options.data)
@@ -35,7 +35,7 @@ def main() -> None:
         ):  # What opening it takes is of the first epoch, as is filling what the batches left out.
             folder = CacheFolder(Path(temporary))
             source = make_source(info, "train", tier=options.cache, image_size=SIZE, folder=folder)
-        yield from map(source.on_devices, make_train_dataset(source, seed=1, epoch=number, batch_size=BATCH))
+        yield from map(source.on_devices, make_train_batches(source, seed=1, epoch=number, batch_size=BATCH))
         source.complete()
 
     # Beside the inputs, as the system's temporary folder may be in memory.

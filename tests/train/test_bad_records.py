@@ -13,8 +13,7 @@ from ingest.metadata import DatasetInfo
 from train.__main__ import main as train
 from train.bad_records import find_bad_records, without_bad_records
 from train.config import TrainConfig
-from train.damage import naming_damage
-from train.input_pipeline import StreamedSplit, make_eval_dataset, make_train_dataset
+from train.input_pipeline import StreamedSplit, make_eval_batches, make_train_batches
 from train.setup import prepare
 from train.split_reader import SplitReader
 
@@ -58,8 +57,8 @@ def info(built, tmp_path):
 def numbers(batches) -> list[int]:
     found = []
     for images, _, *weights in batches:
-        shown = images.numpy()[:, 0, 0, 0]
-        found += shown[weights[0].numpy() > 0].tolist() if weights else shown.tolist()
+        shown = np.asarray(images)[:, 0, 0, 0]
+        found += shown[np.asarray(weights[0]) > 0].tolist() if weights else shown.tolist()
     return found
 
 
@@ -122,14 +121,14 @@ def test_exactly_the_bad_ones_are_left_out(info, change, expected):
     assert left.split("train").num_examples == len(good)
     assert in_file_order(left) == good
     source = StreamedSplit(left, "train", image_size=SIZE, window_bytes=10_000)
-    assert numbers(make_eval_dataset(source, batch_size=8)) == good
+    assert numbers(make_eval_batches(source, batch_size=8)) == good
     for epoch in (0, 1):
         order = source.order(seed=1, epoch=epoch)
         assert sorted(order) == list(range(len(good)))
-        seen = numbers(make_train_dataset(source, seed=1, epoch=epoch, batch_size=8))
+        seen = numbers(make_train_batches(source, seed=1, epoch=epoch, batch_size=8))
         assert seen == [good[position] for position in order[: len(seen)]]
         assert len(seen) == len(good) // 8 * 8
-        rest = make_train_dataset(source, seed=1, epoch=epoch, batch_size=8, start_step=3)
+        rest = make_train_batches(source, seed=1, epoch=epoch, batch_size=8, start_step=3)
         assert numbers(rest) == seen[24:]
 
 
@@ -164,10 +163,7 @@ def test_another_bad_record_stops_the_reading_with_its_own_name(info):
     path = edit(info, flip((1, int(offset) + 60)))
     source = f"{('=food', 'exterior')[number % 2]}/{number}.png"
     with pytest.raises(DatasetError) as caught:
-        for _ in naming_damage(
-            StreamedSplit(left, "train", image_size=SIZE).ordered_batches(batch_size=8), left, "train"
-        ):
-            pass
+        list(StreamedSplit(left, "train", image_size=SIZE).ordered_batches(batch_size=8))
     assert str(caught.value).startswith(f"{path}: record 17 (of {source}) ")
 
 

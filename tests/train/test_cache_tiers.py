@@ -20,7 +20,7 @@ from train.cache_folder import CacheFolder
 from train.cached_split import CachedSplit
 from train.device_cache import DeviceSplit
 from train.disk_cache import DiskPictures
-from train.input_pipeline import StreamedSplit, make_eval_dataset, make_train_dataset
+from train.input_pipeline import StreamedSplit, make_eval_batches, make_train_batches
 from train.memory_cache import MemoryPictures
 from train.order import epoch_permutation
 from train.picture_file import PartialPictureFile
@@ -74,9 +74,9 @@ def numbers(images: np.ndarray) -> list[int]:
 
 def epoch_order(source, epoch=0, step=0) -> list[int]:
     """Returns the numbers that are in the pixels, after a look at the labels."""
-    dataset = make_train_dataset(source, seed=SEED, epoch=epoch, batch_size=BATCH, start_step=step)
+    batches = make_train_batches(source, seed=SEED, epoch=epoch, batch_size=BATCH, start_step=step)
     seen = []
-    for images, labels in map(source.on_devices, dataset):
+    for images, labels in map(source.on_devices, batches):
         assert images.shape == (BATCH, SIZE, SIZE, 3)
         assert images.numpy()[:, 0, 0, 2].tolist() == labels.numpy().tolist()
         seen += numbers(images.numpy())
@@ -131,8 +131,8 @@ def test_evaluation_gives_each_picture_once_while_it_fills_the_cache_and_afterwa
 ):
     source = make(tier, info, folder, "validation")
     for _ in range(2):
-        dataset = make_eval_dataset(source, batch_size=8, num_replicas=num_replicas)
-        batches = [[part.numpy() for part in source.on_devices(batch)] for batch in dataset]
+        host_batches = make_eval_batches(source, batch_size=8, num_replicas=num_replicas)
+        batches = [[part.numpy() for part in source.on_devices(batch)] for batch in host_batches]
         assert {batch[0].shape for batch in batches} == {(8 // num_replicas, SIZE, SIZE, 3)}
         images, labels, weights = (np.concatenate(parts) for parts in zip(*batches, strict=True))
         assert weights.tolist() == [1.0] * 21 + [0.0] * 3
@@ -143,8 +143,8 @@ def test_evaluation_gives_each_picture_once_while_it_fills_the_cache_and_afterwa
 def test_devices_get_numbers_and_the_host_gives_its_memory_back(info, folder):
     source = make("device", info, folder)
     epoch_order(source)
-    dataset = make_train_dataset(source, seed=SEED, epoch=1, batch_size=BATCH)
-    assert [(spec.shape, spec.dtype.name) for spec in dataset.element_spec] == [
+    batch = next(make_train_batches(source, seed=SEED, epoch=1, batch_size=BATCH))
+    assert [(part.shape, part.dtype.name) for part in batch] == [
         ((BATCH,), "int64"),
         ((BATCH,), "int32"),
     ]

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -5,11 +7,13 @@ import tensorflow as tf
 from train.cached_split import CachedSplit
 from train.input_pipeline import (
     StreamedSplit,
-    make_eval_dataset,
-    make_train_dataset,
+    as_tensor,
+    make_eval_batches,
+    make_train_batches,
     record_names,
 )
 from train.memory_cache import MemoryPictures
+from train.stream import Buffers
 
 SIZE = 16
 NUM_TRAIN = 517  # 33 blocks in 3 shards, and 5 pictures beyond the last batch of 8.
@@ -31,12 +35,12 @@ def numbers(images: np.ndarray) -> list[int]:
     return (images[:, 0, 0, 0].astype(int) * 256 + images[:, 0, 0, 1]).tolist()
 
 
-def order(dataset: tf.data.Dataset) -> list[int]:
-    return [number for batch in dataset for number in numbers(batch[0].numpy())]
+def order(batches) -> list[int]:
+    return [number for batch in batches for number in numbers(np.asarray(batch[0]))]
 
 
 def train_order(source, *, batch_size=8, seed=3, epoch=0, **options) -> list[int]:
-    return order(make_train_dataset(source, seed=seed, epoch=epoch, batch_size=batch_size, **options))
+    return order(make_train_batches(source, seed=seed, epoch=epoch, batch_size=batch_size, **options))
 
 
 def test_an_epoch_is_a_permutation_without_the_last_part_of_a_batch(source):
@@ -82,9 +86,8 @@ def test_what_follows_is_the_same_from_every_step_of_two_epochs(info):
 
 def test_replicas_share_the_batches_of_one_device(source):
     assert train_order(source, num_replicas=2) == train_order(source)
-    dataset = make_train_dataset(source, seed=3, epoch=0, batch_size=8, num_replicas=2, start_step=60)
-    assert dataset.cardinality() == 8
-    assert dataset.element_spec[0].shape == (4, SIZE, SIZE, 3)
+    batches = list(make_train_batches(source, seed=3, epoch=0, batch_size=8, num_replicas=2, start_step=60))
+    assert [batch[0].shape for batch in batches] == [(4, SIZE, SIZE, 3)] * 8
 
 
 def test_shuffling_mixes_the_shards(source):
@@ -103,20 +106,20 @@ def test_records_of_a_block_come_in_no_order(source):
     assert 0.3 < ascending < 0.7
 
 
-def test_batches_are_uint8_of_static_shape(source):
-    images, labels = make_train_dataset(source, seed=1, epoch=0, batch_size=8).element_spec
-    assert (images.shape, images.dtype) == ((8, SIZE, SIZE, 3), tf.uint8)
-    assert (labels.shape, labels.dtype) == ((8,), tf.int32)
+def test_batches_are_uint8_of_one_shape(source):
+    for images, labels in make_train_batches(source, seed=1, epoch=0, batch_size=8):
+        assert (images.shape, images.dtype) == ((8, SIZE, SIZE, 3), tf.uint8)
+        assert (labels.shape, labels.dtype) == ((8,), tf.int32)
 
 
 def test_labels_belong_to_their_pictures(source):
-    for images, labels in make_train_dataset(source, seed=1, epoch=0, batch_size=8).take(5):
+    for images, labels in make_train_batches(source, seed=1, epoch=0, batch_size=8):
         assert images.numpy()[:, 0, 0, 2].tolist() == labels.numpy().tolist()
 
 
 @pytest.mark.parametrize("num_replicas", [1, 2, 4])
 def test_evaluation_gives_each_picture_once_and_pads(source, num_replicas):
-    batches = list(make_eval_dataset(source, batch_size=8, num_replicas=num_replicas))
+    batches = list(make_eval_batches(source, batch_size=8, num_replicas=num_replicas))
     assert len(batches) == 65 * num_replicas
     images, labels, weights = (np.concatenate([batch[i].numpy() for batch in batches]) for i in range(3))
     assert weights.tolist() == [1.0] * NUM_TRAIN + [0.0] * 3
@@ -127,13 +130,13 @@ def test_evaluation_gives_each_picture_once_and_pads(source, num_replicas):
 
 def test_evaluation_of_whole_batches_gets_none_of_black_pictures(make_dataset):
     source = StreamedSplit(make_dataset(num_validation=16), "validation", image_size=SIZE)
-    assert [batch[2].numpy().sum() for batch in make_eval_dataset(source, batch_size=8)] == [8, 8]
+    assert [batch[2].numpy().sum() for batch in make_eval_batches(source, batch_size=8)] == [8, 8]
 
 
 @pytest.mark.parametrize("positions", [[], [5], [516, 0, 17, 16, 15, 40], [*range(517)]])
 def test_chosen_pictures_come_in_the_order_of_the_choice(info, positions):
     stream = StreamedSplit(info, "train", image_size=SIZE)
-    batches = stream.chosen_batches(np.asarray(positions, np.int64), batch_size=4)
+    batches = list(stream.chosen_batches(np.asarray(positions, np.int64), batch_size=4))
     assert [len(batch[1]) for batch in batches][:-1] == [4] * ((len(positions) - 1) // 4)
     assert order(batches) == positions
 
@@ -146,7 +149,54 @@ def test_names_of_the_pictures_of_a_step(source, info):
 
 def test_stored_pictures_are_made_smaller_without_overshooting(info):
     source = StreamedSplit(info, "validation", image_size=8)
-    images = next(iter(make_eval_dataset(source, batch_size=21)))[0].numpy()
+    images = next(iter(make_eval_batches(source, batch_size=21)))[0].numpy()
     assert images.shape == (21, 8, 8, 3)
     # The lower right is flat, 10 times the label.
     assert images[:, -1, -1, 0].tolist() == [10 * (n % 3) for n in range(21)]
+
+
+class Watched:
+    """Takes the place of a source, and counts the batches that were made."""
+
+    def __init__(self, split, num_batches: int) -> None:
+        self.split = split
+        self.made = 0
+        self.is_closed = False
+        self._num_batches = num_batches
+
+    def shuffled_batches(self, *, seed, epoch, start, batch_size):
+        try:
+            for _ in range(self._num_batches):
+                self.made += 1
+                yield np.zeros([batch_size, SIZE, SIZE, 3], np.uint8), np.zeros(batch_size, np.int32)
+        finally:
+            self.is_closed = True
+
+
+def test_two_batches_are_made_ahead_until_nobody_wants_them_any_more(info):
+    source = Watched(info.split("train"), NUM_TRAIN // 8)
+    num_threads = threading.active_count()
+    batches = make_train_batches(source, seed=1, epoch=0, batch_size=8)
+    for number in range(1, 6):
+        next(batches)
+        assert number <= source.made <= number + 2
+    batches.close()
+    assert source.is_closed
+    assert threading.active_count() == num_threads
+
+
+def test_a_source_that_comes_up_short_ends_so(info):
+    """The loop, and evaluation, compare what they saw with the metadata."""
+    batches = make_train_batches(Watched(info.split("train"), 3), seed=1, epoch=0, batch_size=8)
+    assert len(list(batches)) == 3
+
+
+def test_aligned_memory_is_taken_as_it_is_and_any_other_copied():
+    aligned = Buffers((2, SIZE, SIZE, 3)).take()
+    unaligned = np.zeros(65, np.uint8)[1:]
+    unaligned = unaligned[1:] if unaligned.ctypes.data % 64 == 0 else unaligned
+    for array, is_shared in ((aligned, True), (unaligned, False)):
+        array[:] = 1
+        tensor = as_tensor(array)
+        array[:] = 2
+        assert set(tensor.numpy().ravel().tolist()) == {2 if is_shared else 1}

@@ -120,7 +120,7 @@ def test_evaluation_agrees_with_numpy(run, striped):
     source = make_source(striped, "validation", tier="none", image_size=16)
     batches = list(source.ordered_batches(batch_size=50))
     assert len(batches) == 1
-    images, labels = (part.numpy() for part in batches[0])
+    images, labels = batches[0]
     probabilities = steps.model.predict(images, verbose=0)
     losses = -np.log(probabilities[np.arange(50), labels])
     result = evaluate(steps, striped, source, batch_size=BATCH)

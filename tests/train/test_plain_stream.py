@@ -5,7 +5,7 @@ import pytest
 
 from ingest.errors import ConfigError
 from ingest.metadata import ImageSettings
-from train.input_pipeline import StreamedSplit, make_eval_dataset, make_train_dataset
+from train.input_pipeline import StreamedSplit
 from train.plain_stream import PlainSplit
 
 
@@ -14,10 +14,10 @@ def test_both_ways_give_the_same_batches(make_dataset, encoding):
     image = ImageSettings(size=16, resize="stretch", encoding=encoding, quality=95)
     info = make_dataset(num_train=90, image=image)
     streamed, plain = StreamedSplit(info, "train", image_size=16), PlainSplit(info, "train")
-    options = {"seed": 3, "epoch": 1, "batch_size": 8, "start_step": 2}
+    options = {"seed": 3, "epoch": 1, "batch_size": 8, "start": 16}
     pairs = [
-        (make_train_dataset(streamed, **options), make_train_dataset(plain, **options)),
-        (make_eval_dataset(streamed, batch_size=8), make_eval_dataset(plain, batch_size=8)),
+        (streamed.shuffled_batches(**options), plain.shuffled_batches(**options)),
+        (streamed.ordered_batches(batch_size=8), plain.ordered_batches(batch_size=8)),
     ]
     for one, other in pairs:
         num_batches = 0

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ingest.errors import ConfigError
-from train.input_pipeline import StreamedSplit, make_eval_dataset, make_train_dataset
+from train.input_pipeline import StreamedSplit, make_eval_batches, make_train_batches
 from train.share import Share, eval_steps, steps_per_epoch
 
 SIZE = 16
@@ -18,7 +18,7 @@ def numbers(dataset) -> list[int]:
     """Which pictures come, by what their first pixel says; those of weight 0 left out."""
     found = []
     for images, _, *weights in dataset:
-        pixels = images.numpy()[weights[0].numpy() > 0 if weights else slice(None)].astype(int)
+        pixels = np.asarray(images)[np.asarray(weights[0]) > 0 if weights else slice(None)].astype(int)
         found += (pixels[:, 0, 0, 0] * 256 + pixels[:, 0, 0, 1]).tolist()
     return found
 
@@ -56,11 +56,10 @@ def test_workers_train_on_their_own_pictures_in_equal_steps(info, num_workers, e
     for worker in range(num_workers):
         share = Share(worker, num_workers)
         source = StreamedSplit(info, "train", image_size=SIZE, share=share)
-        dataset = make_train_dataset(source, seed=3, epoch=epoch, batch_size=8, num_steps=num_steps)
-        mine = numbers(dataset)
+        mine = numbers(make_train_batches(source, seed=3, epoch=epoch, batch_size=8, num_steps=num_steps))
         assert len(mine) == len(set(mine)) == 8 * num_steps
         assert sorted(mine) != mine
-        rest = make_train_dataset(
+        rest = make_train_batches(
             source, seed=3, epoch=epoch, batch_size=8, num_steps=num_steps, start_step=5
         )
         assert numbers(rest) == mine[40:]
@@ -76,9 +75,9 @@ def test_evaluation_sees_each_picture_once_over_all_workers(info, num_workers, n
     seen = []
     for worker in range(num_workers):
         source = StreamedSplit(info, "validation", image_size=SIZE, share=Share(worker, num_workers))
-        dataset = make_eval_dataset(source, batch_size=8, num_replicas=num_replicas, num_steps=num_steps)
-        assert len(list(dataset)) == num_steps * num_replicas
-        seen += numbers(dataset)
+        batches = [*make_eval_batches(source, batch_size=8, num_replicas=num_replicas, num_steps=num_steps)]
+        assert len(batches) == num_steps * num_replicas
+        seen += numbers(batches)
     assert sorted(seen) == list(range(NUM_VALIDATION))
 
 

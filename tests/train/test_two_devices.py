@@ -89,8 +89,8 @@ config = TrainConfig(data_dir=info.data_dir, run=runs / "a", strategy="mirrored"
 result["val_loss"] = train_and_evaluate(config).val_loss
 model, _ = load_model(runs / "a")
 images, labels = next(iter(make_source(info, "validation", tier="none", image_size=16).ordered_batches(batch_size=50)))
-probabilities = model.predict(images.numpy(), verbose=0)
-result["val_loss of the file"] = float(-np.log(probabilities[np.arange(50), labels.numpy()]).mean())
+probabilities = model.predict(images, verbose=0)
+result["val_loss of the file"] = float(-np.log(probabilities[np.arange(50), labels]).mean())
 setup = prepare(config)
 result["synchronized"] = [
     layer.synchronized
