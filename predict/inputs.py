@@ -86,7 +86,7 @@ def _record(info: DatasetInfo, split: SplitInfo, record: StreamRecord, label: in
         source_height=height,
         source_width=width,
         encoded=encoded,
-        media_type=_media_type(encoded, info.image.encoding),
+        media_type=media_type(encoded, info.image.encoding),
     )
 
 
@@ -95,7 +95,8 @@ def _text(features: Mapping[bytes, Feature], key: bytes) -> str:
     return bytes(value).decode("utf-8", "backslashreplace") if isinstance(value, memoryview) else ""
 
 
-def _media_type(encoded: bytes, encoding: Encoding) -> str | None:
+def media_type(encoded: bytes, encoding: Encoding) -> str | None:
+    """Returns what a browser calls the format of a stored picture; None where it knows none."""
     if encoding == "raw":  # Raw pixels may begin like a JPEG by chance.
         return None
     return next((kind for magic, kind in _MEDIA_TYPES.items() if encoded.startswith(magic)), None)

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from ingest.errors import ConfigError, DatasetError
-from ingest.metadata import ImageSettings
+from ingest.metadata import Encoding
 from ingest.names import visible
 from ingest.photos import JudgedPhoto, judge_photos
 from predict.config import Language
+from predict.inputs import media_type
 from predict.page import render
 from predict.pictures import Picture, picture_of
 from predict.predictions import guarded
@@ -53,7 +54,9 @@ class PhotoReport:
 class _Gallery:
     """Keeps, of each class, the pictures that the model is least sure of."""
 
-    def __init__(self, num_classes: int, size: int) -> None:
+    def __init__(self, model: ModelInfo, size: int) -> None:
+        num_classes = len(model.class_names)
+        self._encoding: Encoding = model.encoding
         self._most = -(-size // num_classes)
         self._bytes = _PICTURE_BYTES // max(1, size)
         self._heaps: list[list[tuple[float, int, dict[str, Any]]]] = [[] for _ in range(num_classes)]
@@ -78,7 +81,12 @@ class _Gallery:
         ]
 
     def _card(self, photo: JudgedPhoto, pixels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-        picture: Picture = picture_of(photo.judged.stored, _media_type(photo), pixels, max_bytes=self._bytes)
+        picture: Picture = picture_of(
+            photo.judged.stored,
+            media_type(photo.judged.stored, self._encoding),
+            pixels,
+            max_bytes=self._bytes,
+        )
         likeliest = np.argsort(-probabilities, kind="stable")[:3]
         return {
             "path": visible(photo.path),
@@ -117,8 +125,8 @@ def report_photos(
 ) -> PhotoReport:
     """Predicts photos in one pass and writes index.html, predictions.csv and metrics.json.
 
-    A photo is judged and made smaller as a build with default settings would, at the size and by the resize rule of
-    the model: so the model sees what it would see of a stored record.
+    A photo is judged and stored as it was for the dataset that the model was trained on: so the model sees what it
+    would see of a record.
 
     Args:
         run_dir: The folder of the training run.
@@ -134,7 +142,7 @@ def report_photos(
     """
     predictor = load_predictor(run_dir)
     info = predictor.info
-    gallery = _Gallery(len(info.class_names), gallery_size)
+    gallery = _Gallery(info, gallery_size)
     counts, verdicts = Counter[int](), Counter[str]()
     rejected: list[tuple[str, str]] = []
     with staging_in(out) as staging:
@@ -178,9 +186,8 @@ def _predict(
 ) -> Iterator[tuple[JudgedPhoto, np.ndarray | None, np.ndarray | None]]:
     """Yields each file with its pixels and probabilities; None where it was rejected."""
     model = predictor.info
-    image = ImageSettings(size=model.image_size, resize=model.resize, encoding="jpeg", quality=95)
-    decoder = PictureDecoder(stored=image, image_size=model.image_size, resize=model.resize)
-    photos = judge_photos(paths, image)
+    decoder = PictureDecoder(stored=model.stored, image_size=model.image_size, resize=model.resize)
+    photos = judge_photos(paths, model.stored)
     while batch := list(itertools.islice(photos, BATCH_SIZE)):
         kept = [photo for photo in batch if photo.judged.verdict != "rejected"]
         images = np.empty((len(kept), model.image_size, model.image_size, 3), np.uint8)
@@ -202,11 +209,6 @@ def _row(photo: JudgedPhoto, probabilities: np.ndarray | None, info: ModelInfo) 
     return [
         guarded(text) for text in (_written(photo.path), photo.sha256, judged.verdict, judged.reason, *said)
     ]
-
-
-def _media_type(photo: JudgedPhoto) -> str:
-    # A picture that had the right size already keeps its own bytes, PNG among them; all others are JPEG.
-    return "image/png" if photo.judged.stored.startswith(b"\x89PNG") else "image/jpeg"
 
 
 def _written(path: str) -> str:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from ingest.errors import DatasetError
-from ingest.metadata import Resize
+from ingest.metadata import Encoding, ImageSettings, Resize
 from train.model_file import check_model_file
 from train.run_folder import RunFolder, write_beside, write_json
 
@@ -27,6 +27,9 @@ class ModelInfo:
         display_names: What people are shown for each class, in the same order.
         image_size: Height and width in pixels of the input.
         resize: How pictures that are not square became square.
+        stored_size: Height and width in pixels of the pictures of the dataset; None where each kept its own.
+        encoding: How they were stored.
+        quality: That of their JPEGs, 1 to 100.
         model: The name it was built by.
         dataset_fingerprint: Of the dataset it was trained on.
         num_parameters: All, those that are not trained included.
@@ -38,11 +41,21 @@ class ModelInfo:
     display_names: tuple[str, ...]
     image_size: int
     resize: Resize
+    stored_size: int | None
+    encoding: Encoding
+    quality: int
     model: str
     dataset_fingerprint: str
     num_parameters: int
     precision: str
     versions: Mapping[str, str]
+
+    @property
+    def stored(self) -> ImageSettings:
+        """How a picture has to be stored to be what the model was trained on."""
+        return ImageSettings(
+            size=self.stored_size, resize=self.resize, encoding=self.encoding, quality=self.quality
+        )
 
     def save(self, run_dir: Path) -> None:
         """Writes model.json into `run_dir`."""
@@ -143,8 +156,11 @@ def _model_info(path: Path, content: Any) -> ModelInfo:
         "class_names": _is_list_of_str(content["class_names"]),
         "display_names": _is_list_of_str(content["display_names"])
         and len(content["display_names"]) == len(content["class_names"]),
-        "image_size": type(content["image_size"]) is int and 1 <= content["image_size"] <= MAX_IMAGE_SIZE,
+        "image_size": _is_size(content["image_size"]),
         "resize": content["resize"] in get_args(Resize),
+        "stored_size": content["stored_size"] is None or _is_size(content["stored_size"]),
+        "encoding": content["encoding"] in get_args(Encoding),
+        "quality": type(content["quality"]) is int and 1 <= content["quality"] <= 100,
         "num_parameters": type(content["num_parameters"]) is int,
         "versions": isinstance(content["versions"], dict),
         **{key: isinstance(content[key], str) for key in ("model", "dataset_fingerprint", "precision")},
@@ -157,6 +173,10 @@ def _model_info(path: Path, content: Any) -> ModelInfo:
             )
     lists: dict[str, Any] = {key: tuple(content[key]) for key in ("class_names", "display_names")}
     return ModelInfo(**{**content, **lists})
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MAX_IMAGE_SIZE
 
 
 def _is_list_of_str(value: object) -> bool:

@@ -57,16 +57,26 @@ def rows_of(out):
         return list(csv.DictReader(file))
 
 
-def test_the_model_sees_what_it_sees_of_stored_records(trial, photos, tmp_path, write_run):
-    before = snapshot(photos)
-    assert main([str(trial.run), str(photos), "--out", str(tmp_path / "loose")]) == 0
-    assert snapshot(photos) == before
-    loose = {row["source_sha256"]: row for row in rows_of(tmp_path / "loose") if row["predicted"]}
-
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "--image-size 8",
+        "--image-size 8 --quality 30 --resize crop",
+        "--image-size 8 --encoding raw",
+        "--image-size 12 --encoding png --resize pad",
+        "--image-size original",
+    ],
+)
+def test_the_model_sees_what_it_sees_of_stored_records(photos, tmp_path, write_run, settings):
     data = tmp_path / "data"
-    build = ["build", str(photos), str(data), "--class-names", *CLASS_NAMES, "--image-size", "8"]
+    build = ["build", str(photos), str(data), "--class-names", *CLASS_NAMES, *settings.split()]
     assert ingest.__main__.main([*build, "--max-rejected", "1", "--validation", "0.5"]) == 0
     run = write_run(tmp_path / "run", DatasetInfo.load(data))
+
+    before = snapshot(photos)
+    assert main([str(run), str(photos), "--out", str(tmp_path / "loose")]) == 0
+    assert snapshot(photos) == before
+    loose = {row["source_sha256"]: row for row in rows_of(tmp_path / "loose") if row["predicted"]}
     compared = 0
     for split in ("train", "validation"):
         out = tmp_path / split
