@@ -35,18 +35,25 @@ class OddPicture:
 def find_label_issues(outcomes: Outcomes, *, num_classes: int) -> np.ndarray:
     """Returns int64 rows whose label is likely wrong, the likeliest first.
 
-    A picture counts where the model takes it for another class, and is as sure of it as it is on average of the
-    pictures that carry that label (confident learning, Northcutt et al. 2021). It is only as good as the model is,
-    and means little for pictures that the model was trained on.
+    Confident learning (Northcutt et al. 2021). The model is sure of a picture where it gives a class at least what it
+    gives it on average to the pictures that carry that label. Of those of a label that it is sure of, some share is in
+    another class. That share of all pictures of the label is taken to be wrong, and so many of them are returned: those
+    which it takes for another class, and gives that one the most more than the label. It is only as good as the model
+    is, and means little for pictures that the model was trained on.
     """
-    counts = np.bincount(outcomes.labels, minlength=num_classes)
-    sums = np.bincount(outcomes.labels, outcomes.actual_probabilities, num_classes)
+    labels, right = outcomes.labels, outcomes.right
+    counts = np.bincount(labels, minlength=num_classes)
+    sums = np.bincount(labels, outcomes.actual_probabilities, num_classes)
     # Of a class without pictures nothing is known: half a chance is asked for.
     usual = np.where(counts > 0, sums / np.maximum(counts, 1), 0.5)
-    sure = ~outcomes.right & (outcomes.probabilities >= usual[outcomes.predicted])
-    rows = np.flatnonzero(sure)
-    lead = outcomes.probabilities[rows] - outcomes.actual_probabilities[rows]
-    return rows[np.argsort(-lead, kind="stable")]
+    sure = outcomes.probabilities >= usual[outcomes.predicted]
+    num_sure = np.bincount(labels[sure], minlength=num_classes)
+    num_sure_wrong = np.bincount(labels[sure & ~right], minlength=num_classes)
+    num_issues = np.round(counts * num_sure_wrong / np.maximum(num_sure, 1))
+    wrong = np.flatnonzero(~right)
+    lead = outcomes.probabilities[wrong] - outcomes.actual_probabilities[wrong]
+    wrong = wrong[np.argsort(-lead, kind="stable")]
+    return wrong[_places_in_class(labels[wrong]) < num_issues[labels[wrong]]]
 
 
 def find_odd_pictures(outcomes: Outcomes) -> list[OddPicture]:
@@ -74,6 +81,15 @@ def find_odd_pictures(outcomes: Outcomes) -> list[OddPicture]:
         rows = rows[np.argsort(-distances[rows], kind="stable")]
         ranked += [(i, OddPicture(int(row), oddity, float(distances[row]))) for i, row in enumerate(rows)]
     return [odd for _, odd in sorted(ranked, key=lambda entry: (entry[0], -entry[1].distance))]
+
+
+def _places_in_class(labels: np.ndarray) -> np.ndarray:
+    """Returns how many of the same label come before each."""
+    order = np.argsort(labels, kind="stable")
+    _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    places = np.empty(len(labels), np.int64)
+    places[order] = np.arange(len(labels)) - np.repeat(starts, sizes)
+    return places
 
 
 def _distances(values: np.ndarray, labels: np.ndarray, least: float) -> np.ndarray:

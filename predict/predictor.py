@@ -1,6 +1,6 @@
 """A trained model and what it says about pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -15,17 +15,20 @@ from train.export import ModelInfo, load_model
 # Every batch is padded to this size, so that the model is compiled once.
 BATCH_SIZE = 32
 
+# Of a model of no more parameters the graph holds the weights as constants, so that TensorFlow fuses convolutions with
+# what follows them: small takes a fifth less processor time, at 96 and at 300 pixels. A graph can hold 2 GB.
+_MOST_CONSTANTS = 100_000_000
+
 
 class Predictor:
     """A model, ready for pictures."""
 
     def __init__(self, model: keras.Model, info: ModelInfo) -> None:
         self.info = info
-        self._model = model
+        self._model = model  # The traced function does not keep the weights alive that it reads.
         shape = [BATCH_SIZE, info.image_size, info.image_size, 3]
-        self._probabilities = tf.function(
-            lambda images: model(images, training=False), input_signature=[tf.TensorSpec(shape, tf.uint8)]
-        )
+        # Called before it is traced, a function without variables is traced twice.
+        self._probabilities = tf.function(_call(model)).get_concrete_function(tf.TensorSpec(shape, tf.uint8))
 
     def warm_up(self) -> None:
         """Compiles the model, so that the first batch takes no longer than the others."""
@@ -60,6 +63,17 @@ class Predictor:
                 f"{len(self.info.class_names)} classes; train it again with `shardstream-train`"
             )
         return probabilities
+
+
+def _call(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns what calls the model on pictures."""
+    if model.count_params() > _MOST_CONSTANTS:
+        return lambda images: model(images, training=False)
+    weights = [
+        [variable.numpy() for variable in variables]
+        for variables in (model.trainable_variables, model.non_trainable_variables)
+    ]
+    return lambda images: model.stateless_call(*weights, images, training=False)[0]
 
 
 def load_predictor(run_dir: Path) -> Predictor:

@@ -141,7 +141,7 @@ ENGLISH: Mapping[str, str] = {
         "choose another to see it with those it is confused with."
     ),
     "matrix_corner": "actual ↓ predicted →",
-    "matrix_cell": "{count} × {actual} taken for {predicted}, {share} of the row",
+    "matrix_cell": "{count}, {share} of the row: {actual} taken for {predicted}",
     "matrix_show": "Cells show",
     "matrix_both": "both",
     "matrix_counts": "counts",
@@ -199,8 +199,8 @@ ENGLISH: Mapping[str, str] = {
     "issues": "Data worth a look",
     "labels": "Labels that may be wrong",
     "labels_meaning": (
-        "The model takes them for another class and is as sure as it usually is of that class. "
-        "The surest first. Means little for pictures that the model was trained on."
+        "Taken for another class, the surest first. How many is reckoned from how often the model contradicts a label "
+        "where it is as sure as usual. Means little for pictures that the model was trained on."
     ),
     "labels_none": "No picture is taken for another class with certainty.",
     "list_part": "The first {shown} of {all}; predictions.csv has them all.",

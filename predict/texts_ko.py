@@ -131,7 +131,7 @@ KOREAN: Mapping[str, str] = {
         "다른 분류를 고르면 그 분류와 혼동되는 분류가 보입니다."
     ),
     "matrix_corner": "실제 ↓ 예측 →",
-    "matrix_cell": "{actual} → {predicted} {count}장, 행의 {share}",
+    "matrix_cell": "{count}, {share}(행 중): {actual} → {predicted}",
     "matrix_show": "칸에 표시",
     "matrix_both": "둘 다",
     "matrix_counts": "장수",
@@ -184,7 +184,8 @@ KOREAN: Mapping[str, str] = {
     "issues": "살펴볼 데이터",
     "labels": "잘못되었을 수 있는 라벨",
     "labels_meaning": (
-        "모델이 다른 분류로 보았고, 그 분류에 대해 보통 갖는 만큼 확신합니다. 확신이 큰 순서입니다. "
+        "모델이 다른 분류로 본 사진입니다. 확신이 큰 순서이며, 장수는 모델이 보통만큼 확신하는 "
+        "사진에서 라벨과 어긋나는 비율로 셉니다. "
         "모델이 학습한 사진에 대해서는 큰 의미가 없습니다."
     ),
     "labels_none": "확신을 갖고 다른 분류로 본 사진이 없습니다.",

@@ -36,7 +36,7 @@
     Object.assign(button.dataset, { verdict: "", actual, predicted });
     const values = { count: count.toLocaleString("en"), share: percent, actual: names.get(actual), predicted: names.get(predicted) };
     button.setAttribute("aria-label", data.cell.replace(/\{(\w+)\}/g, (_, key) => values[key]));
-    button.append(element("b", "", values.count), element("small", "", percent));
+    button.append(element("b", "", values.count), " ", element("small", "", percent));
     made.append(button);
     return made;
   };

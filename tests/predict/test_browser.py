@@ -308,8 +308,8 @@ def test_a_thousand_classes_can_be_used(make_report, probe):
         "most": 20,
         "around": "class0500 class0499 class0501",
         "cells": [
-            "1 × class0500 taken for class0501, 33.3\u00a0% of the row",
-            "1 × class0499 taken for class0500, 33.3\u00a0% of the row",
+            "1, 33.3\u00a0% of the row: class0500 taken for class0501",
+            "1, 33.3\u00a0% of the row: class0499 taken for class0500",
         ],
         "filter": ["500", "501"],
         "back": True,
@@ -343,7 +343,7 @@ ACCESSIBLE = """
 const name = (element) => (element.getAttribute("aria-label") || element.textContent || element.title).trim()
   || [...element.querySelectorAll("img")].map((image) => image.alt).join("");
 const all = (selector) => [...document.querySelectorAll(selector)];
-seen.nameless = all("button, a[href], summary, [role=region], nav, dialog, section").filter((element) =>
+seen.nameless = all("button, a[href], summary, [role=group], nav, dialog, section").filter((element) =>
   !name(element) && !element.getAttribute("aria-labelledby")).length;
 seen.unlabelled = all("input, select").filter((element) => !element.labels.length).length;
 seen.withoutAlternative = all("img").filter((image) => !image.hasAttribute("alt")).length

@@ -13,8 +13,17 @@ def test_labels_that_a_sure_model_contradicts_come_surest_first(make_outcomes):
 
 
 def test_a_class_without_pictures_can_be_suspected_too(make_outcomes):
-    outcomes = make_outcomes([0, 0], [[0.1, 0.1, 0.8], [0.4, 0.15, 0.45]])
+    shares = [[0.1, 0.1, 0.8], [0.4, 0.15, 0.45], [0.7, 0.2, 0.1], [0.7, 0.2, 0.1]]
+    outcomes = make_outcomes([0] * 4, shares)
     assert find_label_issues(outcomes, num_classes=3).tolist() == [0]
+
+
+def test_of_those_that_the_model_is_not_sure_of_as_many_are_suspected(make_outcomes):
+    sure = [[0.9, 0.1]] * 45 + [[0.1, 0.9]] * 5
+    unsure = [[0.55, 0.45]] * 35 + [[0.3, 0.7], [0.4, 0.6], [0.2, 0.8], [0.45, 0.55], [0.48, 0.52]]
+    outcomes = make_outcomes([0] * 90 + [1] * 50, [*sure, *unsure, *[[0.15, 0.85]] * 50])
+    # A tenth of the 50 that it is sure of, so a tenth of all 90; of the other class none.
+    assert find_label_issues(outcomes, num_classes=2).tolist() == [*range(45, 50), 87, 85, 86, 88]
 
 
 def test_planted_labels_are_found(make_outcomes):

@@ -204,7 +204,7 @@ def test_matrix_cells_that_have_pictures_are_buttons_for_the_filter(usual):
         ("1", "1", "hit shade9"),
         ("2", "0", "miss shade9"),
     ]
-    assert cells[1]["aria-label"] == "1 × 음식 taken for 실내, 50.0\N{NO-BREAK SPACE}% of the row"
+    assert cells[1]["aria-label"] == "1, 50.0\N{NO-BREAK SPACE}% of the row: 음식 taken for 실내"
 
 
 def test_pictures_are_the_bytes_of_the_records(trial, tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ingest.errors import DatasetError
+from predict import predictor
 from predict.prediction import RecordBatch
 from predict.predictor import BATCH_SIZE, check_same_classes, load_predictor
 from train.export import load_model
@@ -30,11 +31,13 @@ def test_a_padded_batch_is_predicted_as_the_model_alone_does(trial, batch_of, si
     )
 
 
-def test_every_batch_has_the_same_shape_so_that_the_model_is_traced_once(trial, batch_of):
-    predictor = load_predictor(trial.run)
-    for size in (3, BATCH_SIZE, 1):
-        predictor.predict(batch_of(np.zeros((size, 8, 8, 3), np.uint8)))
-    assert predictor._probabilities.experimental_get_tracing_count() == 1
+def test_a_large_model_is_called_with_its_variables_and_says_the_same(trial, batch_of, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    small = load_predictor(trial.run)
+    monkeypatch.setattr(predictor, "_MOST_CONSTANTS", 8)  # It has 9 parameters.
+    large = load_predictor(trial.run)
+    assert [len(one._probabilities.captured_inputs) for one in (small, large)] == [0, 1]
+    np.testing.assert_allclose(small.predict(batch_of(images)), large.predict(batch_of(images)), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -65,10 +68,10 @@ def test_a_model_that_gives_no_numbers_is_refused(trial, batch_of, write_run, tm
 
 def test_other_classes_are_refused_and_both_are_listed(trial, write_run, tmp_path):
     run = write_run(tmp_path / "run", trial.info, class_names=["food", "exterior", "interior"])
-    predictor = load_predictor(run)
+    model = load_predictor(run)
     sentence = (
         f"{run}: the model knows the classes 'food', 'exterior', 'interior', but {trial.data} has "
         "'food', 'interior', 'exterior'; give a model and a dataset with the same classes in the same order"
     )
     with pytest.raises(DatasetError, match=f"^{re.escape(sentence)}$"):
-        check_same_classes(run, predictor.info, trial.info)
+        check_same_classes(run, model.info, trial.info)
