@@ -20,6 +20,7 @@ import os
 import platform
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -90,6 +91,8 @@ Config = (
 
 def main(config: Kills | Terms | DiskFull | Damages) -> int:
     """Runs a campaign, prints a table and one JSON line, and returns the exit code."""
+    # In the background of a shell without job control it is ignored, and so it would be by all jobs.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="faults_", dir=config.folder))
     began = time.monotonic()
     scene = make_scene(config.photos.absolute(), folder, workers=config.workers)
@@ -160,7 +163,7 @@ def kills(rounds: Rounds, count: int) -> dict[str, Any]:
 def terms(rounds: Rounds, count: int) -> dict[str, Any]:
     """Stops jobs."""
     done = rounds.run(lambda folder, _, rng: stop_round(rounds.scene, folder, rng), count)
-    figures = print_table("stopped", ((f"{job}, {signal}", when) for job, when, signal, _ in done), PHASES)
+    figures = print_table("stopped", ((f"{job}, {name}", when) for job, when, name, _ in done), PHASES)
     slowest = max((secs for *_, secs in done), default=0.0)
     print(f"\nThe slowest took {slowest:.2f} s to stop.\n")
     return figures | {"slowest_secs": round(slowest, 3)}
