@@ -12,6 +12,7 @@ import hashlib
 import json
 import mmap
 import os
+import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -188,7 +189,9 @@ class PictureFile:
         """
         opened = cls(os.open(path, os.O_RDONLY), path, layout)
         with contextlib.suppress(OSError):  # Somebody else's, to be read only.
-            os.utime(path)
+            # The clock of the file system stands still for milliseconds: one that was written just before would be as old.
+            now = time.time_ns()
+            os.utime(path, ns=(now, now))
         return opened
 
     def damaged(self, rows: np.ndarray) -> np.ndarray:
