@@ -63,7 +63,7 @@ def with_label(payload: bytes, label: int) -> bytes:
     entry = encode_entries({"label": label})
     if payload.endswith(entry):
         return payload
-    _, start = _read_varint(payload, 1)
+    _, start = read_varint(payload, 1)
     return encode_example(payload[start : payload.rindex(_LABEL_KEY) - 2] + entry)
 
 
@@ -185,7 +185,7 @@ def _decode_entry(entry: int | bytes) -> tuple[str, Feature]:
     ((kind, values),) = _fields(_bytes(parts[2]))
     ((_, value),) = _fields(_bytes(values))
     if kind == 3 and isinstance(value, bytes):
-        value = _read_varint(value, 0)[0]
+        value = read_varint(value, 0)[0]
     return _bytes(parts[1]).decode(), value
 
 
@@ -200,8 +200,8 @@ def _header(number: int, length: int) -> bytes:
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     position = 0
     while position < len(message):
-        key, position = _read_varint(message, position)
-        value, position = _read_varint(message, position)
+        key, position = read_varint(message, position)
+        value, position = read_varint(message, position)
         if key & 7 == 2:
             position, start = position + value, position
             if position > len(message):
@@ -222,7 +222,8 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+def read_varint(message: bytes, position: int) -> tuple[int, int]:
+    """Returns the number that begins at `position`, and where it ends."""
     value = shift = 0
     while True:
         byte = message[position]

@@ -19,7 +19,7 @@ from ingest.photos import JudgedPhoto, judge_photos
 from predict.config import Language
 from predict.inputs import media_type
 from predict.page import render
-from predict.pictures import Picture, picture_of
+from predict.pictures import PICTURE_BYTES, Picture, picture_of
 from predict.predictions import guarded
 from predict.predictor import BATCH_SIZE, Predictor, load_predictor
 from predict.provenance import versions_here
@@ -31,7 +31,6 @@ from train.export import ModelInfo
 
 PAGE, TABLE, METRICS = "index.html", "predictions.csv", "metrics.json"
 
-_PICTURE_BYTES = 3_000_000
 # The page names so many rejected files; the table has all.
 _MAX_REJECTED = 200
 
@@ -58,7 +57,7 @@ class _Gallery:
         num_classes = len(model.class_names)
         self._encoding: Encoding = model.encoding
         self._most = -(-size // num_classes)
-        self._bytes = _PICTURE_BYTES // max(1, size)
+        self._bytes = PICTURE_BYTES // max(1, size)
         self._heaps: list[list[tuple[float, int, dict[str, Any]]]] = [[] for _ in range(num_classes)]
         self._num_offered = 0
 

@@ -9,6 +9,9 @@ from PIL import Image
 
 from predict.prediction import Record
 
+# What all pictures of a page may take. Text makes them longer by a third: with the rest, 200 stay below 5 MB.
+PICTURE_BYTES = 3_000_000
+
 # Nobody looks closer in a page, and a browser needs longer to open larger ones. The smaller sides are for pictures
 # like noise, which no quality makes small enough.
 _SIDES = (384, 224, 112)

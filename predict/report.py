@@ -21,6 +21,7 @@ from predict.gallery import Shown, choose_rows, load_shown
 from predict.gate import Limits, check_limits
 from predict.outcomes import Outcomes
 from predict.page import render_page
+from predict.pictures import PICTURE_BYTES
 from predict.plots import GRID_SIZE, write_grid
 from predict.predictions import predictions_files
 from predict.predictor import check_same_classes
@@ -38,8 +39,6 @@ GRID, MATRIX, CALIBRATION = "grid.png", "confusion_matrix.png", "calibration.png
 # The page last: who finds it finds the files it belongs to.
 _FILES = (PARQUET, TABLE, METRICS, GRID, MATRIX, CALIBRATION, PAGE)
 
-# What all pictures of a page may take. Text makes them longer by a third: with the rest, 200 stay below 5 MB.
-PICTURE_BYTES = 3_000_000
 _CHANGED_BYTES = 300_000
 
 

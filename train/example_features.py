@@ -6,7 +6,7 @@ other programs, where a feature may have any number of values.
 
 from collections.abc import Container
 
-from ingest.records import RecordError
+from ingest.records import RecordError, read_varint
 
 Feature = memoryview | int
 
@@ -47,7 +47,7 @@ def _enter(message: bytes, position: int, tag: int) -> tuple[int, int]:
     length = message[position + 1]
     position += 2
     if length >= 0x80:
-        length, position = _varint(message, position - 1)
+        length, position = read_varint(message, position - 1)
     if position + length > len(message):
         raise ValueError
     return position, position + length
@@ -70,15 +70,5 @@ def _single(message: bytes, position: int, end: int) -> Feature | None:
         start, _ = _enter(message, start, 0x0A)
     else:
         start += 1
-    number, after = _varint(message, start)
+    number, after = read_varint(message, start)
     return number - (number >> 63 << 64) if after == stop else None
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position

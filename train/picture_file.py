@@ -189,7 +189,7 @@ class PictureFile:
         """
         opened = cls(os.open(path, os.O_RDONLY), path, layout)
         with contextlib.suppress(OSError):  # Somebody else's, to be read only.
-            # The clock of the file system stands still for milliseconds: one that was written just before would be as old.
+            # The file system's own clock stands still for milliseconds: a file just written would be as old.
             now = time.time_ns()
             os.utime(path, ns=(now, now))
         return opened

@@ -68,9 +68,9 @@ def test_copies_in_another_split_and_with_another_label_are_named(info):
     assert found.num_conflicts == 2
 
 
-def test_their_pictures_are_those_of_their_records(info):
-    found = find_duplicates(info, "validation")
-    model = ModelInfo(
+@pytest.fixture
+def model(info):
+    return ModelInfo(
         class_names=info.class_names,
         display_names=info.display_names,
         image_size=32,
@@ -84,6 +84,10 @@ def test_their_pictures_are_those_of_their_records(info):
         precision="float32",
         versions={},
     )
+
+
+def test_their_pictures_are_those_of_their_records(info, model):
+    found = find_duplicates(info, "validation")
     pictures = load_thumbnails(info, found.copies, model=model)
     assert set(pictures) == set(found.copies)
     for copy, shown in pictures.items():
@@ -92,26 +96,12 @@ def test_their_pictures_are_those_of_their_records(info):
         assert np.abs(shown.pixels() - expected).mean() < 25, copy.path
 
 
-def test_a_dataset_whose_other_shards_are_elsewhere_names_them_without_pictures(info, tmp_path):
+def test_a_dataset_whose_other_shards_are_elsewhere_names_them_without_pictures(info, model, tmp_path):
     shutil.copytree(info.data_dir, tmp_path / "data")
     moved = DatasetInfo.load(tmp_path / "data")
     for shard in moved.split("train").shards:
         (tmp_path / "data" / shard.filename).unlink()
     found = find_duplicates(moved, "validation")
-    model = ModelInfo(
-        class_names=info.class_names,
-        display_names=info.display_names,
-        image_size=32,
-        resize="stretch",
-        stored_size=None,
-        encoding="jpeg",
-        quality=95,
-        model="m",
-        dataset_fingerprint="",
-        num_parameters=1,
-        precision="float32",
-        versions={},
-    )
     pictures = load_thumbnails(moved, found.copies, model=model)
     assert {copy.split for copy in pictures} == {"validation"}
 

@@ -15,8 +15,7 @@ import predict
 from predict.duplicates import Copy, CopyPair, Duplicates
 from predict.gallery import Shown
 from predict.page import render_page
-from predict.pictures import make_picture
-from predict.report import PICTURE_BYTES
+from predict.pictures import PICTURE_BYTES, make_picture
 from predict.texts import TEXTS
 from predict.texts_en import ENGLISH
 from predict.texts_ko import KOREAN
