@@ -36,9 +36,11 @@ COLUMNS = (
     "train_secs",
 )
 
-# Drawing takes half a second and saving a tenth: nothing in a long epoch, much in one of a second.
-_SECS_BETWEEN_DRAWINGS = 30.0
-_SECS_BETWEEN_SAVINGS = 30.0
+# Drawing takes a third of a second and saving a tenth: nothing in a long epoch, much in one of a second.
+_SECS_BETWEEN_DRAWINGS = 60.0
+_SECS_BETWEEN_SAVINGS = 60.0
+# The best model is written again once so many times what that takes is over: at most 0.5 % of the time.
+_LEAST_SHARE = 200
 # Of an epoch's training. Less gains little; and starting the input, which an epoch of a few steps consists of, is no
 # reason to look at anything.
 _MUCH_WAITING = 0.15
@@ -103,11 +105,20 @@ class History(keras.callbacks.Callback):
 class ModelSaver(keras.callbacks.Callback):
     """Keeps best.keras, by validation loss, and last.keras.
 
+    Where epochs are short best.keras may be that of an epoch before, until training ends or is stopped.
+
     Attributes:
         best_weights: Of the best model so far, in Keras's order; empty before the first epoch is over.
     """
 
-    def __init__(self, folder: RunFolder, writer: ModelWriter, info: ModelInfo, history: History) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        writer: ModelWriter,
+        info: ModelInfo,
+        history: History,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Takes the best epoch from `history`, which has to come before in the list of callbacks.
 
         Writes model.json beside the first best.keras, so that it is there only if a model is.
@@ -118,8 +129,10 @@ class ModelSaver(keras.callbacks.Callback):
         self._writer = writer
         self._info = info
         self._history = history
+        self._clock = clock
         self._saving = Every(_SECS_BETWEEN_SAVINGS)
         self._best_is_missing = False
+        self._best_is_due_at = clock()
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Makes best.keras agree with where a run goes on, which may be before an epoch it was once at."""
@@ -130,25 +143,35 @@ class ModelSaver(keras.callbacks.Callback):
             self._folder.best_model.unlink(missing_ok=True)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Saves the model if it is the best so far."""
+        """Keeps the model if it is the best so far, and saves it if that would not take too much of the time."""
         if self._history.best()["epoch"] == epoch + 1:
             self.best_weights = self._weights()
-            self._write_best()
+            self._best_is_missing = True
+        if self._clock() >= self._best_is_due_at:
+            self.write_missing()
         if self._saving.is_due():
             write_if_possible(self._folder.last_model, partial(self._writer.save, self._weights()))
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
-        """Saves the model as training leaves it, and the best one if the disk was full when it came."""
+        """Saves the model as training leaves it, and the best one if that is still to be done."""
         self._writer.write(cast(keras.Model, self.model), self._folder.last_model)
         if self._best_is_missing:
             write_beside(self._folder.best_model, partial(self._writer.save, self.best_weights))
             self._info.save(self._folder.path)
 
+    def write_missing(self) -> None:
+        """Saves the best model if that is still to be done."""
+        if self._best_is_missing:
+            self._write_best()
+
     def _write_best(self) -> None:
         best, info = self._folder.best_model, self._folder.model_info
+        began = self._clock()
         written = write_if_possible(best, partial(self._writer.save, self.best_weights))
         written = written and write_if_possible(info, self._info.write)
         self._best_is_missing = not written
+        now = self._clock()
+        self._best_is_due_at = now + _LEAST_SHARE * (now - began)
 
     def _weights(self) -> list[np.ndarray]:
         return cast(keras.Model, self.model).get_weights()

@@ -94,7 +94,7 @@ def _lead(
         ]
         callbacks = [*kept, *early_stopping(config, history.rows), progress, *callbacks]
         loop = make_loop(setup, sources, steps, callbacks, saver.keep)
-        with _diverging(folder, saver), sharing_records(workers):
+        with _diverging(folder, saver, models), sharing_records(workers):
             loop.run(saver.last_position)
     folder.finish()
     result = summarize(config.run, history, saver, num_parameters=writer.twin.count_params())
@@ -137,7 +137,7 @@ def sharing_records(workers: Workers) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _diverging(folder: RunFolder, saver: StateSaver) -> Iterator[None]:
+def _diverging(folder: RunFolder, saver: StateSaver, models: ModelSaver) -> Iterator[None]:
     """Writes down all pictures of the step whose loss was no number, and says which state is sound."""
     try:
         yield
@@ -145,6 +145,7 @@ def _diverging(folder: RunFolder, saver: StateSaver) -> Iterator[None]:
         text = "".join(f"{name}\n" for name in error.records)
         content = text.encode("utf-8", "surrogateescape")
         write_if_possible(folder.diverged, lambda path: path.write_bytes(content))
+        models.write_missing()
         raise DivergedError(f"{error}; {saver.what_is_kept()}", error.records) from None
 
 

@@ -13,8 +13,8 @@ from train.steps import Steps
 
 logger = logging.getLogger(__name__)
 
-# An epoch that ends sooner than so many times what a save takes is not saved at its end: at most 2 % of the time.
-_LEAST_SHARE = 50
+# An epoch that ends sooner than so many times what a save takes is not saved at its end: at most 1 % of the time.
+_LEAST_SHARE = 100
 
 
 class StateSaver:
@@ -78,6 +78,7 @@ class StateSaver:
         if stopping or self._is_due(position):
             self._save(position)
         if stopping:
+            self._models.write_missing()
             raise StoppedError(
                 f"stopped by {sender(stopping)} at {position}; {self._promise(position)}", stopping
             )

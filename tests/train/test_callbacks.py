@@ -95,6 +95,37 @@ def test_best_and_last_model(tmp_path):
     assert ModelInfo.load(tmp_path) == INFO
 
 
+def test_the_best_model_is_written_when_it_takes_little_of_the_time_and_at_the_latest_when_asked_for(
+    tmp_path,
+):
+    folder, now = RunFolder(tmp_path), 0.0
+    history, model = History(folder.history), make_model()
+
+    class SlowWriter(ModelWriter):
+        def save(self, *arguments) -> None:
+            nonlocal now
+            super().save(*arguments)
+            now += 1
+
+    saver = ModelSaver(folder, SlowWriter(make_model()), INFO, history, clock=lambda: now)
+    saver.set_model(model)
+
+    def kept_after(epoch: int, val_loss: float) -> float:
+        model.set_weights([np.full((2, 1), epoch)])
+        history.on_epoch_end(epoch, logs(val_loss))
+        saver.on_epoch_end(epoch, logs(val_loss))
+        return float(keras.saving.load_model(folder.best_model).get_weights()[0][0, 0])
+
+    assert kept_after(0, 0.9) == 0
+    now = 200.0  # Of which one was spent on saving.
+    assert kept_after(1, 0.8) == 0
+    now = 201.0
+    assert kept_after(2, 0.85) == 1  # The best there is, though not of this epoch.
+    assert kept_after(3, 0.7) == 1
+    saver.write_missing()
+    assert keras.saving.load_model(folder.best_model).get_weights()[0][0, 0] == 3
+
+
 def test_every():
     every = Every(10, clock=iter([0, 0, 9, 10, 11, 19.9, 20.5, 45, 54]).__next__)
     answers = [every.is_due() for _ in range(8)]

@@ -12,7 +12,7 @@ import pytest
 
 import train.setup
 from ingest.errors import ConfigError, DatasetError
-from train import saving
+from train import callbacks, saving
 from train.__main__ import main
 from train.checkpoint import Checkpoints
 from train.config import TrainConfig
@@ -54,7 +54,8 @@ def build_tiny(name, *, image_size, num_classes, seed, synchronized=False):
 def _tiny():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train.setup, "build_model", build_tiny)
-        patch.setattr(saving, "_LEAST_SHARE", 0)  # Epochs are short here: each is saved.
+        for module in (callbacks, saving):
+            patch.setattr(module, "_LEAST_SHARE", 0)  # Epochs are short here: each is saved.
         yield
 
 
