@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -15,9 +15,10 @@ from ingest.metadata import DatasetInfo, ImageSettings
 from train.decode import PictureDecoder
 from train.diagnosis import Stage, StoredSmall
 from train.example_features import Feature, find_features
-from train.input_pipeline import StreamedSplit
+from train.input_pipeline import StreamedSplit, as_tensor
 from train.machine import usable_cores
 from train.stopwatch import Stopwatch
+from train.stream import Record, stream_batches
 
 # Photos of a camera have megabytes: then there are fewer.
 _MOST_EXAMPLES = 256
@@ -53,7 +54,7 @@ class Sample:
 
     def measure(self, stopwatch: Stopwatch) -> list[Stage]:
         """Returns the stages parse, decode and resize, each with the work of the ones before done already."""
-        parse = stopwatch.stage("parse", _mapped(self._records, self._parse))
+        parse = stopwatch.stage("parse", _mapped(itertools.cycle(self._records), self._parse))
         both = stopwatch.stage("decode", self._decoding(self._encoded, self._info.image))
         if self._info.image.size == self._image_size:
             return [parse, both]
@@ -62,16 +63,36 @@ class Sample:
             if self._info.image.encoding != "raw":
                 decode(read_source(picture, "", _MAX_PIXELS))
 
-        alone = stopwatch.stage("decode", _mapped(self._encoded, decode_whole))
+        alone = stopwatch.stage("decode", _mapped(itertools.cycle(self._encoded), decode_whole))
         if both.secs <= alone.secs:
             return [parse, both]  # A JPEG can be shrunk while it is decoded: nothing is left to tell apart.
         return [parse, alone, both.without(alone, name="resize")]
 
     def measure_batching(self, stopwatch: Stopwatch, batch_size: int) -> Stage:
-        """Returns the stage that puts decoded pictures side by side."""
-        images, _ = self.batch(min(batch_size, _MOST_EXAMPLES))
-        batches = iter(tf.data.Dataset.from_tensor_slices(images).repeat().batch(batch_size))
-        return stopwatch.stage("batch", lambda: len(next(batches)))
+        """Returns the stage that is left of the stream without reading, parsing and decoding.
+
+        Pictures are decoded to where they stand in a batch, so that nothing is copied: handing records to threads,
+        waiting for them and giving the batch to TensorFlow is what it costs.
+        """
+        records = (Record(i, payload) for i, payload in enumerate(itertools.cycle(self._records)))
+
+        def decode_nothing(record: Record, out: np.ndarray) -> int:
+            return 0
+
+        batches = stream_batches(
+            records,
+            decode_nothing,
+            image_size=self._image_size,
+            batch_size=batch_size,
+            cores=usable_cores(),
+        )
+
+        def take() -> int:
+            images, labels, _ = next(batches)
+            return len(as_tensor(images)) and len(as_tensor(labels))
+
+        with contextlib.closing(batches):
+            return stopwatch.stage("batch", take)
 
     def batch(self, batch_size: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns (uint8 [batch_size, size, size, 3], int32 [batch_size]), pictures more than once if they must."""
@@ -97,18 +118,27 @@ class Sample:
         return find_features(record, self._keys)
 
     def _decode(self, encoded: bytes, stored: ImageSettings) -> np.ndarray:
-        out = np.empty((self._image_size, self._image_size, 3), np.uint8)
-        decoder = PictureDecoder(stored=stored, image_size=self._image_size, resize=stored.resize)
-        decoder.decode(memoryview(encoded), out)
+        out = self._empty(1)[0]
+        self._decoder(stored).decode(memoryview(encoded), out)
         return out
 
     def _decoding(self, encoded: list[bytes], stored: ImageSettings) -> Callable[[], int]:
-        return _mapped(encoded, lambda picture: self._decode(picture, stored))
+        decoder = self._decoder(stored)
+        # Into the same memory again and again, as training does: what is new has to be cleared by the kernel first.
+        places = itertools.cycle(self._empty(_PICTURES_AT_ONCE))
+        pairs = zip(itertools.cycle(encoded), places)
+        return _mapped(pairs, lambda pair: decoder.decode(memoryview(pair[0]), pair[1]))
+
+    def _decoder(self, stored: ImageSettings) -> PictureDecoder:
+        return PictureDecoder(stored=stored, image_size=self._image_size, resize=stored.resize)
+
+    def _empty(self, count: int) -> np.ndarray:
+        return np.empty((count, self._image_size, self._image_size, 3), np.uint8)
 
 
-def _mapped(inputs: Sequence[Input], function: Callable[[Input], object]) -> Callable[[], int]:
-    """Returns what takes some results of `function`, on all cores."""
-    endless = itertools.cycle(inputs)
+def _mapped(inputs: Iterable[Input], function: Callable[[Input], object]) -> Callable[[], int]:
+    """Returns what takes some results of `function`, on all cores; `inputs` do not end."""
+    endless = iter(inputs)
     threads = ThreadPoolExecutor(usable_cores())
 
     def work() -> int:

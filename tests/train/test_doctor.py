@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from ingest.metadata import ImageSettings
 from train import doctor
@@ -10,7 +11,9 @@ from train.__main__ import main
 from train.cache_folder import CacheFolder
 from train.config import DoctorConfig
 from train.doctor import measure
+from train.sample import Sample
 from train.setup import prepare
+from train.stopwatch import Stopwatch
 
 INPUT = ["read", "parse", "decode", "batch"]
 
@@ -56,6 +59,18 @@ def test_each_part_and_the_whole_with_each_tier(originals, capsys):
     assert found["shares_cores"] is True
     assert "is the limit: " in found["bottleneck"]
     assert bool(found["advice"]) != bool(found["otherwise"])
+
+
+def test_batches_are_measured_as_training_makes_them(striped, monkeypatch):
+    """By threads, each of whose pictures has its place in the batch, and not with tf.data."""
+
+    def refused(*_: object) -> None:
+        raise AssertionError("no training does this")
+
+    monkeypatch.setattr(tf.data.Dataset, "from_tensor_slices", refused)
+    stage = Sample(striped, image_size=striped.image.size or 0).measure_batching(Stopwatch(0.02), 16)
+    assert stage.name == "batch"
+    assert stage.images_per_sec > 0
 
 
 def test_the_table_names_all_parts_and_the_tier_that_is_chosen(striped, capsys):
