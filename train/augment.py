@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from train.config import TrainConfig
 
@@ -17,6 +18,8 @@ _LEAST_SIDE, _MOST_SIDE = 0.76, 1.5
 _RATIO = 4 / 3
 # Brightness, contrast and saturation are multiplied by a number that is at most this far from 1.
 _LIGHT = 0.3
+# Between the seeds of two replicas: more than between those of two layers. Keras takes seeds modulo 2**31 - 2.
+_REPLICA_STRIDE = 1_000_003
 
 
 class Views(keras.layers.Layer):
@@ -91,7 +94,21 @@ class Augmentation:
         return [variable for layer in (*self._layers, *self._mixing) for variable in layer.variables]
 
     def __call__(self, images: Any, targets: Any) -> tuple[Any, Any]:
-        """Returns pictures and targets [batch, num_classes] in place of `images` and `targets`."""
+        """Returns pictures and targets [batch, num_classes] in place of `images` and `targets`.
+
+        Each replica draws numbers of its own, which depend on (seed, step, replica), though the generators are in
+        the same state on all of them: so one state is what a run goes on from, and the first replica draws what one
+        device would.
+        """
+        generators = self.variables()
+        shift = ops.convert_to_tensor([_REPLICA_STRIDE * _replica(), 0], dtype="int64")
+        with keras.StatelessScope([(state, state.value + shift) for state in generators]) as scope:
+            images, targets = self._changed(images, targets)
+        for state in generators:
+            state.assign(scope.get_current_value(state) - shift)
+        return images, targets
+
+    def _changed(self, images: Any, targets: Any) -> tuple[Any, Any]:
         for layer in self._layers:
             images = layer(images)
         for layer in self._mixing:
@@ -99,6 +116,12 @@ class Augmentation:
             mixed = layer({"images": ops.cast(images, "float32"), "labels": targets})
             images, targets = mixed["images"], mixed["labels"]
         return images, targets
+
+
+def _replica() -> Any:
+    """Returns the number of the replica that this is called for, of those of all workers."""
+    context = tf.distribute.get_replica_context()
+    return 0 if context is None else context.replica_id_in_sync_group
 
 
 NO_AUGMENTATION = Augmentation()

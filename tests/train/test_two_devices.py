@@ -21,6 +21,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 
 from ingest.errors import ConfigError, DatasetError
 from ingest.metadata import DatasetInfo
+from train.augment import make_augmentation
 from train.cache import make_source
 from train.cache_folder import CacheFolder
 from train.config import TrainConfig
@@ -76,6 +77,23 @@ def train(strategy, tier, policy="float32", synchronized=True, together=1, **opt
     return recorder.figures + [float(np.sum(np.abs(weights))) for weights in model.get_weights()]
 
 
+def augment(strategy, num_steps, states=None):
+    # What becomes of the same pictures on each replica, step by step, and the states behind the last step.
+    options = {"augmentation": "randaugment", "mixup": 0.5, "cutmix": 0.5}
+    config = TrainConfig(data_dir=info.data_dir, run=runs / "r", **options)
+    with strategy.scope():
+        augmentation = make_augmentation(config, image_size=16)
+    for variable, value in zip(augmentation.variables(), states or []):
+        variable.assign(value)
+    images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
+    step = tf.function(lambda: strategy.run(lambda: augmentation(tf.constant(images), tf.one_hot(range(8), 8))))
+    results = [
+        [[float(np.sum(part)) for part in strategy.experimental_local_results(parts)] for parts in step()]
+        for _ in range(num_steps)
+    ]
+    return results, [np.asarray(variable).tolist() for variable in augmentation.variables()]
+
+
 one, two = tf.distribute.get_strategy(), make_strategy("mirrored")
 result = {"replicas": [one.num_replicas_in_sync, two.num_replicas_in_sync]}
 result["one"] = train(one, "none")
@@ -84,6 +102,10 @@ result["one, memory"] = train(one, "memory")
 result["one, recipe"], result["two, recipe"] = (train(s, "memory", together=4, **RECIPE) for s in (one, two))
 result["not synchronized"] = train(two, "none", synchronized=False)
 result["float16"] = train(two, "none", policy="mixed_float16")
+
+result["augmented"] = {"one": augment(one, 4), "two": augment(two, 4)}
+first, states = augment(two, 2)
+result["augmented"]["resumed"] = [first + augment(two, 2, states)[0], augment(two, 2, states)[1]]
 
 config = TrainConfig(data_dir=info.data_dir, run=runs / "a", strategy="mirrored", epochs=1)
 result["val_loss"] = train_and_evaluate(config).val_loss
@@ -168,6 +190,18 @@ def test_the_comparison_can_fail(result):
 def test_half_precision_with_loss_scaling_is_close(result):
     figures = 9 + 4
     assert result["float16"][:figures] == pytest.approx(result["one"][:figures], rel=0.05)
+
+
+def test_each_replica_augments_in_its_own_way(result):
+    """The first as one device does; what the others do depends on nothing but seed, step and number."""
+    found = result["augmented"]
+    (one, _), (two, states) = found["one"], found["two"]
+    for step in range(4):
+        for part in range(2):  # Pictures and targets; each of the eight targets sums up to 1.
+            assert two[step][part][0] == one[step][part][0]
+        assert two[step][0][1] != pytest.approx(two[step][0][0], rel=1e-6)
+    assert found["one"][1] == states
+    assert found["resumed"] == [two, states]
 
 
 def test_a_whole_run_saves_a_model_that_plain_keras_predicts_with(result):
