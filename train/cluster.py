@@ -7,9 +7,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ingest.errors import ConfigError
+from ingest.errors import ConfigError, UserError
 
 _ADDRESS = re.compile(r"(?P<host>[^\s,/]+):(?P<port>\d{1,5})")
+
+
+class WorkerLostError(UserError):
+    """Another worker did not come, ended or cannot be reached."""
+
+    exit_code = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +44,11 @@ class Cluster:
     def name(self) -> str:
         """What this worker is called in sentences."""
         return f"worker {self.rank} ({self.addresses[self.rank]})"
+
+    def host_and_port(self, rank: int) -> tuple[str, int]:
+        """Returns where worker number `rank` is."""
+        host, _, port = self.addresses[rank].rpartition(":")
+        return host.strip("[]"), int(port)  # An IPv6 address stands in brackets.
 
 
 ALONE = Cluster()

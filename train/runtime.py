@@ -13,6 +13,7 @@ import tensorflow as tf
 from ingest.errors import ConfigError
 from train.cluster import ALONE, Cluster
 from train.config import JitCompile, Precision, StrategyName
+from train.rendezvous import meet
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ def make_strategy(name: StrategyName, cluster: Cluster = ALONE) -> tf.distribute
 
     Raises:
         ConfigError: `mirrored` was asked for and there is no GPU, or the strategy is not one for so many workers.
+        StoppedError: SIGTERM or Ctrl-C while it waited for other workers.
+        WorkerLostError: Some did not come.
     """
     if cluster.num_workers > 1 and name not in ("auto", "multiworker"):
         raise ConfigError(
@@ -58,7 +61,7 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
 
 @functools.cache
 def _multi_worker(cluster: Cluster) -> tf.distribute.Strategy:
-    logger.info("%s waits for the others: %s", cluster.name, ", ".join(cluster.addresses))
+    meet(cluster)  # TensorFlow would wait too, deaf to SIGTERM, and not say for whom.
     distribute = tf.distribute
     resolver = distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(cluster.addresses)}),

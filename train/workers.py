@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from ingest.errors import UserError
-from train.cluster import Cluster, find_cluster
+from train.cluster import Cluster, WorkerLostError, find_cluster
 from train.config import TrainConfig
 from train.runtime import make_strategy
 from train.share import Share
@@ -19,12 +18,6 @@ from train.share import Share
 _TASK = re.compile(r"/task:(\d+)")
 # Numbers that travel at once: 64 MB.
 _CHUNK = 2**24
-
-
-class WorkerLostError(UserError):
-    """Another worker ended or cannot be reached."""
-
-    exit_code = 1
 
 
 class Workers:
@@ -106,6 +99,7 @@ def join_workers(config: TrainConfig) -> Workers:
 
     Raises:
         ConfigError: The options name none, or no devices, that there can be.
+        StoppedError: SIGTERM or Ctrl-C while it waited for the others.
         WorkerLostError: Some did not come, or cannot be reached.
     """
     cluster = find_cluster(config.hosts, config.rank)
