@@ -3,18 +3,19 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 from ingest.errors import DatasetError
 from ingest.json_node import JsonNode
+from ingest.records import block_checksum
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FILENAME = "metadata.json"
 
-# An offset is kept for every 16th record: a stream that starts at any of them reads little in vain, and
-# the offsets of a million records are 500 kB.
+# An offset and a checksum are kept for every 16th record: a stream that starts at any of them reads little in vain, and
+# those of a million records are 2 MB.
 RECORDS_PER_BLOCK = 16
 
 Resize = Literal["stretch", "crop", "pad"]
@@ -82,6 +83,8 @@ class ShardInfo:
         num_bytes: The size of the file, framing included.
         sha256: Of the file, in hexadecimal.
         block_offsets: The byte offset of record 0, 16, 32, ...
+        block_checksums: What `block_checksum` gives for the 16 records from there on: which they are, and in which
+            order, so that whoever reads a block knows another file by it.
     """
 
     filename: str
@@ -89,6 +92,7 @@ class ShardInfo:
     num_bytes: int
     sha256: str
     block_offsets: tuple[int, ...]
+    block_checksums: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -278,6 +282,12 @@ class DatasetInfo:
         return info
 
 
+def block_checksums(checksums: Sequence[bytes]) -> tuple[int, ...]:
+    """Returns what identifies each block of a file whose records have these checksums."""
+    starts = range(0, len(checksums), RECORDS_PER_BLOCK)
+    return tuple(block_checksum(checksums[start : start + RECORDS_PER_BLOCK]) for start in starts)
+
+
 _REBUILD = "make the dataset again with `shardstream-ingest build`"
 _REPAIR = "mend it with `shardstream-ingest repair IMAGES DATA`"
 
@@ -318,6 +328,7 @@ def _split(name: str, node: JsonNode) -> SplitInfo:
                 num_bytes=shard.get("num_bytes", int),
                 sha256=shard.get("sha256", str),
                 block_offsets=tuple(shard.items("block_offsets", int)),
+                block_checksums=tuple(shard.items("block_checksums", int)),
             )
             for shard in shards
         ),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ingest.decode import RejectedError, check_whole, decode, read_source
 from ingest.metadata import FILENAME as METADATA
-from ingest.metadata import RECORDS_PER_BLOCK, ImageSettings, ShardInfo
+from ingest.metadata import RECORDS_PER_BLOCK, ImageSettings, ShardInfo, block_checksums
 from ingest.records import RecordError, decode_example, read_records
 
 _READ_BYTES = 1 << 20
@@ -61,6 +61,7 @@ class _Found(NamedTuple):
     sha256: str
     num_examples: int  # Whole ones, before the first that is not.
     block_offsets: tuple[int, ...]
+    block_checksums: tuple[int, ...]
     bad_record: str  # What is wrong with the first record that is not whole.
 
 
@@ -96,17 +97,26 @@ class _HashedReader(io.BufferedReader):
 def _read(path: Path) -> _Found:
     num_examples, bad_record = 0, ""
     block_offsets: list[int] = []
+    checksums: list[bytes] = []
     with _HashedReader(path) as file:
         try:
             for record in read_records(file):
                 if num_examples % RECORDS_PER_BLOCK == 0:
                     block_offsets.append(record.offset)
+                checksums.append(record.checksum)
                 num_examples += 1
         except RecordError as error:
             bad_record = str(error)
             while file.read(_READ_BYTES):
                 pass  # For the hash.
-        return _Found(file.tell(), file.digest.hexdigest(), num_examples, tuple(block_offsets), bad_record)
+        return _Found(
+            num_bytes=file.tell(),
+            sha256=file.digest.hexdigest(),
+            num_examples=num_examples,
+            block_offsets=tuple(block_offsets),
+            block_checksums=block_checksums(checksums),
+            bad_record=bad_record,
+        )
 
 
 def _difference(found: _Found, shard: ShardInfo) -> Fault:
@@ -135,6 +145,8 @@ def _wrong_description(found: _Found, shard: ShardInfo) -> Iterator[Fault]:
             yield Fault(METADATA, f"{name} of {shard.filename}: {stated}, it has {counted}")
     if shard.block_offsets != found.block_offsets:
         yield Fault(METADATA, f"block_offsets of {shard.filename}: its records start elsewhere")
+    if shard.block_checksums != found.block_checksums:
+        yield Fault(METADATA, f"block_checksums of {shard.filename}: its records have others")
 
 
 def _check_pictures(check: ShardCheck) -> Iterator[Fault]:

@@ -16,7 +16,7 @@ Source: github.com/tensorflow/tensorflow, tensorflow/core/example/*.proto, tsl/l
 
 import functools
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
 import google_crc32c
@@ -27,7 +27,8 @@ _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 _LABEL_KEY = b"\x0a\x05label\x12"  # In its entry, behind a tag and a length.
 HEADER_BYTES = _HEADER.size
-FRAMING_BYTES = HEADER_BYTES + _FOOTER.size
+CHECKSUM_BYTES = _FOOTER.size
+FRAMING_BYTES = HEADER_BYTES + CHECKSUM_BYTES
 
 
 class RecordError(Exception):
@@ -35,10 +36,11 @@ class RecordError(Exception):
 
 
 class Record(NamedTuple):
-    """A record and where it starts in its file, in bytes."""
+    """A record, where it starts in its file, in bytes, and its checksum as it is written there."""
 
     offset: int
     payload: bytes
+    checksum: bytes
 
 
 def encode_entries(features: Mapping[str, Feature]) -> bytes:
@@ -95,8 +97,8 @@ def read_records(file: BinaryIO) -> Iterator[Record]:
     number = 0
     offset = file.tell()
     while header := file.read(_HEADER.size):
-        payload = _read_payload(file, header, f"record {number} at byte {offset}")
-        yield Record(offset, payload)
+        payload, checksum = _read_payload(file, header, f"record {number} at byte {offset}")
+        yield Record(offset, payload, checksum)
         number += 1
         offset += FRAMING_BYTES + len(payload)
 
@@ -134,14 +136,19 @@ def check_origin(payload: bytes, sha256: bytes) -> None:
         raise RecordError("another record than expected")
 
 
-def _read_payload(file: BinaryIO, header: bytes, where: str) -> bytes:
+def block_checksum(checksums: Iterable[bytes | memoryview]) -> int:
+    """Returns the CRC-32C of the checksums of consecutive records, 4 bytes each as they are written."""
+    return google_crc32c.value(b"".join(checksums))
+
+
+def _read_payload(file: BinaryIO, header: bytes, where: str) -> tuple[bytes, bytes]:
     length = _checked_length(header, where)
     rest = file.read(length + _FOOTER.size)
     if len(rest) < length + _FOOTER.size:
         raise RecordError(f"{where} is cut short: {len(rest)} of {length + _FOOTER.size} bytes")
-    payload = rest[:length]
-    _check_payload(payload, rest[length:], where)
-    return payload
+    payload, checksum = rest[:length], rest[length:]
+    _check_payload(payload, checksum, where)
+    return payload, checksum
 
 
 def _checked_length(header: bytes, where: str) -> int:
@@ -222,7 +229,7 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def read_varint(message: bytes, position: int) -> tuple[int, int]:
+def read_varint(message: bytes | memoryview, position: int) -> tuple[int, int]:
     """Returns the number that begins at `position`, and where it ends."""
     value = shift = 0
     while True:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from ingest.catalog import Catalog, shuffled_rows
 from ingest.errors import DatasetError
 from ingest.hashed_file import HashedWriter
-from ingest.metadata import RECORDS_PER_BLOCK, ShardInfo
-from ingest.records import RecordError, check_origin, frame, unframe, with_label
+from ingest.metadata import RECORDS_PER_BLOCK, ShardInfo, block_checksums
+from ingest.records import CHECKSUM_BYTES, RecordError, check_origin, frame, unframe, with_label
 from ingest.splits import SPLIT_NAMES
 from ingest.whole_files import open_whole
 
@@ -115,6 +115,7 @@ def write_shard(spec: ShardSpec) -> ShardInfo:
 
 def _write_records(spec: ShardSpec, writer: HashedWriter) -> ShardInfo:
     block_offsets: list[int] = []
+    checksums: list[bytes] = []
     sha256s = spec.digests.astype(">u8").tobytes().hex().encode()
     with _Sources(spec.sources) as sources:
         for record, label in enumerate(spec.labels.tolist()):
@@ -126,6 +127,7 @@ def _write_records(spec: ShardSpec, writer: HashedWriter) -> ShardInfo:
             if labelled is not payload:  # The order of the classes is another one than when it was judged.
                 framed = frame(labelled)
             writer.write(framed)
+            checksums.append(framed[-CHECKSUM_BYTES:])
     sha256 = writer.finish()
     return ShardInfo(
         filename=spec.path.name,
@@ -133,6 +135,7 @@ def _write_records(spec: ShardSpec, writer: HashedWriter) -> ShardInfo:
         num_bytes=writer.num_bytes,
         sha256=sha256,
         block_offsets=tuple(block_offsets),
+        block_checksums=block_checksums(checksums),
     )
 
 

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tyro
 
-from ingest.metadata import RECORDS_PER_BLOCK, DatasetInfo, ShardInfo
-from ingest.records import frame, read_records
+from ingest.metadata import RECORDS_PER_BLOCK, DatasetInfo, ShardInfo, block_checksums
+from ingest.records import CHECKSUM_BYTES, frame, read_records
 from train.startup import start_tensorflow
 
 if TYPE_CHECKING:
@@ -196,6 +196,7 @@ def write_over(info: DatasetInfo, split_name: str, count: int, folder: Path) -> 
                 num_bytes=len(content),
                 sha256=hashlib.sha256(content).hexdigest(),
                 block_offsets=tuple(starts[:-1:RECORDS_PER_BLOCK]),
+                block_checksums=block_checksums([record[-CHECKSUM_BYTES:] for record in records]),
             )
         )
     large = dataclasses.replace(split, shards=tuple(shards))

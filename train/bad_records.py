@@ -16,13 +16,13 @@ import numpy as np
 
 from ingest.errors import LimitError
 from ingest.metadata import DatasetInfo, SplitInfo
-from ingest.records import RecordError
+from ingest.records import RecordError, block_checksum
 from train.decode import PictureDecoder
 from train.machine import usable_cores
 from train.order import Blocks
 from train.origin import Place, find_origins, place_of
 from train.records import decode_record
-from train.shard_reader import read_block, record_starts
+from train.shard_reader import find_records, read_block
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ def _flaws(info: DatasetInfo, split: SplitInfo, image_size: int) -> Iterator[tup
         first = int(blocks.firsts[row])
         out = np.empty((image_size, image_size, 3), np.uint8)
         flaws = []
-        for number, record in enumerate(_read(info, split, blocks, row)):
+        for number, record in enumerate(read_block(info.data_dir, split, blocks, row)):
             try:
                 if isinstance(record, str):
                     raise RecordError(record)
@@ -156,24 +156,16 @@ def _flaws(info: DatasetInfo, split: SplitInfo, image_size: int) -> Iterator[tup
                 yield from flaws
 
 
-def _read(info: DatasetInfo, split: SplitInfo, blocks: Blocks, row: int) -> list[bytes | str]:
-    return read_block(
-        info.data_dir / split.shards[blocks.shards[row]].filename,
-        int(blocks.offsets[row]),
-        int(blocks.lengths[row]),
-        int(blocks.counts[row]),
-    )
-
-
 def _runs(info: DatasetInfo, split: SplitInfo, blocks: Blocks, row: int, bad: set[int]) -> Blocks:
     """Returns the runs of good records of one block."""
     first, count, offset = int(blocks.firsts[row]), int(blocks.counts[row]), int(blocks.offsets[row])
     good = [first + number not in bad for number in range(count)]
     if not any(good):
         return blocks[:0]
-    starts = record_starts(
+    found = find_records(
         info.data_dir / split.shards[blocks.shards[row]].filename, offset, int(blocks.lengths[row]), count
     )
+    starts = [0, *(end for end, _ in found)]
     rows = []
     number = 0
     while number < count:
@@ -182,8 +174,17 @@ def _runs(info: DatasetInfo, split: SplitInfo, blocks: Blocks, row: int, bad: se
             end += 1
         if end > number:
             begin = starts[number]
+            # They were looked at when the bad ones were found.
+            checksum = block_checksum(checksum for _, checksum in found[number:end])
             rows.append(
-                (blocks.shards[row], offset + begin, end - number, first + number, starts[end] - begin)
+                (
+                    blocks.shards[row],
+                    offset + begin,
+                    end - number,
+                    first + number,
+                    starts[end] - begin,
+                    checksum,
+                )
             )
         number = end + 1
     return Blocks(*(np.asarray(column, np.int64) for column in zip(*rows, strict=True)))

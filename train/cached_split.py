@@ -3,7 +3,7 @@
 import collections
 import contextlib
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,9 +11,11 @@ import numpy as np
 from train.input_pipeline import Arrays, StreamedSplit
 from train.machine import usable_cores
 from train.order import epoch_permutation
-from train.stream import Buffers, Threads
+from train.stream import Threads
 
 _FILL_BATCH = 64
+# Batches that wait for a thread that keeps their pictures, while the next ones train.
+_BATCHES_TO_KEEP = 2
 
 
 class Pictures(Protocol):
@@ -106,15 +108,21 @@ class CachedSplit:
                 self._pictures.put(part, images, labels)
 
     def _kept(self, batches: Generator[Arrays], order: np.ndarray, batch_size: int) -> Generator[Arrays]:
-        with contextlib.closing(batches):
+        waiting: collections.deque[Future[None]] = collections.deque()
+        # Left early it still keeps what it has given out.
+        with contextlib.closing(batches), ThreadPoolExecutor(1) as thread:
             for rows, (images, labels) in zip(in_batches(order, batch_size), batches, strict=True):
-                self._pictures.put(rows, images, labels)
+                waiting.append(thread.submit(self._pictures.put, rows, images, labels))
                 yield images, labels
+                if len(waiting) > _BATCHES_TO_KEEP:
+                    waiting.popleft().result()
+            for put in waiting:
+                put.result()
 
     def _gathered(self, order: np.ndarray, batch_size: int) -> Generator[Arrays]:
         images, labels = self._pictures.arrays()
         is_checked = self._pictures.is_checked()
-        buffers = Buffers((batch_size, *images.shape[1:]))
+        buffers = self._stream.buffers
 
         def gather(rows: np.ndarray, out: np.ndarray) -> Arrays:
             if not is_checked:
@@ -125,8 +133,8 @@ class CachedSplit:
         waiting: collections.deque[Future[Arrays]] = collections.deque()
         with Threads(usable_cores()) as threads:
             for rows in in_batches(order, batch_size):
-                waiting.append(threads.submit(gather, rows, buffers.take()[: len(rows)]))
-                if len(waiting) > usable_cores():
+                waiting.append(threads.submit(gather, rows, buffers.take((len(rows), *images.shape[1:]))))
+                if len(waiting) > usable_cores() + 1:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

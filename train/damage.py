@@ -59,10 +59,6 @@ def find_flaws(info: DatasetInfo, split: SplitInfo) -> Iterator[tuple[int, str]]
     """Yields the position of each record of `split` that is not as it was written, and what is wrong with it."""
     blocks = Blocks.of(split)
     for row in range(len(blocks)):
-        path = info.data_dir / split.shards[blocks.shards[row]].filename
-        records = read_block(
-            path, int(blocks.offsets[row]), int(blocks.lengths[row]), int(blocks.counts[row])
-        )
-        for number, record in enumerate(records):
+        for number, record in enumerate(read_block(info.data_dir, split, blocks, row)):
             if isinstance(record, str):
                 yield int(blocks.firsts[row]) + number, record

@@ -15,7 +15,7 @@ _BYTES_LIST, _INT64_LIST = 0x0A, 0x1A
 _VARINT = 0x08
 
 
-def find_features(payload: bytes, names: Container[bytes]) -> dict[bytes, Feature]:
+def find_features(payload: bytes | memoryview, names: Container[bytes]) -> dict[bytes, Feature]:
     """Returns those features of an Example that have one of the `names` and exactly one value: bytes or a number.
 
     The bytes are a view of `payload`.
@@ -30,7 +30,7 @@ def find_features(payload: bytes, names: Container[bytes]) -> dict[bytes, Featur
         while position < end:
             entry, position = _enter(payload, position, _KEY)
             key, value = _enter(payload, entry, _KEY)
-            name = payload[key:value]
+            name = bytes(payload[key:value])
             if name in names:
                 feature = _single(payload, *_enter(payload, value, _VALUE))
                 if feature is not None:
@@ -40,7 +40,7 @@ def find_features(payload: bytes, names: Container[bytes]) -> dict[bytes, Featur
     return found
 
 
-def _enter(message: bytes, position: int, tag: int) -> tuple[int, int]:
+def _enter(message: bytes | memoryview, position: int, tag: int) -> tuple[int, int]:
     """Returns where the content of the field at `position` begins and ends, if it has that tag."""
     if message[position] != tag:
         raise ValueError
@@ -53,7 +53,7 @@ def _enter(message: bytes, position: int, tag: int) -> tuple[int, int]:
     return position, position + length
 
 
-def _single(message: bytes, position: int, end: int) -> Feature | None:
+def _single(message: bytes | memoryview, position: int, end: int) -> Feature | None:
     """Returns the value of a Feature that has one."""
     if position == end:
         return None

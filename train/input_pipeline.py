@@ -4,11 +4,9 @@ Two ways to the same batches: `StreamedSplit` here reads and decodes as it goes,
 decoded before. `make_train_batches` and `make_eval_batches` make batches for the loop of either.
 """
 
-import collections
 import contextlib
 import itertools
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,10 +19,8 @@ from train.example_features import find_features
 from train.order import WINDOW_BYTES, EpochPlan, Window, blocks_per_window, plan_epoch, stream_order
 from train.share import WHOLE, Share, eval_steps, steps_per_epoch
 from train.split_reader import SplitReader
-from train.stream import ALIGNMENT, Record, Threads
+from train.stream import ALIGNMENT, Buffers, Record
 
-# Batches that are made while one is used. A batch of 32 at 300x300 is 8.6 MB.
-_BATCHES_AHEAD = 2
 _NAME_KEY = b"image/filename"
 
 # Pictures, labels and, in evaluation, weights.
@@ -98,7 +94,7 @@ def make_train_batches(
     batches = source.shuffled_batches(
         seed=seed, epoch=epoch, start=start_step * batch_size, batch_size=batch_size // num_replicas
     )
-    return _made_ahead(batches, (num_steps - start_step) * num_replicas)
+    return _as_tensors(batches, (num_steps - start_step) * num_replicas)
 
 
 def make_eval_batches(
@@ -113,7 +109,7 @@ def make_eval_batches(
     per_replica = batch_size // num_replicas
     num_steps = eval_steps(source.split, batch_size) if num_steps is None else num_steps
     batches = source.ordered_batches(batch_size=per_replica)
-    return _made_ahead(_padded(batches, per_replica), num_steps * num_replicas)
+    return _as_tensors(_padded(batches, per_replica), num_steps * num_replicas)
 
 
 def _padded(batches: Generator[Arrays], size: int) -> Generator[Arrays]:
@@ -135,20 +131,13 @@ def _lengthened(array: np.ndarray, length: int) -> np.ndarray:
     return np.pad(array, [(0, length - len(array)), *[(0, 0)] * (array.ndim - 1)])
 
 
-def _made_ahead(batches: Generator[Arrays], count: int) -> Generator[Tensors]:
-    """Yields the first `count` batches, which a thread makes ahead.
+def _as_tensors(batches: Generator[Arrays], count: int) -> Generator[Tensors]:
+    """Yields the first `count` batches.
 
     There may be fewer: whoever trains or evaluates counts what it has seen.
     """
-    waiting: collections.deque[Future[Arrays | None]] = collections.deque()
-    with contextlib.closing(batches), Threads(1) as thread:
-        for number in range(count + _BATCHES_AHEAD):
-            if number < count:
-                waiting.append(thread.submit(next, batches, None))
-            if number < _BATCHES_AHEAD:
-                continue
-            if (batch := waiting.popleft().result()) is None:
-                return
+    with contextlib.closing(batches):
+        for batch in itertools.islice(batches, count):
             yield tuple(map(as_tensor, batch))
 
 
@@ -196,6 +185,11 @@ class StreamedSplit:
         self._reader = SplitReader(info, split_name, share)
         self._decoder = PictureDecoder(stored=info.image, image_size=image_size, resize=info.image.resize)
         self._blocks_per_window = blocks_per_window(self.split, window_bytes)
+
+    @property
+    def buffers(self) -> Buffers:
+        """The memory of batches, which epochs take from one another."""
+        return self._reader.buffers
 
     def shuffled_batches(self, *, seed: int, epoch: int, start: int, batch_size: int) -> Generator[Arrays]:
         """See `ExampleSource`."""

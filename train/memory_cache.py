@@ -27,6 +27,8 @@ class MemoryPictures:
                 f"cache: {num_bytes / 1e9:.2f} GB of decoded pictures do not fit into memory ({error.strerror}); "
                 "use --cache disk or none"
             ) from None
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            pages.madvise(mmap.MADV_HUGEPAGE)
         self._images = np.frombuffer(pages, np.uint8).reshape(shape)
         self._labels = np.zeros(num_examples, np.int32)
         self._is_there = np.zeros(num_examples, bool)
@@ -41,7 +43,9 @@ class MemoryPictures:
 
     def put(self, rows: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
         """See `cached_split.Pictures`."""
-        self._images[rows], self._labels[rows] = images, labels
+        for row, image in zip(rows.tolist(), images, strict=True):
+            np.copyto(self._images[row], image)  # All at once would keep Python's lock for milliseconds.
+        self._labels[rows] = labels
         self._is_there[rows] = True
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:

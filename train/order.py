@@ -27,6 +27,7 @@ class Blocks:
         counts: int64, the number of records, 1 to 16.
         firsts: int64, the position in the split of the first record.
         lengths: int64, the number of bytes.
+        checksums: uint32, of the checksums of the records (`ingest.records.block_checksum`).
     """
 
     shards: np.ndarray
@@ -34,6 +35,7 @@ class Blocks:
     counts: np.ndarray
     firsts: np.ndarray
     lengths: np.ndarray
+    checksums: np.ndarray
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -66,7 +68,14 @@ class Blocks:
         )
         shards = np.repeat(np.arange(len(num_blocks), dtype=np.int64), num_blocks)
         return cls(
-            shards, np.concatenate(offsets), counts, np.cumsum(counts) - counts, np.concatenate(lengths)
+            shards=shards,
+            offsets=np.concatenate(offsets),
+            counts=counts,
+            firsts=np.cumsum(counts) - counts,
+            lengths=np.concatenate(lengths),
+            checksums=np.concatenate(
+                [np.asarray(shard.block_checksums, np.uint32) for shard in split.shards]
+            ),
         )
 
 

@@ -9,7 +9,7 @@ from train.decode import PictureDecoder
 from train.example_features import find_features
 
 
-def decode_record(info: DatasetInfo, decoder: PictureDecoder, payload: bytes, out: np.ndarray) -> int:
+def decode_record(info: DatasetInfo, decoder: PictureDecoder, payload: memoryview, out: np.ndarray) -> int:
     """Writes the picture of a record to `out`, uint8 [size, size, 3], and returns the label.
 
     Raises:

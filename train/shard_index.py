@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ingest.errors import DatasetError
-from ingest.metadata import RECORDS_PER_BLOCK
+from ingest.metadata import RECORDS_PER_BLOCK, block_checksums
 from ingest.records import RecordError, read_records
 from train.example_features import find_features
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 # Shards that are read at once.
 _READERS = 8
 _READ_BYTES = 1 << 20
@@ -35,12 +35,14 @@ class IndexedShard:
         num_bytes: The size of the file.
         num_examples: The number of records.
         block_offsets: The byte offset of record 0, 16, 32, ...
+        block_checksums: Of the 16 records from there on.
         class_counts: The number of records of each label.
     """
 
     num_bytes: int
     num_examples: int
     block_offsets: tuple[int, ...]
+    block_checksums: tuple[int, ...]
     class_counts: tuple[int, ...]
 
 
@@ -55,8 +57,8 @@ def index_shards(
     kept = _place(data_dir, filenames, label_key, num_classes)
     try:
         return [
-            IndexedShard(num_bytes, num_examples, tuple(block_offsets), tuple(class_counts))
-            for num_bytes, num_examples, block_offsets, class_counts in json.loads(kept.read_bytes())
+            IndexedShard(num_bytes, num_examples, *map(tuple, arrays))
+            for num_bytes, num_examples, *arrays in json.loads(kept.read_bytes())
         ]
     except (OSError, ValueError, TypeError):
         pass  # There is none yet, or no whole one.
@@ -84,6 +86,7 @@ def _place(data_dir: Path, filenames: Sequence[str], label_key: bytes, num_class
 
 def _index(path: Path, label_key: bytes, num_classes: int) -> IndexedShard:
     offsets: list[int] = []
+    checksums: list[bytes] = []
     counts = [0] * num_classes
     number = 0
     try:
@@ -91,6 +94,7 @@ def _index(path: Path, label_key: bytes, num_classes: int) -> IndexedShard:
             for number, record in enumerate(read_records(file)):
                 if number % RECORDS_PER_BLOCK == 0:
                     offsets.append(record.offset)
+                checksums.append(record.checksum)
                 label = find_features(record.payload, (label_key,)).get(label_key)
                 if not isinstance(label, int) or not 0 <= label < num_classes:
                     raise DatasetError(
@@ -98,7 +102,13 @@ def _index(path: Path, label_key: bytes, num_classes: int) -> IndexedShard:
                         "only records with a label can be trained from"
                     )
                 counts[label] += 1
-            return IndexedShard(file.tell(), sum(counts), tuple(offsets), tuple(counts))
+            return IndexedShard(
+                num_bytes=file.tell(),
+                num_examples=sum(counts),
+                block_offsets=tuple(offsets),
+                block_checksums=block_checksums(checksums),
+                class_counts=tuple(counts),
+            )
     except RecordError as error:
         raise DatasetError(f"{path}: {error}; make or download the dataset again") from None
 

@@ -93,4 +93,5 @@ def _cut(shard: ShardInfo, start: int, end: int) -> ShardInfo:
         num_examples=num_examples,
         num_bytes=shard.num_bytes * num_examples // shard.num_examples,
         block_offsets=shard.block_offsets[start:end],
+        block_checksums=shard.block_checksums[start:end],
     )

@@ -12,13 +12,12 @@ from ingest.records import RecordError
 from train.bad_records import good_blocks
 from train.damage import bad_record
 from train.decode import PictureDecoder
-from train.identity import ShardIdentities
 from train.machine import usable_cores
 from train.order import Blocks, Window, windows_of
 from train.records import decode_record
 from train.shard_reader import read_block
 from train.share import WHOLE, Share
-from train.stream import Batch, Record, stream_batches, stream_records
+from train.stream import Batch, Buffers, Record, stream_batches, stream_records
 
 # Of a window that is not shuffled: enough to read far ahead, and not much memory.
 _BLOCKS_PER_WINDOW = 16
@@ -35,7 +34,8 @@ class SplitReader:
         # Numbered without gaps: what is not of this share, or bad, is not there.
         self.blocks = dataclasses.replace(blocks, firsts=np.cumsum(blocks.counts) - blocks.counts)
         self._firsts_in_split = blocks.firsts
-        self._identities = ShardIdentities(info, self._split)
+        self._windows = Buffers()
+        self.buffers = Buffers()
 
     def ordered_windows(self) -> Iterator[Window]:
         """Yields windows that deliver all records in file order."""
@@ -53,7 +53,7 @@ class SplitReader:
         Raises:
             DatasetError: One is damaged.
         """
-        return stream_records(windows, self._read_block)
+        return stream_records(windows, self._read_block, self._windows)
 
     def batches(
         self, windows: Iterator[Window], decoder: PictureDecoder, *, batch_size: int
@@ -71,22 +71,15 @@ class SplitReader:
             yield from stream_batches(
                 records,
                 decode,
+                self.buffers,
                 image_size=decoder.image_size,
                 batch_size=batch_size,
                 cores=usable_cores(),
             )
 
-    def _read_block(self, blocks: Blocks, row: int) -> list[bytes]:
-        self._identities.see(int(blocks.shards[row]))
-        shard = self._split.shards[blocks.shards[row]]
-        found = read_block(
-            self._info.data_dir / shard.filename,
-            int(blocks.offsets[row]),
-            int(blocks.lengths[row]),
-            int(blocks.counts[row]),
-        )
-        records = []
-        for number, record in enumerate(found):
+    def _read_block(self, blocks: Blocks, row: int, out: np.ndarray) -> list[memoryview]:
+        records: list[memoryview] = []
+        for number, record in enumerate(read_block(self._info.data_dir, self._split, blocks, row, out)):
             if isinstance(record, str):
                 raise self._bad(int(blocks.firsts[row]) + number, record)
             records.append(record)

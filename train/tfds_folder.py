@@ -167,15 +167,16 @@ def _split(name: str, shards: Mapping[str, IndexedShard], num_classes: int, data
         if not shard.num_examples:
             continue
         class_counts = [one + other for one, other in zip(class_counts, shard.class_counts, strict=True)]
-        identity = f"{filename}\n{shard.num_bytes}\n{shard.num_examples}"
+        identity = f"{filename}\n{shard.num_bytes}\n{shard.block_checksums}"
         infos.append(
             ShardInfo(
                 filename=filename,
                 num_examples=shard.num_examples,
                 num_bytes=shard.num_bytes,
-                # Not of the content, which would be read once more: it stands for name, size and count.
+                # Not of the content itself, which would be read once more, but of the checksums of its records.
                 sha256=hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest(),
                 block_offsets=shard.block_offsets,
+                block_checksums=shard.block_checksums,
             )
         )
     return SplitInfo(name=name, shards=tuple(infos), class_counts=tuple(class_counts))

@@ -13,8 +13,9 @@ from ingest.metadata import (
     ShardInfo,
     SplitInfo,
     SplitRule,
+    block_checksums,
 )
-from ingest.records import encode_entries, encode_example, frame
+from ingest.records import CHECKSUM_BYTES, encode_entries, encode_example, frame
 
 _SIDE = 8
 _RECORDS_PER_SHARD = 100_000
@@ -40,6 +41,7 @@ def write_dataset(folder: Path, count: int) -> None:
                 num_bytes=len(content),
                 sha256=hashlib.sha256(content).hexdigest(),
                 block_offsets=tuple(starts[::RECORDS_PER_BLOCK].tolist()),
+                block_checksums=block_checksums([record[-CHECKSUM_BYTES:] for record in some]),
             )
         )
     image = ImageSettings(size=_SIDE, resize="stretch", encoding="raw", quality=95)

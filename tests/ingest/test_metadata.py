@@ -20,6 +20,7 @@ def make_info(data_dir: Path, **changes) -> DatasetInfo:
         num_bytes=900,
         sha256="ab",
         block_offsets=(0, 800),
+        block_checksums=(7, 2**32 - 1),
     )
     return DatasetInfo(
         **{
@@ -66,7 +67,7 @@ def test_the_fingerprint_is_of_what_a_training_sees(tmp_path):
 @pytest.mark.parametrize(
     ("edit", "sentence"),
     [
-        ({"format_version": 1}, "format version 1, this program reads 2"),
+        ({"format_version": 1}, "format version 1, this program reads 3"),
         ({"shard_bytes": "123"}, 'shard_bytes: expected int, found "123"'),
         ({"shard_bytes": True}, "shard_bytes: expected int, found true"),
         ({"class_names": ["food", 3]}, "class_names[1]: expected str, found 3"),

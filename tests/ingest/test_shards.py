@@ -1,5 +1,6 @@
 import hashlib
 
+import google_crc32c
 import numpy as np
 import pytest
 from hypothesis import given
@@ -58,8 +59,11 @@ def test_damaged_work_in_progress_is_noticed(tmp_path):
     content = (tmp_path / "whole").read_bytes()
     assert (info.num_bytes, info.sha256) == (len(content), hashlib.sha256(content).hexdigest())
     with (tmp_path / "whole").open("rb") as file:
-        offsets = [r.offset for r in read_records(file)]
-    assert info.block_offsets == (offsets[0], offsets[16], offsets[32])
+        found = list(read_records(file))
+    assert info.block_offsets == (found[0].offset, found[16].offset, found[32].offset)
+    for block, checksum in enumerate(info.block_checksums):
+        framed = [frame(r.payload) for r in found[16 * block : 16 * block + 16]]
+        assert checksum == google_crc32c.value(b"".join(record[-4:] for record in framed))
 
     # The order of the classes may have changed since.
     write_shard(spec("relabelled", label=200))

@@ -15,7 +15,7 @@ from ingest.__main__ import main
 from ingest.catalog import Catalog
 from ingest.descriptions import read_descriptions
 from ingest.manifest import is_as_written, write_manifest
-from ingest.metadata import DatasetInfo
+from ingest.metadata import DatasetInfo, block_checksums
 from ingest.origins import Origins
 from ingest.records import decode_example, encode_entries, encode_example, frame, read_records
 from ingest.scan import Listing
@@ -243,13 +243,14 @@ def test_metadata_that_were_edited_to_fit_themselves_are_named_with_the_value(da
 def test_metadata_that_say_wrong_things_of_a_whole_shard_are_named_without_the_manifest(data):
     info = DatasetInfo.load(data)
     train = info.split("train")
-    shard = dataclasses.replace(train.shards[1], block_offsets=(0, 17), num_bytes=1)
+    shard = dataclasses.replace(train.shards[1], block_offsets=(0, 17), block_checksums=(1,), num_bytes=1)
     edited = dataclasses.replace(train, shards=(train.shards[0], shard, *train.shards[2:]))
     dataclasses.replace(info, splits={**info.splits, "train": edited}).save(data)
     (data / "manifest.parquet").unlink()
     assert [one for one in found(data) if one[0] == "metadata.json"] == [
         ("metadata.json", f"num_bytes of {SHARD}: 1, it has {(data / SHARD).stat().st_size}"),
         ("metadata.json", f"block_offsets of {SHARD}: its records start elsewhere"),
+        ("metadata.json", f"block_checksums of {SHARD}: its records have others"),
     ]
 
 
@@ -368,11 +369,15 @@ def test_only_deep_looks_into_the_pictures(data, capsys):
     # As if the dataset had been made so.
     info = DatasetInfo.load(data)
     content = (data / SHARD).read_bytes()
-    offsets = tuple(record.offset for record in records(data / SHARD))[::16]
+    found_records = records(data / SHARD)
     train = info.split("train")
     shards = list(train.shards)
     shards[1] = dataclasses.replace(
-        shards[1], num_bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), block_offsets=offsets
+        shards[1],
+        num_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        block_offsets=tuple(record.offset for record in found_records)[::16],
+        block_checksums=block_checksums([record.checksum for record in found_records]),
     )
     splits = dict(info.splits) | {"train": dataclasses.replace(train, shards=tuple(shards))}
     info = dataclasses.replace(info, splits=splits)

@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest.metadata import DatasetInfo, ImageSettings, Judging, ShardInfo, SplitInfo, SplitRule
+from ingest.metadata import (
+    DatasetInfo,
+    ImageSettings,
+    Judging,
+    ShardInfo,
+    SplitInfo,
+    SplitRule,
+    block_checksums,
+)
 from ingest.records import encode_entries, encode_example, frame
 from predict.analysis import summarize
 from predict.calibration import calibrate
@@ -128,6 +136,7 @@ def _write_shard(path: Path, photos: Sequence[Photo]) -> ShardInfo:
         num_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         block_offsets=tuple(int(start) for start in starts[::16]),
+        block_checksums=block_checksums([record[-4:] for record in frames]),
     )
 
 

@@ -18,7 +18,9 @@ from ingest.metadata import (
     ShardInfo,
     SplitInfo,
     SplitRule,
+    block_checksums,
 )
+from ingest.records import CHECKSUM_BYTES, frame
 
 SIZE = 16
 MakeDataset = Callable[..., DatasetInfo]
@@ -135,4 +137,5 @@ def _write_shard(path: Path, records: list[bytes]) -> ShardInfo:
         num_bytes=path.stat().st_size,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         block_offsets=tuple(starts[::RECORDS_PER_BLOCK].tolist()),
+        block_checksums=block_checksums([frame(record)[-CHECKSUM_BYTES:] for record in records]),
     )

@@ -1,6 +1,6 @@
 import csv
-import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
@@ -205,7 +205,7 @@ def test_a_run_leaves_them_out_and_says_so(info, tmp_path, capsys, cache):
         "seed",
     ]
     assert train([*arguments, "--run", str(tmp_path / "a")]) == 2
-    assert "record 0 (of " in capsys.readouterr().err or "record 16 (of " in capsys.readouterr().err
+    assert re.search(r"record (0|16) \(of ", capsys.readouterr().err)  # Whichever is wanted first.
     assert train([*arguments, "--run", str(tmp_path / "b"), "--max-bad-records", "1"]) == 3
     assert not (tmp_path / "b").exists() or not any((tmp_path / "b").glob("*.keras"))
     run = tmp_path / "c"
@@ -218,40 +218,3 @@ def test_a_run_leaves_them_out_and_says_so(info, tmp_path, capsys, cache):
     config = json.loads((run / "config.json").read_text())
     assert config["bad_records"] == {"train": [0, 16], "validation": []}
     assert config["steps_per_epoch"] == (info.split("train").num_examples - 2) // 8
-
-
-def swap(info):
-    """Two shards of the same size and lengths of records, which only raw pictures have."""
-    shards = info.split("train").shards
-    paths = [info.data_dir / shard.filename for shard in shards[:2]]
-    contents = [path.read_bytes() for path in paths]
-    for path, content in zip(paths, reversed(contents), strict=True):
-        path.write_bytes(content)
-    return paths
-
-
-def test_a_swapped_shard_is_noticed(info):
-    paths = swap(info)
-    as_if = dataclasses.replace  # The sizes are made to fit, so that only the records tell.
-    split = info.split("train")
-    shards = tuple(
-        as_if(shard, num_bytes=(info.data_dir / shard.filename).stat().st_size) for shard in split.shards
-    )
-    fitting = as_if(info, splits={**info.splits, "train": as_if(split, shards=shards)})
-    reader = SplitReader(fitting, "train")
-    with pytest.raises(
-        DatasetError, match=r"foreign or swapped|another file|wrong checksum|is cut"
-    ) as caught:
-        list(reader.records(reader.ordered_windows()))
-    assert str(paths[0].name) in str(caught.value) or str(paths[1].name) in str(caught.value)
-
-
-def test_a_first_record_of_another_class_is_noticed(info):
-    names = info.class_names
-    other = dataclasses.replace(info, class_names=names[::-1])
-    reader = SplitReader(other, "train")
-    with pytest.raises(DatasetError, match=r"its first record is not that of .* foreign or swapped shard"):
-        list(reader.records(reader.ordered_windows()))
-    whole = SplitReader(info, "train")
-    assert len(list(whole.records(whole.ordered_windows()))) == info.split("train").num_examples
-    assert np.unique(whole.blocks.shards).size > 1

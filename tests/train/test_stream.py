@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from train.order import Blocks, Window
-from train.stream import Record, stream_batches, stream_records
+from train.stream import Buffers, Record, stream_batches, stream_records
 
 
 def make_windows(num_windows: int, blocks_each: int = 4) -> list[Window]:
@@ -13,15 +13,21 @@ def make_windows(num_windows: int, blocks_each: int = 4) -> list[Window]:
     num_blocks = num_windows * blocks_each
     counts = np.full(num_blocks, 16)
     rows = np.arange(num_blocks)
-    blocks = Blocks(rows * 0, rows * 160, counts, rows * 16, counts * 10)
+    blocks = Blocks(rows * 0, rows * 160, counts, rows * 16, counts * 10, rows.astype(np.uint32))
     return [
         Window(blocks[start : start + blocks_each], np.arange(16 * blocks_each)[::-1])
         for start in range(0, num_blocks, blocks_each)
     ]
 
 
-def read_block(blocks: Blocks, row: int) -> list[bytes]:
-    return [b"%d" % (blocks.firsts[row] + i) for i in range(blocks.counts[row])]
+def read_block(blocks: Blocks, row: int, out: np.ndarray) -> list[memoryview]:
+    positions = [b"%10d" % (blocks.firsts[row] + i) for i in range(blocks.counts[row])]
+    out[:] = np.frombuffer(b"".join(positions), np.uint8)
+    return [memoryview(out)[start : start + 10] for start in range(0, len(out), 10)]
+
+
+def stream_of(windows, read_block=read_block):
+    return stream_records(windows, read_block, Buffers())
 
 
 def decode(record: Record, out: np.ndarray) -> int:
@@ -30,7 +36,7 @@ def decode(record: Record, out: np.ndarray) -> int:
 
 
 def batches(records, *, cores=2, decode=decode):
-    return stream_batches(records, decode, image_size=4, batch_size=10, cores=cores)
+    return stream_batches(records, decode, Buffers(), image_size=4, batch_size=10, cores=cores)
 
 
 def num_threads() -> int:
@@ -38,21 +44,21 @@ def num_threads() -> int:
 
 
 def test_records_come_in_the_order_of_the_windows():
-    records = list(stream_records(make_windows(3), read_block))
+    records = list(stream_of(make_windows(3)))
     assert [record.position for record in records] == [
         position for start in (0, 64, 128) for position in reversed(range(start, start + 64))
     ]
-    assert all(record.payload == b"%d" % record.position for record in records)
+    assert all(int(bytes(record.payload)) == record.position for record in records)
 
 
 def test_no_more_than_a_window_is_read_ahead():
     read: list[int] = []
 
-    def counting(blocks, row):
+    def counting(blocks, row, out):
         read.append(row)
-        return read_block(blocks, row)
+        return read_block(blocks, row, out)
 
-    records = stream_records(make_windows(6), counting)
+    records = stream_of(make_windows(6), counting)
     for _ in range(64 + 32):
         next(records)
     records.close()
@@ -61,7 +67,7 @@ def test_no_more_than_a_window_is_read_ahead():
 
 @pytest.mark.parametrize("cores", [1, 2, 5])
 def test_batches_are_decoded_in_order(cores):
-    found = list(batches(stream_records(make_windows(2), read_block), cores=cores))
+    found = list(batches(stream_of(make_windows(2)), cores=cores))
     assert [len(batch.labels) for batch in found] == [10] * 12 + [8]
     expected = [*reversed(range(64)), *reversed(range(64, 128))]
     assert np.concatenate([batch.labels for batch in found]).tolist() == expected
@@ -71,7 +77,7 @@ def test_batches_are_decoded_in_order(cores):
 def test_memory_is_used_again_but_not_while_anything_shows_it():
     kept = []
     addresses = set()
-    for number, batch in enumerate(batches(stream_records(make_windows(20), read_block))):
+    for number, batch in enumerate(batches(stream_of(make_windows(20)))):
         if number < 3:  # A view is enough, however it was made.
             kept.append((batch.labels, np.asarray(batch.images)[2:].reshape(-1, 48)[:, 7]))
         else:
@@ -83,7 +89,7 @@ def test_memory_is_used_again_but_not_while_anything_shows_it():
 
 
 def test_batches_outlive_their_stream():
-    found = list(batches(stream_records(make_windows(2), read_block)))
+    found = list(batches(stream_of(make_windows(2))))
     gc.collect()
     others = [np.full(found[0].images.nbytes + 64, 255, np.uint8) for _ in range(50)]
     assert (
@@ -94,15 +100,27 @@ def test_batches_outlive_their_stream():
 
 
 def test_pictures_are_aligned_for_tensorflow():
-    assert all(
-        batch.images.ctypes.data % 64 == 0 for batch in batches(stream_records(make_windows(2), read_block))
-    )
+    assert all(batch.images.ctypes.data % 64 == 0 for batch in batches(stream_of(make_windows(2))))
+
+
+def test_batches_are_decoded_before_they_are_asked_for():
+    decoded = threading.Semaphore(0)
+
+    def counting(record, out):
+        decoded.release()
+        return decode(record, out)
+
+    stream = batches(stream_of(make_windows(4)), decode=counting)
+    next(stream)
+    for _ in range(30):  # What was asked for, and two batches more.
+        assert decoded.acquire(timeout=60)
+    stream.close()
 
 
 @pytest.mark.parametrize("num_taken", [0, 1, 5])
 def test_threads_end_when_nobody_wants_more(num_taken):
     before = num_threads()
-    records = stream_records(make_windows(4), read_block)
+    records = stream_of(make_windows(4))
     stream = batches(records)
     for _ in range(num_taken):
         next(stream)
@@ -113,10 +131,10 @@ def test_threads_end_when_nobody_wants_more(num_taken):
 
 @pytest.mark.parametrize("where", ["reading", "decoding"])
 def test_an_error_comes_in_its_place_and_ends_the_threads(where):
-    def fail_reading(blocks, row):
+    def fail_reading(blocks, row, out):
         if where == "reading" and blocks.firsts[row] == 64 + 32:
             raise ValueError("mine")
-        return read_block(blocks, row)
+        return read_block(blocks, row, out)
 
     def fail_decoding(record, out):
         if where == "decoding" and record.position == 20:
@@ -124,7 +142,7 @@ def test_an_error_comes_in_its_place_and_ends_the_threads(where):
         return decode(record, out)
 
     before = num_threads()
-    records = stream_records(make_windows(4), fail_reading)
+    records = stream_of(make_windows(4), fail_reading)
     seen = []
     with pytest.raises(ValueError, match="mine"):
         seen += batches(records, decode=fail_decoding)
