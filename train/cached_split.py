@@ -120,6 +120,7 @@ class CachedSplit:
                 put.result()
 
     def _gathered(self, order: np.ndarray, batch_size: int) -> Generator[Arrays]:
+        self._stream.free_windows()
         images, labels = self._pictures.arrays()
         is_checked = self._pictures.is_checked()
         buffers = self._stream.buffers

@@ -223,6 +223,10 @@ class StreamedSplit:
     def complete(self) -> None:
         """See `ExampleSource`."""
 
+    def free_windows(self) -> None:
+        """See `SplitReader`."""
+        self._reader.free_windows()
+
     def records(self, *, seed: int, epoch: int) -> Generator[Record]:
         """Yields the serialized examples of an epoch in its order.
 

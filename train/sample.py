@@ -18,7 +18,7 @@ from train.example_features import Feature, find_features
 from train.input_pipeline import StreamedSplit, as_tensor
 from train.machine import usable_cores
 from train.stopwatch import Stopwatch
-from train.stream import Record, stream_batches
+from train.stream import Buffers, Record, stream_batches
 
 # Photos of a camera have megabytes: then there are fewer.
 _MOST_EXAMPLES = 256
@@ -44,7 +44,7 @@ class Sample:
         count = min(_MOST_EXAMPLES, max(_FEWEST_EXAMPLES, by_size), split.num_examples)
         stream = StreamedSplit(info, "train", image_size=image_size)
         with contextlib.closing(stream.records(seed=0, epoch=0)) as records:
-            self._records = [record.payload for record in itertools.islice(records, count)]
+            self._records = [bytes(record.payload) for record in itertools.islice(records, count)]
         self._info = info
         self._image_size = image_size
         self._keys = (info.image_key.encode(), info.label_key.encode())
@@ -74,7 +74,7 @@ class Sample:
         Pictures are decoded to where they stand in a batch, so that nothing is copied: handing records to threads,
         waiting for them and giving the batch to TensorFlow is what it costs.
         """
-        records = (Record(i, payload) for i, payload in enumerate(itertools.cycle(self._records)))
+        records = (Record(i, memoryview(payload)) for i, payload in enumerate(itertools.cycle(self._records)))
 
         def decode_nothing(record: Record, out: np.ndarray) -> int:
             return 0
@@ -82,6 +82,7 @@ class Sample:
         batches = stream_batches(
             records,
             decode_nothing,
+            Buffers(),
             image_size=self._image_size,
             batch_size=batch_size,
             cores=usable_cores(),

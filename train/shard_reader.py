@@ -41,7 +41,7 @@ def read_block(
         block = _read(data_dir / split.shards[blocks.shards[row]].filename, int(blocks.offsets[row]), out)
     except OSError as error:
         return [f"cannot be read: {error.strerror}"] * count
-    payloads = memoryview(block)
+    payloads = block.data
     records: list[memoryview | str] = []
     checksums: list[memoryview] = []
     position = 0
@@ -54,7 +54,7 @@ def read_block(
         end = position - CHECKSUM_BYTES
         if position > len(block):
             records.append("is cut short")
-        elif _CHECKSUM.unpack_from(block, end)[0] != _masked_crc(block[start:end]):
+        elif _CHECKSUM.unpack_from(payloads, end)[0] != _masked_crc(block[start:end]):
             records.append("has a wrong checksum of its content")
         else:
             records.append(payloads[start:end])
@@ -73,7 +73,7 @@ def find_records(path: Path, offset: int, length: int, count: int) -> list[tuple
     try:
         while len(found) < count:
             end += _framed_length(block, end)
-            found.append((end, memoryview(block)[end - CHECKSUM_BYTES : end]))
+            found.append((end, block.data[end - CHECKSUM_BYTES : end]))
     except ValueError:
         pass  # From here on all are bad.
     return found
@@ -84,7 +84,7 @@ def _read(path: Path, offset: int, out: np.ndarray) -> np.ndarray:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         done = 0
-        while done < len(out) and (more := os.preadv(descriptor, [out[done:]], offset + done)):
+        while done < len(out) and (more := os.preadv(descriptor, [out[done:].data], offset + done)):
             done += more
         return out[:done]
     finally:
@@ -94,7 +94,7 @@ def _read(path: Path, offset: int, out: np.ndarray) -> np.ndarray:
 def _framed_length(block: np.ndarray, position: int) -> int:
     if position + HEADER_BYTES > len(block):
         raise ValueError("is cut off")
-    length, crc = _HEADER.unpack_from(block, position)
+    length, crc = _HEADER.unpack_from(block.data, position)
     if crc != _masked_crc(block[position : position + 8]):
         raise ValueError("has a wrong checksum of its length")
     return FRAMING_BYTES + length

@@ -37,6 +37,10 @@ class SplitReader:
         self._windows = Buffers()
         self.buffers = Buffers()
 
+    def free_windows(self) -> None:
+        """Gives the memory of windows back, for who may not read again; the next reading takes it anew."""
+        self._windows = Buffers()
+
     def ordered_windows(self) -> Iterator[Window]:
         """Yields windows that deliver all records in file order."""
         for start in range(0, len(self.blocks), _BLOCKS_PER_WINDOW):
