@@ -1,9 +1,8 @@
 """Where decoded pictures are kept: which tier, and the source that reads through it."""
 
-import dataclasses
 import logging
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
@@ -21,50 +20,66 @@ from train.share import WHOLE, Share
 logger = logging.getLogger(__name__)
 
 Tier = Literal["none", "memory", "disk", "device"]
+_TIERS: tuple[Tier, ...] = ("device", "memory", "disk", "none")  # The quickest first.
 # What is free now is not all ours: encoded pictures, the page cache of the shards and other programs want some too.
 _SHARE_OF_FREE = 0.7
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Room:
-    """What is free where, in bytes.
+class Free(NamedTuple):
+    """What is free on a host, in bytes.
 
     Attributes:
-        model: What the model needs for training, on each device.
-        device: On the device with the least, the model not counted; None where the CPU trains.
-        memory: Of the host; where the CPU trains the model is in it too.
+        device: On the device with the least; None where the CPU trains.
+        memory: Of the host.
         disk: In the folder of caches.
     """
 
-    model: int
     device: int | None
     memory: int
     disk: int
 
-    def tier(self, num_bytes: int) -> Tier:
-        """Returns the quickest tier that `num_bytes` of pictures fit into."""
-        beside_model = self.memory if self.device is not None else self.memory - self.model
+    def fits(self, tier: Tier, num_bytes: int, model_bytes: int) -> bool:
+        """Returns whether `num_bytes` of pictures fit into a tier beside a model that needs `model_bytes`."""
+        # Where the CPU trains, the model is in the memory of the host.
+        beside_model = self.memory if self.device is not None else self.memory - model_bytes
         in_memory = num_bytes <= _SHARE_OF_FREE * beside_model
-        # The first epoch fills memory of the host, whichever of the two it is.
-        if self.device is not None and in_memory and num_bytes <= _SHARE_OF_FREE * (self.device - self.model):
-            return "device"
-        if in_memory:
-            return "memory"
-        return "disk" if num_bytes <= _SHARE_OF_FREE * self.disk else "none"
+        match tier:
+            case "device":
+                # The first epoch fills memory of the host.
+                on_device = self.device is not None and self.device - model_bytes
+                return in_memory and num_bytes <= _SHARE_OF_FREE * on_device
+            case "memory":
+                return in_memory
+            case "disk":
+                return num_bytes <= _SHARE_OF_FREE * self.disk
+            case "none":
+                return True
 
     def __str__(self) -> str:
         device = "no GPU" if self.device is None else f"{_gigabytes(self.device)} of each GPU"
-        return (
-            f"{device}, {_gigabytes(self.memory)} of memory and {_gigabytes(self.disk)} of disk are free, "
-            f"and the model needs about {_gigabytes(self.model)}"
-        )
+        return f"{device}, {_gigabytes(self.memory)} of memory and {_gigabytes(self.disk)} of disk are free"
 
 
-def choose_tier(splits: Iterable[SplitInfo], image_size: int, room: Room) -> Tier:
-    """Returns the quickest tier that all pictures of `splits` fit into, and logs in one line why."""
-    num_bytes = decoded_bytes(splits, image_size)
-    tier = room.tier(num_bytes)
-    logger.info("cache: %s for %s of decoded pictures, as %s", tier, _gigabytes(num_bytes), room)
+def choose_tier(num_bytes: int, model_bytes: int, hosts: Mapping[str, Free]) -> Tier:
+    """Returns the quickest tier that fits on all hosts, and logs in one line why.
+
+    Args:
+        num_bytes: The size of the decoded pictures of a host.
+        model_bytes: What the model needs for training, on each device.
+        hosts: What is free on each, by its name.
+    """
+
+    def lacking(tier: Tier) -> list[str]:
+        return [name for name, free in hosts.items() if not free.fits(tier, num_bytes, model_bytes)]
+
+    tier: Tier = next(tier for tier in _TIERS if not lacking(tier))
+    quicker = _TIERS[: _TIERS.index(tier)]
+    decisive = lacking(quicker[-1])[0] if quicker else next(iter(hosts))
+    where = f" on {decisive}" if len(hosts) > 1 else ""
+    logger.info(
+        "cache: %s for %s of decoded pictures, as%s %s, and the model needs about %s",
+        *(tier, _gigabytes(num_bytes), where, hosts[decisive], _gigabytes(model_bytes)),
+    )
     return tier
 
 

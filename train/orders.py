@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ingest.errors import ConfigError
+from train.cache import Free
 from train.checkpoint import Checkpoint
 from train.config import TrainConfig
 from train.resume import differences, settle
@@ -37,6 +38,12 @@ class Orders:
                 f"{workers.cluster.name} was started otherwise than the chief: {'; '.join(changed)}. Give all workers "
                 "the same options, dataset and versions"
             )
+
+
+def share_free(workers: Workers, mine: Free) -> dict[str, Free]:
+    """Returns what is free on the hosts of all workers, by their names; all have to call this at once."""
+    said = workers.gather(json.dumps([workers.cluster.name, mine]).encode())
+    return {name: Free(*free) for name, free in map(json.loads, said)}
 
 
 def give_orders(workers: Workers, options: Mapping[str, Any], checkpoint: Checkpoint | None) -> None:

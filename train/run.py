@@ -19,12 +19,12 @@ from train.early_stopping import EarlyStopping
 from train.input_pipeline import ExampleSource
 from train.interruption import StopRequest
 from train.loop import DivergedError, Loop
-from train.orders import give_orders, take_orders
+from train.orders import give_orders, share_free, take_orders
 from train.result import TrainResult, hear_result, summarize, tell_result
 from train.resume import find_unfinished
 from train.run_folder import RunFolder, write_if_possible
 from train.saving import Follower, StateSaver
-from train.setup import Setup, make_model, make_model_info, make_sources, prepare
+from train.setup import Setup, find_free, make_model, make_model_info, make_sources, prepare
 from train.steps import Steps
 from train.tensorboard import TensorBoardLogs
 from train.weights import load_weights
@@ -62,9 +62,13 @@ def _lead(
     workers = join_workers(config)
     checkpoints = Checkpoints(folder.checkpoints)
     unfinished = find_unfinished(folder, checkpoints) if config.resume else None
-    setup = prepare(unfinished.settle(config), unfinished.bad_records) if unfinished else prepare(config)
+    with workers.noticing_losses():
+        hosts = share_free(workers, find_free(config))
     if unfinished:
+        setup = prepare(unfinished.settle(config), unfinished.bad_records)
         unfinished.check_same(folder, setup.describe())
+    else:
+        setup = prepare(config, hosts=hosts)
     with workers.noticing_losses():
         give_orders(workers, setup.describe(), unfinished.checkpoint if unfinished else None)
     stop = StopRequest(parse_secs("grace", config.grace))
@@ -107,6 +111,7 @@ def _follow(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback]) 
     """Trains as one of the other workers, which do what the chief says and write nothing."""
     workers = join_workers(config)
     with workers.noticing_losses():
+        share_free(workers, find_free(config))
         orders = take_orders(workers)
         setup = prepare(orders.settle(config))
         orders.check_same(workers, setup.describe())

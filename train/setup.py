@@ -14,7 +14,7 @@ from ingest.sizes import parse_size
 from train.applications import check_image_size
 from train.augment import make_augmentation, view_size
 from train.bad_records import BadRecord, find_bad_records, without_bad_records
-from train.cache import Room, Tier, choose_tier, make_source
+from train.cache import Free, Tier, choose_tier, decoded_bytes, make_source
 from train.cache_folder import CacheFolder, default_cache_dir
 from train.config import JitCompile, TrainConfig
 from train.dataset import load_dataset
@@ -110,12 +110,17 @@ class Setup:
         }
 
 
-def prepare(config: TrainConfig, bad_records: Mapping[str, Sequence[int]] | None = None) -> Setup:
+def prepare(
+    config: TrainConfig,
+    bad_records: Mapping[str, Sequence[int]] | None = None,
+    hosts: Mapping[str, Free] | None = None,
+) -> Setup:
     """Returns the run that `config` means on this machine: whatever can be refused is refused here.
 
     Args:
         config: The options.
         bad_records: For each split the positions of what is left out, where that is known from before.
+        hosts: What is free on each host, by its name; by default on this one, as nobody else was asked.
 
     Raises:
         ConfigError: An option does not fit the dataset or the machine.
@@ -157,7 +162,7 @@ def prepare(config: TrainConfig, bad_records: Mapping[str, Sequence[int]] | None
         workers=workers,
         image_size=image_size,
         precision=precision,
-        cache=_settle_cache(config, info, workers, image_size=image_size, precision=precision),
+        cache=_settle_cache(config, info, workers, hosts, image_size=image_size, precision=precision),
         recipe=recipe,
         jit_compile=resolve_jit_compile(config.jit_compile, workers.strategy.num_replicas_in_sync),
         epochs=epochs,
@@ -171,13 +176,14 @@ def _settle_cache(
     config: TrainConfig,
     info: DatasetInfo,
     workers: Workers,
+    hosts: Mapping[str, Free] | None,
     *,
     image_size: int,
     precision: str,
 ) -> Tier:
     if config.cache != "auto":
         return config.cache
-    device_bytes = free_device_bytes()
+    hosts = hosts or {workers.cluster.name: find_free(config)}
     with precision_scope(precision):
         model = build_model(
             config.model,
@@ -186,15 +192,16 @@ def _settle_cache(
             seed=config.seed,
         )
     # Where the CPU trains, its memory holds what all replicas of this worker need.
-    num_parts = workers.share.num_workers if device_bytes is None else workers.strategy.num_replicas_in_sync
-    room = Room(
-        model=training_bytes(model, config.batch_size // num_parts),
-        device=device_bytes,
-        memory=free_memory_bytes(),
-        disk=_cache_folder(config).free_bytes(),
-    )
+    has_gpus = all(free.device is not None for free in hosts.values())
+    num_parts = workers.strategy.num_replicas_in_sync if has_gpus else workers.share.num_workers
     shares = [workers.share.of(info.split(name)) for name in ("train", "validation")]
-    return choose_tier(shares, image_size, room)
+    model_bytes = training_bytes(model, config.batch_size // num_parts)
+    return choose_tier(decoded_bytes(shares, image_size), model_bytes, hosts)
+
+
+def find_free(config: TrainConfig) -> Free:
+    """Returns what is free on this host."""
+    return Free(free_device_bytes(), free_memory_bytes(), _cache_folder(config).free_bytes())
 
 
 def _cache_folder(config: TrainConfig) -> CacheFolder:

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from train.cache import Room, choose_tier, decoded_bytes, make_source
+from train.cache import Free, choose_tier, decoded_bytes, make_source
 from train.cached_split import CachedSplit
 from train.device_cache import DeviceSplit
 from train.input_pipeline import StreamedSplit
@@ -35,23 +35,41 @@ def test_decoded_bytes(info):
     ],
 )
 def test_auto_takes_the_quickest_tier_that_fits(free, tier):
-    sizes = {name: size * GB for name, size in {"memory": 0, "disk": 0, "model": 1, **free}.items()}
-    room = Room(**{"device": None, **sizes})
-    assert room.tier(14 * GB) == tier
+    sizes = {name: size * GB for name, size in {"memory": 0, "disk": 0, **free}.items()}
+    assert choose_tier(14 * GB, GB, {"this host": Free(**{"device": None, **sizes})}) == tier
 
 
 @pytest.mark.parametrize(
     ("device", "words"), [(None, "no GPU"), (15 * GB, "15.00 GB of each GPU")], ids=["CPU", "GPU"]
 )
-def test_auto_says_why_in_one_line(info, caplog, device, words):
-    room = Room(model=2 * GB, device=device, memory=3 * GB, disk=40 * GB)
+def test_auto_says_why_in_one_line(caplog, device, words):
     with caplog.at_level(logging.INFO, logger="train"):
-        tier = choose_tier(info.splits.values(), 1000, room)
+        tier = choose_tier(GB // 4, 2 * GB, {"this host": Free(device, 3 * GB, 40 * GB)})
     line = (
-        f"cache: {tier} for 0.27 GB of decoded pictures, as {words}, 3.00 GB of memory and 40.00 GB of disk are free, "
+        f"cache: {tier} for 0.25 GB of decoded pictures, as {words}, 3.00 GB of memory and 40.00 GB of disk are free, "
         "and the model needs about 2.00 GB"
     )
     assert caplog.messages == [line]
+
+
+A, B, C = Free(40 * GB, 30 * GB, 0), Free(20 * GB, 30 * GB, 90 * GB), Free(None, 9 * GB, 90 * GB)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "tier", "where"),
+    [
+        ({"a": A, "b": A}, "device", "a 40.00 GB of each GPU"),
+        ({"a": A, "b": B}, "memory", "b 20.00 GB of each GPU"),
+        ({"b": B, "c": C}, "disk", "c no GPU, 9.00 GB of memory"),
+        # Each has room for some tier, and there is none that fits on all.
+        ({"a": A, "b": B, "c": C}, "none", "a 40.00 GB of each GPU, 30.00 GB of memory and 0.00 GB of disk"),
+    ],
+)
+def test_of_several_hosts_the_one_that_has_too_little_decides_for_all(caplog, hosts, tier, where):
+    with caplog.at_level(logging.INFO, logger="train"):
+        assert choose_tier(14 * GB, GB, hosts) == tier
+    (line,) = caplog.messages
+    assert line.startswith(f"cache: {tier} for 14.00 GB of decoded pictures, as on {where}")
 
 
 @pytest.mark.parametrize(

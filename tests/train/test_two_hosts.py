@@ -50,7 +50,10 @@ import train.setup
 from train.__main__ import main
 
 train.setup.build_model = build_model
-sys.exit(max(main(argv) for argv in json.loads(sys.argv[1])))
+argvs = json.loads(sys.argv[1])
+if argvs[0][argvs[0].index("--rank") + 1] == "1":
+    train.setup.free_memory_bytes = lambda: 1000
+sys.exit(max(main(argv) for argv in argvs))
 """
 )
 EPOCHS, BATCH = 6, 16
@@ -58,6 +61,7 @@ HOSTS = "127.0.0.1:2222,127.0.0.1:2223"
 OPTIONS = {
     "killed": "--model small --cache memory --epochs 12 --save-every 5steps",
     "whole": "--model small --cache memory --epochs 12 --save-every 1h",
+    "auto": "--model seed --cache auto --epochs 1",
     "plain": f"--model seed --cache none --epochs {EPOCHS} --save-every 1h --learning-rate 0.01",
 }
 
@@ -66,7 +70,8 @@ def argv(data: Path, folder: Path, name: str, rank: int) -> list[str]:
     # The other worker has no run folder to look at.
     run = folder / (name if rank == 0 else "nowhere")
     cluster = ["--hosts", HOSTS, "--rank", str(rank), "--batch-size", str(BATCH), "--precision", "float32"]
-    return [str(data), "--run", str(run), *cluster, *OPTIONS[name].split()]
+    caches = ["--cache-dir", str(folder / "caches")]
+    return [str(data), "--run", str(run), *caches, *cluster, *OPTIONS[name].split()]
 
 
 class Hosts:
@@ -115,7 +120,7 @@ def hosts(striped, tmp_path_factory):
             hosts.stop(signal.SIGKILL, 1, epoch=1),
             hosts.stop(signal.SIGTERM, 1, epoch=4),
         ]
-        hosts.ends = hosts.finish("killed", "whole", "plain")  # pyright: ignore[reportAttributeAccessIssue]
+        hosts.ends = hosts.finish("killed", "whole", "plain", "auto")  # pyright: ignore[reportAttributeAccessIssue]
     return hosts
 
 
@@ -161,10 +166,22 @@ def test_only_the_chief_writes_and_speaks(hosts):
     assert not (hosts.folder / "nowhere").exists()
     chief, other = hosts.ends
     assert "goes on from " in chief
-    assert chief.count("best epoch") == 3
+    assert chief.count("best epoch") == 4
     assert not any(line.startswith(("epoch ", "best ", "goes on")) for line in other.splitlines())
     config = json.loads(RunFolder(hosts.folder / "whole").config.read_text())
     assert (config["num_workers"], config["num_replicas"]) == (2, 2)
+
+
+def test_the_host_with_the_least_memory_decides_the_cache_of_all(hosts):
+    chief, _ = hosts.ends
+    assert json.loads(RunFolder(hosts.folder / "auto").config.read_text())["cache"] == "disk"
+    assert (
+        "cache: disk for 0.00 GB of decoded pictures, as on worker 1 (127.0.0.1:2223) no GPU, 0.00 GB"
+        in chief
+    )
+    assert (
+        len(list((hosts.folder / "caches").glob("*.pictures"))) == 4
+    )  # Two splits, a share of each for each host.
 
 
 class Joined:
