@@ -91,7 +91,7 @@ def _check_folders(config: TrainConfig) -> None:
 
     if find_cluster(config.hosts, config.rank).is_chief:
         RunFolder(config.run).check()
-    load_dataset(config.data_dir)
+    load_dataset(config.data_dir, cache_dir=config.cache_dir)
 
 
 def _print_table(result: "TrainResult") -> None:

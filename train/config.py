@@ -119,7 +119,8 @@ class TrainConfig:
     precision: Annotated[Precision, tyro.conf.arg(help=_PRECISION_HELP)] = "auto"
     cache: Annotated[Cache, tyro.conf.arg(help=_CACHE_HELP)] = "auto"
     cache_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
-    """For --cache disk; by default $XDG_CACHE_HOME/shardstream or ~/.cache/shardstream."""
+    """For --cache disk, and the places of records of other people's datasets; by default $XDG_CACHE_HOME/shardstream or
+    ~/.cache/shardstream."""
     cache_limit: Annotated[str | None, tyro.conf.arg(metavar="SIZE", help_behavior_hint="")] = None
     """The most that may be in --cache-dir, such as 50GB: files that were not used for the longest time go first."""
     strategy: Annotated[StrategyName, tyro.conf.arg(help=_STRATEGY_HELP)] = "auto"

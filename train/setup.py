@@ -127,7 +127,7 @@ def prepare(
         DatasetError: The dataset is not there, not complete or has no training or validation split.
         LimitError: There are more bad records than may be left out.
     """
-    info = load_dataset(config.data_dir)
+    info = load_dataset(config.data_dir, cache_dir=config.cache_dir)
     for name in ("train", "validation"):
         if name not in info.splits:
             raise DatasetError(

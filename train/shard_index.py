@@ -1,6 +1,6 @@
 """Where the records of foreign shards begin, and what labels they have: found once, by reading them through.
 
-The index is kept in the user's cache folder, never in the folder of the dataset, and found again by the paths, sizes
+The index is kept in the folder of caches, never in the folder of the dataset, and found again by the paths, sizes
 and times of the shards.
 """
 
@@ -47,14 +47,15 @@ class IndexedShard:
 
 
 def index_shards(
-    data_dir: Path, filenames: Sequence[str], label_key: bytes, num_classes: int
+    data_dir: Path, filenames: Sequence[str], label_key: bytes, num_classes: int, *, cache_dir: Path
 ) -> list[IndexedShard]:
-    """Returns the index of each file.
+    """Returns the index of each file, which is kept in `cache_dir`.
 
     Raises:
         DatasetError: A file is missing or damaged, or a record has no label that there is.
     """
-    kept = _place(data_dir, filenames, label_key, num_classes)
+    identity = _identity(data_dir, filenames, label_key, num_classes)
+    kept = cache_dir / "indexes" / f"{identity}.json"
     try:
         return [
             IndexedShard(num_bytes, num_examples, *map(tuple, arrays))
@@ -70,8 +71,8 @@ def index_shards(
     return shards
 
 
-def _place(data_dir: Path, filenames: Sequence[str], label_key: bytes, num_classes: int) -> Path:
-    """Returns where the index of these files is kept."""
+def _identity(data_dir: Path, filenames: Sequence[str], label_key: bytes, num_classes: int) -> str:
+    """Returns what the index of these files is called."""
     identity = hashlib.sha256(repr((_VERSION, label_key, num_classes)).encode())
     for name in filenames:
         path = data_dir / name
@@ -80,8 +81,7 @@ def _place(data_dir: Path, filenames: Sequence[str], label_key: bytes, num_class
         except FileNotFoundError:
             raise DatasetError(f"{path}: no such shard; make or download the dataset again") from None
         identity.update(repr((os.fsencode(path.absolute()), stat.st_size, stat.st_mtime_ns)).encode())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "shardstream" / "indexes" / f"{identity.hexdigest()[:32]}.json"
+    return identity.hexdigest()[:32]
 
 
 def _index(path: Path, label_key: bytes, num_classes: int) -> IndexedShard:

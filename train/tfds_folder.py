@@ -59,8 +59,10 @@ def is_tfds_folder(data_dir: Path) -> bool:
     return (data_dir / DATASET_INFO).is_file() and (data_dir / FEATURES).is_file()
 
 
-def load_tfds_folder(data_dir: Path) -> TfdsInfo:
+def load_tfds_folder(data_dir: Path, cache_dir: Path) -> TfdsInfo:
     """Reads the descriptions, and all shards if they were not read before: for places, labels and damage.
+
+    What was found in them is kept in `cache_dir`.
 
     Raises:
         DatasetError: It is not such a folder, or damaged.
@@ -77,7 +79,8 @@ def load_tfds_folder(data_dir: Path) -> TfdsInfo:
         str(split["name"]): _filenames(split, content, data_dir) for split in content.get("splits", [])
     }
     flat = [name for names in filenames.values() for name in names]
-    indexed = dict(zip(flat, index_shards(data_dir, flat, label_key.encode(), len(class_names)), strict=True))
+    shards = index_shards(data_dir, flat, label_key.encode(), len(class_names), cache_dir=cache_dir)
+    indexed = dict(zip(flat, shards, strict=True))
     splits = {
         name: _split(name, {shard: indexed[shard] for shard in names}, len(class_names), data_dir)
         for name, names in filenames.items()

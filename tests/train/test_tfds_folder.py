@@ -113,6 +113,21 @@ def test_the_index_is_kept_and_belongs_to_the_files(folder, cache, caplog):
     assert "reads all records once" in caplog.text
 
 
+def test_the_index_is_kept_beside_the_cached_pictures(folder, cache, tmp_path):
+    argv = [
+        str(folder),
+        "--run",
+        str(tmp_path / "run"),
+        "--cache-dir",
+        str(tmp_path / "fast disk"),
+        "--batch-size",
+        "41",
+    ]
+    assert train(argv) == 2  # More than there are: the dataset was looked at, and that is all.
+    assert [path.name for path in (tmp_path / "fast disk").iterdir()] == ["indexes"]
+    assert not cache.exists()
+
+
 def test_an_index_that_cannot_be_kept_is_made_each_time(folder, monkeypatch, tmp_path, caplog):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
