@@ -163,7 +163,11 @@ def _runs(info: DatasetInfo, split: SplitInfo, blocks: Blocks, row: int, bad: se
     if not any(good):
         return blocks[:0]
     found = find_records(
-        info.data_dir / split.shards[blocks.shards[row]].filename, offset, int(blocks.lengths[row]), count
+        info.data_dir / split.shards[blocks.shards[row]].filename,
+        offset,
+        int(blocks.lengths[row]),
+        count,
+        int(blocks.checksums[row]),
     )
     starts = [0, *(end for end, _ in found)]
     rows = []

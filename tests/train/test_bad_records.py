@@ -2,6 +2,7 @@ import csv
 import json
 import re
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -84,6 +85,40 @@ def flip(*places):
     return change
 
 
+def starts(content) -> list[int]:
+    """Returns where each record of a shard begins, and where the last one ends."""
+    found = [0]
+    while found[-1] < len(content):
+        (length,) = struct.unpack_from("<Q", content, found[-1])
+        found.append(found[-1] + length + 16)
+    return found
+
+
+def flip_lengths(*records):
+    """Flips a bit of what says how long each of these records is, or of the checksum of that."""
+
+    def change(content, shard):
+        for number, start in zip(records, [starts(content)[record] for record in records], strict=True):
+            content[start + 1 + 8 * (number % 2)] ^= 1
+        return content
+
+    return change
+
+
+def flip_footer(record):
+    """Flips a bit of the checksum of its content."""
+
+    def change(content, shard):
+        content[starts(content)[record + 1] - 1] ^= 1
+        return content
+
+    return change
+
+
+def both(first, second):
+    return lambda content, shard: second(first(content, shard), shard)
+
+
 def cut(content, shard):
     return content[: shard.block_offsets[1]]
 
@@ -102,19 +137,22 @@ def positions(bad):
     ("change", "expected"),
     [
         (flip((0, 60), (1, 60)), [0, 16]),
-        (flip((1, 3)), None),  # A length: all behind it in its block cannot be found.
+        (flip_lengths(16), [16]),
+        (flip_lengths(1, 3, 6), [1, 3, 6]),
+        (flip_lengths(0, 15, 16), [0, 15, 16]),  # The last one of a block has none behind it.
+        (both(flip((0, 60)), flip_lengths(3)), [0, 3]),
+        # What is found behind the first of these could be anything.
+        (flip_lengths(1, 2), list(range(1, 16))),
+        (both(flip_footer(5), flip_lengths(3)), list(range(3, 16))),
         (cut, None),
     ],
 )
 def test_exactly_the_bad_ones_are_left_out(info, change, expected):
     whole = in_file_order(info)
     shard = info.split("train").shards[0]
-    num_rest = shard.num_examples - 16
     edit(info, change)
     bad = find(info)
-    expected = expected or list(
-        range(16, 16 + min(num_rest, 16) if change is not cut else shard.num_examples)
-    )
+    expected = expected or list(range(16, shard.num_examples))
     assert positions(bad) == {"train": expected, "validation": []}
     left = without_bad_records(info, positions(bad))
     good = [number for position, number in enumerate(whole) if position not in expected]
