@@ -154,10 +154,13 @@ def mcnemar(num_fixes: int, num_regressions: int) -> float:
     Exact for large counts too, where others take chi-square: it costs nothing, and of few pictures it is the only one
     that is right. Records on which both models are right or both wrong say nothing about which one is better.
     """
-    from scipy.stats import binomtest
-
-    differing = num_fixes + num_regressions
-    return float(binomtest(num_fixes, differing, 0.5).pvalue) if differing else 1.0
+    fewer, more = sorted((num_fixes, num_regressions))
+    differing = fewer + more
+    # So many or less of the rarer kind: each number's chance is that of the one above times this.
+    ratios = np.arange(fewer, 0, -1) / np.arange(more + 1, differing + 1)
+    log_chance = math.lgamma(differing + 1) - math.lgamma(fewer + 1) - math.lgamma(more + 1)
+    chance = math.exp(log_chance - differing * math.log(2)) * (1 + float(np.cumprod(ratios).sum()))
+    return min(1.0, 2 * chance)
 
 
 def cohen_kappa(

@@ -1,4 +1,7 @@
+import ast
+import importlib.metadata
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -53,6 +56,23 @@ def test_what_pyproject_asks_for_is_locked(wanted, lock):
     versions = pins(lock).get(requirement.name, set())
     assert versions
     assert all(requirement.specifier.contains(version, prereleases=True) for version in versions)
+
+
+def test_what_is_imported_is_installed():
+    """With the project itself, or with the extra that brings Dask; not with the tools of its developers."""
+    names = set()
+    for package in ("ingest", "train", "predict"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                    names.add(node.module.split(".")[0])
+    distributions = importlib.metadata.packages_distributions()
+    others = names - sys.stdlib_module_names - {"ingest", "train", "predict", "dask", "distributed"}
+    installed = {name.lower().replace("_", "-") for name in pins("requirements.lock")}
+    found = {name: {one.lower().replace("_", "-") for one in distributions[name]} for name in others}
+    assert {name for name, owners in found.items() if not owners & installed} == set()
 
 
 @pytest.mark.parametrize("lock", ["requirements-build.lock", "requirements-dev.lock"])
