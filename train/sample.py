@@ -96,10 +96,13 @@ class Sample:
             return stopwatch.stage("batch", take)
 
     def batch(self, batch_size: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns (uint8 [batch_size, size, size, 3], int32 [batch_size]), pictures more than once if they must."""
+        """Returns (uint8 [batch_size, size, size, 3], int32 [batch_size]) in memory of the host.
+
+        Pictures are there more than once if they must.
+        """
         rows = [i % len(self._encoded) for i in range(batch_size)]
         pictures = [self._decode(self._encoded[row], self._info.image) for row in sorted(set(rows))]
-        return tf.constant(np.stack([pictures[row] for row in rows])), tf.constant(self._labels[rows])
+        return as_tensor(np.stack([pictures[row] for row in rows])), as_tensor(self._labels[rows])
 
     def stored_small(self, stopwatch: Stopwatch) -> StoredSmall | None:
         """Returns what storing the pictures at the size of the model would make of them."""
