@@ -93,6 +93,8 @@ def main(config: Kills | Terms | DiskFull | Damages) -> int:
     """Runs a campaign, prints a table and one JSON line, and returns the exit code."""
     # In the background of a shell without job control it is ignored, and so it would be by all jobs.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if config.folder:
+        config.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="faults_", dir=config.folder))
     began = time.monotonic()
     scene = make_scene(config.photos.absolute(), folder, workers=config.workers)

@@ -63,6 +63,8 @@ class Struck:
 
 def main(config: Campaign) -> int:
     """Runs the campaign, prints a table and one JSON line, and returns the exit code."""
+    if config.folder:
+        config.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="faults_", dir=config.folder))
     began = time.monotonic()
     _prepare_environment(folder)
