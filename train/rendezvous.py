@@ -1,9 +1,11 @@
 """Where workers wait for each other before TensorFlow does: in Python, which hears signals and knows who is missing."""
 
 import contextlib
+import faulthandler
 import logging
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 
@@ -17,6 +19,8 @@ _MOST_SECS = 3600.0
 _SECS_BETWEEN_REMINDERS = 60.0
 _SECS_BETWEEN_TRIES = 0.2
 _CONNECTING_SECS = 2.0
+# All were there: what is left is to look at the devices and to start a server.
+_JOINING_SECS = 60.0
 # There is nothing to save yet; a name server may take some seconds to say no.
 _GRACE_SECS = 5.0
 
@@ -52,6 +56,29 @@ def meet(cluster: Cluster) -> None:
                 logger.warning("%s still waits for %s", cluster.name, _named(cluster, missing))
                 reminded = now
             time.sleep(_SECS_BETWEEN_TRIES)
+
+
+@contextlib.contextmanager
+def joining(cluster: Cluster) -> Iterator[None]:
+    """Ends this process with a sentence and exit code 1 if TensorFlow takes more than a minute to join the workers.
+
+    By itself it waits up to an hour for one that was there and died, and holds Python's lock: no handler, and no thread
+    of Python's, runs. The watchdog of `faulthandler` needs no lock, but speaks to programmers; so a shell listens to it,
+    and says the sentence.
+    """
+    sentence = (
+        f"shardstream-train: {cluster.name}: the workers {', '.join(cluster.addresses)} were all there, and within "
+        f"{_JOINING_SECS:g} s did not come together; the output of the others says why; start the same command again on "
+        "all hosts"
+    )
+    script = 'if read -r line; then echo "$1" >&2; fi'
+    with subprocess.Popen(["/bin/sh", "-c", script, "sh", sentence], stdin=subprocess.PIPE) as speaker:
+        assert speaker.stdin  # It is a pipe.
+        faulthandler.dump_traceback_later(_JOINING_SECS, exit=True, file=speaker.stdin.fileno())
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def _raise_if_stopped(stop: StopRequest, cluster: Cluster, missing: dict[int, str]) -> None:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from ingest.errors import ConfigError
 from train.cluster import ALONE, Cluster
 from train.config import JitCompile, Precision, StrategyName
-from train.rendezvous import meet
+from train.rendezvous import joining, meet
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,8 @@ def _multi_worker(cluster: Cluster) -> tf.distribute.Strategy:
     kinds = distribute.experimental.CommunicationImplementation
     kind = kinds.AUTO if tf.config.list_physical_devices("GPU") else kinds.RING
     options = distribute.experimental.CommunicationOptions(implementation=kind)
-    return distribute.MultiWorkerMirroredStrategy(resolver, options)
+    with joining(cluster):
+        return distribute.MultiWorkerMirroredStrategy(resolver, options)
 
 
 def resolve_precision(wanted: Precision) -> str:

@@ -22,7 +22,16 @@ from train import rendezvous
 from train.__main__ import main
 
 rendezvous._SECS_BETWEEN_REMINDERS = 0.0
+rendezvous._JOINING_SECS = float(sys.argv.pop(1))
 sys.exit(main(sys.argv[1:]))
+"""
+# Comes, and dies before TensorFlow.
+LEAVES = """
+import sys
+from train import rendezvous
+from train.cluster import find_cluster
+
+rendezvous.meet(find_cluster(sys.argv[1], 0))
 """
 MEETINGS = """
 import json, socket
@@ -92,7 +101,8 @@ def test_a_worker_that_waits_leaves_when_it_is_asked_to(striped, tmp_path, monke
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     commands = [
         [
-            *[sys.executable, "-c", COMMAND, str(striped.data_dir), "--run", str(tmp_path / f"run {rank}")],
+            *[sys.executable, "-c", COMMAND, "60"],
+            *[str(striped.data_dir), "--run", str(tmp_path / f"run {rank}")],
             *["--hosts", f"127.0.0.1:24{rank}0,127.0.0.1:24{rank}1", "--rank", str(rank)],
         ]
         for rank in (0, 1)
@@ -111,3 +121,25 @@ def test_a_worker_that_waits_leaves_when_it_is_asked_to(striped, tmp_path, monke
             f"shardstream-train: worker {rank} (127.0.0.1:{port}{rank}): stopped by {sender} while it waited for "
             f"worker {1 - rank} (127.0.0.1:{port}{1 - rank}: Connection refused); nothing was begun"
         )
+
+
+def test_a_worker_that_dies_once_it_was_there_is_not_waited_for_long(striped, tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    hosts = "127.0.0.1:2500,127.0.0.1:2501"
+    commands = [
+        [sys.executable, "-c", LEAVES, hosts],
+        [
+            *[sys.executable, "-c", COMMAND, "3", str(striped.data_dir), "--run", str(tmp_path / "run")],
+            *["--hosts", hosts, "--rank", "1"],
+        ],
+    ]
+    with loopback.side_by_side(commands, tmp_path / "logs") as group:
+        assert group.wait() == [0, 1], group.logs()
+        deadline = time.monotonic() + 60
+        while "start the same" not in group.logs()[1] and time.monotonic() < deadline:
+            time.sleep(0.05)  # The shell that says it may be a little later.
+        end = group.logs()[1].splitlines()[-1]
+    assert end == (
+        "shardstream-train: worker 1 (127.0.0.1:2501): the workers 127.0.0.1:2500, 127.0.0.1:2501 were all there, and "
+        "within 3 s did not come together; the output of the others says why; start the same command again on all hosts"
+    )
