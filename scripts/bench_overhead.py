@@ -186,10 +186,10 @@ def fit(options: TrainConfig, inputs: Callable[..., dict[str, Any]], end_epoch: 
         metrics=["accuracy"],
         jit_compile=no_xla,
     )
-    num_trained = setup.steps_per_epoch * options.batch_size
+    num_trained = setup.steps_per_epoch * setup.batch_size
     train_pictures = tuple(array[:num_trained] for array in pictures[0])  # Whole batches alone, as in ours.
     model.fit(
-        **inputs(train_pictures, pictures[1], options.batch_size),
+        **inputs(train_pictures, pictures[1], setup.batch_size),
         epochs=setup.epochs,
         callbacks=[calling(end_epoch)],
         verbose=0,  # pyright: ignore[reportArgumentType] - The hint knows the words alone.

@@ -2,8 +2,8 @@
 
     python scripts/bench_train.py DATA [DATA2 ...] [--seeds 1 2 3]
 
-Both read the same dataset through the same pipeline, in the same loop, at the same image and batch size, and take
-turns in one process: for every dataset and seed first the one, then the other. The time of an epoch is that of its
+Both read the same dataset through the same pipeline, in the same loop, at the same image size, and take turns in one
+process: for every dataset and seed first the one, then the other. The time of an epoch is that of its
 training steps, the median over all epochs of all runs but the first of each, which has the tracing in it; processor
 time beside it, which is steadier where the machine has other work. The accuracy is that of the epoch with the lowest
 validation loss, on the validation split, and on the split `test` where the datasets have one: nothing was chosen by it.
@@ -37,8 +37,8 @@ class BenchConfig:
     """Dataset folders, for example of the same photos with other seeds of the split."""
     image_size: int | None = None
     """By default the stored size."""
-    batch_size: int = 32
-    """Pictures per step."""
+    batch_size: int | None = None
+    """Pictures per step of both; by default each model's own, as `shardstream-train` chooses it."""
     epochs: int | None = None
     """Of both; by default each model's own, as `shardstream-train` chooses them."""
     seeds: tuple[int, ...] = (1,)

@@ -84,10 +84,10 @@ class TrainConfig:
     """With --weights: the highest learning rate of the epochs after those; by default 0.00001."""
     image_size: OptionalInt = None
     """Height and width in pixels that the model sees; by default the stored size, or 300 for originals."""
-    batch_size: int = 32
-    """Pictures per step, over all devices together."""
+    batch_size: OptionalInt = None
+    """Pictures per step, over all devices together; by default 32, and 16 for small on fewer than 1,000 pictures."""
     epochs: OptionalInt = None
-    """Passes over the training split; by default 20, and up to 50 where 20 make under 1,000 steps."""
+    """Passes over the training split; by default 20, up to 50 where those make few steps, and up to 100 for small."""
     seed: int = 123
     """Of the weights, the order of the pictures, the augmentation and the dropout."""
     learning_rate: OptionalFloat = None
@@ -202,8 +202,8 @@ class DoctorConfig:
     model: Annotated[str, tyro.conf.arg(metavar="NAME", help=_MODEL_HELP)] = "small"
     image_size: OptionalInt = None
     """Height and width in pixels that the model sees; by default the stored size, or 300 for originals."""
-    batch_size: int = 32
-    """Pictures per step, over all devices together."""
+    batch_size: OptionalInt = None
+    """Pictures per step, over all devices together; by default 32, and 16 for small on fewer than 1,000 pictures."""
     precision: Annotated[Precision, tyro.conf.arg(help=_PRECISION_HELP)] = "auto"
     cache: Annotated[Cache, tyro.conf.arg(help=_CACHE_HELP)] = "auto"
     strategy: Annotated[StrategyName, tyro.conf.arg(help=_STRATEGY_HELP)] = "auto"

@@ -49,7 +49,7 @@ def measure(config: DoctorConfig) -> Measurements:
     input_stages = [
         _measure_reading(setup, stopwatch),
         *sample.measure(stopwatch),
-        sample.measure_batching(stopwatch, config.batch_size),
+        sample.measure_batching(stopwatch, setup.batch_size),
     ]
     steps, _ = make_model(setup)
     return Measurements(
@@ -78,7 +78,7 @@ def _measure_reading(setup: Setup, stopwatch: Stopwatch) -> Stage:
 
 def _measure_device(setup: Setup, steps: Steps, sample: Sample, stopwatch: Stopwatch) -> list[Stage]:
     """Copies, augments and trains one batch again and again, which lies on the device for the last two."""
-    batch_size = setup.config.batch_size
+    batch_size = setup.batch_size
     host_batch = sample.batch(batch_size)
     stages = []
     batch_images = host_batch[0]
@@ -125,7 +125,7 @@ def _augmenting(augmentation: Augmentation, batch: tuple[tf.Tensor, tf.Tensor]) 
 
 def _measure_mode(setup: Setup, steps: Steps, tier: Tier, stopwatch: Stopwatch) -> Mode:
     """Measures the whole with a cache tier, from the second epoch on: a tier is filled before."""
-    info = setup.info if tier == "none" else _some_shards(setup.info, setup.config.batch_size)
+    info = setup.info if tier == "none" else _some_shards(setup.info, setup.batch_size)
     if unfit := _unfit(setup, tier):
         return Mode(cache=tier, unfit=unfit)
     with tempfile.TemporaryDirectory(prefix="shardstream-") as folder:
@@ -139,7 +139,7 @@ def _measure_mode(setup: Setup, steps: Steps, tier: Tier, stopwatch: Stopwatch) 
         )
         source.complete()
     batches = _batches(setup, steps, source)
-    batch_size = setup.config.batch_size
+    batch_size = setup.batch_size
 
     def take() -> int:
         next(batches)
@@ -168,7 +168,7 @@ def _batches(setup: Setup, steps: Steps, source: ExampleSource) -> Iterator[Any]
             source,
             seed=setup.config.seed,
             epoch=epoch,
-            batch_size=setup.config.batch_size,
+            batch_size=setup.batch_size,
             num_replicas=setup.num_replicas,
         )
         yield from map(source.on_devices, steps.distributed(parts))

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 _FREE = {
     *("data_dir", "run", "json", "resume", "save_every", "grace", "strategy", "versions"),
     *("hosts", "rank", "cache_dir", "cache_limit"),
-    *("most_epochs", "steps_per_epoch"),
+    *("most_epochs", "least_steps", "batch_size_of_few", "steps_per_epoch"),
 }
 _NAMES = {
     "num_replicas": "the number of devices",

@@ -169,7 +169,7 @@ def make_loop(
         train=train,
         validation=validation,
         epochs=setup.epochs,
-        batch_size=setup.config.batch_size,
+        batch_size=setup.batch_size,
         seed=setup.config.seed,
         callbacks=callbacks,
         keep=keep,

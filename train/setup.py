@@ -23,7 +23,14 @@ from train.input_pipeline import ExampleSource
 from train.machine import free_memory_bytes
 from train.model_memory import training_bytes
 from train.models import build_model
-from train.optimizers import Recipe, balanced_weights, default_epochs, default_head_epochs, make_recipe
+from train.optimizers import (
+    Recipe,
+    balanced_weights,
+    default_batch_size,
+    default_epochs,
+    default_head_epochs,
+    make_recipe,
+)
 from train.phases import one_phase, two_phases
 from train.runtime import (
     check_batch_size,
@@ -51,6 +58,7 @@ class Setup:
     info: DatasetInfo
     workers: Workers
     image_size: int
+    batch_size: int
     precision: str
     cache: Tier
     recipe: Recipe
@@ -78,13 +86,13 @@ class Setup:
     @property
     def steps_per_epoch(self) -> int:
         """The number of whole batches in the training split."""
-        return steps_per_epoch(self.info.split("train"), self.config.batch_size, self.num_workers)
+        return steps_per_epoch(self.info.split("train"), self.batch_size, self.num_workers)
 
     @property
     def title(self) -> str:
         """What the curves are called, in ASCII: not every machine has the letters of every name."""
         size = self.image_size
-        return f"{self.config.model}, {size}x{size}, batches of {self.config.batch_size}, {self.precision}"
+        return f"{self.config.model}, {size}x{size}, batches of {self.batch_size}, {self.precision}"
 
     def describe(self) -> dict[str, Any]:
         """Returns what config.json says."""
@@ -95,6 +103,7 @@ class Setup:
         return {
             **options,
             "image_size": self.image_size,
+            "batch_size": self.batch_size,
             "precision": self.precision,
             "epochs": self.epochs,
             "head_epochs": self.head_epochs,
@@ -142,16 +151,17 @@ def prepare(
     bad_records = bad_records or {}
     info = without_bad_records(info, bad_records)
     num_examples = info.splits["train"].num_examples
-    if config.batch_size > num_examples:
+    recipe = make_recipe(config)
+    batch_size = config.batch_size or default_batch_size(recipe, num_examples)
+    if batch_size > num_examples:
         raise ConfigError(
-            f"batch_size {config.batch_size} is more than the {num_examples} pictures of split 'train'; "
+            f"batch_size {batch_size} is more than the {num_examples} pictures of split 'train'; "
             "choose a smaller --batch-size"
         )
-    recipe = make_recipe(config)
     workers = join_workers(config)
-    check_batch_size(config.batch_size, workers.strategy.num_replicas_in_sync)
+    check_batch_size(batch_size, workers.strategy.num_replicas_in_sync)
     check_image_size(config.model, image_size)
-    epochs = config.epochs or default_epochs(recipe, num_examples // config.batch_size)
+    epochs = config.epochs or default_epochs(recipe, num_examples, batch_size)
     head_epochs = default_head_epochs(config, epochs) if config.head_epochs is None else config.head_epochs
     if head_epochs > epochs:
         raise ConfigError(f"head_epochs {head_epochs} is more than the {epochs} epochs there are")
@@ -161,8 +171,11 @@ def prepare(
         info=info,
         workers=workers,
         image_size=image_size,
+        batch_size=batch_size,
         precision=precision,
-        cache=_settle_cache(config, info, workers, hosts, image_size=image_size, precision=precision),
+        cache=_settle_cache(
+            config, info, workers, hosts, image_size=image_size, batch_size=batch_size, precision=precision
+        ),
         recipe=recipe,
         jit_compile=resolve_jit_compile(config.jit_compile, workers.strategy.num_replicas_in_sync),
         epochs=epochs,
@@ -179,6 +192,7 @@ def _settle_cache(
     hosts: Mapping[str, Free] | None,
     *,
     image_size: int,
+    batch_size: int,
     precision: str,
 ) -> Tier:
     if config.cache != "auto":
@@ -195,7 +209,7 @@ def _settle_cache(
     has_gpus = all(free.device is not None for free in hosts.values())
     num_parts = workers.strategy.num_replicas_in_sync if has_gpus else workers.share.num_workers
     shares = [workers.share.of(info.split(name)) for name in ("train", "validation")]
-    model_bytes = training_bytes(model, config.batch_size // num_parts)
+    model_bytes = training_bytes(model, batch_size // num_parts)
     return choose_tier(decoded_bytes(shares, image_size), model_bytes, hosts)
 
 

@@ -8,6 +8,7 @@ from train.optimizers import (
     RECIPES,
     Recipe,
     balanced_weights,
+    default_batch_size,
     default_epochs,
     learning_rate_schedule,
     make_optimizer,
@@ -39,15 +40,38 @@ def test_seed_is_trained_as_the_notebook_did():
     assert type(optimizer) is keras.optimizers.Adam
     assert optimizer.get_config() == keras.optimizers.Adam(0.001, name=optimizer.name).get_config()
     assert RECIPES["seed"].label_smoothing == 0
-    assert default_epochs(RECIPES["seed"], 7) == 20
+    assert default_epochs(RECIPES["seed"], 224, 32) == 20
 
 
 @pytest.mark.parametrize(
-    ("steps_per_epoch", "epochs"),
-    [(50, 20), (10_000, 20), (40, 25), (30, 34), (20, 50), (1, 50)],
+    ("num_examples", "batch_size", "epochs"),
+    [
+        (10_000, 32, 20),
+        (1_600, 32, 20),
+        (1_280, 32, 25),
+        (640, 32, 50),
+        (592, 16, 50),
+        (960, 16, 34),  # As in batches of 32.
+        (1_280, 128, 50),
+        (96, 16, 84),  # 6 steps each.
+        (16, 16, 100),
+    ],
 )
-def test_few_pictures_are_seen_more_often(steps_per_epoch, epochs):
-    assert default_epochs(RECIPES["small"], steps_per_epoch) == epochs
+def test_few_pictures_are_seen_more_often(num_examples, batch_size, epochs):
+    assert default_epochs(RECIPES["small"], num_examples, batch_size) == epochs
+
+
+@pytest.mark.parametrize(("num_examples", "epochs"), [(1_600, 20), (1_280, 25), (32, 50)])
+def test_another_model_sees_very_few_pictures_no_more_often(num_examples, epochs):
+    assert default_epochs(RECIPE, num_examples, 32) == epochs
+
+
+@pytest.mark.parametrize(
+    ("recipe", "num_examples", "batch_size"),
+    [("small", 999, 16), ("small", 1000, 32), ("seed", 999, 32), ("seed", 1000, 32)],
+)
+def test_few_pictures_are_seen_fewer_at_a_time_by_small(recipe, num_examples, batch_size):
+    assert default_batch_size(RECIPES[recipe], num_examples) == batch_size
 
 
 RECIPE = Recipe(learning_rate=0.1, weight_decay=0.02, label_smoothing=0, schedule="cosine", most_epochs=50)

@@ -103,7 +103,7 @@ def test_the_config_is_kept_with_everything_decided(run, striped):
     decided = {
         "image_size": 16,
         "precision": "float32",
-        "batch_size": 32,
+        "batch_size": 16,
         "seed": 123,
         "cache": "memory",
         "num_replicas": 1,
@@ -151,6 +151,16 @@ def test_a_batch_larger_than_the_split_is_refused(striped, tmp_path):
 def test_more_epochs_for_the_head_than_there_are_are_refused(striped, tmp_path):
     with pytest.raises(ConfigError, match=r"^head_epochs 51 is more than the 50 epochs there are$"):
         train_and_evaluate(config_for(striped, tmp_path, weights="a.h5", head_epochs=51))
+
+
+@pytest.mark.parametrize(
+    ("options", "batch_size", "epochs"),
+    [({}, 16, 50), ({"batch_size": 48}, 48, 100), ({"epochs": 3}, 16, 3), ({"model": "seed"}, 32, 20)],
+)
+def test_few_pictures_make_small_batches_and_many_epochs(striped, tmp_path, options, batch_size, epochs):
+    setup = prepare(config_for(striped, tmp_path, image_size=8, **options))
+    assert (setup.batch_size, setup.epochs, setup.steps_per_epoch) == (batch_size, epochs, 192 // batch_size)
+    assert setup.describe() | {"batch_size": batch_size, "epochs": epochs} == setup.describe()
 
 
 def test_a_dataset_without_a_validation_split_is_refused(make_dataset, tmp_path):
