@@ -27,8 +27,6 @@ class MemoryPictures:
                 f"cache: {num_bytes / 1e9:.2f} GB of decoded pictures do not fit into memory ({error.strerror}); "
                 "use --cache disk or none"
             ) from None
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            pages.madvise(mmap.MADV_HUGEPAGE)
         self._images = np.frombuffer(pages, np.uint8).reshape(shape)
         self._labels = np.zeros(num_examples, np.int32)
         self._is_there = np.zeros(num_examples, bool)
