@@ -62,23 +62,25 @@ def meet(cluster: Cluster) -> None:
 def joining(cluster: Cluster) -> Iterator[None]:
     """Ends this process with a sentence and exit code 1 if TensorFlow takes more than a minute to join the workers.
 
-    By itself it waits up to an hour for one that was there and died, and holds Python's lock: no handler, and no thread
-    of Python's, runs. The watchdog of `faulthandler` needs no lock, but speaks to programmers; so a shell listens to it,
-    and says the sentence.
+    By itself it waits up to an hour for one that was there and died, and holds Python's lock: no handler, and no
+    thread of Python's, runs. The watchdog of `faulthandler` needs no lock, but speaks to programmers; so a shell
+    listens to it, and says the sentence.
     """
     sentence = (
         f"shardstream-train: {cluster.name}: the workers {', '.join(cluster.addresses)} were all there, and within "
-        f"{_JOINING_SECS:g} s did not come together; the output of the others says why; start the same command again on "
-        "all hosts"
+        f"{_JOINING_SECS:g} s did not come together; the output of the others says why; start the same command again "
+        "on all hosts"
     )
     script = 'if read -r line; then echo "$1" >&2; fi'
-    with subprocess.Popen(["/bin/sh", "-c", script, "sh", sentence], stdin=subprocess.PIPE) as speaker:
-        assert speaker.stdin  # It is a pipe.
-        faulthandler.dump_traceback_later(_JOINING_SECS, exit=True, file=speaker.stdin.fileno())
+    heard, said = os.pipe()
+    with subprocess.Popen(["/bin/sh", "-c", script, "sh", sentence], stdin=heard):
+        os.close(heard)
+        faulthandler.dump_traceback_later(_JOINING_SECS, exit=True, file=said)
         try:
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
+            os.close(said)
 
 
 def _raise_if_stopped(stop: StopRequest, cluster: Cluster, missing: dict[int, str]) -> None:
