@@ -59,11 +59,21 @@ def test_a_damaged_record_does_not_take_others_along(path, number, where):
     assert read(path) == [*PAYLOADS[:number], wrong, *PAYLOADS[number + 1 :]]
 
 
+@pytest.mark.parametrize("number", [0, 1, 2])
 @pytest.mark.parametrize("where", [0, 7, 8, 11])
-def test_behind_a_damaged_length_nothing_is_found(path, where):
+def test_a_damaged_length_does_not_take_others_along(path, number, where):
+    damaged = bytearray(FRAMED[number])
+    damaged[where] ^= 1
+    change(path, b"".join([*FRAMED[:number], damaged, *FRAMED[number + 1 :]]))
+    wrong = "has a wrong checksum of its length"
+    assert read(path) == [*PAYLOADS[:number], wrong, *PAYLOADS[number + 1 :]]
+
+
+@pytest.mark.parametrize("where", [0, 7, 8, 11])
+def test_behind_a_damaged_length_nothing_is_believed_that_was_not_written_there(path, where):
     damaged = bytearray(FRAMED[1])
     damaged[where] ^= 1
-    change(path, FRAMED[0] + damaged + FRAMED[2])
+    change(path, FRAMED[0] + damaged + frame(b"TWO"))
     wrong = "has a wrong checksum of its length"
     assert read(path) == [PAYLOADS[0], wrong, wrong]
 
