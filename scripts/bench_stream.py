@@ -41,7 +41,7 @@ class BenchConfig:
     first_count: int = 4000
     """How many photos for the first batch."""
     small_counts: tuple[int, ...] = (10_000, 250_000, 1_000_000)
-    """How many small records for the memory; 160,000 of them fill a window of 64 MiB."""
+    """How many small records for the memory; 32,768 of them fill a window."""
     epochs: int = 20
     """Of the fewest small records."""
 

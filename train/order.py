@@ -15,6 +15,8 @@ from ingest.metadata import RECORDS_PER_BLOCK, ShardInfo, SplitInfo
 # Encoded pictures that are shuffled together. Three windows are in memory at a time: one is read, one waits,
 # one is used. 64 MiB are 1,600 pictures of 300x300, or 100 blocks from anywhere in the split.
 WINDOW_BYTES = 64 * 2**20
+# Small records need not be so many to be well mixed, and each of a window takes some 300 bytes beside its own.
+_MOST_BLOCKS = 2048
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -178,9 +180,9 @@ def windows_of(blocks: Blocks, positions: np.ndarray, *, blocks_per_window: int)
 
 
 def blocks_per_window(split: SplitInfo, window_bytes: int = WINDOW_BYTES) -> int:
-    """Returns how many blocks of `split` have about `window_bytes` together, at least 1."""
+    """Returns how many blocks of `split` have about `window_bytes` together, 1 to 2,048 (32,768 records)."""
     num_blocks = sum(len(shard.block_offsets) for shard in split.shards)
-    return max(1, round(window_bytes * num_blocks / split.num_bytes))
+    return min(_MOST_BLOCKS, max(1, round(window_bytes * num_blocks / split.num_bytes)))
 
 
 def epoch_permutation(num_examples: int, *, seed: int, epoch: int) -> np.ndarray:
