@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -317,22 +318,30 @@ def _split_rule(node: JsonNode) -> SplitRule:
 
 
 def _split(name: str, node: JsonNode) -> SplitInfo:
-    shards = [node.child("shards").child(i) for i in range(len(node.get("shards", list)))]
+    shards = node.child("shards")
     return SplitInfo(
         name=name,
         class_counts=tuple(node.items("class_counts", int)),
-        shards=tuple(
-            ShardInfo(
-                filename=shard.get("filename", str),
-                num_examples=shard.get("num_examples", int),
-                num_bytes=shard.get("num_bytes", int),
-                sha256=shard.get("sha256", str),
-                block_offsets=tuple(shard.items("block_offsets", int)),
-                block_checksums=tuple(shard.items("block_checksums", int)),
-            )
-            for shard in shards
-        ),
+        shards=tuple(_shard(shards.child(i)) for i in range(len(node.get("shards", list)))),
     )
+
+
+def _shard(node: JsonNode) -> ShardInfo:
+    shard = ShardInfo(
+        filename=node.get("filename", str),
+        num_examples=node.get("num_examples", int),
+        num_bytes=node.get("num_bytes", int),
+        sha256=node.get("sha256", str),
+        block_offsets=tuple(node.items("block_offsets", int)),
+        block_checksums=tuple(node.items("block_checksums", int)),
+    )
+    num_blocks = math.ceil(shard.num_examples / RECORDS_PER_BLOCK)
+    if not len(shard.block_offsets) == len(shard.block_checksums) == num_blocks:
+        raise DatasetError(
+            f"{node.path}: {node.where}: expected {num_blocks} block_offsets and block_checksums each, found "
+            f"{len(shard.block_offsets)} and {len(shard.block_checksums)}; {_REPAIR}"
+        )
+    return shard
 
 
 def _why_there_is_no_metadata(data_dir: Path) -> str:

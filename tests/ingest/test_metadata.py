@@ -103,6 +103,17 @@ def test_a_missing_key_is_named(tmp_path):
         DatasetInfo.load(tmp_path)
 
 
+@pytest.mark.parametrize("key", ["block_offsets", "block_checksums"])
+def test_another_number_of_blocks_than_the_records_make(tmp_path, key):
+    make_info(tmp_path).save(tmp_path)
+    path = tmp_path / "metadata.json"
+    content = json.loads(path.read_text())
+    content["splits"]["train"]["shards"][0][key].append(0)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=re.escape("splits.train.shards[0]: expected ") + ".*repair"):
+        DatasetInfo.load(tmp_path)
+
+
 def test_what_is_no_dataset_is_refused_with_what_to_do(tmp_path):
     def assert_refused(folder, sentence):
         with pytest.raises(DatasetError, match=re.escape(sentence)):
