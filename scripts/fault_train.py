@@ -120,8 +120,7 @@ def all_kinds() -> "list[Any]":
 
     from train.config import Cache
 
-    # Without a GPU the device tier is memory.
-    tiers = [tier for tier in get_args(Cache) if tier not in ("auto", "device")]
+    tiers = [tier for tier in get_args(Cache) if tier != "auto"]
     kinds = [Kind(f"cache {tier}", ("--cache", tier, "--strategy", "default")) for tier in tiers]
     kinds.append(Kind("two devices", ("--cache", "memory", "--strategy", "mirrored"), num_devices=2))
     if os.environ.get(_INSIDE):
