@@ -57,6 +57,7 @@ class Processes:
         self._began = time.monotonic()
         options = ["--save-every", save_every, *_OPTIONS, *kind.options]
         self.codes: dict[int, int] = {}
+        self.ends: dict[int, float] = {}
         self.pids: list[int] = []
         for rank in range(kind.num_workers):
             workers = ["--hosts", HOSTS, "--rank", str(rank)] if kind.num_workers > 1 else []
@@ -69,7 +70,7 @@ class Processes:
         for pid in set(self.pids) - set(self.codes):
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                self.codes[pid] = os.waitstatus_to_exitcode(status)
+                self.codes[pid], self.ends[pid] = os.waitstatus_to_exitcode(status), time.monotonic()
         if time.monotonic() - self._began > _MAX_SECS:
             self.signal(signal.SIGKILL, self.pids)
             raise FaultError(f"no end after {_MAX_SECS:.0f} s: {self.log()[-2000:]}")
@@ -238,7 +239,7 @@ def stop_round(
     """Sends SIGTERM to a run at a random moment, then lets it come to its end.
 
     Returns:
-        What it struck, and how many seconds the run took to leave; nothing if it was done before.
+        What it struck, and how many seconds those that were asked took to leave; nothing if it was done before.
 
     Raises:
         FaultError: A promise was broken.
@@ -253,7 +254,8 @@ def stop_round(
     victims = _victims(processes, rng)
     processes.signal(signal.SIGTERM, victims)
     codes = processes.wait()
-    took = time.monotonic() - began
+    # A worker that nobody asked may have to find out first that another is gone.
+    took = max(processes.ends[pid] for pid in victims) - began
     if processes.run.is_finished:
         scene.finish(kind, folder)
         return []

@@ -46,31 +46,32 @@ def train_and_evaluate(
         MachineError: The disk is full or fails at the end; while training goes on, that is a warning.
     """
     if not find_cluster(config.hosts, config.rank).is_chief:
-        return _follow(config, callbacks)
+        workers = join_workers(config)
+        with workers.noticing_losses():
+            return _follow(config, workers, callbacks)
     folder = RunFolder(config.run)
     folder.check()
     with folder.locked(), machine_errors(folder.path):
-        return _lead(config, folder, callbacks)
+        folder.check()  # Another process may have been there until now.
+        workers = join_workers(config)
+        with workers.noticing_losses():
+            return _lead(config, folder, workers, callbacks)
 
 
 def _lead(
-    config: TrainConfig, folder: RunFolder, callbacks: Sequence[keras.callbacks.Callback]
+    config: TrainConfig, folder: RunFolder, workers: Workers, callbacks: Sequence[keras.callbacks.Callback]
 ) -> TrainResult:
     """Trains as the one process of a run, or as that of several workers which writes the run folder."""
     began = time.monotonic()
-    folder.check()  # Another process may have been there until now.
-    workers = join_workers(config)
     checkpoints = Checkpoints(folder.checkpoints)
     unfinished = find_unfinished(folder, checkpoints) if config.resume else None
-    with workers.noticing_losses():
-        hosts = share_free(workers, find_free(config))
+    hosts = share_free(workers, find_free(config))
     if unfinished:
         setup = prepare(unfinished.settle(config), unfinished.bad_records)
         unfinished.check_same(folder, setup.describe())
     else:
         setup = prepare(config, hosts=hosts)
-    with workers.noticing_losses():
-        give_orders(workers, setup.describe(), unfinished.checkpoint if unfinished else None)
+    give_orders(workers, setup.describe(), unfinished.checkpoint if unfinished else None)
     stop = StopRequest(parse_secs("grace", config.grace))
     history = History(folder.history)
     sources = make_sources(setup)
@@ -88,7 +89,7 @@ def _lead(
         folder.create(setup.describe())
         if setup.bad:
             write_bad_records(folder.bad_records, setup.info, setup.bad)
-    with make_progress() as progress, stop, workers.noticing_losses():
+    with make_progress() as progress, stop:
         kept = [
             history,
             models,
@@ -102,32 +103,31 @@ def _lead(
             loop.run(saver.last_position)
     folder.finish()
     result = summarize(config.run, history, saver, num_parameters=writer.twin.count_params())
-    with workers.noticing_losses():
-        tell_result(workers, result)
+    tell_result(workers, result)
     return result
 
 
-def _follow(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback]) -> TrainResult:
+def _follow(
+    config: TrainConfig, workers: Workers, callbacks: Sequence[keras.callbacks.Callback]
+) -> TrainResult:
     """Trains as one of the other workers, which do what the chief says and write nothing."""
-    workers = join_workers(config)
-    with workers.noticing_losses():
-        share_free(workers, find_free(config))
-        orders = take_orders(workers)
-        setup = prepare(orders.settle(config))
-        orders.check_same(workers, setup.describe())
-        stop = StopRequest(parse_secs("grace", config.grace))
-        sources = make_sources(setup)
-        steps, _ = make_model(setup)
-        position, history = BEGINNING, []
-        if orders.checkpoint:
-            steps.restore(orders.checkpoint.variables)
-            position, history = orders.checkpoint.position, orders.checkpoint.history
-        elif config.weights != "none":
-            load_weights(steps.model, config.weights)
-        callbacks = [*early_stopping(config, history), *callbacks]
-        with stop, sharing_records(workers):
-            make_loop(setup, sources, steps, callbacks, Follower(steps, stop).keep).run(position)
-        return hear_result(workers)
+    share_free(workers, find_free(config))
+    orders = take_orders(workers)
+    setup = prepare(orders.settle(config))
+    orders.check_same(workers, setup.describe())
+    stop = StopRequest(parse_secs("grace", config.grace))
+    sources = make_sources(setup)
+    steps, _ = make_model(setup)
+    position, history = BEGINNING, []
+    if orders.checkpoint:
+        steps.restore(orders.checkpoint.variables)
+        position, history = orders.checkpoint.position, orders.checkpoint.history
+    elif config.weights != "none":
+        load_weights(steps.model, config.weights)
+    callbacks = [*early_stopping(config, history), *callbacks]
+    with stop, sharing_records(workers):
+        make_loop(setup, sources, steps, callbacks, Follower(steps, stop).keep).run(position)
+    return hear_result(workers)
 
 
 @contextlib.contextmanager

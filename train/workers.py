@@ -15,7 +15,7 @@ from train.runtime import make_strategy
 from train.share import Share
 
 # How TensorFlow names a worker in its errors.
-_TASK = re.compile(r"/task:(\d+)")
+_TASK = re.compile(r"/job:worker/(?:replica:\d+/)?task:(\d+)")
 # Numbers that travel at once: 64 MB.
 _CHUNK = 2**24
 
@@ -84,9 +84,11 @@ class Workers:
         try:
             yield
         except tf.errors.OpError as error:
-            if self.cluster.num_workers == 1 or not (found := _TASK.search(str(error))):
+            # The device that an operation ran on, one of this worker's, may be named as well.
+            ranks = [rank for rank in map(int, _TASK.findall(str(error))) if rank != self.cluster.rank]
+            if self.cluster.num_workers == 1 or not ranks:
                 raise
-            rank = int(found[1])
+            rank = ranks[-1]
             lost = f"worker {rank} ({self.cluster.addresses[rank]})"
             raise WorkerLostError(
                 f"{self.cluster.name}: {lost} is gone or cannot be reached, and its output says why; start the same "

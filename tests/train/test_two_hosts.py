@@ -45,20 +45,26 @@ def build_model(name, *, image_size, num_classes, seed, synchronized=False, **_)
 PROGRAM = (
     MODEL
     + """
-import json, sys
+import json, os, signal, sys
 import train.setup
 from train.__main__ import main
+
+def die(*_, **options):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 train.setup.build_model = build_model
 argvs = json.loads(sys.argv[1])
 if argvs[0][argvs[0].index("--rank") + 1] == "1":
     train.setup.free_memory_bytes = lambda: 1000
+    if "--no-resume" in argvs[0]:
+        train.setup.build_model = die
 sys.exit(max(main(argv) for argv in argvs))
 """
 )
 EPOCHS, BATCH = 6, 16
 HOSTS = "127.0.0.1:2222,127.0.0.1:2223"
 OPTIONS = {
+    "lost": "--model small --cache none --epochs 1 --no-resume",
     "killed": "--model small --cache memory --epochs 12 --save-every 5steps",
     "whole": "--model small --cache memory --epochs 12 --save-every 1h",
     "auto": "--model seed --cache auto --epochs 1",
@@ -143,6 +149,14 @@ def test_the_others_leave_in_one_sentence_when_a_worker_is_killed(hosts):
         "output says why; start the same command again on all hosts, and the run goes on from its last state"
     )
     assert "Traceback" not in logs[0]
+
+
+def test_they_do_when_it_was_killed_while_the_model_was_built(hosts):
+    with hosts.start("lost") as group:
+        assert group.wait() == [1, -signal.SIGKILL]
+        log = group.logs()[0]
+    assert "worker 0 (127.0.0.1:2222): worker 1 (127.0.0.1:2223) is gone or cannot be reached" in log
+    assert "Traceback" not in log
 
 
 def test_all_leave_at_the_same_step_when_one_is_asked_to(hosts):

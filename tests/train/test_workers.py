@@ -19,14 +19,18 @@ def test_one_worker_has_nobody_to_tell():
 
 
 @pytest.mark.parametrize("cluster", [ALONE, TWO])
-def test_only_what_names_a_worker_is_a_worker_lost(cluster):
+def test_only_what_names_another_worker_is_a_worker_lost(cluster):
     found = Workers(cluster, tf.distribute.get_strategy())
-    with pytest.raises(tf.errors.InternalError), found.noticing_losses():
-        raise tf.errors.InternalError(None, None, "a bug")
+    for bug in ("a bug", "a bug on /job:worker/replica:0/task:0/device:CPU:0", "on /job:localhost/task:1"):
+        with pytest.raises(tf.errors.InternalError), found.noticing_losses():
+            raise tf.errors.InternalError(None, None, bug)
     expected = tf.errors.UnavailableError if cluster is ALONE else WorkerLostError
     with pytest.raises(expected) as caught, found.noticing_losses():
         raise tf.errors.UnavailableError(
-            None, None, "/job:worker/replica:0/task:1 stopped sending heartbeats"
+            None,
+            None,
+            "{{node on /job:worker/replica:0/task:0/device:CPU:0}} Error reported from /job:worker/task:1: these tasks "
+            "are unhealthy: /job:worker/replica:0/task:1",
         )
     if cluster is TWO:
         assert "worker 0 (a:2222): worker 1 (b:2222) is gone or cannot be reached" in str(caught.value)
