@@ -243,7 +243,7 @@ def test_metadata_that_were_edited_to_fit_themselves_are_named_with_the_value(da
 def test_metadata_that_say_wrong_things_of_a_whole_shard_are_named_without_the_manifest(data):
     info = DatasetInfo.load(data)
     train = info.split("train")
-    shard = dataclasses.replace(train.shards[1], block_offsets=(0, 17), block_checksums=(1,), num_bytes=1)
+    shard = dataclasses.replace(train.shards[1], block_offsets=(0, 17), block_checksums=(1, 2), num_bytes=1)
     edited = dataclasses.replace(train, shards=(train.shards[0], shard, *train.shards[2:]))
     dataclasses.replace(info, splits={**info.splits, "train": edited}).save(data)
     (data / "manifest.parquet").unlink()
