@@ -62,14 +62,12 @@ RECIPES = {
 }
 
 _CHOICES = (
-    *(
-        "learning_rate",
-        "weight_decay",
-        "label_smoothing",
-        "schedule",
-        "warmup_epochs",
-        "fine_tune_learning_rate",
-    ),
+    "learning_rate",
+    "weight_decay",
+    "label_smoothing",
+    "schedule",
+    "warmup_epochs",
+    "fine_tune_learning_rate",
 )
 _WARMUP_SHARE = 0.1
 _MOST_WARMUP_EPOCHS = 5

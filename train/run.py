@@ -43,6 +43,7 @@ def train_and_evaluate(
         DatasetError: The dataset is not there, not complete or damaged.
         DivergedError: The loss became infinite or no number.
         StoppedError: SIGTERM or Ctrl-C; the state is saved.
+        WorkerLostError: Another worker did not come, or is gone.
         MachineError: The disk is full or fails at the end; while training goes on, that is a warning.
     """
     if not find_cluster(config.hosts, config.rank).is_chief:

@@ -49,7 +49,7 @@ import json, os, signal, sys
 import train.setup
 from train.__main__ import main
 
-def die(*_, **options):
+def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 train.setup.build_model = build_model
