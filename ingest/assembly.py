@@ -3,20 +3,20 @@
 import threading
 from collections.abc import Mapping, Sequence
 
-from ingest.assignment import assign_splits
-from ingest.catalog import Catalog, rejected_files, settle_identical
-from ingest.engine import Engine
-from ingest.errors import DatasetError, LimitError
-from ingest.manifest import FILENAME as MANIFEST
-from ingest.manifest import load_arrow, write_manifest
-from ingest.metadata import DatasetInfo, Judging, ShardInfo, SplitInfo, SplitRule
-from ingest.progress import progress
-from ingest.shards import ShardPlan, write_shard
-from ingest.splits import SPLIT_NAMES, TRAIN
-from ingest.tfds_files import dataset_name, dataset_version, write_tfds_files
-from ingest.units import UnitPlan, judge_unit, judge_unit_in_parts
-from ingest.whole_files import file_sha256
-from ingest.workplace import Workplace
+from shardstream.ingest.assignment import assign_splits
+from shardstream.ingest.catalog import Catalog, rejected_files, settle_identical
+from shardstream.ingest.engine import Engine
+from shardstream.ingest.errors import DatasetError, LimitError
+from shardstream.ingest.manifest import FILENAME as MANIFEST
+from shardstream.ingest.manifest import load_arrow, write_manifest
+from shardstream.ingest.metadata import DatasetInfo, Judging, ShardInfo, SplitInfo, SplitRule
+from shardstream.ingest.progress import progress
+from shardstream.ingest.shards import ShardPlan, write_shard
+from shardstream.ingest.splits import SPLIT_NAMES, TRAIN
+from shardstream.ingest.tfds_files import dataset_name, dataset_version, write_tfds_files
+from shardstream.ingest.units import UnitPlan, judge_unit, judge_unit_in_parts
+from shardstream.ingest.whole_files import file_sha256
+from shardstream.ingest.workplace import Workplace
 
 
 def judge(catalog: Catalog, plan: UnitPlan, engine: Engine) -> int:

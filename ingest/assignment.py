@@ -5,12 +5,12 @@ import re
 import numpy as np
 import numpy.typing as npt
 
-from ingest.catalog import NO_SPLIT, Catalog, draw_rows
-from ingest.errors import ConfigError
-from ingest.metadata import SplitRule
-from ingest.near_duplicates import find_pairs, group_rows, straddling
-from ingest.scan import shown
-from ingest.splits import draw, splits_of, stratify
+from shardstream.ingest.catalog import NO_SPLIT, Catalog, draw_rows
+from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.metadata import SplitRule
+from shardstream.ingest.near_duplicates import find_pairs, group_rows, straddling
+from shardstream.ingest.scan import shown
+from shardstream.ingest.splits import draw, splits_of, stratify
 
 DUPLICATES, NEAR_DUPLICATES = "duplicates", "near-duplicates"
 

@@ -4,17 +4,17 @@ import time
 
 import numpy as np
 
-from ingest.assembly import assemble, check_verdicts, judge
-from ingest.catalog import Catalog
-from ingest.config import BuildConfig
-from ingest.engine import open_engine
-from ingest.errors import ConfigError
-from ingest.findings import look_through_manifest
-from ingest.metadata import DatasetInfo
-from ingest.outcome import Outcome, summarize
-from ingest.scan import Listing, scan_folder
-from ingest.units import UnitPlan
-from ingest.workplace import has_work, open_workplace
+from shardstream.ingest.assembly import assemble, check_verdicts, judge
+from shardstream.ingest.catalog import Catalog
+from shardstream.ingest.config import BuildConfig
+from shardstream.ingest.engine import open_engine
+from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.findings import look_through_manifest
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.outcome import Outcome, summarize
+from shardstream.ingest.scan import Listing, scan_folder
+from shardstream.ingest.units import UnitPlan
+from shardstream.ingest.workplace import has_work, open_workplace
 
 
 def build_dataset(config: BuildConfig) -> Outcome:

@@ -5,9 +5,17 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from ingest.scan import Listing, shown
-from ingest.splits import SPLIT_NAMES, draw_all
-from ingest.verdicts import CONFLICT, DUPLICATE, REJECTED, REPAIRED, UNCHANGED, VERDICTS, UnitVerdicts
+from shardstream.ingest.scan import Listing, shown
+from shardstream.ingest.splits import SPLIT_NAMES, draw_all
+from shardstream.ingest.verdicts import (
+    CONFLICT,
+    DUPLICATE,
+    REJECTED,
+    REPAIRED,
+    UNCHANGED,
+    VERDICTS,
+    UnitVerdicts,
+)
 
 NO_SPLIT = len(SPLIT_NAMES)
 _ROWS_AT_ONCE = 1 << 18

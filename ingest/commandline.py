@@ -15,8 +15,8 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_type_hints
 
 import tyro
 
-from ingest.errors import MACHINE_ERRNOS, ConfigError, UserError
-from ingest.names import VisibleFormatter, visible
+from shardstream.ingest.errors import MACHINE_ERRNOS, ConfigError, UserError
+from shardstream.ingest.names import VisibleFormatter, visible
 
 Config = TypeVar("Config")
 # A command is its options and what runs with them; the docstring of the options is its help.

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ingest.assignment import group_pattern
-from ingest.engine import EngineName
-from ingest.errors import ConfigError
-from ingest.machine import usable_cores
-from ingest.metadata import Check, Encoding, ImageSettings, Judging, Resize, SplitRule
-from ingest.sizes import parse_size
-from ingest.splits import check_fractions
+from shardstream.ingest.assignment import group_pattern
+from shardstream.ingest.engine import EngineName
+from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.machine import usable_cores
+from shardstream.ingest.metadata import Check, Encoding, ImageSettings, Judging, Resize, SplitRule
+from shardstream.ingest.sizes import parse_size
+from shardstream.ingest.splits import check_fractions
 
 _MAX_IMAGE_SIZE = 8192  # Pixels: a picture is then 0.2 GB, and a worker holds two or three at once.
 

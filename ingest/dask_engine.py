@@ -17,9 +17,9 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from ingest import engine
-from ingest.engine import Engine, Result, Task
-from ingest.errors import ConfigError, MachineError, UserError
+from shardstream.ingest import engine
+from shardstream.ingest.engine import Engine, Result, Task
+from shardstream.ingest.errors import ConfigError, MachineError, UserError
 
 if TYPE_CHECKING:
     from distributed import Client, Worker

@@ -5,11 +5,11 @@ What the file is, its content decides, never its name.
 
 from typing import NamedTuple
 
-from ingest import formats, jpeg, png
-from ingest.formats import Decoded, misnamed
-from ingest.jpeg import GreyImage, JpegError, RgbImage, UnusualJpegError
-from ingest.pixels import turn
-from ingest.rejection import RejectedError, check_memory, check_pixels
+from shardstream.ingest import formats, jpeg, png
+from shardstream.ingest.formats import Decoded, misnamed
+from shardstream.ingest.jpeg import GreyImage, JpegError, RgbImage, UnusualJpegError
+from shardstream.ingest.pixels import turn
+from shardstream.ingest.rejection import RejectedError, check_memory, check_pixels
 
 
 class Source(NamedTuple):

@@ -10,15 +10,15 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
-from ingest.damage import Damage
-from ingest.engine import run_alone
-from ingest.errors import DatasetError
-from ingest.manifest import FILENAME as MANIFEST
-from ingest.manifest import is_as_written, read_metadata, salvage_metadata
-from ingest.metadata import FILENAME as METADATA
-from ingest.metadata import DatasetInfo
-from ingest.tfds_files import tfds_files
-from ingest.whole_files import file_sha256
+from shardstream.ingest.damage import Damage
+from shardstream.ingest.engine import run_alone
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.manifest import FILENAME as MANIFEST
+from shardstream.ingest.manifest import is_as_written, read_metadata, salvage_metadata
+from shardstream.ingest.metadata import FILENAME as METADATA
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.tfds_files import tfds_files
+from shardstream.ingest.whole_files import file_sha256
 
 _MAX_SHOWN = 3
 

@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 EngineName = Literal["local", "dask"]
 
 # What the server that workers are forked from has loaded, so that no worker has to: decoders above all.
-_PRELOADED = ["cv2", "simplejpeg", "ingest.units", "ingest.shards"]
+_PRELOADED = ["cv2", "simplejpeg", "shardstream.ingest.units", "shardstream.ingest.shards"]
 
 
 class Engine(abc.ABC):
@@ -89,7 +89,7 @@ def open_engine(
         MachineError: The cluster was lost.
     """
     if name == "dask":
-        from ingest.dask_engine import open_dask
+        from shardstream.ingest.dask_engine import open_dask
 
         engine = open_dask(workers, scheduler=scheduler, folders=folders)
     else:

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ingest.catalog import Catalog
-from ingest.config import BuildConfig, UpdateConfig
-from ingest.engine import Engine, open_engine
-from ingest.metadata import DatasetInfo, Judging
-from ingest.previous import take_over
-from ingest.scan import Listing, scan_folder
-from ingest.splits import SPLIT_NAMES, TRAIN
-from ingest.units import UnitPlan, judge_unit, judge_unit_in_parts
-from ingest.update import class_names_of
-from ingest.verdicts import VERDICTS
+from shardstream.ingest.catalog import Catalog
+from shardstream.ingest.config import BuildConfig, UpdateConfig
+from shardstream.ingest.engine import Engine, open_engine
+from shardstream.ingest.metadata import DatasetInfo, Judging
+from shardstream.ingest.previous import take_over
+from shardstream.ingest.scan import Listing, scan_folder
+from shardstream.ingest.splits import SPLIT_NAMES, TRAIN
+from shardstream.ingest.units import UnitPlan, judge_unit, judge_unit_in_parts
+from shardstream.ingest.update import class_names_of
+from shardstream.ingest.verdicts import VERDICTS
 
 _MAX_SAMPLED = 400
 

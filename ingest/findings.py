@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ingest.assignment import find_leaks
-from ingest.catalog import Catalog, rejected_files
-from ingest.manifest import FILENAME as MANIFEST
-from ingest.manifest import open_manifest
-from ingest.metadata import DatasetInfo
-from ingest.near_duplicates import find_pairs, straddling
-from ingest.scan import shown
-from ingest.splits import SPLIT_NAMES
+from shardstream.ingest.assignment import find_leaks
+from shardstream.ingest.catalog import Catalog, rejected_files
+from shardstream.ingest.manifest import FILENAME as MANIFEST
+from shardstream.ingest.manifest import open_manifest
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.near_duplicates import find_pairs, straddling
+from shardstream.ingest.scan import shown
+from shardstream.ingest.splits import SPLIT_NAMES
 
 _MAX_REJECTED = 10
 _MAX_LEAKS = 1000  # There may be as many as pictures.

@@ -8,11 +8,11 @@ from typing import NamedTuple, NoReturn, TypeVar
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
-from ingest import png
-from ingest.jpeg import START as JPEG_START
-from ingest.jpeg import GreyImage, RgbImage
-from ingest.pixels import shrinking, to_rgb, turn
-from ingest.rejection import RejectedError, check_memory, check_pixels, too_many_pixels
+from shardstream.ingest import png
+from shardstream.ingest.jpeg import START as JPEG_START
+from shardstream.ingest.jpeg import GreyImage, RgbImage
+from shardstream.ingest.pixels import shrinking, to_rgb, turn
+from shardstream.ingest.rejection import RejectedError, check_memory, check_pixels, too_many_pixels
 
 # The suffixes that each format goes by. Pillow reads more formats (EPS, FLI, ...), but those are never right for
 # a photo and would only widen what a hostile file can reach.
@@ -85,7 +85,7 @@ class Decoded(NamedTuple):
 
 
 def decode(data: bytes, suffix: str, *, min_size: int, max_pixels: int) -> Decoded:
-    """Returns the picture in `data` as a person sees it; the arguments are those of `ingest.decode`.
+    """Returns the picture in `data` as a person sees it; the arguments are those of `shardstream.ingest.decode`.
 
     Raises:
         RejectedError: It is not a picture, not whole, or too large.

@@ -4,12 +4,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ingest import jpeg
-from ingest.decode import Source, check_whole, decode, read_source
-from ingest.jpeg import RgbImage
-from ingest.likeness import hash_of_grey, hash_of_rgb
-from ingest.metadata import ImageSettings, Resize
-from ingest.rejection import RejectedError
+from shardstream.ingest import jpeg
+from shardstream.ingest.decode import Source, check_whole, decode, read_source
+from shardstream.ingest.jpeg import RgbImage
+from shardstream.ingest.likeness import hash_of_grey, hash_of_rgb
+from shardstream.ingest.metadata import ImageSettings, Resize
+from shardstream.ingest.rejection import RejectedError
 
 Check = Literal["full", "header"]
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from ingest.exif import UPRIGHT, read_orientation
+from shardstream.ingest.exif import UPRIGHT, read_orientation
 
 GreyImage = npt.NDArray[np.uint8]
 RgbImage = npt.NDArray[np.uint8]

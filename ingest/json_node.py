@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ingest.errors import DatasetError
+from shardstream.ingest.errors import DatasetError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
-from ingest.jpeg import GreyImage, RgbImage
+from shardstream.ingest.jpeg import GreyImage, RgbImage
 
 _NUM_FREQUENCIES = 8
 _WAVE_HEIGHT = 1024

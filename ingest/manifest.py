@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ingest.catalog import NO_SPLIT, Catalog
-from ingest.errors import DatasetError
-from ingest.scan import shown
-from ingest.splits import SPLIT_NAMES
-from ingest.verdicts import VERDICTS
-from ingest.whole_files import file_sha256
+from shardstream.ingest.catalog import NO_SPLIT, Catalog
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.scan import shown
+from shardstream.ingest.splits import SPLIT_NAMES
+from shardstream.ingest.verdicts import VERDICTS
+from shardstream.ingest.whole_files import file_sha256
 
 if TYPE_CHECKING:
     import pyarrow as pa

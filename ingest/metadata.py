@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from ingest.errors import DatasetError
-from ingest.json_node import JsonNode
-from ingest.records import block_checksum
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.json_node import JsonNode
+from shardstream.ingest.records import block_checksum
 
 FORMAT_VERSION = 3
 FILENAME = "metadata.json"

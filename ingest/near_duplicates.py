@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ingest.splits import SPLIT_NAMES
+from shardstream.ingest.splits import SPLIT_NAMES
 
 # Copies of 200 photos at a half or a quarter of the size, in grey, blurred or as a JPEG of quality 10 differ
 # from them in at most 4 bits. Of those cropped by 2 %, a fifth brighter or with a word written across, 99, 98
@@ -63,7 +63,7 @@ def find_pairs(hashes: _Hashes, max_distance: int = MAX_DISTANCE) -> Pairs:
     edge of a crowd.
 
     Args:
-        hashes: uint64 [rows], as `ingest.likeness` gives them; 0 for a row that is not to be compared.
+        hashes: uint64 [rows], as `shardstream.ingest.likeness` gives them; 0 for a row that is not to be compared.
         max_distance: The number of bits in which two hashes may differ.
 
     Returns:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ingest.manifest import open_manifest
+from shardstream.ingest.manifest import open_manifest
 
 _COLUMNS = ("path", "size_bytes", "sha256", "class_name", "position")
 

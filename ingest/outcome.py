@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from ingest.catalog import Catalog
-from ingest.findings import Findings, look_through
-from ingest.metadata import DatasetInfo
+from shardstream.ingest.catalog import Catalog
+from shardstream.ingest.findings import Findings, look_through
+from shardstream.ingest.metadata import DatasetInfo
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

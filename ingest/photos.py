@@ -8,12 +8,12 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from ingest.engine import open_engine, run_alone
-from ingest.errors import DatasetError
-from ingest.images import Judged, judge
-from ingest.machine import usable_cores
-from ingest.metadata import ImageSettings
-from ingest.scan import is_clutter
+from shardstream.ingest.engine import open_engine, run_alone
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.images import Judged, judge
+from shardstream.ingest.machine import usable_cores
+from shardstream.ingest.metadata import ImageSettings
+from shardstream.ingest.scan import is_clutter
 
 # What a worker gives back at once: some megabytes.
 _CHUNK = 32

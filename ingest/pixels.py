@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from ingest.jpeg import RgbImage
-from ingest.rejection import RejectedError
+from shardstream.ingest.jpeg import RgbImage
+from shardstream.ingest.rejection import RejectedError
 
 _WHITE = (255, 255, 255)
 # Pillow's RGB has 4 bytes a pixel: at 100 million pixels each copy of the whole would be 0.4 GB.

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ingest.catalog import Catalog
-from ingest.engine import Engine
-from ingest.errors import DatasetError
-from ingest.manifest import FILENAME as MANIFEST
-from ingest.manifest import open_manifest
-from ingest.metadata import DatasetInfo
-from ingest.records import HEADER_BYTES, RecordError, framed_length
-from ingest.scan import Listing, shown
-from ingest.verdicts import OK, REJECTED, REPAIRED
+from shardstream.ingest.catalog import Catalog
+from shardstream.ingest.engine import Engine
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.manifest import FILENAME as MANIFEST
+from shardstream.ingest.manifest import open_manifest
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.records import HEADER_BYTES, RecordError, framed_length
+from shardstream.ingest.scan import Listing, shown
+from shardstream.ingest.verdicts import OK, REJECTED, REPAIRED
 
 _ROWS_AT_ONCE = 16_384
 _JUDGED = {"ok": OK, "repaired": REPAIRED, "rejected": REJECTED}

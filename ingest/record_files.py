@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ingest.decode import RejectedError, check_whole, decode, read_source
-from ingest.metadata import FILENAME as METADATA
-from ingest.metadata import RECORDS_PER_BLOCK, ImageSettings, ShardInfo, block_checksums
-from ingest.records import RecordError, decode_example, read_records
+from shardstream.ingest.decode import RejectedError, check_whole, decode, read_source
+from shardstream.ingest.metadata import FILENAME as METADATA
+from shardstream.ingest.metadata import RECORDS_PER_BLOCK, ImageSettings, ShardInfo, block_checksums
+from shardstream.ingest.records import RecordError, decode_example, read_records
 
 _READ_BYTES = 1 << 20
 

@@ -8,21 +8,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ingest.assembly import judge
-from ingest.assignment import assign_splits
-from ingest.catalog import Catalog
-from ingest.engine import Engine
-from ingest.errors import ConfigError, DatasetError
-from ingest.manifest import FILENAME as MANIFEST
-from ingest.manifest import write_manifest
-from ingest.metadata import DatasetInfo
-from ingest.origins import Origin
-from ingest.scan import Listing, scan_folder
-from ingest.shards import ShardPlan, make_spec, write_shard
-from ingest.units import UnitPlan
-from ingest.verdicts import REJECTED
-from ingest.whole_files import file_sha256
-from ingest.workplace import Workplace
+from shardstream.ingest.assembly import judge
+from shardstream.ingest.assignment import assign_splits
+from shardstream.ingest.catalog import Catalog
+from shardstream.ingest.engine import Engine
+from shardstream.ingest.errors import ConfigError, DatasetError
+from shardstream.ingest.manifest import FILENAME as MANIFEST
+from shardstream.ingest.manifest import write_manifest
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.origins import Origin
+from shardstream.ingest.scan import Listing, scan_folder
+from shardstream.ingest.shards import ShardPlan, make_spec, write_shard
+from shardstream.ingest.units import UnitPlan
+from shardstream.ingest.verdicts import REJECTED
+from shardstream.ingest.whole_files import file_sha256
+from shardstream.ingest.workplace import Workplace
 
 _MAX_SHOWN = 3
 

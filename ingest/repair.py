@@ -4,19 +4,19 @@ import dataclasses
 from collections.abc import Collection
 from pathlib import Path
 
-from ingest.config import RepairConfig
-from ingest.descriptions import Descriptions, read_descriptions
-from ingest.engine import Engine, open_engine
-from ingest.errors import ConfigError
-from ingest.manifest import FILENAME as MANIFEST
-from ingest.metadata import FILENAME as METADATA
-from ingest.metadata import DatasetInfo
-from ingest.origins import Origins
-from ingest.remake import NotMendedError, remake_manifest, remake_shard
-from ingest.tfds_files import tfds_files
-from ingest.verify import check_shards, examine
-from ingest.whole_files import exchange, sync_file, sync_folder, write_whole
-from ingest.workplace import Workplace, open_repair_place
+from shardstream.ingest.config import RepairConfig
+from shardstream.ingest.descriptions import Descriptions, read_descriptions
+from shardstream.ingest.engine import Engine, open_engine
+from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.manifest import FILENAME as MANIFEST
+from shardstream.ingest.metadata import FILENAME as METADATA
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.origins import Origins
+from shardstream.ingest.remake import NotMendedError, remake_manifest, remake_shard
+from shardstream.ingest.tfds_files import tfds_files
+from shardstream.ingest.verify import check_shards, examine
+from shardstream.ingest.whole_files import exchange, sync_file, sync_folder, write_whole
+from shardstream.ingest.workplace import Workplace, open_repair_place
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

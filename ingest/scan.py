@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ingest.errors import ConfigError, DatasetError
-from ingest.reading import Pace, map_ahead
+from shardstream.ingest.errors import ConfigError, DatasetError
+from shardstream.ingest.reading import Pace, map_ahead
 
 # Left behind by file managers; never photos, whatever they hold.
 _CLUTTER = {"thumbs.db", "desktop.ini"}

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ingest.catalog import Catalog, shuffled_rows
-from ingest.errors import DatasetError
-from ingest.hashed_file import HashedWriter
-from ingest.metadata import RECORDS_PER_BLOCK, ShardInfo, block_checksums
-from ingest.records import CHECKSUM_BYTES, RecordError, check_origin, frame, unframe, with_label
-from ingest.splits import SPLIT_NAMES
-from ingest.whole_files import open_whole
+from shardstream.ingest.catalog import Catalog, shuffled_rows
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.hashed_file import HashedWriter
+from shardstream.ingest.metadata import RECORDS_PER_BLOCK, ShardInfo, block_checksums
+from shardstream.ingest.records import CHECKSUM_BYTES, RecordError, check_origin, frame, unframe, with_label
+from shardstream.ingest.splits import SPLIT_NAMES
+from shardstream.ingest.whole_files import open_whole
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

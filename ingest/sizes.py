@@ -2,7 +2,7 @@
 
 import re
 
-from ingest.errors import ConfigError
+from shardstream.ingest.errors import ConfigError
 
 _UNITS = {
     "": 1,

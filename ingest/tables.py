@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ingest.damage import Damage
-from ingest.estimate import Estimate
-from ingest.findings import Findings
-from ingest.metadata import DatasetInfo
-from ingest.names import visible
-from ingest.outcome import Outcome
-from ingest.repair import Repair
+from shardstream.ingest.damage import Damage
+from shardstream.ingest.estimate import Estimate
+from shardstream.ingest.findings import Findings
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.names import visible
+from shardstream.ingest.outcome import Outcome
+from shardstream.ingest.repair import Repair
 
 _MAX_LEAKS_SHOWN = 10
 

@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ingest.metadata import DatasetInfo, ImageSettings, SplitInfo
-from ingest.records import FRAMING_BYTES
+from shardstream.ingest.metadata import DatasetInfo, ImageSettings, SplitInfo
+from shardstream.ingest.records import FRAMING_BYTES
 
 FILENAMES = ("dataset_info.json", "features.json", "label.labels.txt")
 _FEATURES = "tensorflow_datasets.core.features"

@@ -18,15 +18,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ingest.engine import run_alone
-from ingest.errors import MachineError
-from ingest.images import Judged, judge
-from ingest.metadata import Judging
-from ingest.reading import Content, Pace, read_files
-from ingest.records import RecordError, encode_entries, encode_example, frame
-from ingest.scan import Listing, shown
-from ingest.verdicts import REJECTED, UnitVerdicts, VerdictsWriter
-from ingest.whole_files import open_beside
+from shardstream.ingest.engine import run_alone
+from shardstream.ingest.errors import MachineError
+from shardstream.ingest.images import Judged, judge
+from shardstream.ingest.metadata import Judging
+from shardstream.ingest.reading import Content, Pace, read_files
+from shardstream.ingest.records import RecordError, encode_entries, encode_example, frame
+from shardstream.ingest.scan import Listing, shown
+from shardstream.ingest.verdicts import REJECTED, UnitVerdicts, VerdictsWriter
+from shardstream.ingest.whole_files import open_beside
 
 # A unit is what a kill can cost a worker, and what is judged again in halves where a decoder dies.
 _MAX_FILES_PER_UNIT = 256

@@ -5,21 +5,21 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from ingest.assembly import assemble, check_verdicts, judge
-from ingest.assignment import assign_splits
-from ingest.catalog import Catalog, settle_identical
-from ingest.config import UpdateConfig
-from ingest.engine import Engine, open_engine
-from ingest.errors import ConfigError, DatasetError
-from ingest.manifest import FILENAME as MANIFEST
-from ingest.metadata import FILENAME as METADATA
-from ingest.metadata import DatasetInfo
-from ingest.outcome import Outcome, summarize
-from ingest.previous import take_over
-from ingest.scan import Listing, is_clutter, scan_folder, shown
-from ingest.tfds_files import FILENAMES as TFDS
-from ingest.units import UnitPlan
-from ingest.workplace import Workplace, open_workplace
+from shardstream.ingest.assembly import assemble, check_verdicts, judge
+from shardstream.ingest.assignment import assign_splits
+from shardstream.ingest.catalog import Catalog, settle_identical
+from shardstream.ingest.config import UpdateConfig
+from shardstream.ingest.engine import Engine, open_engine
+from shardstream.ingest.errors import ConfigError, DatasetError
+from shardstream.ingest.manifest import FILENAME as MANIFEST
+from shardstream.ingest.metadata import FILENAME as METADATA
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.outcome import Outcome, summarize
+from shardstream.ingest.previous import take_over
+from shardstream.ingest.scan import Listing, is_clutter, scan_folder, shown
+from shardstream.ingest.tfds_files import FILENAMES as TFDS
+from shardstream.ingest.units import UnitPlan
+from shardstream.ingest.workplace import Workplace, open_workplace
 
 _MAX_SHOWN = 3
 

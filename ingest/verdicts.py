@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ingest.images import Judged
-from ingest.records import check_origin, frame, unframe
+from shardstream.ingest.images import Judged
+from shardstream.ingest.records import check_origin, frame, unframe
 
 VERDICTS = ("ok", "repaired", "duplicate", "conflict", "rejected")
 OK, REPAIRED, DUPLICATE, CONFLICT, REJECTED = range(len(VERDICTS))

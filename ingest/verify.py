@@ -4,15 +4,15 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ingest.damage import Damage
-from ingest.descriptions import read_descriptions
-from ingest.engine import Engine, open_engine
-from ingest.manifest import FILENAME as MANIFEST
-from ingest.metadata import DatasetInfo, ShardInfo
-from ingest.origins import Origins
-from ingest.progress import progress
-from ingest.record_files import Fault, ShardCheck, check_shard
-from ingest.whole_files import file_sha256
+from shardstream.ingest.damage import Damage
+from shardstream.ingest.descriptions import read_descriptions
+from shardstream.ingest.engine import Engine, open_engine
+from shardstream.ingest.manifest import FILENAME as MANIFEST
+from shardstream.ingest.metadata import DatasetInfo, ShardInfo
+from shardstream.ingest.origins import Origins
+from shardstream.ingest.progress import progress
+from shardstream.ingest.record_files import Fault, ShardCheck, check_shard
+from shardstream.ingest.whole_files import file_sha256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

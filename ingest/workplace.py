@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ingest.errors import ConfigError, DatasetError, UserError, machine_errors
-from ingest.whole_files import bring_back, exchange, settle_folder, sync_folder, write_whole
+from shardstream.ingest.errors import ConfigError, DatasetError, UserError, machine_errors
+from shardstream.ingest.whole_files import bring_back, exchange, settle_folder, sync_folder, write_whole
 
 _LOCK = "lock"
 

@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Iterator
 
-from predict.comparison import ComparedSlice
-from predict.quantities import percent
-from predict.result import Report
-from predict.slices import Slice
-from predict.texts import Texts
+from shardstream.predict.comparison import ComparedSlice
+from shardstream.predict.quantities import percent
+from shardstream.predict.result import Report
+from shardstream.predict.slices import Slice
+from shardstream.predict.texts import Texts
 
 _MAX_SENTENCES = 5
 

@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from predict.confusion import Confusion, count_confusion
-from predict.intervals import Figure, mean_figure, overall_figure, percentile_figure, share_figure
-from predict.outcomes import TOP, Outcomes
+from shardstream.predict.confusion import Confusion, count_confusion
+from shardstream.predict.intervals import Figure, mean_figure, overall_figure, percentile_figure, share_figure
+from shardstream.predict.outcomes import TOP, Outcomes
 
 # Enough that the ends of an interval stand still in the digits that are shown.
 _NUM_BOOTSTRAPS = 400

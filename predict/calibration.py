@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from predict.intervals import Figure, effective_size, percentile_figure, share_figure
-from predict.outcomes import Outcomes
+from shardstream.predict.intervals import Figure, effective_size, percentile_figure, share_figure
+from shardstream.predict.outcomes import Outcomes
 
 # As in Guo et al. 2017, "On Calibration of Modern Neural Networks", which most papers follow.
 NUM_BINS = 15

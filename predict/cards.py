@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ingest.names import visible
-from predict.gallery import Shown
+from shardstream.ingest.names import visible
+from shardstream.predict.gallery import Shown
 
 
 def make_card(shown: Shown, row: int) -> dict[str, Any]:

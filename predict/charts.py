@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from predict.calibration import Bin, Coverage
+from shardstream.predict.calibration import Bin, Coverage
 
 # The drawing area of each chart, in the units of its view box; around it is room for the axes.
 WIDTH, HEIGHT = 320, 220

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ingest.names import visible
-from predict.advice import describe_part
-from predict.comparison import NUM_SHOWN, Comparison, Part
-from predict.quantities import percent, thousands
-from predict.result import Report
-from predict.texts import Texts
+from shardstream.ingest.names import visible
+from shardstream.predict.advice import describe_part
+from shardstream.predict.comparison import NUM_SHOWN, Comparison, Part
+from shardstream.predict.quantities import percent, thousands
+from shardstream.predict.result import Report
+from shardstream.predict.texts import Texts
 
 # Classes in which both models differ most; metrics.json has all.
 _MAX_CLASSES = 30

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from predict.intervals import Figure, Z, effective_size, overall_figure
-from predict.outcomes import Outcomes
-from predict.slices import Attribute, parts_of
+from shardstream.predict.intervals import Figure, Z, effective_size, overall_figure
+from shardstream.predict.outcomes import Outcomes
+from shardstream.predict.slices import Attribute, parts_of
 
 # Fixes and regressions that are shown, of each.
 NUM_SHOWN = 12

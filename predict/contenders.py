@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ingest.errors import DatasetError
-from ingest.metadata import DatasetInfo, ImageSettings
-from predict.comparison import Comparison, Cost, OtherOutcomes, compare
-from predict.outcomes import Outcomes
-from predict.prediction import RecordBatch
-from predict.predictions import PredictionsFiles
-from predict.predictor import BATCH_SIZE, Predictor, load_predictor
-from train.decode import PictureDecoder
-from train.export import ModelInfo
-from train.machine import usable_cores
-from train.run_folder import RunFolder
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.metadata import DatasetInfo, ImageSettings
+from shardstream.predict.comparison import Comparison, Cost, OtherOutcomes, compare
+from shardstream.predict.outcomes import Outcomes
+from shardstream.predict.prediction import RecordBatch
+from shardstream.predict.predictions import PredictionsFiles
+from shardstream.predict.predictor import BATCH_SIZE, Predictor, load_predictor
+from shardstream.train.decode import PictureDecoder
+from shardstream.train.export import ModelInfo
+from shardstream.train.machine import usable_cores
+from shardstream.train.run_folder import RunFolder
 
 
 class Contender:

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from predict.calibration import Calibration
-from predict.confusion import Confusion
-from predict.fonts import Lettering
-from predict.intervals import Figure as Interval
+from shardstream.predict.calibration import Calibration
+from shardstream.predict.confusion import Confusion
+from shardstream.predict.fonts import Lettering
+from shardstream.predict.intervals import Figure as Interval
 
 # Of more classes neither names nor numbers could be read.
 _MAX_CLASSES = 30

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ingest.errors import DatasetError
-from ingest.manifest import FILENAME as MANIFEST
-from ingest.manifest import open_manifest
-from ingest.metadata import DatasetInfo
-from ingest.near_duplicates import find_pairs
-from predict.inputs import read_batches
-from predict.pictures import Picture, make_thumbnail
-from train.export import ModelInfo
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.manifest import FILENAME as MANIFEST
+from shardstream.ingest.manifest import open_manifest
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.near_duplicates import find_pairs
+from shardstream.predict.inputs import read_batches
+from shardstream.predict.pictures import Picture, make_thumbnail
+from shardstream.train.export import ModelInfo
 
 logger = logging.getLogger(__name__)
 

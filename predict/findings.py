@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ingest.metadata import DatasetInfo
-from predict.duplicates import Copy, Duplicates, find_duplicates, load_thumbnails
-from predict.issues import OddPicture, find_label_issues, find_odd_pictures
-from predict.outcomes import Outcomes
-from predict.pictures import Picture
-from predict.slices import Slice, find_slices
-from train.export import ModelInfo
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.predict.duplicates import Copy, Duplicates, find_duplicates, load_thumbnails
+from shardstream.predict.issues import OddPicture, find_label_issues, find_odd_pictures
+from shardstream.predict.outcomes import Outcomes
+from shardstream.predict.pictures import Picture
+from shardstream.predict.slices import Slice, find_slices
+from shardstream.train.export import ModelInfo
 
 # Of each list the page names so many; the files beside it have all.
 NUM_NAMED = 24

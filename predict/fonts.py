@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib import font_manager, get_data_path
 from matplotlib.ft2font import FT2Font
 
-from ingest.names import visible
+from shardstream.ingest.names import visible
 
 logger = logging.getLogger(__name__)
 

@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ingest.metadata import DatasetInfo
-from predict.config import Sampling
-from predict.inputs import read_batches
-from predict.outcomes import Outcomes
-from predict.pictures import Picture, make_picture
-from predict.prediction import Prediction
-from predict.predictor import BATCH_SIZE
-from train.export import ModelInfo
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.predict.config import Sampling
+from shardstream.predict.inputs import read_batches
+from shardstream.predict.outcomes import Outcomes
+from shardstream.predict.pictures import Picture, make_picture
+from shardstream.predict.prediction import Prediction
+from shardstream.predict.predictor import BATCH_SIZE
+from shardstream.train.export import ModelInfo
 
 # Of the pictures that are shown, how many may be wrong ones where there are enough of both.
 _WRONG_SHARE = 0.75

@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Sequence
 
-from ingest.errors import LimitError
-from predict.analysis import Summary
-from predict.intervals import Figure
+from shardstream.ingest.errors import LimitError
+from shardstream.predict.analysis import Summary
+from shardstream.predict.intervals import Figure
 
 # Of many classes below their limit the sentence names the worst; metrics.json has all.
 _NUM_NAMED = 5

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from PIL import Image
 
-from ingest.metadata import DatasetInfo, Encoding, Resize, SplitInfo
-from predict.prediction import Record, RecordBatch
-from train.damage import check_shards
-from train.decode import PictureDecoder
-from train.example_features import Feature, find_features
-from train.origin import place_of
-from train.split_reader import SplitReader
-from train.stream import Record as StreamRecord
+from shardstream.ingest.metadata import DatasetInfo, Encoding, Resize, SplitInfo
+from shardstream.predict.prediction import Record, RecordBatch
+from shardstream.train.damage import check_shards
+from shardstream.train.decode import PictureDecoder
+from shardstream.train.example_features import Feature, find_features
+from shardstream.train.origin import place_of
+from shardstream.train.split_reader import SplitReader
+from shardstream.train.stream import Record as StreamRecord
 
 _MEDIA_TYPES = {
     b"\xff\xd8\xff": "image/jpeg",

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from predict.outcomes import Outcomes
+from shardstream.predict.outcomes import Outcomes
 
 Oddity = Literal["blurred", "dark", "bright", "shape"]
 

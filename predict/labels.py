@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ingest.errors import DatasetError
-from ingest.manifest import FILENAME as MANIFEST
-from ingest.manifest import open_manifest
-from ingest.metadata import DatasetInfo
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.manifest import FILENAME as MANIFEST
+from shardstream.ingest.manifest import open_manifest
+from shardstream.ingest.metadata import DatasetInfo
 
 
 def read_labels(info: DatasetInfo, split_name: str) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from predict.confusion import Confusion
+from shardstream.predict.confusion import Confusion
 
 # A table of more is not read any more, and one of 1,000 would be a page of 200 MB.
 MAX_CLASSES = 20

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from predict.attributes import measure
-from predict.prediction import SMALLEST_PROBABILITY, RecordBatch
+from shardstream.predict.attributes import measure
+from shardstream.predict.prediction import SMALLEST_PROBABILITY, RecordBatch
 
 TOP = 5
 

@@ -10,18 +10,18 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ingest.names import visible
-from predict import charts
-from predict.advice import advise, describe_part
-from predict.cards import make_card
-from predict.compare_page import comparison_values
-from predict.config import Language
-from predict.duplicates import Copy, CopyPair
-from predict.findings import NUM_NAMED
-from predict.matrix import MAX_CLASSES, MAX_PAIRS, matrix_rows, sparse_cells
-from predict.quantities import percent, thousands
-from predict.result import Report
-from predict.texts import TEXTS, Texts, describe_selection
+from shardstream.ingest.names import visible
+from shardstream.predict import charts
+from shardstream.predict.advice import advise, describe_part
+from shardstream.predict.cards import make_card
+from shardstream.predict.compare_page import comparison_values
+from shardstream.predict.config import Language
+from shardstream.predict.duplicates import Copy, CopyPair
+from shardstream.predict.findings import NUM_NAMED
+from shardstream.predict.matrix import MAX_CLASSES, MAX_PAIRS, matrix_rows, sparse_cells
+from shardstream.predict.quantities import percent, thousands
+from shardstream.predict.result import Report
+from shardstream.predict.texts import TEXTS, Texts, describe_selection
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _STYLES = ("page.css", "sections.css", "print.css")

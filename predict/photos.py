@@ -12,22 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from ingest.errors import ConfigError, DatasetError
-from ingest.metadata import Encoding
-from ingest.names import visible
-from ingest.photos import JudgedPhoto, judge_photos
-from predict.config import Language
-from predict.inputs import media_type
-from predict.page import render
-from predict.pictures import PICTURE_BYTES, Picture, picture_of
-from predict.predictions import guarded
-from predict.predictor import BATCH_SIZE, Predictor, load_predictor
-from predict.provenance import versions_here
-from predict.quantities import percent
-from predict.staging import publish, staging_in
-from predict.texts import TEXTS
-from train.decode import PictureDecoder
-from train.export import ModelInfo
+from shardstream.ingest.errors import ConfigError, DatasetError
+from shardstream.ingest.metadata import Encoding
+from shardstream.ingest.names import visible
+from shardstream.ingest.photos import JudgedPhoto, judge_photos
+from shardstream.predict.config import Language
+from shardstream.predict.inputs import media_type
+from shardstream.predict.page import render
+from shardstream.predict.pictures import PICTURE_BYTES, Picture, picture_of
+from shardstream.predict.predictions import guarded
+from shardstream.predict.predictor import BATCH_SIZE, Predictor, load_predictor
+from shardstream.predict.provenance import versions_here
+from shardstream.predict.quantities import percent
+from shardstream.predict.staging import publish, staging_in
+from shardstream.predict.texts import TEXTS
+from shardstream.train.decode import PictureDecoder
+from shardstream.train.export import ModelInfo
 
 PAGE, TABLE, METRICS = "index.html", "predictions.csv", "metrics.json"
 

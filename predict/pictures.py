@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from predict.prediction import Record
+from shardstream.predict.prediction import Record
 
 # What all pictures of a page may take. Text makes them longer by a third: with the rest, 200 stay below 5 MB.
 PICTURE_BYTES = 3_000_000

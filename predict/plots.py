@@ -9,8 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from predict.fonts import Lettering
-from predict.gallery import Shown
+from shardstream.predict.fonts import Lettering
+from shardstream.predict.gallery import Shown
 
 GRID_SIZE = 32
 

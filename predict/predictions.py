@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from predict.outcomes import likeliest
-from predict.prediction import SMALLEST_PROBABILITY, RecordBatch
+from shardstream.predict.outcomes import likeliest
+from shardstream.predict.prediction import SMALLEST_PROBABILITY, RecordBatch
 
 if TYPE_CHECKING:
     import _csv

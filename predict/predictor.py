@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ingest.errors import DatasetError
-from ingest.metadata import DatasetInfo
-from predict.prediction import RecordBatch
-from train.export import ModelInfo, load_model
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.predict.prediction import RecordBatch
+from shardstream.train.export import ModelInfo, load_model
 
 # Every batch is padded to this size, so that the model is compiled once.
 BATCH_SIZE = 32

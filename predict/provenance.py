@@ -12,17 +12,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ingest.metadata import DatasetInfo
-from predict.analysis import Summary
-from predict.calibration import Calibration
-from predict.comparison import Comparison, Cost, Part
-from predict.findings import Findings
-from predict.gate import Check
-from predict.intervals import Figure
-from predict.selection import Selection
-from predict.texts import Texts
-from train.export import ModelInfo
-from train.run_folder import RunFolder
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.predict.analysis import Summary
+from shardstream.predict.calibration import Calibration
+from shardstream.predict.comparison import Comparison, Cost, Part
+from shardstream.predict.findings import Findings
+from shardstream.predict.gate import Check
+from shardstream.predict.intervals import Figure
+from shardstream.predict.selection import Selection
+from shardstream.predict.texts import Texts
+from shardstream.train.export import ModelInfo
+from shardstream.train.run_folder import RunFolder
 
 _MATRIX_CLASSES = 200
 

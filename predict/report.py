@@ -7,31 +7,31 @@ from typing import Any
 
 import numpy as np
 
-from ingest.metadata import DatasetInfo
-from ingest.whole_files import file_sha256
-from predict.analysis import summarize
-from predict.calibration import calibrate
-from predict.comparison import Comparison
-from predict.config import Language, Sampling
-from predict.contenders import Panel, load_contenders, short_names
-from predict.drawings import write_calibration, write_confusion_matrix
-from predict.findings import look_through
-from predict.fonts import choose_lettering
-from predict.gallery import Shown, choose_rows, load_shown
-from predict.gate import Limits, check_limits
-from predict.outcomes import Outcomes
-from predict.page import render_page
-from predict.pictures import PICTURE_BYTES
-from predict.plots import GRID_SIZE, write_grid
-from predict.predictions import predictions_files
-from predict.predictor import check_same_classes
-from predict.provenance import comparison_metrics, make_metrics, make_provenance
-from predict.result import PAGE, Report
-from predict.selection import Selection
-from predict.staging import publish, staging_in
-from predict.sweep import predict_records
-from train.export import ModelInfo
-from train.run_folder import RunFolder
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.whole_files import file_sha256
+from shardstream.predict.analysis import summarize
+from shardstream.predict.calibration import calibrate
+from shardstream.predict.comparison import Comparison
+from shardstream.predict.config import Language, Sampling
+from shardstream.predict.contenders import Panel, load_contenders, short_names
+from shardstream.predict.drawings import write_calibration, write_confusion_matrix
+from shardstream.predict.findings import look_through
+from shardstream.predict.fonts import choose_lettering
+from shardstream.predict.gallery import Shown, choose_rows, load_shown
+from shardstream.predict.gate import Limits, check_limits
+from shardstream.predict.outcomes import Outcomes
+from shardstream.predict.page import render_page
+from shardstream.predict.pictures import PICTURE_BYTES
+from shardstream.predict.plots import GRID_SIZE, write_grid
+from shardstream.predict.predictions import predictions_files
+from shardstream.predict.predictor import check_same_classes
+from shardstream.predict.provenance import comparison_metrics, make_metrics, make_provenance
+from shardstream.predict.result import PAGE, Report
+from shardstream.predict.selection import Selection
+from shardstream.predict.staging import publish, staging_in
+from shardstream.predict.sweep import predict_records
+from shardstream.train.export import ModelInfo
+from shardstream.train.run_folder import RunFolder
 
 PARQUET, TABLE, METRICS = "predictions.parquet", "predictions.csv", "metrics.json"
 GRID, MATRIX, CALIBRATION = "grid.png", "confusion_matrix.png", "calibration.png"

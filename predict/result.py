@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from predict.analysis import Summary
-from predict.calibration import Calibration
-from predict.comparison import Comparison, Cost
-from predict.config import Sampling
-from predict.findings import Findings
-from predict.fonts import Lettering
-from predict.gallery import Shown
-from predict.gate import Check
-from predict.outcomes import Outcomes
-from predict.provenance import Provenance
-from predict.selection import Selection
+from shardstream.predict.analysis import Summary
+from shardstream.predict.calibration import Calibration
+from shardstream.predict.comparison import Comparison, Cost
+from shardstream.predict.config import Sampling
+from shardstream.predict.findings import Findings
+from shardstream.predict.fonts import Lettering
+from shardstream.predict.gallery import Shown
+from shardstream.predict.gate import Check
+from shardstream.predict.outcomes import Outcomes
+from shardstream.predict.provenance import Provenance
+from shardstream.predict.selection import Selection
 
 PAGE = "index.html"
 

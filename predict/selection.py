@@ -5,10 +5,10 @@ from typing import Literal
 
 import numpy as np
 
-from ingest.errors import ConfigError
-from ingest.metadata import DatasetInfo
-from predict.config import RANKED, PredictConfig
-from predict.labels import read_labels
+from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.predict.config import RANKED, PredictConfig
+from shardstream.predict.labels import read_labels
 
 Rule = Literal["all", "batch", "uniform", "stratified"]
 

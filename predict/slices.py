@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from predict.intervals import Figure, share_figure
-from predict.outcomes import Outcomes
+from shardstream.predict.intervals import Figure, share_figure
+from shardstream.predict.outcomes import Outcomes
 
 Attribute = Literal["size", "aspect", "brightness", "sharpness", "folder"]
 

@@ -5,12 +5,12 @@ from typing import Protocol
 
 import numpy as np
 
-from ingest.metadata import DatasetInfo
-from predict.inputs import read_batches
-from predict.outcomes import Outcomes, OutcomesBuilder
-from predict.prediction import RecordBatch
-from predict.predictor import BATCH_SIZE
-from train.export import ModelInfo
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.predict.inputs import read_batches
+from shardstream.predict.outcomes import Outcomes, OutcomesBuilder
+from shardstream.predict.prediction import RecordBatch
+from shardstream.predict.predictor import BATCH_SIZE
+from shardstream.train.export import ModelInfo
 
 
 class Model(Protocol):

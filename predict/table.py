@@ -6,12 +6,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ingest.names import visible
-from predict.comparison import Comparison, Cost
-from predict.config import Sampling
-from predict.gallery import Shown
-from predict.photos import PhotoReport
-from predict.result import PAGE, Report
+from shardstream.ingest.names import visible
+from shardstream.predict.comparison import Comparison, Cost
+from shardstream.predict.config import Sampling
+from shardstream.predict.gallery import Shown
+from shardstream.predict.photos import PhotoReport
+from shardstream.predict.result import PAGE, Report
 
 MAX_ROWS = 32
 

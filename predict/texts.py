@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from predict.config import Language
-from predict.selection import Selection
-from predict.texts_en import ENGLISH
-from predict.texts_ko import KOREAN
+from shardstream.predict.config import Language
+from shardstream.predict.selection import Selection
+from shardstream.predict.texts_en import ENGLISH
+from shardstream.predict.texts_ko import KOREAN
 
 Texts = Mapping[str, str]
 

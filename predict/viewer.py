@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from predict.fonts import Lettering
+from shardstream.predict.fonts import Lettering
 
 if TYPE_CHECKING:
-    from predict.gallery import Shown
+    from shardstream.predict.gallery import Shown
 
 TITLE = "shardstream-predict"
 

@@ -116,7 +116,15 @@ def draw_photo(number: int) -> bytes:
 def build(folder: Path, count: int, config: MillionConfig) -> Build:
     """Builds FOLDER/photos into FOLDER/data, watches the processes, and removes what came out."""
     data, log = folder / "data", folder / "build.log"
-    command = [sys.executable, "-m", "ingest", "build", str(folder / "photos"), str(data), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "shardstream.ingest",
+        "build",
+        str(folder / "photos"),
+        str(data),
+        "--json",
+    ]
     command += [
         "--class-names",
         *CATEGORIES,

@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 import tyro
 
-from train.config import AugmentationName, TrainConfig
-from train.startup import start_tensorflow
+from shardstream.train.config import AugmentationName, TrainConfig
+from shardstream.train.startup import start_tensorflow
 
 OURS = "shardstream"
 _TRACING_EPOCHS = 2  # `fit` traces something in its second one again.
@@ -152,7 +152,7 @@ def take_turns(trainers: dict[str, Trainer]) -> dict[str, list[Times]]:
 
 def train(options: TrainConfig, end_epoch: Callable[[], None]) -> None:
     """Trains with our loop."""
-    from train.run import train_and_evaluate
+    from shardstream.train.run import train_and_evaluate
 
     train_and_evaluate(options, callbacks=[calling(end_epoch)])
 
@@ -161,7 +161,7 @@ def fit(options: TrainConfig, inputs: Callable[..., dict[str, Any]], end_epoch: 
     """Trains with `model.fit`, with the same model, optimizer and pictures."""
     import keras
 
-    from train.setup import make_model, make_sources, prepare
+    from shardstream.train.setup import make_model, make_sources, prepare
 
     setup = prepare(options)
     pictures = []

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tyro
 
-from ingest.metadata import RECORDS_PER_BLOCK, DatasetInfo, ShardInfo, block_checksums
-from ingest.records import CHECKSUM_BYTES, frame, read_records
-from train.startup import start_tensorflow
+from shardstream.ingest.metadata import RECORDS_PER_BLOCK, DatasetInfo, ShardInfo, block_checksums
+from shardstream.ingest.records import CHECKSUM_BYTES, frame, read_records
+from shardstream.train.startup import start_tensorflow
 
 if TYPE_CHECKING:
-    from predict.contenders import Contender
+    from shardstream.predict.contenders import Contender
 
 # Of the rounds; more would only take longer.
 MOST_PICTURES = 4096
@@ -79,10 +79,10 @@ def main(config: BenchConfig) -> None:
 
 def take_turns(config: BenchConfig, info: DatasetInfo, num_pictures: int) -> dict[str, list[Times]]:
     """Returns the times of each, round by round; the first round, which has the tracing in it, is left out."""
-    from predict.contenders import load_contenders
-    from predict.inputs import read_batches
-    from predict.predictor import BATCH_SIZE
-    from train.export import load_model
+    from shardstream.predict.contenders import load_contenders
+    from shardstream.predict.inputs import read_batches
+    from shardstream.predict.predictor import BATCH_SIZE
+    from shardstream.train.export import load_model
 
     model, seen = load_model(config.run)
     positions = np.arange(num_pictures)
@@ -111,9 +111,9 @@ def take_turns(config: BenchConfig, info: DatasetInfo, num_pictures: int) -> dic
 
 def sweep(contender: "Contender", info: DatasetInfo, split: str, num_pictures: int) -> None:
     """Predicts the first records of a split as `shardstream-predict` does."""
-    from predict.contenders import Panel
-    from predict.predictions import predictions_files
-    from predict.sweep import predict_records
+    from shardstream.predict.contenders import Panel
+    from shardstream.predict.predictions import predictions_files
+    from shardstream.predict.sweep import predict_records
 
     with tempfile.TemporaryDirectory() as folder:
         paths = Path(folder, "predictions.parquet"), Path(folder, "predictions.csv")
@@ -133,10 +133,10 @@ def ratios(times: dict[str, list[Times]]) -> dict[str, float]:
 
 def predict_large(config: BenchConfig, info: DatasetInfo, num_records: int, folder: Path) -> list[float]:
     """Predicts many records, then makes the whole report, and returns the largest memory after each."""
-    from predict.contenders import load_contenders
-    from predict.gate import Limits
-    from predict.report import build_report
-    from predict.selection import select_all
+    from shardstream.predict.contenders import load_contenders
+    from shardstream.predict.gate import Limits
+    from shardstream.predict.report import build_report
+    from shardstream.predict.selection import select_all
 
     large = write_over(info, config.split, num_records, folder / "data")
     (contender,) = load_contenders([config.run], large)

@@ -99,7 +99,16 @@ def build_secs(photos: Path, data: Path, library: Path, delay: float, workers: i
         "SLOW_FOLDER": str(photos),
         "SLOW_MICROSECONDS": str(round(delay * 1000)),
     }
-    command = [sys.executable, "-m", "ingest", "build", str(photos), str(data), "--workers", str(workers)]
+    command = [
+        sys.executable,
+        "-m",
+        "shardstream.ingest",
+        "build",
+        str(photos),
+        str(data),
+        "--workers",
+        str(workers),
+    ]
     began = time.perf_counter()
     subprocess.run(command, env=os.environ | slow, check=True, stdout=subprocess.DEVNULL)
     secs = time.perf_counter() - began

@@ -26,7 +26,7 @@ from unittest import mock
 
 import tyro
 
-from train.startup import start_tensorflow
+from shardstream.train.startup import start_tensorflow
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,8 +106,8 @@ def train(config: BenchConfig, data_dir: Path, model: str, seed: int, folder: Pa
     """Trains one model into the run folder `folder`."""
     import keras
 
-    from train.config import TrainConfig
-    from train.run import train_and_evaluate
+    from shardstream.train.config import TrainConfig
+    from shardstream.train.run import train_and_evaluate
 
     class Epochs(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -147,9 +147,9 @@ def accuracy_on_test(folder: Path, data_dir: Path) -> float | None:
     """Returns the accuracy of the best model on the split `test`, as the saved file predicts, or None without one."""
     import numpy as np
 
-    from ingest.metadata import DatasetInfo
-    from train.cache import make_source
-    from train.export import load_model
+    from shardstream.ingest.metadata import DatasetInfo
+    from shardstream.train.cache import make_source
+    from shardstream.train.export import load_model
 
     data = DatasetInfo.load(data_dir)
     if "test" not in data.splits:
@@ -167,7 +167,7 @@ def without_first_layer() -> Iterator[None]:
     """Builds `seed` without Dense(1024) while it lasts: with it, an epoch would take an hour."""
     import keras
 
-    from train import models
+    from shardstream.train import models
 
     def build(image_size: int | None, num_classes: int, seed: int) -> keras.Model:
         whole = original(8, num_classes, seed)
@@ -233,9 +233,9 @@ def spread(accuracies: list[float]) -> str:
 
 def describe(config: BenchConfig, rows: list[Row]) -> dict[str, object]:
     """Returns all figures with versions and hardware."""
-    from ingest.metadata import DatasetInfo
-    from train.machine import usable_cores
-    from train.runtime import versions
+    from shardstream.ingest.metadata import DatasetInfo
+    from shardstream.train.machine import usable_cores
+    from shardstream.train.runtime import versions
 
     datasets = [DatasetInfo.load(data_dir) for data_dir in config.data_dirs]
     return {

@@ -50,7 +50,7 @@ class Reply(NamedTuple):
     """What a worker found of one image at one size.
 
     Attributes:
-        verdict: As of `ingest.images.judge`.
+        verdict: As of `shardstream.ingest.images.judge`.
         reason: Likewise.
         stored: Likewise.
         size: Likewise.
@@ -198,8 +198,8 @@ def judge_for_ever(questions: Connection) -> None:
     """
     import resource
 
-    from ingest.images import judge
-    from ingest.metadata import ImageSettings
+    from shardstream.ingest.images import judge
+    from shardstream.ingest.metadata import ImageSettings
 
     resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff tells of every broken tag.

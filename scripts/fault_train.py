@@ -118,7 +118,7 @@ def all_kinds() -> "list[Any]":
     """Returns the kinds of runs that there can be on this machine."""
     from faults_runs import Kind
 
-    from train.config import Cache
+    from shardstream.train.config import Cache
 
     tiers = [tier for tier in get_args(Cache) if tier != "auto"]
     kinds = [Kind(f"cache {tier}", ("--cache", tier, "--strategy", "default")) for tier in tiers]
@@ -136,7 +136,7 @@ def draw_dataset(folder: Path) -> Path:
         for number in range(54):
             coarse = np.random.default_rng([label, number]).integers(0, 200, (4, 4, 3)) + [0, 20, 40][label]
             Image.fromarray(coarse.astype(np.uint8)).resize((32, 32)).save(photos / name / f"{number}.png")
-    command = [sys.executable, "-m", "ingest", "build", str(photos), str(folder / "data")]
+    command = [sys.executable, "-m", "shardstream.ingest", "build", str(photos), str(folder / "data")]
     subprocess.run([*command, "--image-size", "16"], check=True, capture_output=True)
     return folder / "data"
 

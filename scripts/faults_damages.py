@@ -11,15 +11,15 @@ from pathlib import Path
 
 from faults_jobs import BUILD, FaultError, Scene, contents, run_to_end
 
-from ingest.config import RepairConfig
-from ingest.errors import UserError
-from ingest.manifest import FILENAME as MANIFEST
-from ingest.metadata import FILENAME as METADATA
-from ingest.metadata import DatasetInfo
-from ingest.records import RecordError, read_records
-from ingest.repair import repair_dataset
-from ingest.tfds_files import FILENAMES as TFDS_FILES
-from ingest.verify import verify_dataset
+from shardstream.ingest.config import RepairConfig
+from shardstream.ingest.errors import UserError
+from shardstream.ingest.manifest import FILENAME as MANIFEST
+from shardstream.ingest.metadata import FILENAME as METADATA
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.records import RecordError, read_records
+from shardstream.ingest.repair import repair_dataset
+from shardstream.ingest.tfds_files import FILENAMES as TFDS_FILES
+from shardstream.ingest.verify import verify_dataset
 
 _EVERY_NTH_BY_COMMAND = 25
 
@@ -239,7 +239,7 @@ def _by_command(scene: Scene, data: Path) -> tuple[set[str], bool]:
 
 
 def _run(*arguments: object) -> tuple[int, dict]:
-    command = [sys.executable, "-m", "ingest", *map(str, arguments), "--json"]
+    command = [sys.executable, "-m", "shardstream.ingest", *map(str, arguments), "--json"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode not in {0, 1} or result.stderr:
         raise FaultError(f"{arguments[0]}: exit code {result.returncode}, said {result.stderr[-1000:]}")

@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ingest.manifest import FILENAME as MANIFEST
-from ingest.metadata import FILENAME as METADATA
+from shardstream.ingest.manifest import FILENAME as MANIFEST
+from shardstream.ingest.metadata import FILENAME as METADATA
 
 BUILD, UPDATE = "build", "update"
 # What a job goes through, as it shows in its folders.
@@ -55,7 +55,7 @@ class Scene:
         """Returns the command line of a job that makes `data`."""
         settings = _SETTINGS if job == BUILD else ()
         return [
-            *(sys.executable, "-m", "ingest", job, str(self.photos), str(data), *settings),
+            *(sys.executable, "-m", "shardstream.ingest", job, str(self.photos), str(data), *settings),
             *("--max-rejected", "1", "--workers", str(self.workers), "--json"),
         ]
 

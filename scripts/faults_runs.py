@@ -22,8 +22,8 @@ from typing import Any
 import h5py
 import tensorflow as tf
 
-import train.__main__
-from train.run_folder import RunFolder
+import shardstream.train.__main__
+from shardstream.train.run_folder import RunFolder
 
 EPOCHS = 3
 _OPTIONS = ("--epochs", str(EPOCHS), "--batch-size", "8", "--precision", "float32")
@@ -119,7 +119,7 @@ def _fork(argv: list[str], log: Path, num_devices: int) -> int:
             cpu = tf.config.list_physical_devices("CPU")[0]
             devices = [tf.config.LogicalDeviceConfiguration()] * num_devices
             tf.config.set_logical_device_configuration(cpu, devices)
-        code = train.__main__.main(argv)
+        code = shardstream.train.__main__.main(argv)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 import tyro
 from PIL import Image, ImageFilter, ImageOps
 
-from train.startup import start_tensorflow
+from shardstream.train.startup import start_tensorflow
 
 if TYPE_CHECKING:
-    from predict.result import Report
+    from shardstream.predict.result import Report
 
 HELD_OUT = 0.3
 # Of the longer side: a photo of 1,200 pixels is blurred by 20 of them.
@@ -156,14 +156,14 @@ def save(photo: Image.Image, path: Path, *, quality: int = 95) -> None:
 
 def make_report(config: PlantConfig, seed: int, folder: Path) -> "Report":
     """Trains on the others and returns what the report says of those held out."""
-    from ingest.build import build_dataset
-    from ingest.config import BuildConfig
-    from predict.gate import Limits
-    from predict.report import build_report
-    from predict.selection import select_all
-    from train.config import TrainConfig
-    from train.dataset import load_dataset
-    from train.run import train_and_evaluate
+    from shardstream.ingest.build import build_dataset
+    from shardstream.ingest.config import BuildConfig
+    from shardstream.predict.gate import Limits
+    from shardstream.predict.report import build_report
+    from shardstream.predict.selection import select_all
+    from shardstream.train.config import TrainConfig
+    from shardstream.train.dataset import load_dataset
+    from shardstream.train.run import train_and_evaluate
 
     def build(images: str, data: str, validation: float) -> None:
         build_dataset(
@@ -202,8 +202,8 @@ def named(report: "Report") -> dict[str, list[set[str]]]:
     """Returns the paths that each list of the page names."""
     import pyarrow.parquet as pq
 
-    from predict.findings import NUM_NAMED
-    from predict.report import PARQUET
+    from shardstream.predict.findings import NUM_NAMED
+    from shardstream.predict.report import PARQUET
 
     paths = pq.read_table(report.out / PARQUET, columns=["source_path"])["source_path"].to_pylist()
     found = report.findings

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import ingest.__main__
-import predict.__main__
-import train.__main__
-from ingest.metadata import DatasetInfo
-from ingest.names import visible
+import shardstream.ingest.__main__
+import shardstream.predict.__main__
+import shardstream.train.__main__
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.names import visible
 
 CLASSES = (
     "<script>alert(1)<!--",
@@ -30,7 +30,11 @@ PHOTOS = (
     "\x1b]0;title\x07.jpg",
     "</script><script>alert(2)</script .jpg".replace("/", "∕"),
 )
-COMMANDS = {"ingest": ingest.__main__.main, "train": train.__main__.main, "predict": predict.__main__.main}
+COMMANDS = {
+    "ingest": shardstream.ingest.__main__.main,
+    "train": shardstream.train.__main__.main,
+    "predict": shardstream.predict.__main__.main,
+}
 
 
 @pytest.fixture(scope="module")

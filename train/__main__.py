@@ -6,14 +6,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ingest.commandline import log_to_stderr, run
-from ingest.names import json_line, visible
-from train.cluster import find_cluster
-from train.config import DoctorConfig, StatusConfig, TrainConfig
+from shardstream.ingest.commandline import log_to_stderr, run
+from shardstream.ingest.names import json_line, visible
+from shardstream.train.cluster import find_cluster
+from shardstream.train.config import DoctorConfig, StatusConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from train.result import TrainResult
-    from train.status import RunStatus
+    from shardstream.train.result import TrainResult
+    from shardstream.train.status import RunStatus
 
 # The command that is meant where none is named.
 _TRAIN = ""
@@ -33,10 +33,10 @@ def train(config: TrainConfig) -> int:
     """Trains, prints what came of it and returns the exit code."""
     # TensorFlow takes seconds to load: not for --help or a typo, nor for a folder that is not there.
     _check_folders(config)
-    from train.startup import start_tensorflow
+    from shardstream.train.startup import start_tensorflow
 
     start_tensorflow()
-    from train.run import train_and_evaluate
+    from shardstream.train.run import train_and_evaluate
 
     log_to_stderr()
     is_chief = find_cluster(config.hosts, config.rank).is_chief
@@ -53,17 +53,17 @@ def train(config: TrainConfig) -> int:
 
 def doctor(config: DoctorConfig) -> int:
     """Measures, prints what limits a training and what would help, and returns the exit code."""
-    from train.dataset import load_dataset
+    from shardstream.train.dataset import load_dataset
 
     load_dataset(config.data_dir)
-    from train.startup import start_tensorflow
+    from shardstream.train.startup import start_tensorflow
 
     start_tensorflow()
     log_to_stderr()
     logging.getLogger("train").setLevel(logging.INFO)
-    from train.diagnosis import diagnose
-    from train.doctor import measure
-    from train.doctor_table import as_dict, print_diagnosis
+    from shardstream.train.diagnosis import diagnose
+    from shardstream.train.doctor import measure
+    from shardstream.train.doctor_table import as_dict, print_diagnosis
 
     found = measure(config)
     if config.json:
@@ -75,7 +75,7 @@ def doctor(config: DoctorConfig) -> int:
 
 def status(config: StatusConfig) -> int:
     """Prints how far a run is and returns the exit code."""
-    from train.status import look_at
+    from shardstream.train.status import look_at
 
     found = look_at(config.run)
     if config.json:
@@ -86,8 +86,8 @@ def status(config: StatusConfig) -> int:
 
 
 def _check_folders(config: TrainConfig) -> None:
-    from train.dataset import load_dataset
-    from train.run_folder import RunFolder
+    from shardstream.train.dataset import load_dataset
+    from shardstream.train.run_folder import RunFolder
 
     if find_cluster(config.hosts, config.rank).is_chief:
         RunFolder(config.run).check()
@@ -95,7 +95,7 @@ def _check_folders(config: TrainConfig) -> None:
 
 
 def _print_table(result: "TrainResult") -> None:
-    from train.durations import duration
+    from shardstream.train.durations import duration
 
     saving, count = result.checkpoint_secs, result.num_checkpoints
     _print_rows(
@@ -114,7 +114,7 @@ def _print_table(result: "TrainResult") -> None:
 
 
 def _print_status(found: "RunStatus") -> None:
-    from train.durations import duration
+    from shardstream.train.durations import duration
 
     rows = {"run": found.condition}
     if found.process:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from train.config import TrainConfig
+from shardstream.train.config import TrainConfig
 
 # pyright sees the results of one backend of Keras after the other in them, None among those.
 ops: Any = keras.ops

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ingest.errors import LimitError
-from ingest.metadata import DatasetInfo, SplitInfo
-from ingest.records import RecordError, block_checksum
-from train.decode import PictureDecoder
-from train.machine import usable_cores
-from train.order import Blocks
-from train.origin import Place, find_origins, place_of
-from train.records import decode_record
-from train.shard_reader import find_records, read_block
+from shardstream.ingest.errors import LimitError
+from shardstream.ingest.metadata import DatasetInfo, SplitInfo
+from shardstream.ingest.records import RecordError, block_checksum
+from shardstream.train.decode import PictureDecoder
+from shardstream.train.machine import usable_cores
+from shardstream.train.order import Blocks
+from shardstream.train.origin import Place, find_origins, place_of
+from shardstream.train.records import decode_record
+from shardstream.train.shard_reader import find_records, read_block
 
 logger = logging.getLogger(__name__)
 

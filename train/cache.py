@@ -6,16 +6,16 @@ from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
-from ingest.metadata import DatasetInfo, SplitInfo
-from train.cache_folder import CacheFolder, default_cache_dir
-from train.cached_split import CachedSplit
-from train.decode import decoder_version
-from train.device_cache import DeviceSplit
-from train.disk_cache import DiskPictures
-from train.input_pipeline import ExampleSource, StreamedSplit
-from train.memory_cache import MemoryPictures
-from train.picture_file import PictureLayout
-from train.share import WHOLE, Share
+from shardstream.ingest.metadata import DatasetInfo, SplitInfo
+from shardstream.train.cache_folder import CacheFolder, default_cache_dir
+from shardstream.train.cached_split import CachedSplit
+from shardstream.train.decode import decoder_version
+from shardstream.train.device_cache import DeviceSplit
+from shardstream.train.disk_cache import DiskPictures
+from shardstream.train.input_pipeline import ExampleSource, StreamedSplit
+from shardstream.train.memory_cache import MemoryPictures
+from shardstream.train.picture_file import PictureLayout
+from shardstream.train.share import WHOLE, Share
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from train.picture_file import MAGIC, PictureLayout, parse_header, read_header
+from shardstream.train.picture_file import MAGIC, PictureLayout, parse_header, read_header
 
 logger = logging.getLogger(__name__)
 

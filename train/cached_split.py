@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from train.input_pipeline import Arrays, StreamedSplit
-from train.machine import usable_cores
-from train.order import epoch_permutation
-from train.stream import Threads
+from shardstream.train.input_pipeline import Arrays, StreamedSplit
+from shardstream.train.machine import usable_cores
+from shardstream.train.order import epoch_permutation
+from shardstream.train.stream import Threads
 
 _FILL_BATCH = 64
 # Batches that wait for a thread that keeps their pictures, while the next ones train.

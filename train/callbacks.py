@@ -16,10 +16,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from train.curves import draw_curves
-from train.durations import duration
-from train.export import ModelInfo, ModelWriter
-from train.run_folder import RunFolder, write_beside, write_if_possible
+from shardstream.train.curves import draw_curves
+from shardstream.train.durations import duration
+from shardstream.train.export import ModelInfo, ModelWriter
+from shardstream.train.run_folder import RunFolder, write_beside, write_if_possible
 
 logger = logging.getLogger(__name__)
 

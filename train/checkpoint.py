@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ingest.errors import DatasetError
-from ingest.whole_files import open_whole, sync_folder
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.whole_files import open_whole, sync_folder
 
 logger = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ingest.errors import ConfigError
-from ingest.sizes import parse_size
-from train.applications import OWN_MODELS, find_model
-from train.cluster import find_cluster
-from train.durations import parse_interval, parse_secs
+from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.sizes import parse_size
+from shardstream.train.applications import OWN_MODELS, find_model
+from shardstream.train.cluster import find_cluster
+from shardstream.train.durations import parse_interval, parse_secs
 
 Precision = Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
 Cache = Literal["auto", "none", "memory", "disk", "device"]

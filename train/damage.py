@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Iterator
 
-from ingest.errors import DatasetError
-from ingest.metadata import DatasetInfo, SplitInfo
-from train.bad_records import DamagedSplit
-from train.order import Blocks
-from train.origin import find_origins, place_of
-from train.shard_reader import read_block
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.metadata import DatasetInfo, SplitInfo
+from shardstream.train.bad_records import DamagedSplit
+from shardstream.train.order import Blocks
+from shardstream.train.origin import find_origins, place_of
+from shardstream.train.shard_reader import read_block
 
 logger = logging.getLogger(__name__)
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from ingest.metadata import FILENAME as METADATA
-from ingest.metadata import DatasetInfo
-from train.cache_folder import default_cache_dir
-from train.tfds_folder import is_tfds_folder, load_tfds_folder
+from shardstream.ingest.metadata import FILENAME as METADATA
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.train.cache_folder import default_cache_dir
+from shardstream.train.tfds_folder import is_tfds_folder, load_tfds_folder
 
 
 def load_dataset(data_dir: Path, *, cache_dir: Path | None = None) -> DatasetInfo:

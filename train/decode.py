@@ -13,10 +13,10 @@ import numpy as np
 import PIL
 import simplejpeg
 
-from ingest.decode import decode, read_source
-from ingest.images import resize
-from ingest.metadata import ImageSettings, Resize
-from ingest.rejection import RejectedError
+from shardstream.ingest.decode import decode, read_source
+from shardstream.ingest.images import resize
+from shardstream.ingest.metadata import ImageSettings, Resize
+from shardstream.ingest.rejection import RejectedError
 
 # The number goes up with every change here that changes a pixel: pictures that were kept on disk are decoded anew then.
 _VERSION = 1

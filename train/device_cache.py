@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from train.cached_split import CachedSplit, in_batches, order_of_epoch
-from train.input_pipeline import Arrays, StreamedSplit, as_tensor
-from train.memory_cache import MemoryPictures
+from shardstream.train.cached_split import CachedSplit, in_batches, order_of_epoch
+from shardstream.train.input_pipeline import Arrays, StreamedSplit, as_tensor
+from shardstream.train.memory_cache import MemoryPictures
 
 
 class PictureTable(keras.layers.Layer):

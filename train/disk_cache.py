@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from train.cache_folder import CacheFolder, remove
-from train.picture_file import DamagedFileError, PartialPictureFile, PictureFile, PictureLayout
+from shardstream.train.cache_folder import CacheFolder, remove
+from shardstream.train.picture_file import DamagedFileError, PartialPictureFile, PictureFile, PictureLayout
 
 logger = logging.getLogger(__name__)
 

@@ -10,22 +10,22 @@ from typing import Any, get_args
 
 import tensorflow as tf
 
-from ingest.metadata import DatasetInfo, SplitInfo
-from train.augment import Augmentation
-from train.cache import Tier, decoded_bytes, make_source
-from train.cache_folder import CacheFolder, default_cache_dir
-from train.checkpoint import BEGINNING
-from train.config import DoctorConfig
-from train.diagnosis import Measurements, Mode, Stage
-from train.input_pipeline import ExampleSource, StreamedSplit, make_train_batches
-from train.machine import free_memory_bytes, usable_cores
-from train.meter import EpochMeter
-from train.runtime import free_device_bytes
-from train.sample import Sample
-from train.setup import Setup, make_model, prepare
-from train.steps import Steps
-from train.stopwatch import Stopwatch
-from train.stream import Record
+from shardstream.ingest.metadata import DatasetInfo, SplitInfo
+from shardstream.train.augment import Augmentation
+from shardstream.train.cache import Tier, decoded_bytes, make_source
+from shardstream.train.cache_folder import CacheFolder, default_cache_dir
+from shardstream.train.checkpoint import BEGINNING
+from shardstream.train.config import DoctorConfig
+from shardstream.train.diagnosis import Measurements, Mode, Stage
+from shardstream.train.input_pipeline import ExampleSource, StreamedSplit, make_train_batches
+from shardstream.train.machine import free_memory_bytes, usable_cores
+from shardstream.train.meter import EpochMeter
+from shardstream.train.runtime import free_device_bytes
+from shardstream.train.sample import Sample
+from shardstream.train.setup import Setup, make_model, prepare
+from shardstream.train.steps import Steps
+from shardstream.train.stopwatch import Stopwatch
+from shardstream.train.stream import Record
 
 # What a cache tier is measured on: whole shards with at least so many pictures. At 300x300 that is 276 MB, many times
 # what a processor's own caches hold.

@@ -7,8 +7,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ingest.names import visible
-from train.diagnosis import Diagnosis, Measurements
+from shardstream.ingest.names import visible
+from shardstream.train.diagnosis import Diagnosis, Measurements
 
 
 def print_diagnosis(found: Measurements, diagnosis: Diagnosis) -> None:

@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Callable
 
-from ingest.errors import DatasetError
-from ingest.metadata import DatasetInfo
-from train.input_pipeline import ExampleSource, make_eval_batches
-from train.share import eval_steps
-from train.steps import Steps
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.train.input_pipeline import ExampleSource, make_eval_batches
+from shardstream.train.share import eval_steps
+from shardstream.train.steps import Steps
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

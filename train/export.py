@@ -9,10 +9,10 @@ from typing import Any, cast, get_args
 import keras
 import numpy as np
 
-from ingest.errors import DatasetError
-from ingest.metadata import Encoding, ImageSettings, Resize
-from train.model_file import check_model_file
-from train.run_folder import RunFolder, write_beside, write_json
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.metadata import Encoding, ImageSettings, Resize
+from shardstream.train.model_file import check_model_file
+from shardstream.train.run_folder import RunFolder, write_beside, write_json
 
 # A batch of 32 pictures of this size is 1.6 GB; no model of this project sees more than a quarter of it.
 MAX_IMAGE_SIZE = 4096

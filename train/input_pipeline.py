@@ -12,14 +12,21 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from ingest.metadata import DatasetInfo, SplitInfo
-from train.damage import check_shards
-from train.decode import PictureDecoder
-from train.example_features import find_features
-from train.order import WINDOW_BYTES, EpochPlan, Window, blocks_per_window, plan_epoch, stream_order
-from train.share import WHOLE, Share, eval_steps, steps_per_epoch
-from train.split_reader import SplitReader
-from train.stream import ALIGNMENT, Buffers, Record
+from shardstream.ingest.metadata import DatasetInfo, SplitInfo
+from shardstream.train.damage import check_shards
+from shardstream.train.decode import PictureDecoder
+from shardstream.train.example_features import find_features
+from shardstream.train.order import (
+    WINDOW_BYTES,
+    EpochPlan,
+    Window,
+    blocks_per_window,
+    plan_epoch,
+    stream_order,
+)
+from shardstream.train.share import WHOLE, Share, eval_steps, steps_per_epoch
+from shardstream.train.split_reader import SplitReader
+from shardstream.train.stream import ALIGNMENT, Buffers, Record
 
 _NAME_KEY = b"image/filename"
 

@@ -11,16 +11,16 @@ from typing import Any
 
 import keras
 
-from ingest.errors import UserError
-from ingest.metadata import DatasetInfo
-from train.checkpoint import BEGINNING, Position
-from train.damage import find_damage
-from train.evaluate import evaluate
-from train.input_pipeline import ExampleSource, make_train_batches, record_names
-from train.machine import usable_cores
-from train.meter import EpochMeter
-from train.share import steps_per_epoch
-from train.steps import Steps
+from shardstream.ingest.errors import UserError
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.train.checkpoint import BEGINNING, Position
+from shardstream.train.damage import find_damage
+from shardstream.train.evaluate import evaluate
+from shardstream.train.input_pipeline import ExampleSource, make_train_batches, record_names
+from shardstream.train.machine import usable_cores
+from shardstream.train.meter import EpochMeter
+from shardstream.train.share import steps_per_epoch
+from shardstream.train.steps import Steps
 
 # Reading a figure waits for the device. Between readings it runs ahead of Python, which a GPU needs.
 _STEPS_BETWEEN_READINGS = 50

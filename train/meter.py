@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from train.checkpoint import Position
+from shardstream.train.checkpoint import Position
 
 Batch = TypeVar("Batch")
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from train.applications import APPLICATIONS, Application
+from shardstream.train.applications import APPLICATIONS, Application
 
 # Output channels of the stages of `small`; each halves height and width.
 _STAGES = (32, 64, 128)

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from train.config import ScheduleName, TrainConfig
+from shardstream.train.config import ScheduleName, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

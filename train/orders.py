@@ -5,12 +5,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ingest.errors import ConfigError
-from train.cache import Free
-from train.checkpoint import Checkpoint
-from train.config import TrainConfig
-from train.resume import differences, settle
-from train.workers import Workers
+from shardstream.ingest.errors import ConfigError
+from shardstream.train.cache import Free
+from shardstream.train.checkpoint import Checkpoint
+from shardstream.train.config import TrainConfig
+from shardstream.train.resume import differences, settle
+from shardstream.train.workers import Workers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

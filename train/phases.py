@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import keras
 
-from train.models import CLASSIFIER
-from train.optimizers import Recipe, make_optimizer
+from shardstream.train.models import CLASSIFIER
+from shardstream.train.optimizers import Recipe, make_optimizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ingest.errors import ConfigError
-from ingest.metadata import RECORDS_PER_BLOCK, DatasetInfo, ImageSettings, SplitInfo
-from train.machine import usable_cores
-from train.order import Blocks, EpochPlan, blocks_per_window, plan_epoch
+from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.metadata import RECORDS_PER_BLOCK, DatasetInfo, ImageSettings, SplitInfo
+from shardstream.train.machine import usable_cores
+from shardstream.train.order import Blocks, EpochPlan, blocks_per_window, plan_epoch
 
 # Blocks that are opened at once.
 _OPEN_BLOCKS = 16

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ingest.metadata import DatasetInfo
-from ingest.records import RecordError
-from ingest.rejection import RejectedError
-from train.decode import PictureDecoder
-from train.example_features import find_features
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.records import RecordError
+from shardstream.ingest.rejection import RejectedError
+from shardstream.train.decode import PictureDecoder
+from shardstream.train.example_features import find_features
 
 
 def decode_record(info: DatasetInfo, decoder: PictureDecoder, payload: memoryview, out: np.ndarray) -> int:

@@ -9,8 +9,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-from train.cluster import Cluster, WorkerLostError
-from train.interruption import StoppedError, StopRequest, sender
+from shardstream.train.cluster import Cluster, WorkerLostError
+from shardstream.train.interruption import StoppedError, StopRequest, sender
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ import json
 import statistics
 from pathlib import Path
 
-from train.callbacks import History
-from train.saving import StateSaver
-from train.workers import Workers
+from shardstream.train.callbacks import History
+from shardstream.train.saving import StateSaver
+from shardstream.train.workers import Workers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

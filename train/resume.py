@@ -6,10 +6,10 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ingest.errors import ConfigError, DatasetError
-from train.checkpoint import Checkpoint, Checkpoints
-from train.config import TrainConfig
-from train.run_folder import RunFolder
+from shardstream.ingest.errors import ConfigError, DatasetError
+from shardstream.train.checkpoint import Checkpoint, Checkpoints
+from shardstream.train.config import TrainConfig
+from shardstream.train.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 

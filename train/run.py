@@ -8,27 +8,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 
-from ingest.errors import machine_errors
-from train.bad_records import write_bad_records
-from train.callbacks import Curves, History, InputWarning, ModelSaver, ProgressBar, ProgressLines
-from train.checkpoint import BEGINNING, Checkpoints, Position
-from train.cluster import find_cluster
-from train.config import TrainConfig
-from train.durations import parse_interval, parse_secs
-from train.early_stopping import EarlyStopping
-from train.input_pipeline import ExampleSource
-from train.interruption import StopRequest
-from train.loop import DivergedError, Loop
-from train.orders import give_orders, share_free, take_orders
-from train.result import TrainResult, hear_result, summarize, tell_result
-from train.resume import find_unfinished
-from train.run_folder import RunFolder, write_if_possible
-from train.saving import Follower, StateSaver
-from train.setup import Setup, find_free, make_model, make_model_info, make_sources, prepare
-from train.steps import Steps
-from train.tensorboard import TensorBoardLogs
-from train.weights import load_weights
-from train.workers import Workers, join_workers
+from shardstream.ingest.errors import machine_errors
+from shardstream.train.bad_records import write_bad_records
+from shardstream.train.callbacks import Curves, History, InputWarning, ModelSaver, ProgressBar, ProgressLines
+from shardstream.train.checkpoint import BEGINNING, Checkpoints, Position
+from shardstream.train.cluster import find_cluster
+from shardstream.train.config import TrainConfig
+from shardstream.train.durations import parse_interval, parse_secs
+from shardstream.train.early_stopping import EarlyStopping
+from shardstream.train.input_pipeline import ExampleSource
+from shardstream.train.interruption import StopRequest
+from shardstream.train.loop import DivergedError, Loop
+from shardstream.train.orders import give_orders, share_free, take_orders
+from shardstream.train.result import TrainResult, hear_result, summarize, tell_result
+from shardstream.train.resume import find_unfinished
+from shardstream.train.run_folder import RunFolder, write_if_possible
+from shardstream.train.saving import Follower, StateSaver
+from shardstream.train.setup import Setup, find_free, make_model, make_model_info, make_sources, prepare
+from shardstream.train.steps import Steps
+from shardstream.train.tensorboard import TensorBoardLogs
+from shardstream.train.weights import load_weights
+from shardstream.train.workers import Workers, join_workers
 
 logger = logging.getLogger(__name__)
 

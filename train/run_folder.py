@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ingest.errors import MACHINE_ERRNOS, ConfigError
-from ingest.whole_files import sync_folder
-from train.process_lock import locked_by_this_process
+from shardstream.ingest.errors import MACHINE_ERRNOS, ConfigError
+from shardstream.ingest.whole_files import sync_folder
+from shardstream.train.process_lock import locked_by_this_process
 
 logger = logging.getLogger(__name__)
 

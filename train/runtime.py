@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 import keras
 import tensorflow as tf
 
-from ingest.errors import ConfigError
-from train.cluster import ALONE, Cluster
-from train.config import JitCompile, Precision, StrategyName
-from train.rendezvous import joining, meet
+from shardstream.ingest.errors import ConfigError
+from shardstream.train.cluster import ALONE, Cluster
+from shardstream.train.config import JitCompile, Precision, StrategyName
+from shardstream.train.rendezvous import joining, meet
 
 logger = logging.getLogger(__name__)
 

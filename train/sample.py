@@ -10,15 +10,15 @@ from typing import TypeVar
 import numpy as np
 import tensorflow as tf
 
-from ingest.decode import decode, read_source
-from ingest.metadata import DatasetInfo, ImageSettings
-from train.decode import PictureDecoder
-from train.diagnosis import Stage, StoredSmall
-from train.example_features import Feature, find_features
-from train.input_pipeline import StreamedSplit, as_tensor
-from train.machine import usable_cores
-from train.stopwatch import Stopwatch
-from train.stream import Buffers, Record, stream_batches
+from shardstream.ingest.decode import decode, read_source
+from shardstream.ingest.metadata import DatasetInfo, ImageSettings
+from shardstream.train.decode import PictureDecoder
+from shardstream.train.diagnosis import Stage, StoredSmall
+from shardstream.train.example_features import Feature, find_features
+from shardstream.train.input_pipeline import StreamedSplit, as_tensor
+from shardstream.train.machine import usable_cores
+from shardstream.train.stopwatch import Stopwatch
+from shardstream.train.stream import Buffers, Record, stream_batches
 
 # Photos of a camera have megabytes: then there are fewer.
 _MOST_EXAMPLES = 256

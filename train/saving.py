@@ -4,12 +4,12 @@ import logging
 import time
 from collections.abc import Callable
 
-from ingest.errors import MACHINE_ERRNOS
-from train.callbacks import History, ModelSaver
-from train.checkpoint import BEGINNING, Checkpoint, Checkpoints, Position
-from train.durations import Interval
-from train.interruption import StoppedError, StopRequest, sender
-from train.steps import Steps
+from shardstream.ingest.errors import MACHINE_ERRNOS
+from shardstream.train.callbacks import History, ModelSaver
+from shardstream.train.checkpoint import BEGINNING, Checkpoint, Checkpoints, Position
+from shardstream.train.durations import Interval
+from shardstream.train.interruption import StoppedError, StopRequest, sender
+from shardstream.train.steps import Steps
 
 logger = logging.getLogger(__name__)
 

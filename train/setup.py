@@ -8,22 +8,22 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ingest.errors import ConfigError, DatasetError
-from ingest.metadata import DatasetInfo
-from ingest.sizes import parse_size
-from train.applications import check_image_size
-from train.augment import make_augmentation, view_size
-from train.bad_records import BadRecord, find_bad_records, without_bad_records
-from train.cache import Free, Tier, choose_tier, decoded_bytes, make_source
-from train.cache_folder import CacheFolder, default_cache_dir
-from train.config import JitCompile, TrainConfig
-from train.dataset import load_dataset
-from train.export import ModelInfo, ModelWriter
-from train.input_pipeline import ExampleSource
-from train.machine import free_memory_bytes
-from train.model_memory import training_bytes
-from train.models import build_model
-from train.optimizers import (
+from shardstream.ingest.errors import ConfigError, DatasetError
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.sizes import parse_size
+from shardstream.train.applications import check_image_size
+from shardstream.train.augment import make_augmentation, view_size
+from shardstream.train.bad_records import BadRecord, find_bad_records, without_bad_records
+from shardstream.train.cache import Free, Tier, choose_tier, decoded_bytes, make_source
+from shardstream.train.cache_folder import CacheFolder, default_cache_dir
+from shardstream.train.config import JitCompile, TrainConfig
+from shardstream.train.dataset import load_dataset
+from shardstream.train.export import ModelInfo, ModelWriter
+from shardstream.train.input_pipeline import ExampleSource
+from shardstream.train.machine import free_memory_bytes
+from shardstream.train.model_memory import training_bytes
+from shardstream.train.models import build_model
+from shardstream.train.optimizers import (
     Recipe,
     balanced_weights,
     default_batch_size,
@@ -31,8 +31,8 @@ from train.optimizers import (
     default_head_epochs,
     make_recipe,
 )
-from train.phases import one_phase, two_phases
-from train.runtime import (
+from shardstream.train.phases import one_phase, two_phases
+from shardstream.train.runtime import (
     check_batch_size,
     free_device_bytes,
     precision_scope,
@@ -42,10 +42,10 @@ from train.runtime import (
     set_seed,
     versions,
 )
-from train.share import steps_per_epoch
-from train.steps import Steps
-from train.weights import fix_moments
-from train.workers import Workers, join_workers
+from shardstream.train.share import steps_per_epoch
+from shardstream.train.steps import Steps
+from shardstream.train.weights import fix_moments
+from shardstream.train.workers import Workers, join_workers
 
 _IMAGE_SIZE_OF_ORIGINALS = 300
 

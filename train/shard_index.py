@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ingest.errors import DatasetError
-from ingest.metadata import RECORDS_PER_BLOCK, block_checksums
-from ingest.records import RecordError, read_records
-from train.example_features import find_features
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.metadata import RECORDS_PER_BLOCK, block_checksums
+from shardstream.ingest.records import RecordError, read_records
+from shardstream.train.example_features import find_features
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from ingest.metadata import SplitInfo
-from ingest.records import CHECKSUM_BYTES, FRAMING_BYTES, HEADER_BYTES, block_checksum
-from train.order import Blocks
+from shardstream.ingest.metadata import SplitInfo
+from shardstream.ingest.records import CHECKSUM_BYTES, FRAMING_BYTES, HEADER_BYTES, block_checksum
+from shardstream.train.order import Blocks
 
 _HEADER = struct.Struct("<QI")
 _CHECKSUM = struct.Struct("<I")

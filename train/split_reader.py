@@ -6,18 +6,18 @@ from collections.abc import Generator, Iterator
 
 import numpy as np
 
-from ingest.errors import DatasetError
-from ingest.metadata import DatasetInfo
-from ingest.records import RecordError
-from train.bad_records import good_blocks
-from train.damage import bad_record
-from train.decode import PictureDecoder
-from train.machine import usable_cores
-from train.order import Blocks, Window, windows_of
-from train.records import decode_record
-from train.shard_reader import read_block
-from train.share import WHOLE, Share
-from train.stream import Batch, Buffers, Record, stream_batches, stream_records
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.records import RecordError
+from shardstream.train.bad_records import good_blocks
+from shardstream.train.damage import bad_record
+from shardstream.train.decode import PictureDecoder
+from shardstream.train.machine import usable_cores
+from shardstream.train.order import Blocks, Window, windows_of
+from shardstream.train.records import decode_record
+from shardstream.train.shard_reader import read_block
+from shardstream.train.share import WHOLE, Share
+from shardstream.train.stream import Batch, Buffers, Record, stream_batches, stream_records
 
 # Of a window that is not shuffled: enough to read far ahead, and not much memory.
 _BLOCKS_PER_WINDOW = 16

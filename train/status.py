@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from ingest.errors import DatasetError
-from train.checkpoint import BEGINNING, Checkpoint, Checkpoints
-from train.process_lock import Process, locking_process
-from train.run_folder import RunFolder
+from shardstream.ingest.errors import DatasetError
+from shardstream.train.checkpoint import BEGINNING, Checkpoint, Checkpoints
+from shardstream.train.process_lock import Process, locking_process
+from shardstream.train.run_folder import RunFolder
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ingest.errors import DatasetError
-from train.augment import NO_AUGMENTATION, Augmentation
-from train.consent import Consent
-from train.phases import Phase
+from shardstream.ingest.errors import DatasetError
+from shardstream.train.augment import NO_AUGMENTATION, Augmentation
+from shardstream.train.consent import Consent
+from shardstream.train.phases import Phase
 
 # What a step sums up over its examples.
 _NUM_FIGURES = 3

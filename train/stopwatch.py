@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from train.diagnosis import Stage
+from shardstream.train.diagnosis import Stage
 
 _FEWEST_CALLS = 3
 

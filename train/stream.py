@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ingest.metadata import RECORDS_PER_BLOCK
-from train.order import Blocks, Window
+from shardstream.ingest.metadata import RECORDS_PER_BLOCK
+from shardstream.train.order import Blocks, Window
 
 # Blocks that are read at once. Reading is cheap beside decoding: more helps only on slow disks.
 _READERS = 16

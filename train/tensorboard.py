@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from train.callbacks import History
+from shardstream.train.callbacks import History
 
 logger = logging.getLogger(__name__)
 

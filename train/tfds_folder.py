@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ingest.errors import DatasetError
-from ingest.metadata import DatasetInfo, ImageSettings, Judging, ShardInfo, SplitInfo, SplitRule
-from train.shard_index import IndexedShard, index_shards
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.metadata import DatasetInfo, ImageSettings, Judging, ShardInfo, SplitInfo, SplitRule
+from shardstream.train.shard_index import IndexedShard, index_shards
 
 logger = logging.getLogger(__name__)
 

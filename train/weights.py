@@ -6,9 +6,9 @@ from typing import cast
 
 import keras
 
-from ingest.errors import ConfigError, DatasetError
-from train.applications import APPLICATIONS
-from train.models import CLASSIFIER, build_application, build_model
+from shardstream.ingest.errors import ConfigError, DatasetError
+from shardstream.train.applications import APPLICATIONS
+from shardstream.train.models import CLASSIFIER, build_application, build_model
 
 
 def load_weights(model: keras.Model, weights: str) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from train.cluster import Cluster, WorkerLostError, find_cluster
-from train.config import TrainConfig
-from train.runtime import make_strategy
-from train.share import Share
+from shardstream.train.cluster import Cluster, WorkerLostError, find_cluster
+from shardstream.train.config import TrainConfig
+from shardstream.train.runtime import make_strategy
+from shardstream.train.share import Share
 
 # How TensorFlow names a worker in its errors.
 _TASK = re.compile(r"/job:worker/(?:replica:\d+/)?task:(\d+)")

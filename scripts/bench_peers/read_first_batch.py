@@ -5,8 +5,8 @@ import time
 
 from epochs import BATCH, arguments
 
-from ingest.metadata import DatasetInfo
-from train.startup import start_tensorflow
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.train.startup import start_tensorflow
 
 
 def main() -> None:
@@ -17,8 +17,8 @@ def main() -> None:
     start_tensorflow()
     import tensorflow as tf
 
-    from train.cache import make_source
-    from train.input_pipeline import make_train_batches
+    from shardstream.train.cache import make_source
+    from shardstream.train.input_pipeline import make_train_batches
 
     tf.zeros(1)
     began = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from epochs import BATCH, SIZE, arguments, measure_epochs
 
-from train.startup import start_tensorflow
+from shardstream.train.startup import start_tensorflow
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ import resource
 
 from epochs import BATCH, arguments
 
-from ingest.metadata import DatasetInfo
-from train.startup import start_tensorflow
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.train.startup import start_tensorflow
 
 
 def main() -> None:
@@ -18,9 +18,9 @@ def main() -> None:
     parser.add_argument("--cache", default="none")
     options = parser.parse_args()
     start_tensorflow()
-    from train.cache import make_source
-    from train.cache_folder import CacheFolder
-    from train.input_pipeline import make_train_batches
+    from shardstream.train.cache import make_source
+    from shardstream.train.cache_folder import CacheFolder
+    from shardstream.train.input_pipeline import make_train_batches
 
     info = DatasetInfo.load(options.inputs / options.data)
     source = make_source(

@@ -4,7 +4,7 @@ import argparse
 
 from epochs import BATCH, SIZE, arguments, measure_epochs
 
-from train.startup import start_tensorflow
+from shardstream.train.startup import start_tensorflow
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from epochs import BATCH, SIZE, arguments, measure_epochs
 
-from ingest.metadata import DatasetInfo
-from train.startup import start_tensorflow
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.train.startup import start_tensorflow
 
 
 def main() -> None:
@@ -20,9 +20,9 @@ def main() -> None:
     start_tensorflow()
     import tensorflow as tf
 
-    from train.cache import make_source
-    from train.cache_folder import CacheFolder
-    from train.input_pipeline import ExampleSource, make_train_batches
+    from shardstream.train.cache import make_source
+    from shardstream.train.cache_folder import CacheFolder
+    from shardstream.train.input_pipeline import ExampleSource, make_train_batches
 
     tf.zeros(1)
     info = DatasetInfo.load(options.inputs / options.data)

@@ -8,7 +8,7 @@ from typing import Any
 
 from epochs import BATCH, arguments, measure_epochs
 
-from train.startup import start_tensorflow
+from shardstream.train.startup import start_tensorflow
 
 
 def main() -> None:

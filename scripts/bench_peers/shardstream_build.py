@@ -2,8 +2,8 @@
 
 from way import arguments, measure
 
-from ingest.build import build_dataset
-from ingest.config import BuildConfig
+from shardstream.ingest.build import build_dataset
+from shardstream.ingest.config import BuildConfig
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ingest.metadata import (
+from shardstream.ingest.metadata import (
     RECORDS_PER_BLOCK,
     DatasetInfo,
     ImageSettings,
@@ -15,7 +15,7 @@ from ingest.metadata import (
     SplitRule,
     block_checksums,
 )
-from ingest.records import CHECKSUM_BYTES, encode_entries, encode_example, frame
+from shardstream.ingest.records import CHECKSUM_BYTES, encode_entries, encode_example, frame
 
 _SIDE = 8
 _RECORDS_PER_SHARD = 100_000

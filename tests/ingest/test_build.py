@@ -19,9 +19,9 @@ import filelock
 import pyarrow.parquet as pq
 import pytest
 
-from ingest.__main__ import main
-from ingest.metadata import DatasetInfo
-from ingest.records import decode_example, read_records
+from shardstream.ingest.__main__ import main
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.records import decode_example, read_records
 
 CLASSES = ("--class-names", "food", "interior", "exterior")
 SMALL = ("--image-size", "32", "--workers", "2")
@@ -175,7 +175,17 @@ def test_options_reach_the_dataset(photos, tmp_path):
 
 
 def command(images: Path, data: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "ingest", "build", str(images), str(data), *CLASSES, *SMALL, *options]
+    return [
+        sys.executable,
+        "-m",
+        "shardstream.ingest",
+        "build",
+        str(images),
+        str(data),
+        *CLASSES,
+        *SMALL,
+        *options,
+    ]
 
 
 def test_killed_at_any_moment_and_started_again_gives_the_same_bytes(photos, tmp_path):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import tyro
 
-from ingest.commandline import run
-from ingest.errors import DatasetError, LimitError, MachineError
+from shardstream.ingest.commandline import run
+from shardstream.ingest.errors import DatasetError, LimitError, MachineError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

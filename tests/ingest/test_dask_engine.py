@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import pytest
 
-from ingest.engine import Engine, open_engine
-from ingest.errors import ConfigError, MachineError
+from shardstream.ingest.engine import Engine, open_engine
+from shardstream.ingest.errors import ConfigError, MachineError
 
 Found = TypeVar("Found")
 PID = "__import__('os').getpid()"
@@ -258,7 +258,7 @@ def talk_of_other_things(server: socket.socket) -> None:
     "answers", ["nobody", "somebody who says nothing", "somebody who talks of other things"]
 )
 def test_an_address_without_a_scheduler(answers, monkeypatch):
-    monkeypatch.setattr("ingest.dask_engine._CONNECT_SECS", 2)  # Of 10.
+    monkeypatch.setattr("shardstream.ingest.dask_engine._CONNECT_SECS", 2)  # Of 10.
     with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as stack:
         port = server.getsockname()[1]
         if answers == "nobody":
@@ -345,13 +345,13 @@ def test_a_worker_that_comes_later_is_checked_as_well(scheduler):
 
 
 def test_a_cluster_without_workers_is_one_sentence(scheduler, monkeypatch):
-    monkeypatch.setattr("ingest.dask_engine._FIRST_WORKER_SECS", 1)
+    monkeypatch.setattr("shardstream.ingest.dask_engine._FIRST_WORKER_SECS", 1)
     assert "has no workers; start some with `dask worker" in refused(scheduler)
 
 
 def test_dask_that_is_not_installed_is_one_sentence(tmp_path):
     (tmp_path / "distributed.py").write_text("raise ModuleNotFoundError(name='distributed')")
-    program = "from ingest.engine import open_engine\nwith open_engine('dask', workers=1): pass"
+    program = "from shardstream.ingest.engine import open_engine\nwith open_engine('dask', workers=1): pass"
     result = subprocess.run(
         [sys.executable, "-c", program],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
@@ -384,7 +384,7 @@ class Build:
         command = [
             sys.executable,
             "-m",
-            "ingest",
+            "shardstream.ingest",
             "build",
             str(folder.parent / "photos"),
             str(self.data),

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest.decode import check_whole, decode, read_source
-from ingest.png import is_whole
-from ingest.rejection import RejectedError
+from shardstream.ingest.decode import check_whole, decode, read_source
+from shardstream.ingest.png import is_whole
+from shardstream.ingest.rejection import RejectedError
 
 MAX_PIXELS = 1_000_000
 

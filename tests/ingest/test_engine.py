@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ingest.engine import Engine, open_engine, run_alone
+from shardstream.ingest.engine import Engine, open_engine, run_alone
 
 # eval is a function that every process knows: a task is what it is to do.
 PID = "__import__('os').getpid()"
@@ -70,7 +70,7 @@ def test_tasks_are_taken_as_workers_need_them(engine):
 
 
 def test_the_decoders_are_loaded_before_a_task_needs_them(engine):
-    modules = ["cv2", "simplejpeg", "numpy", "ingest.units", "ingest.shards"]
+    modules = ["cv2", "simplejpeg", "numpy", "shardstream.ingest.units", "shardstream.ingest.shards"]
     check = f"all(name in __import__('sys').modules for name in {modules})"
     assert list(engine.run_all(eval, [check], alone=eval)) == [True]
 
@@ -118,7 +118,7 @@ def start(request, tmp_path) -> Callable[[str], subprocess.Popen[bytes]]:
     def start(task: str) -> subprocess.Popen[bytes]:
         script = tmp_path / "program.py"
         script.write_text(
-            "from ingest.engine import open_engine\n"
+            "from shardstream.ingest.engine import open_engine\n"
             f"with open_engine({request.param!r}, workers=2) as engine:\n"
             f"    list(engine.run_all(eval, [{task!r}] * 4, alone=eval))\n"
         )
@@ -158,7 +158,7 @@ def test_a_picture_that_kills_its_decoder_is_found_and_rejected(photos, tmp_path
     command = [
         sys.executable,
         "-m",
-        "ingest",
+        "shardstream.ingest",
         "build",
         str(photos),
         str(tmp_path / "d"),

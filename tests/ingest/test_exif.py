@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import ExifTags, Image
 
-from ingest.exif import read_orientation
-from ingest.jpeg import JpegError, read_header
+from shardstream.ingest.exif import read_orientation
+from shardstream.ingest.jpeg import JpegError, read_header
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/data"
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from ingest.images import judge, resize
-from ingest.metadata import ImageSettings
+from shardstream.ingest.images import judge, resize
+from shardstream.ingest.metadata import ImageSettings
 
 
 def settings(**changes) -> ImageSettings:
@@ -115,7 +115,7 @@ def test_an_error_that_nobody_thought_of_costs_one_file(photo, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise IndexError("far out")
 
-    monkeypatch.setattr("ingest.jpeg.simplejpeg.decode_jpeg", fail)
+    monkeypatch.setattr("shardstream.ingest.jpeg.simplejpeg.decode_jpeg", fail)
     result = judged(photo(1), settings())
     assert (result.verdict, result.reason) == ("rejected", "unforeseen IndexError: far out")
 

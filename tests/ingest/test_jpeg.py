@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest import jpeg
-from ingest.decode import check_whole, decode, read_source
-from ingest.jpeg import JpegError, UnusualJpegError
-from ingest.rejection import RejectedError
+from shardstream.ingest import jpeg
+from shardstream.ingest.decode import check_whole, decode, read_source
+from shardstream.ingest.jpeg import JpegError, UnusualJpegError
+from shardstream.ingest.rejection import RejectedError
 
 # Of 16x16 pixels, made by cjpeg and libjpeg-turbo 3: kinds that Pillow does not write.
 SELDOM = {

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from ingest.images import judge
-from ingest.likeness import hash_of_grey, hash_of_rgb
-from ingest.metadata import ImageSettings
+from shardstream.ingest.images import judge
+from shardstream.ingest.likeness import hash_of_grey, hash_of_rgb
+from shardstream.ingest.metadata import ImageSettings
 
 ROOMS = Path(__file__).resolve().parents[3] / "shared/data/rooms3"
 

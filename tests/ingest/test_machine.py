@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.config import BuildConfig
-from ingest.machine import usable_cores
+from shardstream.ingest.config import BuildConfig
+from shardstream.ingest.machine import usable_cores
 
 
 def write(root: Path, files: dict[str, str]) -> Path:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest.images import judge
-from ingest.metadata import ImageSettings
+from shardstream.ingest.images import judge
+from shardstream.ingest.metadata import ImageSettings
 
 SIDE = 4000
 STRIPS = 32_000_000  # Bytes, of any picture, for what is made strip by strip.
@@ -19,8 +19,8 @@ EXIF[0x0112] = 6
 JUDGE = """
 import sys
 from pathlib import Path
-from ingest.images import judge
-from ingest.metadata import ImageSettings
+from shardstream.ingest.images import judge
+from shardstream.ingest.metadata import ImageSettings
 
 import cv2
 
@@ -98,8 +98,8 @@ def test_what_cannot_be_held_in_1_gb_is_refused_with_the_reason(
     file_format, options, megapixels, monkeypatch
 ):
     # The same with the thousandth of the limit, and of the picture.
-    monkeypatch.setattr("ingest.rejection._WORKER_BYTES", 1_000_000)
-    monkeypatch.setattr("ingest.rejection._OWN_BYTES", 120_000)
+    monkeypatch.setattr("shardstream.ingest.rejection._WORKER_BYTES", 1_000_000)
+    monkeypatch.setattr("shardstream.ingest.rejection._OWN_BYTES", 120_000)
     image = ImageSettings(size=None, resize="stretch", encoding="jpeg", quality=95)
 
     def judged(num_pixels):

@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from ingest.names import VisibleFormatter, json_line, visible
+from shardstream.ingest.names import VisibleFormatter, json_line, visible
 
 
 @pytest.mark.parametrize(

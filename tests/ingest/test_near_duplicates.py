@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ingest.likeness import hash_of_rgb
-from ingest.near_duplicates import MAX_DISTANCE, find_pairs, group_rows, straddling
+from shardstream.ingest.likeness import hash_of_rgb
+from shardstream.ingest.near_duplicates import MAX_DISTANCE, find_pairs, group_rows, straddling
 
 ROOMS = Path(__file__).resolve().parents[3] / "shared/data/rooms3"
 SEED = st.integers(0, 2**32 - 1)

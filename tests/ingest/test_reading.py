@@ -2,7 +2,7 @@ import itertools
 import threading
 import time
 
-from ingest.reading import Pace, map_ahead, read_files
+from shardstream.ingest.reading import Pace, map_ahead, read_files
 
 
 def test_each_file_comes_in_order_and_what_cannot_be_read_says_why(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.records import (
+from shardstream.ingest.records import (
     FRAMING_BYTES,
     RecordError,
     decode_example,

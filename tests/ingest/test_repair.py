@@ -14,10 +14,10 @@ import time
 import filelock
 import pytest
 
-from ingest.__main__ import main
-from ingest.metadata import DatasetInfo
-from ingest.records import decode_example, frame, read_records
-from ingest.verify import verify_dataset
+from shardstream.ingest.__main__ import main
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.records import decode_example, frame, read_records
+from shardstream.ingest.verify import verify_dataset
 
 SHARD = "d-train.tfrecord-00001-of-00003"
 OTHER = "d-train.tfrecord-00000-of-00003"
@@ -400,7 +400,7 @@ def test_killed_at_any_moment_every_file_is_whole_or_as_it_was_and_the_same_comm
     flip(data / "manifest.parquet")
     cut(data / "features.json")
     damaged = content(data)
-    command = [sys.executable, "-m", "ingest", "repair", str(photos), str(data), "--workers", "2"]
+    command = [sys.executable, "-m", "shardstream.ingest", "repair", str(photos), str(data), "--workers", "2"]
     rng = random.Random(3)
     for _ in range(5):
         process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
@@ -442,7 +442,16 @@ def test_a_full_disk_is_said_and_nothing_is_lost(photos, data, capsys):
     before = content(data)
     (data / SHARD).unlink()
     # The largest size of a file stands in for the disk: writing past it fails in the same way.
-    limited = ["sh", "-c", 'ulimit -f 8; exec "$@"', "sh", sys.executable, "-m", "ingest", "repair"]
+    limited = [
+        "sh",
+        "-c",
+        'ulimit -f 8; exec "$@"',
+        "sh",
+        sys.executable,
+        "-m",
+        "shardstream.ingest",
+        "repair",
+    ]
     result = subprocess.run([*limited, str(photos), str(data)], capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (

@@ -4,8 +4,8 @@ import unicodedata
 
 import pytest
 
-from ingest.errors import ConfigError, DatasetError
-from ingest.scan import scan_folder, shown
+from shardstream.ingest.errors import ConfigError, DatasetError
+from shardstream.ingest.scan import scan_folder, shown
 
 
 @pytest.fixture

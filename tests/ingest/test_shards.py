@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.errors import DatasetError
-from ingest.records import decode_example, encode_entries, encode_example, frame, read_records
-from ingest.shards import ShardSpec, shard_filename, shard_sizes, write_shard
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.records import decode_example, encode_entries, encode_example, frame, read_records
+from shardstream.ingest.shards import ShardSpec, shard_filename, shard_sizes, write_shard
 
 
 @pytest.mark.parametrize(

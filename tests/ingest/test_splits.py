@@ -9,8 +9,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ingest.errors import ConfigError
-from ingest.splits import SPLIT_NAMES, assign_split, check_fractions, draw, draw_all, splits_of, stratify
+from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.splits import (
+    SPLIT_NAMES,
+    assign_split,
+    check_fractions,
+    draw,
+    draw_all,
+    splits_of,
+    stratify,
+)
 
 KEYS = st.binary(min_size=32, max_size=32)
 FRACTION = st.integers(0, 49).map(lambda percent: percent / 100)

@@ -4,12 +4,12 @@ import hashlib
 import numpy as np
 import pytest
 
-from ingest.errors import MachineError
-from ingest.metadata import ImageSettings, Judging
-from ingest.records import decode_example, read_records
-from ingest.scan import scan_folder
-from ingest.units import UnitPlan, judge_unit
-from ingest.verdicts import OK, REJECTED, UNCHANGED, UnitVerdicts
+from shardstream.ingest.errors import MachineError
+from shardstream.ingest.metadata import ImageSettings, Judging
+from shardstream.ingest.records import decode_example, read_records
+from shardstream.ingest.scan import scan_folder
+from shardstream.ingest.units import UnitPlan, judge_unit
+from shardstream.ingest.verdicts import OK, REJECTED, UNCHANGED, UnitVerdicts
 
 JUDGING = Judging(
     image=ImageSettings(size=None, resize="stretch", encoding="jpeg", quality=95),

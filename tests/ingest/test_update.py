@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ingest.__main__ import main
+from shardstream.ingest.__main__ import main
 
 SMALL = ("--image-size", "32", "--workers", "2", "--shard-size", "8KiB", "--max-rejected", "0.5")
 
@@ -215,7 +215,7 @@ def test_killed_at_any_moment_the_old_dataset_stays_until_the_new_is_whole(busy,
     command = [
         sys.executable,
         "-m",
-        "ingest",
+        "shardstream.ingest",
         "update",
         str(busy),
         str(tmp_path / "d"),

@@ -11,16 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ingest.__main__ import main
-from ingest.catalog import Catalog
-from ingest.descriptions import read_descriptions
-from ingest.manifest import is_as_written, write_manifest
-from ingest.metadata import DatasetInfo, block_checksums
-from ingest.origins import Origins
-from ingest.records import decode_example, encode_entries, encode_example, frame, read_records
-from ingest.scan import Listing
-from ingest.tfds_files import write_tfds_files
-from ingest.verify import verify_dataset
+from shardstream.ingest.__main__ import main
+from shardstream.ingest.catalog import Catalog
+from shardstream.ingest.descriptions import read_descriptions
+from shardstream.ingest.manifest import is_as_written, write_manifest
+from shardstream.ingest.metadata import DatasetInfo, block_checksums
+from shardstream.ingest.origins import Origins
+from shardstream.ingest.records import decode_example, encode_entries, encode_example, frame, read_records
+from shardstream.ingest.scan import Listing
+from shardstream.ingest.tfds_files import write_tfds_files
+from shardstream.ingest.verify import verify_dataset
 
 SHARD = "d-train.tfrecord-00001-of-00003"
 OTHER = "d-train.tfrecord-00000-of-00003"

@@ -1,7 +1,7 @@
 import pytest
 
-from ingest import whole_files
-from ingest.whole_files import bring_back, exchange, open_whole
+from shardstream.ingest import whole_files
+from shardstream.ingest.whole_files import bring_back, exchange, open_whole
 
 
 @pytest.fixture

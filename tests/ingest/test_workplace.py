@@ -1,8 +1,8 @@
 import filelock
 import pytest
 
-from ingest.errors import ConfigError
-from ingest.workplace import open_repair_place, open_workplace
+from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.workplace import open_repair_place, open_workplace
 
 
 def names(folder):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest.metadata import (
+from shardstream.ingest.metadata import (
     DatasetInfo,
     ImageSettings,
     Judging,
@@ -21,24 +21,24 @@ from ingest.metadata import (
     SplitRule,
     block_checksums,
 )
-from ingest.records import encode_entries, encode_example, frame
-from predict.analysis import summarize
-from predict.calibration import calibrate
-from predict.comparison import Cost
-from predict.config import Sampling
-from predict.duplicates import Duplicates
-from predict.findings import Findings
-from predict.fonts import Lettering
-from predict.gallery import Shown, choose_rows
-from predict.issues import find_label_issues, find_odd_pictures
-from predict.outcomes import Outcomes, likeliest
-from predict.pictures import Picture
-from predict.prediction import Prediction, Record
-from predict.provenance import Provenance
-from predict.result import Report
-from predict.selection import select_all
-from predict.slices import find_slices
-from train.export import ModelInfo
+from shardstream.ingest.records import encode_entries, encode_example, frame
+from shardstream.predict.analysis import summarize
+from shardstream.predict.calibration import calibrate
+from shardstream.predict.comparison import Cost
+from shardstream.predict.config import Sampling
+from shardstream.predict.duplicates import Duplicates
+from shardstream.predict.findings import Findings
+from shardstream.predict.fonts import Lettering
+from shardstream.predict.gallery import Shown, choose_rows
+from shardstream.predict.issues import find_label_issues, find_odd_pictures
+from shardstream.predict.outcomes import Outcomes, likeliest
+from shardstream.predict.pictures import Picture
+from shardstream.predict.prediction import Prediction, Record
+from shardstream.predict.provenance import Provenance
+from shardstream.predict.result import Report
+from shardstream.predict.selection import select_all
+from shardstream.predict.slices import find_slices
+from shardstream.train.export import ModelInfo
 
 SIZE = 8
 _PICTURES = 300  # More records than this get no bytes of their own in a report.
@@ -151,7 +151,7 @@ def write_run(
     """Writes a run folder with a model that names the strongest of red, green and blue."""
     import keras
 
-    from train.run_folder import RunFolder
+    from shardstream.train.run_folder import RunFolder
 
     num_classes = len(class_names or info.class_names)
     model = keras.Sequential(
@@ -224,10 +224,10 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[DatasetInfo, list[int]]:
     """A dataset made by the real ingest, and the labels of its validation split in file order."""
-    from ingest.build import build_dataset
-    from ingest.config import BuildConfig
-    from train.example_features import find_features
-    from train.split_reader import SplitReader
+    from shardstream.ingest.build import build_dataset
+    from shardstream.ingest.config import BuildConfig
+    from shardstream.train.example_features import find_features
+    from shardstream.train.split_reader import SplitReader
 
     folder = tmp_path_factory.mktemp("built")
     for i in range(60):

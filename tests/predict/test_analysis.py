@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from predict.analysis import summarize
+from shardstream.predict.analysis import summarize
 
 RANDOM = np.random.default_rng(7)
 

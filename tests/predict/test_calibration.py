@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from predict.calibration import NUM_BINS, calibrate
+from shardstream.predict.calibration import NUM_BINS, calibrate
 
 
 def another_ece(probabilities, right, weights):

@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import chi2, norm
 from sklearn.metrics import cohen_kappa_score
 
-from predict.__main__ import main
-from predict.comparison import cohen_kappa, difference_figure, mcnemar
+from shardstream.predict.__main__ import main
+from shardstream.predict.comparison import cohen_kappa, difference_figure, mcnemar
 
 RNG = np.random.default_rng(0)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from predict.confusion import count_confusion
+from shardstream.predict.confusion import count_confusion
 
 
 def confusion_of(matrix):

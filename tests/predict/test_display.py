@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from ingest.errors import ConfigError
-from predict import display
-from predict.display import check_display
+from shardstream.ingest.errors import ConfigError
+from shardstream.predict import display
+from shardstream.predict.display import check_display
 
 
 @pytest.fixture

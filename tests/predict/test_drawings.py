@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from predict.analysis import summarize
-from predict.calibration import calibrate
-from predict.drawings import write_calibration, write_confusion_matrix
-from predict.fonts import Lettering, find_font
+from shardstream.predict.analysis import summarize
+from shardstream.predict.calibration import calibrate
+from shardstream.predict.drawings import write_calibration, write_confusion_matrix
+from shardstream.predict.fonts import Lettering, find_font
 
 
 def pixels(path):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest.build import build_dataset
-from ingest.config import BuildConfig
-from ingest.metadata import DatasetInfo
-from predict.duplicates import find_duplicates, load_thumbnails
-from train.export import ModelInfo
+from shardstream.ingest.build import build_dataset
+from shardstream.ingest.config import BuildConfig
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.predict.duplicates import find_duplicates, load_thumbnails
+from shardstream.train.export import ModelInfo
 
 
 def picture(seed):

@@ -3,8 +3,8 @@ import logging
 import pytest
 from matplotlib.ft2font import FT2Font
 
-from predict import fonts
-from predict.fonts import choose_lettering, find_font
+from shardstream.predict import fonts
+from shardstream.predict.fonts import choose_lettering, find_font
 
 KOREAN = ("음식", "실내", "실외")
 ENGLISH = ("food", "interior", "exterior")

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from predict.gallery import choose_rows, load_shown
-from predict.pictures import Picture
-from train.export import ModelInfo
+from shardstream.predict.gallery import choose_rows, load_shown
+from shardstream.predict.pictures import Picture
+from shardstream.train.export import ModelInfo
 
 NOBODY = np.array([], np.int64)
 

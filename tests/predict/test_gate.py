@@ -6,11 +6,11 @@ import re
 import numpy as np
 import pytest
 
-from ingest.errors import ConfigError, LimitError
-from predict.__main__ import main
-from predict.analysis import summarize
-from predict.config import PredictConfig
-from predict.gate import Limits, check_limits, demand
+from shardstream.ingest.errors import ConfigError, LimitError
+from shardstream.predict.__main__ import main
+from shardstream.predict.analysis import summarize
+from shardstream.predict.config import PredictConfig
+from shardstream.predict.gate import Limits, check_limits, demand
 
 NAMES = ("food", "interior", "exterior")
 

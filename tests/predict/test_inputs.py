@@ -4,8 +4,8 @@ import re
 import numpy as np
 import pytest
 
-from ingest.errors import DatasetError
-from predict.inputs import read_batches
+from shardstream.ingest.errors import DatasetError
+from shardstream.predict.inputs import read_batches
 
 
 def read(info, positions, *, batch_size=7, image_size=8):

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from predict.analysis import class_figures
-from predict.calibration import calibrate
-from predict.confusion import count_confusion
-from predict.intervals import effective_size, mean_figure, overall_figure, wilson_interval
-from predict.selection import select_stratified
+from shardstream.predict.analysis import class_figures
+from shardstream.predict.calibration import calibrate
+from shardstream.predict.confusion import count_confusion
+from shardstream.predict.intervals import effective_size, mean_figure, overall_figure, wilson_interval
+from shardstream.predict.selection import select_stratified
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import numpy as np
 
-from predict.issues import find_label_issues, find_odd_pictures
+from shardstream.predict.issues import find_label_issues, find_odd_pictures
 
 
 def test_labels_that_a_sure_model_contradicts_come_surest_first(make_outcomes):

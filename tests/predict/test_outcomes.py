@@ -3,8 +3,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from predict.outcomes import OutcomesBuilder, likeliest
-from predict.prediction import RecordBatch
+from shardstream.predict.outcomes import OutcomesBuilder, likeliest
+from shardstream.predict.prediction import RecordBatch
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 5, 20, 21, 1000])

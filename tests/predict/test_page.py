@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import predict
-from predict.duplicates import Copy, CopyPair, Duplicates
-from predict.gallery import Shown
-from predict.page import render_page
-from predict.pictures import PICTURE_BYTES, make_picture
-from predict.texts import TEXTS
-from predict.texts_en import ENGLISH
-from predict.texts_ko import KOREAN
+import shardstream.predict
+from shardstream.predict.duplicates import Copy, CopyPair, Duplicates
+from shardstream.predict.gallery import Shown
+from shardstream.predict.page import render_page
+from shardstream.predict.pictures import PICTURE_BYTES, make_picture
+from shardstream.predict.texts import TEXTS
+from shardstream.predict.texts_en import ENGLISH
+from shardstream.predict.texts_ko import KOREAN
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -207,7 +207,7 @@ def test_matrix_cells_that_have_pictures_are_buttons_for_the_filter(usual):
 
 
 def test_pictures_are_the_bytes_of_the_records(trial, tmp_path):
-    from predict.__main__ import main
+    from shardstream.predict.__main__ import main
 
     assert main([str(trial.run), str(trial.data), "--all", "--out", str(tmp_path)]) == 0
     page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
@@ -341,5 +341,5 @@ def test_every_sentence_is_used():
 
 
 def _package_files():
-    folder = Path(predict.__file__).parent
+    folder = Path(shardstream.predict.__file__).parent
     return [*folder.glob("*.py"), *folder.glob("templates/*")]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from predict.pictures import make_picture
+from shardstream.predict.pictures import make_picture
 
 PIXELS = np.full((8, 8, 3), (200, 40, 10), np.uint8)
 NOISE = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)

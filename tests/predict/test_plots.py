@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from predict.fonts import Lettering, find_font
-from predict.gallery import Shown
-from predict.pictures import make_picture
-from predict.plots import write_grid
+from shardstream.predict.fonts import Lettering, find_font
+from shardstream.predict.gallery import Shown
+from shardstream.predict.pictures import make_picture
+from shardstream.predict.plots import write_grid
 
 BLUE, VERMILION = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from predict.prediction import RecordBatch
-from predict.predictions import COLUMNS, guarded, predictions_files
+from shardstream.predict.prediction import RecordBatch
+from shardstream.predict.predictions import COLUMNS, guarded, predictions_files
 
 
 @pytest.fixture(name="written")

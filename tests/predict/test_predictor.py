@@ -4,11 +4,11 @@ import re
 import numpy as np
 import pytest
 
-from ingest.errors import DatasetError
-from predict import predictor
-from predict.prediction import RecordBatch
-from predict.predictor import BATCH_SIZE, check_same_classes, load_predictor
-from train.export import load_model
+from shardstream.ingest.errors import DatasetError
+from shardstream.predict import predictor
+from shardstream.predict.prediction import RecordBatch
+from shardstream.predict.predictor import BATCH_SIZE, check_same_classes, load_predictor
+from shardstream.train.export import load_model
 
 
 @pytest.fixture(name="batch_of")

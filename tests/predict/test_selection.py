@@ -4,10 +4,10 @@ import re
 import numpy as np
 import pytest
 
-from ingest.errors import ConfigError, DatasetError
-from predict.config import PredictConfig
-from predict.labels import read_labels
-from predict.selection import (
+from shardstream.ingest.errors import ConfigError, DatasetError
+from shardstream.predict.config import PredictConfig
+from shardstream.predict.labels import read_labels
+from shardstream.predict.selection import (
     select,
     select_all,
     select_batch,

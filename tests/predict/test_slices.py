@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from predict.slices import find_slices, holm
+from shardstream.predict.slices import find_slices, holm
 
 
 @pytest.fixture(name="outcomes_of")

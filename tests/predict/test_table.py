@@ -3,9 +3,9 @@ import io
 import pytest
 from rich.console import Console
 
-from predict.gallery import Shown
-from predict.pictures import Picture
-from predict.table import picture_table
+from shardstream.predict.gallery import Shown
+from shardstream.predict.pictures import Picture
+from shardstream.predict.table import picture_table
 
 HOSTILE = [
     "[bold red]markup[/bold red]",

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageGrab, features
 
-from predict.fonts import Lettering, find_font
-from predict.gallery import Shown
-from predict.pictures import Picture
-from predict.viewer import Place, draw_frame, step
+from shardstream.predict.fonts import Lettering, find_font
+from shardstream.predict.gallery import Shown
+from shardstream.predict.pictures import Picture
+from shardstream.predict.viewer import Place, draw_frame, step
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("food", "interior", "exterior")
@@ -116,9 +116,9 @@ from types import SimpleNamespace
 
 from PIL import Image
 
-from predict.fonts import choose_lettering
-from predict.pictures import Picture
-from predict.viewer import show_pictures
+from shardstream.predict.fonts import choose_lettering
+from shardstream.predict.pictures import Picture
+from shardstream.predict.viewer import show_pictures
 
 def shown(colour, predicted):
     buffer = io.BytesIO()

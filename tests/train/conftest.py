@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ingest.metadata import (
+from shardstream.ingest.metadata import (
     RECORDS_PER_BLOCK,
     DatasetInfo,
     ImageSettings,
@@ -20,7 +20,7 @@ from ingest.metadata import (
     SplitRule,
     block_checksums,
 )
-from ingest.records import CHECKSUM_BYTES, frame
+from shardstream.ingest.records import CHECKSUM_BYTES, frame
 
 SIZE = 16
 MakeDataset = Callable[..., DatasetInfo]

@@ -3,8 +3,8 @@ import re
 import keras
 import pytest
 
-from ingest.errors import ConfigError
-from train.applications import APPLICATIONS, check_image_size, find_model
+from shardstream.ingest.errors import ConfigError
+from shardstream.train.applications import APPLICATIONS, check_image_size, find_model
 
 
 def test_the_table_has_every_application_of_keras():

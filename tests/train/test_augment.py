@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train import augment
-from train.augment import Views, make_augmentation, view_size
-from train.config import TrainConfig
-from train.runtime import precision_scope
+from shardstream.train import augment
+from shardstream.train.augment import Views, make_augmentation, view_size
+from shardstream.train.config import TrainConfig
+from shardstream.train.runtime import precision_scope
 
 SIZE = 32
 PICTURES = np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3), np.uint8)

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest.__main__ import main as ingest
-from ingest.errors import DatasetError, LimitError
-from ingest.metadata import DatasetInfo
-from train.__main__ import main as train
-from train.bad_records import find_bad_records, without_bad_records
-from train.config import TrainConfig
-from train.input_pipeline import StreamedSplit, make_eval_batches, make_train_batches
-from train.setup import prepare
-from train.split_reader import SplitReader
+from shardstream.ingest.__main__ import main as ingest
+from shardstream.ingest.errors import DatasetError, LimitError
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.train.__main__ import main as train
+from shardstream.train.bad_records import find_bad_records, without_bad_records
+from shardstream.train.config import TrainConfig
+from shardstream.train.input_pipeline import StreamedSplit, make_eval_batches, make_train_batches
+from shardstream.train.setup import prepare
+from shardstream.train.split_reader import SplitReader
 
 SIZE = 16
 
@@ -214,7 +214,7 @@ def test_the_fingerprint_is_that_of_what_is_left(info):
 
 
 def test_a_run_that_goes_on_leaves_out_the_same(info, tmp_path, caplog):
-    caplog.set_level("INFO", "train.bad_records")
+    caplog.set_level("INFO", "shardstream.train.bad_records")
     edit(info, flip((0, 60), (1, 60)))
     config = TrainConfig(
         data_dir=info.data_dir, run=tmp_path / "run", batch_size=8, cache="none", max_bad_records=2

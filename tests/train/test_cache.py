@@ -2,10 +2,10 @@ import logging
 
 import pytest
 
-from train.cache import Free, choose_tier, decoded_bytes, make_source
-from train.cached_split import CachedSplit
-from train.device_cache import DeviceSplit
-from train.input_pipeline import StreamedSplit
+from shardstream.train.cache import Free, choose_tier, decoded_bytes, make_source
+from shardstream.train.cached_split import CachedSplit
+from shardstream.train.device_cache import DeviceSplit
+from shardstream.train.input_pipeline import StreamedSplit
 
 GB = 10**9
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from train import callbacks
-from train.callbacks import (
+from shardstream.train import callbacks
+from shardstream.train.callbacks import (
     COLUMNS,
     Curves,
     Every,
@@ -19,9 +19,9 @@ from train.callbacks import (
     ProgressBar,
     ProgressLines,
 )
-from train.export import ModelInfo, ModelWriter
-from train.run_folder import RunFolder
-from train.status import _read_history
+from shardstream.train.export import ModelInfo, ModelWriter
+from shardstream.train.run_folder import RunFolder
+from shardstream.train.status import _read_history
 
 
 def logs(val_loss: float, **others: float) -> dict[str, float]:

@@ -3,9 +3,9 @@ import re
 
 import pytest
 
-from ingest.errors import ConfigError
-from train.cluster import ALONE, Cluster, find_cluster
-from train.config import TrainConfig
+from shardstream.ingest.errors import ConfigError
+from shardstream.train.cluster import ALONE, Cluster, find_cluster
+from shardstream.train.config import TrainConfig
 
 
 def tf_config(**content) -> dict[str, str]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train.consent import Consent
+from shardstream.train.consent import Consent
 
 
 def step(*workers: Consent) -> None:

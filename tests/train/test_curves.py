@@ -1,7 +1,7 @@
 import matplotlib.figure
 import pytest
 
-from train.curves import draw_curves
+from shardstream.train.curves import draw_curves
 
 ROWS = [
     {"epoch": 1, "loss": 0.9, "accuracy": 0.5, "val_loss": 0.8, "val_accuracy": 0.6},

@@ -5,12 +5,12 @@ import shutil
 import pytest
 import tensorflow as tf
 
-from ingest.errors import DatasetError
-from ingest.metadata import DatasetInfo
-from ingest.records import decode_example, encode_entries, encode_example, frame, read_records
-from train.cache import make_source
-from train.damage import find_damage
-from train.input_pipeline import StreamedSplit, make_eval_batches, make_train_batches
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.records import decode_example, encode_entries, encode_example, frame, read_records
+from shardstream.train.cache import make_source
+from shardstream.train.damage import find_damage
+from shardstream.train.input_pipeline import StreamedSplit, make_eval_batches, make_train_batches
 
 SIZE = 16
 SHARD = "photos-train.tfrecord-00001-of-00003"

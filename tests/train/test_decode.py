@@ -7,12 +7,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from ingest.decode import decode, read_source
-from ingest.images import judge, resize
-from ingest.metadata import ImageSettings
-from ingest.rejection import RejectedError
-from train.decode import PictureDecoder
-from train.plain_stream import decode_image
+from shardstream.ingest.decode import decode, read_source
+from shardstream.ingest.images import judge, resize
+from shardstream.ingest.metadata import ImageSettings
+from shardstream.ingest.rejection import RejectedError
+from shardstream.train.decode import PictureDecoder
+from shardstream.train.plain_stream import decode_image
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/data"
 ROOMS = SHARED / "rooms3"

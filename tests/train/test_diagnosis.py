@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from train.diagnosis import Advice, Measurements, Mode, Stage, StoredSmall, diagnose
+from shardstream.train.diagnosis import Advice, Measurements, Mode, Stage, StoredSmall, diagnose
 
 
 def stage(name: str, ms: float) -> Stage:

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ingest.metadata import ImageSettings
-from train import doctor
-from train.__main__ import main
-from train.cache_folder import CacheFolder
-from train.config import DoctorConfig
-from train.doctor import measure
-from train.sample import Sample
-from train.setup import prepare
-from train.stopwatch import Stopwatch
+from shardstream.ingest.metadata import ImageSettings
+from shardstream.train import doctor
+from shardstream.train.__main__ import main
+from shardstream.train.cache_folder import CacheFolder
+from shardstream.train.config import DoctorConfig
+from shardstream.train.doctor import measure
+from shardstream.train.sample import Sample
+from shardstream.train.setup import prepare
+from shardstream.train.stopwatch import Stopwatch
 
 INPUT = ["read", "parse", "decode", "batch"]
 

@@ -1,7 +1,7 @@
 import pytest
 
-from ingest.errors import ConfigError
-from train.durations import Interval, duration, parse_interval, parse_secs
+from shardstream.ingest.errors import ConfigError
+from shardstream.train.durations import Interval, duration, parse_interval, parse_secs
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import keras
 import pytest
 
-from train.early_stopping import EarlyStopping
+from shardstream.train.early_stopping import EarlyStopping
 
 
 def started(history: list[dict[str, float]], patience: int) -> EarlyStopping:

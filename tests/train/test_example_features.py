@@ -1,8 +1,8 @@
 import pytest
 import tensorflow as tf
 
-from ingest.records import RecordError, encode_entries, encode_example
-from train.example_features import find_features
+from shardstream.ingest.records import RecordError, encode_entries, encode_example
+from shardstream.train.example_features import find_features
 
 
 def example(**features: list[int] | list[bytes] | list[float]) -> bytes:

@@ -6,11 +6,11 @@ import zipfile
 import numpy as np
 import pytest
 
-from ingest.errors import DatasetError
-from train.export import ModelInfo, ModelWriter, load_model
-from train.models import build_model
-from train.run_folder import RunFolder
-from train.runtime import precision_scope
+from shardstream.ingest.errors import DatasetError
+from shardstream.train.export import ModelInfo, ModelWriter, load_model
+from shardstream.train.models import build_model
+from shardstream.train.run_folder import RunFolder
+from shardstream.train.runtime import precision_scope
 
 INFO = ModelInfo(
     class_names=("a", "b", "c"),

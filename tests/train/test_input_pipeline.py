@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train.cached_split import CachedSplit
-from train.input_pipeline import (
+from shardstream.train.cached_split import CachedSplit
+from shardstream.train.input_pipeline import (
     StreamedSplit,
     as_tensor,
     make_eval_batches,
     make_train_batches,
     record_names,
 )
-from train.memory_cache import MemoryPictures
-from train.stream import Buffers
+from shardstream.train.memory_cache import MemoryPictures
+from shardstream.train.stream import Buffers
 
 SIZE = 16
 NUM_TRAIN = 517  # 33 blocks in 3 shards, and 5 pictures beyond the last batch of 8.

@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from train.interruption import StopRequest
+from shardstream.train.interruption import StopRequest
 
 LOOP = """
 import sys, time
-from train.interruption import StopRequest
+from shardstream.train.interruption import StopRequest
 with StopRequest(float(sys.argv[1])) as stop:
     print("begun", flush=True)
     while True:
@@ -77,7 +77,7 @@ def test_another_thread_leaves_signals_alone():
 # A lock of C that is taken twice: no signal ends the wait, and no handler of Python runs meanwhile.
 STUCK = """
 import ctypes
-from train.interruption import StopRequest
+from shardstream.train.interruption import StopRequest
 lock, c = ctypes.create_string_buffer(64), ctypes.CDLL(None)
 with StopRequest(0.05):
     print("begun", flush=True)

@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ingest.errors import DatasetError
-from train.cache import make_source
-from train.callbacks import COLUMNS
-from train.checkpoint import Position
-from train.evaluate import evaluate
-from train.input_pipeline import StreamedSplit
-from train.loop import DivergedError, Loop
-from train.machine import usable_cores
-from train.phases import compile_phase
-from train.runtime import precision_scope, set_seed
-from train.steps import Figures, Steps
+from shardstream.ingest.errors import DatasetError
+from shardstream.train.cache import make_source
+from shardstream.train.callbacks import COLUMNS
+from shardstream.train.checkpoint import Position
+from shardstream.train.evaluate import evaluate
+from shardstream.train.input_pipeline import StreamedSplit
+from shardstream.train.loop import DivergedError, Loop
+from shardstream.train.machine import usable_cores
+from shardstream.train.phases import compile_phase
+from shardstream.train.runtime import precision_scope, set_seed
+from shardstream.train.steps import Figures, Steps
 
 BATCH = 16
 

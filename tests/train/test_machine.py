@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from train.machine import free_memory_bytes
+from shardstream.train.machine import free_memory_bytes
 
 GB = 2**30
 

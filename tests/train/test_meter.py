@@ -1,7 +1,7 @@
 import pytest
 
-from train.checkpoint import Position
-from train.meter import EpochMeter
+from shardstream.train.checkpoint import Position
+from shardstream.train.meter import EpochMeter
 
 
 class Clock:

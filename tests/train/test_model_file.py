@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import pytest
 
-from ingest.errors import DatasetError
-from train.export import ModelInfo, load_model
-from train.models import build_model
-from train.run_folder import RunFolder
+from shardstream.ingest.errors import DatasetError
+from shardstream.train.export import ModelInfo, load_model
+from shardstream.train.models import build_model
+from shardstream.train.run_folder import RunFolder
 
 SIZE = 16
 WHAT_TO_DO = "; take a model that `shardstream-train` made"
@@ -98,7 +98,7 @@ def test_a_lambda_that_would_run_code(run_dir, tmp_path):
         ({"class_name": "StringLookup"}, "'StringLookup' reads other files"),
         ({"module": "os", "class_name": "system"}, "'system' is of 'os', and only Keras's own"),
         ({"module": "builtins", "class_name": "exec"}, "cannot be loaded in Keras's safe mode"),
-        ({"module": "train.loop", "class_name": "Loop"}, "'Loop' is of 'train.loop'"),
+        ({"module": "shardstream.train.loop", "class_name": "Loop"}, "'Loop' is of 'shardstream.train.loop'"),
         ({"module": "keras.utils", "class_name": "get_file"}, "cannot be loaded in Keras's safe mode"),
         ({"module": "keras.layers", "class_name": "NoSuch"}, "cannot be loaded in Keras's safe mode"),
         (

@@ -1,7 +1,7 @@
 import keras
 import pytest
 
-from train.model_memory import training_bytes
+from shardstream.train.model_memory import training_bytes
 
 
 @pytest.mark.parametrize(("policy", "itemsize"), [("float32", 4), ("mixed_bfloat16", 2)])

@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from train import models
-from train.applications import APPLICATIONS
-from train.models import build_model
-from train.runtime import precision_scope, set_seed
+from shardstream.train import models
+from shardstream.train.applications import APPLICATIONS
+from shardstream.train.models import build_model
+from shardstream.train.runtime import precision_scope, set_seed
 
 # Kind, output shape without the batch, parameters. At 16x16 with 3 classes.
 SEED_LAYERS = [

@@ -3,8 +3,8 @@ from pathlib import Path
 import keras
 import pytest
 
-from train.config import TrainConfig
-from train.optimizers import (
+from shardstream.train.config import TrainConfig
+from shardstream.train.optimizers import (
     RECIPES,
     Recipe,
     balanced_weights,

@@ -1,7 +1,14 @@
 import pytest
 
-from ingest.metadata import ShardInfo, SplitInfo
-from train.order import Blocks, EpochPlan, blocks_per_window, epoch_permutation, plan_epoch, stream_order
+from shardstream.ingest.metadata import ShardInfo, SplitInfo
+from shardstream.train.order import (
+    Blocks,
+    EpochPlan,
+    blocks_per_window,
+    epoch_permutation,
+    plan_epoch,
+    stream_order,
+)
 
 
 def make_split(*sizes: int) -> SplitInfo:

@@ -3,10 +3,10 @@ import re
 import numpy as np
 import pytest
 
-from ingest.errors import ConfigError
-from ingest.metadata import ImageSettings
-from train.input_pipeline import StreamedSplit
-from train.plain_stream import PlainSplit
+from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.metadata import ImageSettings
+from shardstream.train.input_pipeline import StreamedSplit
+from shardstream.train.plain_stream import PlainSplit
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "png", "raw"])

@@ -10,13 +10,13 @@ import threading
 
 import pytest
 
-from ingest.errors import ConfigError
-from train.process_lock import Process, locked_by_this_process, locking_process
+from shardstream.ingest.errors import ConfigError
+from shardstream.train.process_lock import Process, locked_by_this_process, locking_process
 
 HOLD = """
 import sys
 from pathlib import Path
-from train.process_lock import locked_by_this_process
+from shardstream.train.process_lock import locked_by_this_process
 with locked_by_this_process(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

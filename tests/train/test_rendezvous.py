@@ -18,8 +18,8 @@ if reason := loopback.reason_it_cannot():
 # Where TensorFlow loads, so does the rest of the command. Reminders come at once, to see that it waits.
 COMMAND = """
 import sys
-from train import rendezvous
-from train.__main__ import main
+from shardstream.train import rendezvous
+from shardstream.train.__main__ import main
 
 rendezvous._SECS_BETWEEN_REMINDERS = 0.0
 rendezvous._JOINING_SECS = float(sys.argv.pop(1))
@@ -28,16 +28,16 @@ sys.exit(main(sys.argv[1:]))
 # Comes, and dies before TensorFlow.
 LEAVES = """
 import sys
-from train import rendezvous
-from train.cluster import find_cluster
+from shardstream.train import rendezvous
+from shardstream.train.cluster import find_cluster
 
 rendezvous.meet(find_cluster(sys.argv[1], 0))
 """
 MEETINGS = """
 import json, socket
-from ingest.errors import UserError
-from train import rendezvous
-from train.cluster import Cluster
+from shardstream.ingest.errors import UserError
+from shardstream.train import rendezvous
+from shardstream.train.cluster import Cluster
 
 rendezvous._MOST_SECS = 1.0
 HERE, THERE, THIRD = "127.0.0.1:2300", "127.0.0.1:2301", "localhost:2302"

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train.run_folder import RunFolder
+from shardstream.train.run_folder import RunFolder
 
 PROGRAM = """
 import json, os, sys
@@ -29,8 +29,8 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
 
-import train.setup
-from train.__main__ import main
+import shardstream.train.setup
+from shardstream.train.__main__ import main
 
 
 def build_model(name, *, image_size, num_classes, seed, synchronized=False):
@@ -47,7 +47,7 @@ def build_model(name, *, image_size, num_classes, seed, synchronized=False):
 
 if not os.path.exists(sys.argv[2]):
     build_model("", image_size=16, num_classes=2, seed=0).save(sys.argv[2])
-train.setup.build_model = build_model
+shardstream.train.setup.build_model = build_model
 sys.exit(max(main(argv) for argv in json.loads(sys.argv[1])))
 """
 EPOCHS = 10

@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from ingest.errors import ConfigError
-from train.run_folder import RunFolder, write_beside
+from shardstream.ingest.errors import ConfigError
+from shardstream.train.run_folder import RunFolder, write_beside
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ingest.errors import ConfigError
-from train.runtime import (
+from shardstream.ingest.errors import ConfigError
+from shardstream.train.runtime import (
     check_batch_size,
     least_free,
     make_strategy,

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from ingest.metadata import ShardInfo, SplitInfo, block_checksums
-from ingest.records import frame
-from train.order import Blocks
-from train.shard_reader import read_block
+from shardstream.ingest.metadata import ShardInfo, SplitInfo, block_checksums
+from shardstream.ingest.records import frame
+from shardstream.train.order import Blocks
+from shardstream.train.shard_reader import read_block
 
 PAYLOADS = [b"one" * 9, b"two", b"three" * 100]
 FRAMED = [frame(payload) for payload in PAYLOADS]

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from ingest.errors import ConfigError
-from train.input_pipeline import StreamedSplit, make_eval_batches, make_train_batches
-from train.share import Share, eval_steps, steps_per_epoch
+from shardstream.ingest.errors import ConfigError
+from shardstream.train.input_pipeline import StreamedSplit, make_eval_batches, make_train_batches
+from shardstream.train.share import Share, eval_steps, steps_per_epoch
 
 SIZE = 16
 NUM_TRAIN, NUM_VALIDATION = 517, 50  # 33 blocks in 3 shards, and 4 blocks in one.

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train.phases import compile_phase
-from train.runtime import precision_scope, set_seed
-from train.steps import Steps
+from shardstream.train.phases import compile_phase
+from shardstream.train.runtime import precision_scope, set_seed
+from shardstream.train.steps import Steps
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 3), np.uint8)
 LABELS = np.asarray([0] * 8 + [1] * 3 + [2], np.int32)

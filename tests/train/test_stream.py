@@ -4,8 +4,8 @@ import threading
 import numpy as np
 import pytest
 
-from train.order import Blocks, Window
-from train.stream import Buffers, Record, stream_batches, stream_records
+from shardstream.train.order import Blocks, Window
+from shardstream.train.stream import Buffers, Record, stream_batches, stream_records
 
 
 def make_windows(num_windows: int, blocks_each: int = 4) -> list[Window]:

@@ -1,7 +1,7 @@
 import tensorflow as tf
 
-from train.callbacks import History
-from train.tensorboard import TensorBoardLogs
+from shardstream.train.callbacks import History
+from shardstream.train.tensorboard import TensorBoardLogs
 
 
 def test_figures_are_written_as_tensorboard_reads_them(tmp_path):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest.errors import DatasetError
-from ingest.records import frame
-from train.__main__ import main as train
-from train.dataset import load_dataset
-from train.input_pipeline import StreamedSplit
-from train.tfds_folder import TfdsInfo
+from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.records import frame
+from shardstream.train.__main__ import main as train
+from shardstream.train.dataset import load_dataset
+from shardstream.train.input_pipeline import StreamedSplit
+from shardstream.train.tfds_folder import TfdsInfo
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 CLASSES = ["cat/dog", "<b>&", "새"]
@@ -97,7 +97,7 @@ def test_every_picture_comes_once_with_its_label(folder):
 
 
 def test_the_index_is_kept_and_belongs_to_the_files(folder, cache, caplog):
-    caplog.set_level("INFO", "train.shard_index")
+    caplog.set_level("INFO", "shardstream.train.shard_index")
     info = load_dataset(folder)
     assert "reads all records once" in caplog.text
     caplog.clear()
@@ -136,7 +136,7 @@ def test_an_index_that_cannot_be_kept_is_made_each_time(folder, monkeypatch, tmp
 
 
 def test_training_and_prediction(folder, tmp_path, capsys):
-    from predict.__main__ import main as predict
+    from shardstream.predict.__main__ import main as predict
 
     run = tmp_path / "run"
     options = ("--epochs", "1", "--batch-size", "8", "--image-size", "16", "--cache", "none")

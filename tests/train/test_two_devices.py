@@ -19,19 +19,19 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-from ingest.errors import ConfigError, DatasetError
-from ingest.metadata import DatasetInfo
-from train.augment import make_augmentation
-from train.cache import make_source
-from train.cache_folder import CacheFolder
-from train.config import TrainConfig
-from train.export import load_model
-from train.loop import Loop
-from train.phases import compile_phase
-from train.run import train_and_evaluate
-from train.setup import make_model, prepare
-from train.runtime import make_strategy, precision_scope, set_seed
-from train.steps import Steps
+from shardstream.ingest.errors import ConfigError, DatasetError
+from shardstream.ingest.metadata import DatasetInfo
+from shardstream.train.augment import make_augmentation
+from shardstream.train.cache import make_source
+from shardstream.train.cache_folder import CacheFolder
+from shardstream.train.config import TrainConfig
+from shardstream.train.export import load_model
+from shardstream.train.loop import Loop
+from shardstream.train.phases import compile_phase
+from shardstream.train.run import train_and_evaluate
+from shardstream.train.setup import make_model, prepare
+from shardstream.train.runtime import make_strategy, precision_scope, set_seed
+from shardstream.train.steps import Steps
 
 info, runs = DatasetInfo.load(Path(sys.argv[1])), Path(sys.argv[2])
 

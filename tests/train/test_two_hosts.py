@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train.cache import make_source
-from train.loop import Loop
-from train.phases import compile_phase
-from train.run_folder import RunFolder
-from train.runtime import set_seed
-from train.share import Share
-from train.steps import Steps
+from shardstream.train.cache import make_source
+from shardstream.train.loop import Loop
+from shardstream.train.phases import compile_phase
+from shardstream.train.run_folder import RunFolder
+from shardstream.train.runtime import set_seed
+from shardstream.train.share import Share
+from shardstream.train.steps import Steps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import loopback
@@ -46,18 +46,18 @@ PROGRAM = (
     MODEL
     + """
 import json, os, signal, sys
-import train.setup
-from train.__main__ import main
+import shardstream.train.setup
+from shardstream.train.__main__ import main
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
-train.setup.build_model = build_model
+shardstream.train.setup.build_model = build_model
 argvs = json.loads(sys.argv[1])
 if argvs[0][argvs[0].index("--rank") + 1] == "1":
-    train.setup.free_memory_bytes = lambda: 1000
+    shardstream.train.setup.free_memory_bytes = lambda: 1000
     if "--no-resume" in argvs[0]:
-        train.setup.build_model = die
+        shardstream.train.setup.build_model = die
 sys.exit(max(main(argv) for argv in argvs))
 """
 )

@@ -6,14 +6,14 @@ import keras
 import numpy as np
 import pytest
 
-from ingest.errors import ConfigError, DatasetError
-from train.applications import APPLICATIONS
-from train.config import TrainConfig
-from train.models import CLASSIFIER, build_application, build_model
-from train.run import train_and_evaluate
-from train.run_folder import RunFolder
-from train.runtime import set_seed
-from train.weights import load_weights
+from shardstream.ingest.errors import ConfigError, DatasetError
+from shardstream.train.applications import APPLICATIONS
+from shardstream.train.config import TrainConfig
+from shardstream.train.models import CLASSIFIER, build_application, build_model
+from shardstream.train.run import train_and_evaluate
+from shardstream.train.run_folder import RunFolder
+from shardstream.train.runtime import set_seed
+from shardstream.train.weights import load_weights
 
 NAME = "MobileNetV3Small"
 APPLICATION = APPLICATIONS[NAME]

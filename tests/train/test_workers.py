@@ -3,10 +3,10 @@ import re
 import pytest
 import tensorflow as tf
 
-from train import workers
-from train.cluster import ALONE, Cluster
-from train.config import TrainConfig
-from train.workers import WorkerLostError, Workers, join_workers
+from shardstream.train import workers
+from shardstream.train.cluster import ALONE, Cluster
+from shardstream.train.config import TrainConfig
+from shardstream.train.workers import WorkerLostError, Workers, join_workers
 
 TWO = Cluster(("a:2222", "b:2222"), 0)
 
