@@ -5,9 +5,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from shardstream.ingest.commandline import log_to_stderr, run
-from shardstream.ingest.errors import ConfigError, DatasetError
-from shardstream.ingest.names import json_line
+from shardstream.ingest.common.commandline import log_to_stderr, run
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.common.terminal import json_line
 from shardstream.predict.config import PredictConfig
 
 PROG = "shardstream-predict"
@@ -48,7 +48,7 @@ def _predict(config: PredictConfig, *, command: str) -> int:
     info = load_dataset(config.data)
     selection = select(config, info)
 
-    from shardstream.ingest.progress import progress
+    from shardstream.ingest.common.progress import progress
     from shardstream.train.startup import start_tensorflow
 
     start_tensorflow()
@@ -88,8 +88,8 @@ def _predict(config: PredictConfig, *, command: str) -> int:
 
 def _predict_photos(config: PredictConfig, *, command: str) -> int:
     config.check_for_photos()
-    from shardstream.ingest.photos import find_photos
-    from shardstream.ingest.progress import progress
+    from shardstream.ingest.common.progress import progress
+    from shardstream.ingest.pipeline.loose_photos import find_photos
     from shardstream.train.startup import start_tensorflow
 
     paths = find_photos([config.data, *config.more])

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shardstream.ingest.names import visible
+from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.predict.gallery import Shown
 
 
@@ -22,8 +22,8 @@ def make_card(shown: Shown, row: int) -> dict[str, Any]:
         "probability": prediction.probability,
         "probabilities": bars,
         "loss": prediction.loss,
-        "record": visible(record.id),
-        "source_path": visible(record.source_path),
+        "record": escape_control_chars(record.id),
+        "source_path": escape_control_chars(record.source_path),
         "source_width": record.source_width,
         "source_height": record.source_height,
         "picture": shown.picture.data_uri,

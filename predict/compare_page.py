@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from shardstream.ingest.names import visible
+from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.predict.advice import describe_part
 from shardstream.predict.comparison import NUM_SHOWN, Comparison, Part
 from shardstream.predict.quantities import percent, thousands
@@ -30,7 +30,7 @@ def _comparison(one: Comparison, report: Report, t: Texts) -> dict[str, Any]:
         (True, t["compare_fixes_title"], one.fixes),
     )
     return {
-        "name": visible(one.name),
+        "name": escape_control_chars(one.name),
         "accuracy": one.accuracy.value,
         "whole": _row("", one.whole),
         "p_value": "< 0.001" if one.p_value < 0.001 else f"{one.p_value:.3f}",
@@ -51,7 +51,7 @@ def _sentence(one: Comparison, t: Texts) -> str:
     if one.p_value < _CHANCE:
         verdict = "compare_better" if one.whole.num_fixes > one.whole.num_regressions else "compare_worse"
     return t[verdict].format(
-        name=visible(one.name),
+        name=escape_control_chars(one.name),
         fixes=thousands(one.whole.num_fixes),
         regressions=thousands(one.whole.num_regressions),
     )
@@ -65,7 +65,7 @@ def _parts(one: Comparison, report: Report, t: Texts) -> Iterator[dict[str, Any]
     classes = sorted(classes, key=lambda each: -abs(each[1].difference.value))[:_MAX_CLASSES]
     slices = [(describe_part(each, t), each.part) for each in one.slices]
     for name, part in [*classes, *sorted(slices, key=lambda each: -abs(each[1].difference.value))]:
-        yield _row(visible(name), part)
+        yield _row(escape_control_chars(name), part)
 
 
 def _row(name: str, part: Part) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _card(row: int, one: Comparison, report: Report) -> dict[str, Any]:
     shown = report.changed[row]
     return {
         "picture": shown.picture.data_uri,
-        "path": visible(shown.prediction.record.source_path),
+        "path": escape_control_chars(shown.prediction.record.source_path),
         "actual": shown.prediction.actual,
         "predicted": shown.prediction.predicted,
         "probability": shown.prediction.probability,

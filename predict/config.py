@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
 
 # As many as the page shows by default, so that every predicted picture can be looked at; the interval of
 # an accuracy of 0.9 is then 8 points wide, against 21 for 32 pictures.

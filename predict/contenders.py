@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shardstream.ingest.errors import DatasetError
-from shardstream.ingest.metadata import DatasetInfo, ImageSettings
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.images.settings import ImageSettings
 from shardstream.predict.comparison import Comparison, Cost, OtherOutcomes, compare
 from shardstream.predict.outcomes import Outcomes
 from shardstream.predict.prediction import RecordBatch

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
 
 _ATTEMPT = "import cv2; cv2.namedWindow('x'); cv2.destroyAllWindows()"
 _INSTEAD = "leave it out and open the page of the report"

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shardstream.ingest.errors import DatasetError
-from shardstream.ingest.manifest import FILENAME as MANIFEST
-from shardstream.ingest.manifest import open_manifest
-from shardstream.ingest.metadata import DatasetInfo
-from shardstream.ingest.near_duplicates import find_pairs
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
+from shardstream.ingest.dataset.manifest import open_manifest
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.pipeline.near_duplicates import find_pairs
 from shardstream.predict.inputs import read_batches
 from shardstream.predict.pictures import Picture, make_thumbnail
 from shardstream.train.export import ModelInfo

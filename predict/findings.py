@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.duplicates import Copy, Duplicates, find_duplicates, load_thumbnails
 from shardstream.predict.issues import OddPicture, find_label_issues, find_odd_pictures
 from shardstream.predict.outcomes import Outcomes
@@ -42,7 +42,7 @@ class Findings:
         return np.concatenate([self.label_issues[:NUM_NAMED], np.array(odd, np.int64)])
 
 
-def look_through(info: DatasetInfo, split_name: str, outcomes: Outcomes, model: ModelInfo) -> Findings:
+def find_issues(info: DatasetInfo, split_name: str, outcomes: Outcomes, model: ModelInfo) -> Findings:
     """Returns what is worth a look in the predictions of a split, and in the dataset it is of."""
     duplicates = find_duplicates(info, split_name)
     return Findings(

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib import font_manager, get_data_path
 from matplotlib.ft2font import FT2Font
 
-from shardstream.ingest.names import visible
+from shardstream.ingest.common.terminal import escape_control_chars
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def choose_lettering(display_names: Sequence[str], class_names: Sequence[str]) -
     Says in one line of the log what is drawn instead.
     """
     for names in (display_names, class_names):
-        shown = [visible(name) for name in names]
+        shown = [escape_control_chars(name) for name in names]
         font = find_font("".join(shown))
         if font is not None:
             if names is not display_names:
@@ -75,4 +75,4 @@ def _has_all(path: Path, text: str) -> bool:
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(map(visible, names[:5])) + (", ..." if len(names) > 5 else "")
+    return ", ".join(map(escape_control_chars, names[:5])) + (", ..." if len(names) > 5 else "")

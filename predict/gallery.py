@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.config import Sampling
 from shardstream.predict.inputs import read_batches
 from shardstream.predict.outcomes import Outcomes

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from shardstream.ingest.errors import LimitError
+from shardstream.ingest.common.errors import LimitError
 from shardstream.predict.analysis import Summary
 from shardstream.predict.intervals import Figure
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from PIL import Image
 
-from shardstream.ingest.metadata import DatasetInfo, Encoding, Resize, SplitInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
+from shardstream.ingest.images.settings import Encoding, Resize
 from shardstream.predict.prediction import Record, RecordBatch
 from shardstream.train.damage import check_shards
 from shardstream.train.decode import PictureDecoder

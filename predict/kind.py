@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shardstream.ingest.metadata import FILENAME
+from shardstream.ingest.dataset.metadata import FILENAME
 
 
 def is_dataset(path: Path) -> bool:

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from shardstream.ingest.errors import DatasetError
-from shardstream.ingest.manifest import FILENAME as MANIFEST
-from shardstream.ingest.manifest import open_manifest
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
+from shardstream.ingest.dataset.manifest import open_manifest
+from shardstream.ingest.dataset.metadata import DatasetInfo
 
 
 def read_labels(info: DatasetInfo, split_name: str) -> np.ndarray:

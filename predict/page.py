@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from shardstream.ingest.names import visible
+from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.predict import charts
 from shardstream.predict.advice import advise, describe_part
 from shardstream.predict.cards import make_card
@@ -69,15 +69,18 @@ def _head(report: Report, t: Texts) -> dict[str, Any]:
     provenance = report.provenance
     names = zip(report.class_names, report.display_names, strict=True)
     return {
-        "dataset": visible(provenance.dataset),
-        "split": visible(provenance.split),
-        "model": visible(provenance.model),
+        "dataset": escape_control_chars(provenance.dataset),
+        "split": escape_control_chars(provenance.split),
+        "model": escape_control_chars(provenance.model),
         "classes": [
-            {"class_name": visible(class_name), "display_name": visible(display_name)}
+            {
+                "class_name": escape_control_chars(class_name),
+                "display_name": escape_control_chars(display_name),
+            }
             for class_name, display_name in names
         ],
         "summary": report.summary,
-        "selection": visible(describe_selection(report.selection, t)),
+        "selection": escape_control_chars(describe_selection(report.selection, t)),
     }
 
 
@@ -95,7 +98,11 @@ def _answer(report: Report, t: Texts) -> dict[str, Any]:
         "worst_classes": summary.worst_classes(_WORST_CLASSES),
         "confused_pairs": summary.confusion.confused_pairs()[:_CONFUSED_PAIRS],
         "advice": [
-            {"sentence": visible(one.sentence), "reason": visible(one.reason), "section": one.section}
+            {
+                "sentence": escape_control_chars(one.sentence),
+                "reason": escape_control_chars(one.reason),
+                "section": one.section,
+            }
             for one in advise(report, t)
         ],
         "key_figures": [
@@ -168,7 +175,7 @@ def _findings(report: Report, t: Texts) -> dict[str, Any]:
     findings, outcomes = report.findings, report.outcomes
     on_page = {int(row) for row in report.rows}
     paths = {
-        int(row): visible(shown.prediction.record.source_path)
+        int(row): escape_control_chars(shown.prediction.record.source_path)
         for row, shown in zip(report.rows, report.pictures, strict=True)
     }
 
@@ -183,7 +190,11 @@ def _findings(report: Report, t: Texts) -> dict[str, Any]:
         }
 
     slices = [
-        {"part": visible(describe_part(one, t)), "slice": one, "worse": one.accuracy.value < one.expected}
+        {
+            "part": escape_control_chars(describe_part(one, t)),
+            "slice": one,
+            "worse": one.accuracy.value < one.expected,
+        }
         for one in findings.slices
     ]
     duplicates = findings.duplicates
@@ -205,14 +216,14 @@ def _findings(report: Report, t: Texts) -> dict[str, Any]:
 
 
 def _pairs(pairs: Any, report: Report) -> Iterator[list[dict[str, Any]]]:
-    names = dict(zip(report.class_names, map(visible, report.display_names), strict=True))
+    names = dict(zip(report.class_names, map(escape_control_chars, report.display_names), strict=True))
 
     def side(copy: Copy) -> dict[str, Any]:
         picture = report.findings.thumbnails.get(copy)
         return {
-            "path": visible(copy.path),
-            "split": visible(copy.split),
-            "name": names.get(copy.class_name, visible(copy.class_name)),
+            "path": escape_control_chars(copy.path),
+            "split": escape_control_chars(copy.split),
+            "name": names.get(copy.class_name, escape_control_chars(copy.class_name)),
             "picture": None if picture is None else picture.data_uri,
         }
 
@@ -224,8 +235,8 @@ def _pairs(pairs: Any, report: Report) -> Iterator[list[dict[str, Any]]]:
 def _provenance(report: Report, t: Texts) -> dict[str, Any]:
     config = report.provenance.training_config
     return {
-        "facts": [(term, visible(fact)) for term, fact in report.provenance.facts(t)],
-        "training_config": "\n".join(map(visible, config.splitlines())),
+        "facts": [(term, escape_control_chars(fact)) for term, fact in report.provenance.facts(t)],
+        "training_config": "\n".join(map(escape_control_chars, config.splitlines())),
     }
 
 

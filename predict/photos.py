@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from shardstream.ingest.errors import ConfigError, DatasetError
-from shardstream.ingest.metadata import Encoding
-from shardstream.ingest.names import visible
-from shardstream.ingest.photos import JudgedPhoto, judge_photos
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.common.terminal import escape_control_chars
+from shardstream.ingest.images.settings import Encoding
+from shardstream.ingest.pipeline.loose_photos import JudgedPhoto, judge_photos
 from shardstream.predict.config import Language
 from shardstream.predict.inputs import media_type
 from shardstream.predict.page import render
@@ -88,12 +88,12 @@ class _Gallery:
         )
         likeliest = np.argsort(-probabilities, kind="stable")[:3]
         return {
-            "path": visible(photo.path),
+            "path": escape_control_chars(photo.path),
             "picture": picture.data_uri,
             "bars": [(int(label), float(probabilities[label])) for label in likeliest],
             "height": photo.judged.source_size[0],
             "width": photo.judged.source_size[1],
-            "repaired": visible(photo.judged.reason),
+            "repaired": escape_control_chars(photo.judged.reason),
         }
 
 
@@ -233,17 +233,19 @@ def _page(
         "photos.html",
         t,
         {
-            "model": visible(info.model),
+            "model": escape_control_chars(info.model),
             "classes": [
-                {"class_name": visible(name), "display_name": visible(display_name)}
+                {"class_name": escape_control_chars(name), "display_name": escape_control_chars(display_name)}
                 for name, display_name in zip(info.class_names, info.display_names, strict=True)
             ],
             "groups": sorted(groups, key=lambda group: -group["count"]),
             "num_predicted": total,
             "num_rejected": metrics["verdicts"].get("rejected", 0),
-            "rejected": [(visible(path), visible(reason)) for path, reason in rejected],
+            "rejected": [
+                (escape_control_chars(path), escape_control_chars(reason)) for path, reason in rejected
+            ],
             "facts": [
-                (t["provenance_command"], visible(metrics["command"])),
+                (t["provenance_command"], escape_control_chars(metrics["command"])),
                 (
                     t["provenance_versions"],
                     ", ".join(f"{name} {v}" for name, v in metrics["versions"].items()),

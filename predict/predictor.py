@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from shardstream.ingest.errors import DatasetError
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.prediction import RecordBatch
 from shardstream.train.export import ModelInfo, load_model
 

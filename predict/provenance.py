@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.analysis import Summary
 from shardstream.predict.calibration import Calibration
 from shardstream.predict.comparison import Comparison, Cost, Part

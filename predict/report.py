@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from shardstream.ingest.metadata import DatasetInfo
-from shardstream.ingest.whole_files import file_sha256
+from shardstream.ingest.common.atomic_io import file_sha256
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.analysis import summarize
 from shardstream.predict.calibration import calibrate
 from shardstream.predict.comparison import Comparison
 from shardstream.predict.config import Language, Sampling
 from shardstream.predict.contenders import Panel, load_contenders, short_names
 from shardstream.predict.drawings import write_calibration, write_confusion_matrix
-from shardstream.predict.findings import look_through
+from shardstream.predict.findings import find_issues
 from shardstream.predict.fonts import choose_lettering
 from shardstream.predict.gallery import Shown, choose_rows, load_shown
 from shardstream.predict.gate import Limits, check_limits
@@ -89,7 +89,7 @@ def build_report(
         comparisons = panel.compare(outcomes, selection.weights, num_classes=info.num_classes)
         summary = summarize(outcomes, selection.weights, num_classes=info.num_classes)
         calibration = calibrate(outcomes, selection.weights)
-        findings = look_through(info, selection.split, outcomes, predictor.info)
+        findings = find_issues(info, selection.split, outcomes, predictor.info)
         rows = choose_rows(outcomes, sampling, gallery_size, seed=seed, named=findings.named_rows)
         checks = check_limits(summary, info.class_names, limits)
         metrics = make_metrics(

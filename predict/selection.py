@@ -5,8 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from shardstream.ingest.errors import ConfigError
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.config import RANKED, PredictConfig
 from shardstream.predict.labels import read_labels
 

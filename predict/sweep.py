@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.inputs import read_batches
 from shardstream.predict.outcomes import Outcomes, OutcomesBuilder
 from shardstream.predict.prediction import RecordBatch

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shardstream.ingest.names import visible
+from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.predict.comparison import Comparison, Cost
 from shardstream.predict.config import Sampling
 from shardstream.predict.gallery import Shown
@@ -42,9 +42,10 @@ def print_report(report: Report, console: Console) -> None:
         console.print(comparison_table(report))
     for check in report.checks[:_NUM_CHECKS]:
         console.print(
-            Text(visible(check.sentence()), style="" if check.is_kept else "bold red"), soft_wrap=True
+            Text(escape_control_chars(check.sentence()), style="" if check.is_kept else "bold red"),
+            soft_wrap=True,
         )
-    console.print(Text(f"report: {visible(str(report.page))}"), soft_wrap=True)
+    console.print(Text(f"report: {escape_control_chars(str(report.page))}"), soft_wrap=True)
 
 
 def picture_table(pictures: Sequence[Shown], display_names: Sequence[str]) -> Table:
@@ -65,21 +66,21 @@ def print_photo_report(report: PhotoReport, console: Console) -> None:
     table.add_column("predicted")
     table.add_column("photos", justify="right")
     for name, count in report.metrics["predicted"].items():
-        table.add_row(Text(visible(name)), f"{count:,}")
+        table.add_row(Text(escape_control_chars(name)), f"{count:,}")
     console.print(table)
     for path, reason in report.rejected[:_NUM_REJECTED]:
-        console.print(Text(visible(f"rejected: {path}: {reason}")), soft_wrap=True)
+        console.print(Text(escape_control_chars(f"rejected: {path}: {reason}")), soft_wrap=True)
     verdicts = report.metrics["verdicts"]
     counts = ", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.items())
     console.print(Text(f"{report.metrics['num_files']:,} files: {counts}", style="bold"), soft_wrap=True)
-    console.print(Text(visible(f"report: {report.out / PAGE}")), soft_wrap=True)
+    console.print(Text(escape_control_chars(f"report: {report.out / PAGE}")), soft_wrap=True)
 
 
 def comparison_table(report: Report) -> Table:
     """Returns a column for each model that looked at the pictures."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
-    names = ["RUN", *(visible(one.name) for one in report.comparisons)]
+    names = ["RUN", *(escape_control_chars(one.name) for one in report.comparisons)]
     for name in names:
         table.add_column(Text(name), justify="right", overflow="fold")
     columns = [
@@ -129,8 +130,11 @@ def _row(shown: Shown, display_names: Sequence[str]) -> list[Text]:
     # Text, not str: rich would take "[red]" in a name for markup.
     return [
         Text("right", style="cyan") if prediction.right else Text("WRONG", style="bold red"),
-        Text(visible(display_names[prediction.actual])),
-        Text(visible(display_names[prediction.predicted]), style="" if prediction.right else "bold red"),
+        Text(escape_control_chars(display_names[prediction.actual])),
+        Text(
+            escape_control_chars(display_names[prediction.predicted]),
+            style="" if prediction.right else "bold red",
+        ),
         Text(f"{prediction.probability:.1%}"),
-        Text(visible(prediction.record.source_path)),
+        Text(escape_control_chars(prediction.record.source_path)),
     ]

@@ -33,10 +33,10 @@ import tyro
 from bench_ingest import make_photos
 from bench_peers.environments import PINS, InstallError, python_of
 
-from shardstream.ingest.build import build_dataset
-from shardstream.ingest.config import BuildConfig
-from shardstream.ingest.metadata import DatasetInfo
-from shardstream.ingest.records import decode_example, read_records
+from shardstream.ingest.commands.build import build_dataset
+from shardstream.ingest.commands.config import BuildConfig
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.dataset.records import decode_example, read_records
 
 PROGRAMS = Path(__file__).with_name("bench_peers")
 SIZE = 300

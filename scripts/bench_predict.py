@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tyro
 
-from shardstream.ingest.metadata import RECORDS_PER_BLOCK, DatasetInfo, ShardInfo, block_checksums
-from shardstream.ingest.records import CHECKSUM_BYTES, frame, read_records
+from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK, DatasetInfo, ShardInfo, block_checksums
+from shardstream.ingest.dataset.records import CHECKSUM_BYTES, frame, read_records
 from shardstream.train.startup import start_tensorflow
 
 if TYPE_CHECKING:

@@ -125,8 +125,8 @@ def measure_memory(config: BenchConfig, folder: Path) -> dict[str, list[float]]:
 
 def build(images: Path, data: Path, *, image_size: int | str, shard_size: str = "128MiB") -> None:
     """Makes a dataset without a held-out split."""
-    from shardstream.ingest.build import build_dataset
-    from shardstream.ingest.config import BuildConfig
+    from shardstream.ingest.commands.build import build_dataset
+    from shardstream.ingest.commands.config import BuildConfig
 
     options = {"image_size": image_size, "shard_size": shard_size, "validation": 0}
     build_dataset(BuildConfig(images=images, data=data, **options))  # pyright: ignore[reportArgumentType]

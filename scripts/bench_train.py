@@ -147,7 +147,7 @@ def accuracy_on_test(folder: Path, data_dir: Path) -> float | None:
     """Returns the accuracy of the best model on the split `test`, as the saved file predicts, or None without one."""
     import numpy as np
 
-    from shardstream.ingest.metadata import DatasetInfo
+    from shardstream.ingest.dataset.metadata import DatasetInfo
     from shardstream.train.cache import make_source
     from shardstream.train.export import load_model
 
@@ -233,7 +233,7 @@ def spread(accuracies: list[float]) -> str:
 
 def describe(config: BenchConfig, rows: list[Row]) -> dict[str, object]:
     """Returns all figures with versions and hardware."""
-    from shardstream.ingest.metadata import DatasetInfo
+    from shardstream.ingest.dataset.metadata import DatasetInfo
     from shardstream.train.machine import usable_cores
     from shardstream.train.runtime import versions
 

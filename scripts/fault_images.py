@@ -50,7 +50,7 @@ class Reply(NamedTuple):
     """What a worker found of one image at one size.
 
     Attributes:
-        verdict: As of `shardstream.ingest.images.judge`.
+        verdict: As of `shardstream.ingest.images.process.judge`.
         reason: Likewise.
         stored: Likewise.
         size: Likewise.
@@ -198,8 +198,8 @@ def judge_for_ever(questions: Connection) -> None:
     """
     import resource
 
-    from shardstream.ingest.images import judge
-    from shardstream.ingest.metadata import ImageSettings
+    from shardstream.ingest.images.process import process_image
+    from shardstream.ingest.images.settings import ImageSettings
 
     resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff tells of every broken tag.
@@ -209,7 +209,7 @@ def judge_for_ever(questions: Connection) -> None:
         Path("/proc/self/clear_refs").write_text("5")  # Peaks are counted from here on.
         began = time.perf_counter()
         settings = ImageSettings(size=size, resize="stretch", encoding="jpeg", quality=95)
-        judged = judge(data, suffix, image=settings, max_pixels=100_000_000)
+        judged = process_image(data, suffix, image=settings, max_pixels=100_000_000)
         secs = time.perf_counter() - began
         questions.send(Reply(judged.verdict, judged.reason, judged.stored, judged.size, secs, peak_bytes()))
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from faults_jobs import BUILD, FaultError, Scene, contents, run_to_end
 
-from shardstream.ingest.config import RepairConfig
-from shardstream.ingest.errors import UserError
-from shardstream.ingest.manifest import FILENAME as MANIFEST
-from shardstream.ingest.metadata import FILENAME as METADATA
-from shardstream.ingest.metadata import DatasetInfo
-from shardstream.ingest.records import RecordError, read_records
-from shardstream.ingest.repair import repair_dataset
-from shardstream.ingest.tfds_files import FILENAMES as TFDS_FILES
-from shardstream.ingest.verify import verify_dataset
+from shardstream.ingest.commands.config import RepairConfig
+from shardstream.ingest.commands.repair import repair_dataset
+from shardstream.ingest.commands.verify import verify_dataset
+from shardstream.ingest.common.errors import UserError
+from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
+from shardstream.ingest.dataset.metadata import FILENAME as METADATA
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.dataset.records import RecordError, read_records
+from shardstream.ingest.dataset.tfds_files import FILENAMES as TFDS_FILES
 
 _EVERY_NTH_BY_COMMAND = 25
 

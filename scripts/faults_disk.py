@@ -13,8 +13,8 @@ from pathlib import Path
 from faults_jobs import BUILD, UPDATE, FaultError, Scene, check_none_left, start, wait
 from faults_stops import check_between, finish
 
-from shardstream.ingest.manifest import FILENAME as MANIFEST
-from shardstream.ingest.metadata import FILENAME as METADATA
+from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
+from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 
 _PLENTY_BYTES = 4 << 30
 _LIMITED = (

@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shardstream.ingest.manifest import FILENAME as MANIFEST
-from shardstream.ingest.metadata import FILENAME as METADATA
+from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
+from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 
 BUILD, UPDATE = "build", "update"
 # What a job goes through, as it shows in its folders.

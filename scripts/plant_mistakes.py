@@ -156,8 +156,8 @@ def save(photo: Image.Image, path: Path, *, quality: int = 95) -> None:
 
 def make_report(config: PlantConfig, seed: int, folder: Path) -> "Report":
     """Trains on the others and returns what the report says of those held out."""
-    from shardstream.ingest.build import build_dataset
-    from shardstream.ingest.config import BuildConfig
+    from shardstream.ingest.commands.build import build_dataset
+    from shardstream.ingest.commands.config import BuildConfig
     from shardstream.predict.gate import Limits
     from shardstream.predict.report import build_report
     from shardstream.predict.selection import select_all

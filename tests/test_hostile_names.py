@@ -14,8 +14,8 @@ from PIL import Image
 import shardstream.ingest.__main__
 import shardstream.predict.__main__
 import shardstream.train.__main__
-from shardstream.ingest.metadata import DatasetInfo
-from shardstream.ingest.names import visible
+from shardstream.ingest.common.terminal import escape_control_chars
+from shardstream.ingest.dataset.metadata import DatasetInfo
 
 CLASSES = (
     "<script>alert(1)<!--",
@@ -59,7 +59,7 @@ def call(root, capsys):
         code = COMMANDS[program]([*map(str, arguments)])
         out, err = capsys.readouterr()
         for line in (out + err).split("\n"):
-            assert visible(line) == line
+            assert escape_control_chars(line) == line
         return code, out + err
 
     return call

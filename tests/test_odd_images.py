@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from shardstream.ingest.__main__ import main
-from shardstream.ingest.metadata import DatasetInfo
-from shardstream.ingest.records import decode_example, read_records
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.dataset.records import decode_example, read_records
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/data"
 ODD, ROOMS = SHARED / "odd", SHARED / "rooms3"

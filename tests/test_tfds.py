@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from shardstream.ingest.__main__ import main
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo
 
 CLASSES = ("음식", "interior", "exterior")  # Neither sorted nor English alone.
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from shardstream.ingest.commandline import log_to_stderr, run
-from shardstream.ingest.names import json_line, visible
+from shardstream.ingest.common.commandline import log_to_stderr, run
+from shardstream.ingest.common.terminal import escape_control_chars, json_line
 from shardstream.train.cluster import find_cluster
 from shardstream.train.config import DoctorConfig, StatusConfig, TrainConfig
 
@@ -110,7 +110,7 @@ def _print_table(result: "TrainResult") -> None:
             "parameters": f"{result.num_parameters:,}",
         }
     )
-    print(visible(str(result.run)))
+    print(escape_control_chars(str(result.run)))
 
 
 def _print_status(found: "RunStatus") -> None:
@@ -142,7 +142,7 @@ def _rate(images_per_sec: float, per_core: float, input_wait: float) -> str:
 def _print_rows(rows: dict[str, str]) -> None:
     width = max(map(len, rows))
     for name, value in rows.items():
-        print(f"{name:<{width}}  {visible(value)}")
+        print(f"{name:<{width}}  {escape_control_chars(value)}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 
-from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
 
 # Ours, which need no table.
 OWN_MODELS = ("small", "seed")

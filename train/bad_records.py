@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shardstream.ingest.errors import LimitError
-from shardstream.ingest.metadata import DatasetInfo, SplitInfo
-from shardstream.ingest.records import RecordError, block_checksum
+from shardstream.ingest.common.errors import LimitError
+from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
+from shardstream.ingest.dataset.records import RecordError, block_checksum
 from shardstream.train.decode import PictureDecoder
 from shardstream.train.machine import usable_cores
 from shardstream.train.order import Blocks

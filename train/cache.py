@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
-from shardstream.ingest.metadata import DatasetInfo, SplitInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
 from shardstream.train.cache_folder import CacheFolder, default_cache_dir
 from shardstream.train.cached_split import CachedSplit
 from shardstream.train.decode import decoder_version

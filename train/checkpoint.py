@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from shardstream.ingest.errors import DatasetError
-from shardstream.ingest.whole_files import open_whole, sync_folder
+from shardstream.ingest.common.atomic_io import fsync_folder, open_atomic
+from shardstream.ingest.common.errors import DatasetError
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +81,10 @@ class Checkpoint:
         Raises:
             OSError: The disk is full or fails; what was there before is as it was.
         """
-        with open_whole(path) as file:
+        with open_atomic(path) as file:
             for part in self._parts():
                 file.write(part)
-        sync_folder(path.parent)
+        fsync_folder(path.parent)
 
     def to_bytes(self) -> bytes:
         """Returns what is in the file."""

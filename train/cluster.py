@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from shardstream.ingest.errors import ConfigError, UserError
+from shardstream.ingest.common.errors import ConfigError, UserError
 
 _ADDRESS = re.compile(r"(?P<host>[^\s,/]+):(?P<port>\d{1,5})")
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from shardstream.ingest.errors import ConfigError
-from shardstream.ingest.sizes import parse_size
+from shardstream.ingest.common.byte_size import parse_size
+from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.applications import OWN_MODELS, find_model
 from shardstream.train.cluster import find_cluster
 from shardstream.train.durations import parse_interval, parse_secs

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Iterator
 
-from shardstream.ingest.errors import DatasetError
-from shardstream.ingest.metadata import DatasetInfo, SplitInfo
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
 from shardstream.train.bad_records import DamagedSplit
 from shardstream.train.order import Blocks
 from shardstream.train.origin import find_origins, place_of

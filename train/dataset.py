@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from shardstream.ingest.metadata import FILENAME as METADATA
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.dataset.metadata import FILENAME as METADATA
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.cache_folder import default_cache_dir
 from shardstream.train.tfds_folder import is_tfds_folder, load_tfds_folder
 

@@ -12,11 +12,11 @@ import dataclasses
 import numpy as np
 import PIL
 import simplejpeg
+from shardstream.ingest.images.process.decode import decode, read_source
+from shardstream.ingest.images.process.image_errors import RejectedError
 
-from shardstream.ingest.decode import decode, read_source
-from shardstream.ingest.images import resize
-from shardstream.ingest.metadata import ImageSettings, Resize
-from shardstream.ingest.rejection import RejectedError
+from shardstream.ingest.images.process import resize
+from shardstream.ingest.images.settings import ImageSettings, Resize
 
 # The number goes up with every change here that changes a pixel: pictures that were kept on disk are decoded anew then.
 _VERSION = 1

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import tensorflow as tf
 
-from shardstream.ingest.metadata import DatasetInfo, SplitInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
 from shardstream.train.augment import Augmentation
 from shardstream.train.cache import Tier, decoded_bytes, make_source
 from shardstream.train.cache_folder import CacheFolder, default_cache_dir

@@ -7,7 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from shardstream.ingest.names import visible
+from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.train.diagnosis import Diagnosis, Measurements
 
 
@@ -69,4 +69,4 @@ def _table(first: str, *others: str) -> Table:
 
 
 def _say(console: Console, sentence: str) -> None:
-    console.print(visible(sentence), markup=False, highlight=False, soft_wrap=True)
+    console.print(escape_control_chars(sentence), markup=False, highlight=False, soft_wrap=True)

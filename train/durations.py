@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 
-from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
 
 _SECS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
 _STEPS = "steps"

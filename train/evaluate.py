@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Callable
 
-from shardstream.ingest.errors import DatasetError
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.input_pipeline import ExampleSource, make_eval_batches
 from shardstream.train.share import eval_steps
 from shardstream.train.steps import Steps

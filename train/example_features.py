@@ -6,7 +6,7 @@ other programs, where a feature may have any number of values.
 
 from collections.abc import Container
 
-from shardstream.ingest.records import RecordError, read_varint
+from shardstream.ingest.dataset.records import RecordError, read_varint
 
 Feature = memoryview | int
 

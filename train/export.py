@@ -9,8 +9,8 @@ from typing import Any, cast, get_args
 import keras
 import numpy as np
 
-from shardstream.ingest.errors import DatasetError
-from shardstream.ingest.metadata import Encoding, ImageSettings, Resize
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.images.settings import Encoding, ImageSettings, Resize
 from shardstream.train.model_file import check_model_file
 from shardstream.train.run_folder import RunFolder, write_beside, write_json
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from shardstream.ingest.metadata import DatasetInfo, SplitInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
 from shardstream.train.damage import check_shards
 from shardstream.train.decode import PictureDecoder
 from shardstream.train.example_features import find_features

@@ -11,8 +11,8 @@ from typing import Any
 
 import keras
 
-from shardstream.ingest.errors import UserError
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.common.errors import UserError
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.checkpoint import BEGINNING, Position
 from shardstream.train.damage import find_damage
 from shardstream.train.evaluate import evaluate

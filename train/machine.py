@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from shardstream.ingest.machine import cgroup_folders
-from shardstream.ingest.machine import usable_cores as usable_cores  # For whoever asks this module.
+from shardstream.ingest.common.cpu_limits import cgroup_folders
+from shardstream.ingest.common.cpu_limits import usable_cores as usable_cores  # For whoever asks this module.
 
 
 def free_memory_bytes(root: Path = Path("/")) -> int:

@@ -4,7 +4,7 @@ import mmap
 
 import numpy as np
 
-from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
 
 
 class MemoryPictures:

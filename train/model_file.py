@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.common.errors import DatasetError
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {_CONFIG, _WEIGHTS, "metadata.json"}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shardstream.ingest.metadata import RECORDS_PER_BLOCK, ShardInfo, SplitInfo
+from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK, ShardInfo, SplitInfo
 
 # Encoded pictures that are shuffled together. Three windows are in memory at a time: one is read, one waits,
 # one is used. 64 MiB are 1,600 pictures of 300x300, or 100 blocks from anywhere in the split.
@@ -29,7 +29,7 @@ class Blocks:
         counts: int64, the number of records, 1 to 16.
         firsts: int64, the position in the split of the first record.
         lengths: int64, the number of bytes.
-        checksums: uint32, of the checksums of the records (`shardstream.ingest.records.block_checksum`).
+        checksums: uint32, of the checksums of the records (`shardstream.ingest.dataset.records.block_checksum`).
     """
 
     shards: np.ndarray

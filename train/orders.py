@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.cache import Free
 from shardstream.train.checkpoint import Checkpoint
 from shardstream.train.config import TrainConfig

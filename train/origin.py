@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shardstream.ingest.errors import DatasetError
-from shardstream.ingest.manifest import FILENAME, open_manifest
-from shardstream.ingest.metadata import DatasetInfo, SplitInfo
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.manifest import FILENAME, open_manifest
+from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from shardstream.ingest.errors import ConfigError
-from shardstream.ingest.metadata import RECORDS_PER_BLOCK, DatasetInfo, ImageSettings, SplitInfo
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK, DatasetInfo, SplitInfo
+from shardstream.ingest.images.settings import ImageSettings
 from shardstream.train.machine import usable_cores
 from shardstream.train.order import Blocks, EpochPlan, blocks_per_window, plan_epoch
 

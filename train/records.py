@@ -1,10 +1,10 @@
 """One record: its picture and its label."""
 
 import numpy as np
+from shardstream.ingest.images.process.image_errors import RejectedError
 
-from shardstream.ingest.metadata import DatasetInfo
-from shardstream.ingest.records import RecordError
-from shardstream.ingest.rejection import RejectedError
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.dataset.records import RecordError
 from shardstream.train.decode import PictureDecoder
 from shardstream.train.example_features import find_features
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from shardstream.ingest.errors import ConfigError, DatasetError
+from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.train.checkpoint import Checkpoint, Checkpoints
 from shardstream.train.config import TrainConfig
 from shardstream.train.run_folder import RunFolder

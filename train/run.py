@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 
-from shardstream.ingest.errors import machine_errors
+from shardstream.ingest.common.errors import machine_errors
 from shardstream.train.bad_records import write_bad_records
 from shardstream.train.callbacks import Curves, History, InputWarning, ModelSaver, ProgressBar, ProgressLines
 from shardstream.train.checkpoint import BEGINNING, Checkpoints, Position

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from shardstream.ingest.errors import MACHINE_ERRNOS, ConfigError
-from shardstream.ingest.whole_files import sync_folder
+from shardstream.ingest.common.atomic_io import fsync_folder
+from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError
 from shardstream.train.process_lock import locked_by_this_process
 
 logger = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class RunFolder:
         """Removes the checkpoints once the results are on the disk, and with them the sign that there is more to do."""
         for path in (self.best_model, self.last_model, self.model_info, self.history):
             _sync_file(path)
-        sync_folder(self.path)
+        fsync_folder(self.path)
         # A kill amid their removal would leave an unfinished run without a state to go on from.
         aside = self.path / ".checkpoints.done"
         self.checkpoints.rename(aside)

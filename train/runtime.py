@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import keras
 import tensorflow as tf
 
-from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.cluster import ALONE, Cluster
 from shardstream.train.config import JitCompile, Precision, StrategyName
 from shardstream.train.rendezvous import joining, meet

@@ -9,9 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
+from shardstream.ingest.images.process.decode import decode, read_source
 
-from shardstream.ingest.decode import decode, read_source
-from shardstream.ingest.metadata import DatasetInfo, ImageSettings
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.images.settings import ImageSettings
 from shardstream.train.decode import PictureDecoder
 from shardstream.train.diagnosis import Stage, StoredSmall
 from shardstream.train.example_features import Feature, find_features

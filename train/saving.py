@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from shardstream.ingest.errors import MACHINE_ERRNOS
+from shardstream.ingest.common.errors import MACHINE_ERRNOS
 from shardstream.train.callbacks import History, ModelSaver
 from shardstream.train.checkpoint import BEGINNING, Checkpoint, Checkpoints, Position
 from shardstream.train.durations import Interval

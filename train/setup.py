@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from shardstream.ingest.errors import ConfigError, DatasetError
-from shardstream.ingest.metadata import DatasetInfo
-from shardstream.ingest.sizes import parse_size
+from shardstream.ingest.common.byte_size import parse_size
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.applications import check_image_size
 from shardstream.train.augment import make_augmentation, view_size
 from shardstream.train.bad_records import BadRecord, find_bad_records, without_bad_records

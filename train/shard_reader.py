@@ -14,8 +14,8 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from shardstream.ingest.metadata import SplitInfo
-from shardstream.ingest.records import CHECKSUM_BYTES, FRAMING_BYTES, HEADER_BYTES, block_checksum
+from shardstream.ingest.dataset.metadata import SplitInfo
+from shardstream.ingest.dataset.records import CHECKSUM_BYTES, FRAMING_BYTES, HEADER_BYTES, block_checksum
 from shardstream.train.order import Blocks
 
 _HEADER = struct.Struct("<QI")

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from shardstream.ingest.errors import ConfigError
-from shardstream.ingest.metadata import RECORDS_PER_BLOCK, ShardInfo, SplitInfo
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK, ShardInfo, SplitInfo
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

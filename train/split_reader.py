@@ -6,9 +6,9 @@ from collections.abc import Generator, Iterator
 
 import numpy as np
 
-from shardstream.ingest.errors import DatasetError
-from shardstream.ingest.metadata import DatasetInfo
-from shardstream.ingest.records import RecordError
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.dataset.records import RecordError
 from shardstream.train.bad_records import good_blocks
 from shardstream.train.damage import bad_record
 from shardstream.train.decode import PictureDecoder

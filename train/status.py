@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.common.errors import DatasetError
 from shardstream.train.checkpoint import BEGINNING, Checkpoint, Checkpoints
 from shardstream.train.process_lock import Process, locking_process
 from shardstream.train.run_folder import RunFolder

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.common.errors import DatasetError
 from shardstream.train.augment import NO_AUGMENTATION, Augmentation
 from shardstream.train.consent import Consent
 from shardstream.train.phases import Phase

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shardstream.ingest.metadata import RECORDS_PER_BLOCK
+from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK
 from shardstream.train.order import Blocks, Window
 
 # Blocks that are read at once. Reading is cheap beside decoding: more helps only on slow disks.

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shardstream.ingest.errors import DatasetError
-from shardstream.ingest.metadata import DatasetInfo, ImageSettings, Judging, ShardInfo, SplitInfo, SplitRule
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo, SplitInfo, SplitRule
+from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
 from shardstream.train.shard_index import IndexedShard, index_shards
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def load_tfds_folder(data_dir: Path, cache_dir: Path) -> TfdsInfo:
         version=str(content.get("version", "1.0.0")),
         class_names=class_names,
         display_names=class_names,
-        judging=Judging(image=_AS_THEY_ARE, check="header", max_pixels=1 << 40),
+        judging=ProcessingSettings(image=_AS_THEY_ARE, check="header", max_pixels=1 << 40),
         split_rule=SplitRule(seed=0, fractions={}, keep_together="duplicates", stratify=False),
         shard_bytes=0,
         splits=_with_validation(splits, data_dir),

@@ -6,7 +6,7 @@ from typing import cast
 
 import keras
 
-from shardstream.ingest.errors import ConfigError, DatasetError
+from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.train.applications import APPLICATIONS
 from shardstream.train.models import CLASSIFIER, build_application, build_model
 

@@ -5,7 +5,7 @@ import time
 
 from epochs import BATCH, arguments
 
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.startup import start_tensorflow
 
 

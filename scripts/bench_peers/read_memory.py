@@ -6,7 +6,7 @@ import resource
 
 from epochs import BATCH, arguments
 
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.startup import start_tensorflow
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from epochs import BATCH, SIZE, arguments, measure_epochs
 
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.startup import start_tensorflow
 
 

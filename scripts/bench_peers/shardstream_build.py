@@ -2,8 +2,8 @@
 
 from way import arguments, measure
 
-from shardstream.ingest.build import build_dataset
-from shardstream.ingest.config import BuildConfig
+from shardstream.ingest.commands.build import build_dataset
+from shardstream.ingest.commands.config import BuildConfig
 
 
 def main() -> None:

@@ -5,17 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from shardstream.ingest.metadata import (
+from shardstream.ingest.dataset.metadata import (
     RECORDS_PER_BLOCK,
     DatasetInfo,
-    ImageSettings,
-    Judging,
     ShardInfo,
     SplitInfo,
     SplitRule,
     block_checksums,
 )
-from shardstream.ingest.records import CHECKSUM_BYTES, encode_entries, encode_example, frame
+from shardstream.ingest.dataset.records import CHECKSUM_BYTES, encode_entries, encode_example, frame
+from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
 
 _SIDE = 8
 _RECORDS_PER_SHARD = 100_000
@@ -51,7 +50,7 @@ def write_dataset(folder: Path, count: int) -> None:
         class_names=("a", "b"),
         display_names=("a", "b"),
         version="1.0.0",
-        judging=Judging(image=image, check="full", max_pixels=1000),
+        judging=ProcessingSettings(image=image, check="full", max_pixels=1000),
         split_rule=SplitRule(seed=1, fractions={}, keep_together="duplicates", stratify=False),
         shard_bytes=1 << 27,
         splits={

@@ -12,16 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shardstream.ingest.metadata import (
-    DatasetInfo,
-    ImageSettings,
-    Judging,
-    ShardInfo,
-    SplitInfo,
-    SplitRule,
-    block_checksums,
-)
-from shardstream.ingest.records import encode_entries, encode_example, frame
+from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo, SplitInfo, SplitRule, block_checksums
+from shardstream.ingest.dataset.records import encode_entries, encode_example, frame
+from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
 from shardstream.predict.analysis import summarize
 from shardstream.predict.calibration import calibrate
 from shardstream.predict.comparison import Cost
@@ -95,7 +88,7 @@ def write_dataset(
         class_names=tuple(class_names),
         display_names=tuple(display_names),
         version="1.0.0",
-        judging=Judging(
+        judging=ProcessingSettings(
             image=ImageSettings(size=SIZE, resize="stretch", encoding="png", quality=95),
             check="full",
             max_pixels=1000,
@@ -224,8 +217,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[DatasetInfo, list[int]]:
     """A dataset made by the real ingest, and the labels of its validation split in file order."""
-    from shardstream.ingest.build import build_dataset
-    from shardstream.ingest.config import BuildConfig
+    from shardstream.ingest.commands.build import build_dataset
+    from shardstream.ingest.commands.config import BuildConfig
     from shardstream.train.example_features import find_features
     from shardstream.train.split_reader import SplitReader
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
 from shardstream.predict import display
 from shardstream.predict.display import check_display
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shardstream.ingest.build import build_dataset
-from shardstream.ingest.config import BuildConfig
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.commands.build import build_dataset
+from shardstream.ingest.commands.config import BuildConfig
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.duplicates import find_duplicates, load_thumbnails
 from shardstream.train.export import ModelInfo
 

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from shardstream.ingest.errors import ConfigError, LimitError
+from shardstream.ingest.common.errors import ConfigError, LimitError
 from shardstream.predict.__main__ import main
 from shardstream.predict.analysis import summarize
 from shardstream.predict.config import PredictConfig

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.common.errors import DatasetError
 from shardstream.predict.inputs import read_batches
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import shardstream.ingest.__main__
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.__main__ import main
 
 CLASS_NAMES = ("food", "interior", "exterior")
@@ -179,13 +179,15 @@ def test_a_run_inside_of_the_photos_writes_no_report_there(trial, photos, tmp_pa
 def test_a_file_that_kills_its_decoder_costs_that_file_alone(monkeypatch, tmp_path):
     from concurrent.futures import BrokenExecutor
 
-    from shardstream.ingest import photos as loose
-    from shardstream.ingest.images import Judged
+    from shardstream.ingest.images.process import ProcessedImage
+    from shardstream.ingest.pipeline import loose_photos as loose
 
     def run_alone(function, chunk):
         if "killer" in chunk.paths[0]:
             raise BrokenExecutor
-        return loose.JudgedChunk(chunk.number, [loose.JudgedPhoto(chunk.paths[0], "ab", Judged("ok", ""))])
+        return loose.JudgedChunk(
+            chunk.number, [loose.JudgedPhoto(chunk.paths[0], "ab", ProcessedImage("ok", ""))]
+        )
 
     monkeypatch.setattr(loose, "run_alone", run_alone)
     done = loose._judge_one_by_one(loose.Chunk(3, ["a", "killer", "b"], None))  # pyright: ignore[reportArgumentType]

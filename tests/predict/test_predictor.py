@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.common.errors import DatasetError
 from shardstream.predict import predictor
 from shardstream.predict.prediction import RecordBatch
 from shardstream.predict.predictor import BATCH_SIZE, check_same_classes, load_predictor

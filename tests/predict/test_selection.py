@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from shardstream.ingest.errors import ConfigError, DatasetError
+from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.predict.config import PredictConfig
 from shardstream.predict.labels import read_labels
 from shardstream.predict.selection import (

@@ -12,8 +12,8 @@ import simplejpeg
 from bench_input_pipeline import COPY, DECODE, BenchConfig, Results, RunError, Way
 from bench_peers import environments, large_photos, small_records
 
-from shardstream.ingest.metadata import DatasetInfo
-from shardstream.ingest.records import decode_example, read_records
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.dataset.records import decode_example, read_records
 
 
 def run_script(script: ModuleType, *arguments: object) -> subprocess.CompletedProcess[str]:

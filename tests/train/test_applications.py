@@ -3,7 +3,7 @@ import re
 import keras
 import pytest
 
-from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.applications import APPLICATIONS, check_image_size, find_model
 
 

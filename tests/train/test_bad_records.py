@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from shardstream.ingest.__main__ import main as ingest
-from shardstream.ingest.errors import DatasetError, LimitError
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.common.errors import DatasetError, LimitError
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.__main__ import main as train
 from shardstream.train.bad_records import find_bad_records, without_bad_records
 from shardstream.train.config import TrainConfig

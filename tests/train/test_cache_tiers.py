@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.cache import picture_layout
 from shardstream.train.cache_folder import CacheFolder
 from shardstream.train.cached_split import CachedSplit
@@ -168,7 +168,7 @@ def test_a_file_is_found_by_what_is_in_it(info, folder, tmp_path):
 FILL = """
 import sys
 from pathlib import Path
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.cache import make_source
 from shardstream.train.cache_folder import CacheFolder
 

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.cluster import ALONE, Cluster, find_cluster
 from shardstream.train.config import TrainConfig
 

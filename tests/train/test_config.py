@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.config import TrainConfig
 
 

@@ -5,9 +5,15 @@ import shutil
 import pytest
 import tensorflow as tf
 
-from shardstream.ingest.errors import DatasetError
-from shardstream.ingest.metadata import DatasetInfo
-from shardstream.ingest.records import decode_example, encode_entries, encode_example, frame, read_records
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.dataset.records import (
+    decode_example,
+    encode_entries,
+    encode_example,
+    frame,
+    read_records,
+)
 from shardstream.train.cache import make_source
 from shardstream.train.damage import find_damage
 from shardstream.train.input_pipeline import StreamedSplit, make_eval_batches, make_train_batches

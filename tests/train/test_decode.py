@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from shardstream.ingest.images.process.decode import decode, read_source
+from shardstream.ingest.images.process.image_errors import RejectedError
 
-from shardstream.ingest.decode import decode, read_source
-from shardstream.ingest.images import judge, resize
-from shardstream.ingest.metadata import ImageSettings
-from shardstream.ingest.rejection import RejectedError
+from shardstream.ingest.images.process import process_image, resize
+from shardstream.ingest.images.settings import ImageSettings
 from shardstream.train.decode import PictureDecoder
 from shardstream.train.plain_stream import decode_image
 
@@ -40,7 +40,7 @@ def test_stored_pictures_are_decoded_as_tensorflow_does_it_accurately():
     """Bit for bit: libjpeg-turbo's own interface and TensorFlow's copy of it give the same pixels."""
     stored = stored_at(300)
     for photo in photos("*/*.jp*g", 60):
-        encoded = judge(photo, ".jpg", image=stored, max_pixels=1 << 30).stored
+        encoded = process_image(photo, ".jpg", image=stored, max_pixels=1 << 30).stored
         assert (pixels(encoded, stored, 300) == decode_image(tf.constant(encoded), stored).numpy()).all()
 
 
@@ -50,7 +50,7 @@ def test_originals_become_what_ingest_would_have_stored(rule):
     """Those that are not twice as large as the model wants them."""
     original, png = (dataclasses.replace(ORIGINAL, resize=rule), stored_at(160, resize=rule, encoding="png"))
     for photo in photos("food/*.jpg", 20):
-        stored = judge(photo, ".jpg", image=png, max_pixels=1 << 30).stored
+        stored = process_image(photo, ".jpg", image=png, max_pixels=1 << 30).stored
         assert (pixels(photo, original, 160) == pixels(stored, png, 160)).all()
 
 

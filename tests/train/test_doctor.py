@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from shardstream.ingest.metadata import ImageSettings
+from shardstream.ingest.images.settings import ImageSettings
 from shardstream.train import doctor
 from shardstream.train.__main__ import main
 from shardstream.train.cache_folder import CacheFolder

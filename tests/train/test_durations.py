@@ -1,6 +1,6 @@
 import pytest
 
-from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.durations import Interval, duration, parse_interval, parse_secs
 
 

@@ -1,7 +1,7 @@
 import pytest
 import tensorflow as tf
 
-from shardstream.ingest.records import RecordError, encode_entries, encode_example
+from shardstream.ingest.dataset.records import RecordError, encode_entries, encode_example
 from shardstream.train.example_features import find_features
 
 

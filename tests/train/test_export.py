@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.common.errors import DatasetError
 from shardstream.train.export import ModelInfo, ModelWriter, load_model
 from shardstream.train.models import build_model
 from shardstream.train.run_folder import RunFolder

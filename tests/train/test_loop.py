@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.common.errors import DatasetError
 from shardstream.train.cache import make_source
 from shardstream.train.callbacks import COLUMNS
 from shardstream.train.checkpoint import Position

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from shardstream.ingest.errors import DatasetError
+from shardstream.ingest.common.errors import DatasetError
 from shardstream.train.export import ModelInfo, load_model
 from shardstream.train.models import build_model
 from shardstream.train.run_folder import RunFolder

@@ -1,6 +1,6 @@
 import pytest
 
-from shardstream.ingest.metadata import ShardInfo, SplitInfo
+from shardstream.ingest.dataset.metadata import ShardInfo, SplitInfo
 from shardstream.train.order import (
     Blocks,
     EpochPlan,

@@ -3,8 +3,8 @@ import re
 import numpy as np
 import pytest
 
-from shardstream.ingest.errors import ConfigError
-from shardstream.ingest.metadata import ImageSettings
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.images.settings import ImageSettings
 from shardstream.train.input_pipeline import StreamedSplit
 from shardstream.train.plain_stream import PlainSplit
 

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.process_lock import Process, locked_by_this_process, locking_process
 
 HOLD = """

@@ -35,7 +35,7 @@ rendezvous.meet(find_cluster(sys.argv[1], 0))
 """
 MEETINGS = """
 import json, socket
-from shardstream.ingest.errors import UserError
+from shardstream.ingest.common.errors import UserError
 from shardstream.train import rendezvous
 from shardstream.train.cluster import Cluster
 

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.run_folder import RunFolder, write_beside
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.runtime import (
     check_batch_size,
     least_free,

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from shardstream.ingest.metadata import ShardInfo, SplitInfo, block_checksums
-from shardstream.ingest.records import frame
+from shardstream.ingest.dataset.metadata import ShardInfo, SplitInfo, block_checksums
+from shardstream.ingest.dataset.records import frame
 from shardstream.train.order import Blocks
 from shardstream.train.shard_reader import read_block
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from shardstream.ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.input_pipeline import StreamedSplit, make_eval_batches, make_train_batches
 from shardstream.train.share import Share, eval_steps, steps_per_epoch
 

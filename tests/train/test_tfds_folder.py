@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shardstream.ingest.errors import DatasetError
-from shardstream.ingest.records import frame
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.records import frame
 from shardstream.train.__main__ import main as train
 from shardstream.train.dataset import load_dataset
 from shardstream.train.input_pipeline import StreamedSplit

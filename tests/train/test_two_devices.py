@@ -19,8 +19,8 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-from shardstream.ingest.errors import ConfigError, DatasetError
-from shardstream.ingest.metadata import DatasetInfo
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.augment import make_augmentation
 from shardstream.train.cache import make_source
 from shardstream.train.cache_folder import CacheFolder

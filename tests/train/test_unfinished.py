@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import shardstream.train.setup
-from shardstream.ingest.errors import ConfigError, DatasetError
+from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.train import callbacks, saving
 from shardstream.train.__main__ import main
 from shardstream.train.checkpoint import Checkpoints

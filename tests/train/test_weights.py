@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from shardstream.ingest.errors import ConfigError, DatasetError
+from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.train.applications import APPLICATIONS
 from shardstream.train.config import TrainConfig
 from shardstream.train.models import CLASSIFIER, build_application, build_model
