@@ -43,7 +43,7 @@ def _predict(config: PredictConfig, *, command: str) -> int:
     # What can be wrong with the options is found before TensorFlow's seconds.
     from shardstream.predict.gate import Limits, demand
     from shardstream.predict.selection import select
-    from shardstream.train.dataset import load_dataset
+    from shardstream.train.data.dataset import load_dataset
 
     info = load_dataset(config.data)
     selection = select(config, info)

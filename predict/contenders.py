@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shardstream.ingest.common.cpu_limits import usable_cores
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.images.settings import ImageSettings
@@ -17,10 +18,9 @@ from shardstream.predict.outcomes import Outcomes
 from shardstream.predict.prediction import RecordBatch
 from shardstream.predict.predictions import PredictionsFiles
 from shardstream.predict.predictor import BATCH_SIZE, Predictor, load_predictor
-from shardstream.train.decode import PictureDecoder
-from shardstream.train.export import ModelInfo
-from shardstream.train.machine import usable_cores
-from shardstream.train.run_folder import RunFolder
+from shardstream.train.data.decode import PictureDecoder
+from shardstream.train.runs.run_folder import RunFolder
+from shardstream.train.runs.saved_model import ModelInfo
 
 
 class Contender:

@@ -13,7 +13,7 @@ from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.pipeline.near_duplicates import find_pairs
 from shardstream.predict.inputs import read_batches
 from shardstream.predict.pictures import Picture, make_thumbnail
-from shardstream.train.export import ModelInfo
+from shardstream.train.runs.saved_model import ModelInfo
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from shardstream.predict.issues import OddPicture, find_label_issues, find_odd_p
 from shardstream.predict.outcomes import Outcomes
 from shardstream.predict.pictures import Picture
 from shardstream.predict.slices import Slice, find_slices
-from shardstream.train.export import ModelInfo
+from shardstream.train.runs.saved_model import ModelInfo
 
 # Of each list the page names so many; the files beside it have all.
 NUM_NAMED = 24

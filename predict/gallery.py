@@ -12,7 +12,7 @@ from shardstream.predict.outcomes import Outcomes
 from shardstream.predict.pictures import Picture, make_picture
 from shardstream.predict.prediction import Prediction
 from shardstream.predict.predictor import BATCH_SIZE
-from shardstream.train.export import ModelInfo
+from shardstream.train.runs.saved_model import ModelInfo
 
 # Of the pictures that are shown, how many may be wrong ones where there are enough of both.
 _WRONG_SHARE = 0.75

@@ -12,12 +12,12 @@ from PIL import Image
 from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
 from shardstream.ingest.images.settings import Encoding, Resize
 from shardstream.predict.prediction import Record, RecordBatch
-from shardstream.train.damage import check_shards
-from shardstream.train.decode import PictureDecoder
-from shardstream.train.example_features import Feature, find_features
-from shardstream.train.origin import place_of
-from shardstream.train.split_reader import SplitReader
-from shardstream.train.stream import Record as StreamRecord
+from shardstream.train.data.corruption import check_shards
+from shardstream.train.data.decode import PictureDecoder
+from shardstream.train.data.example_features import Feature, find_features
+from shardstream.train.data.record_source import place_of
+from shardstream.train.data.split_reader import SplitReader
+from shardstream.train.data.stream import Record as StreamRecord
 
 _MEDIA_TYPES = {
     b"\xff\xd8\xff": "image/jpeg",

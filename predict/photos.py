@@ -15,7 +15,7 @@ import numpy as np
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.ingest.images.settings import Encoding
-from shardstream.ingest.pipeline.loose_photos import JudgedPhoto, judge_photos
+from shardstream.ingest.pipeline.loose_photos import JudgedPhoto, process_photos
 from shardstream.predict.config import Language
 from shardstream.predict.inputs import media_type
 from shardstream.predict.page import render
@@ -26,8 +26,8 @@ from shardstream.predict.provenance import versions_here
 from shardstream.predict.quantities import percent
 from shardstream.predict.staging import publish, staging_in
 from shardstream.predict.texts import TEXTS
-from shardstream.train.decode import PictureDecoder
-from shardstream.train.export import ModelInfo
+from shardstream.train.data.decode import PictureDecoder
+from shardstream.train.runs.saved_model import ModelInfo
 
 PAGE, TABLE, METRICS = "index.html", "predictions.csv", "metrics.json"
 
@@ -186,7 +186,7 @@ def _predict(
     """Yields each file with its pixels and probabilities; None where it was rejected."""
     model = predictor.info
     decoder = PictureDecoder(stored=model.stored, image_size=model.image_size, resize=model.resize)
-    photos = judge_photos(paths, model.stored)
+    photos = process_photos(paths, model.stored)
     while batch := list(itertools.islice(photos, BATCH_SIZE)):
         kept = [photo for photo in batch if photo.judged.verdict != "rejected"]
         images = np.empty((len(kept), model.image_size, model.image_size, 3), np.uint8)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.prediction import RecordBatch
-from shardstream.train.export import ModelInfo, load_model
+from shardstream.train.runs.saved_model import ModelInfo, load_model
 
 # Every batch is padded to this size, so that the model is compiled once.
 BATCH_SIZE = 32

@@ -21,8 +21,8 @@ from shardstream.predict.gate import Check
 from shardstream.predict.intervals import Figure
 from shardstream.predict.selection import Selection
 from shardstream.predict.texts import Texts
-from shardstream.train.export import ModelInfo
-from shardstream.train.run_folder import RunFolder
+from shardstream.train.runs.run_folder import RunFolder
+from shardstream.train.runs.saved_model import ModelInfo
 
 _MATRIX_CLASSES = 200
 

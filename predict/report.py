@@ -30,8 +30,8 @@ from shardstream.predict.result import PAGE, Report
 from shardstream.predict.selection import Selection
 from shardstream.predict.staging import publish, staging_in
 from shardstream.predict.sweep import predict_records
-from shardstream.train.export import ModelInfo
-from shardstream.train.run_folder import RunFolder
+from shardstream.train.runs.run_folder import RunFolder
+from shardstream.train.runs.saved_model import ModelInfo
 
 PARQUET, TABLE, METRICS = "predictions.parquet", "predictions.csv", "metrics.json"
 GRID, MATRIX, CALIBRATION = "grid.png", "confusion_matrix.png", "calibration.png"

@@ -10,7 +10,7 @@ from shardstream.predict.inputs import read_batches
 from shardstream.predict.outcomes import Outcomes, OutcomesBuilder
 from shardstream.predict.prediction import RecordBatch
 from shardstream.predict.predictor import BATCH_SIZE
-from shardstream.train.export import ModelInfo
+from shardstream.train.runs.saved_model import ModelInfo
 
 
 class Model(Protocol):

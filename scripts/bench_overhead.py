@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 import tyro
 
-from shardstream.train.config import AugmentationName, TrainConfig
+from shardstream.train.config import TrainConfig
+from shardstream.train.models.registry import AugmentationName
 from shardstream.train.startup import start_tensorflow
 
 OURS = "shardstream"
@@ -161,7 +162,7 @@ def fit(options: TrainConfig, inputs: Callable[..., dict[str, Any]], end_epoch: 
     """Trains with `model.fit`, with the same model, optimizer and pictures."""
     import keras
 
-    from shardstream.train.setup import make_model, make_sources, prepare
+    from shardstream.train.resolve import make_model, make_sources, prepare
 
     setup = prepare(options)
     pictures = []

@@ -82,7 +82,7 @@ def take_turns(config: BenchConfig, info: DatasetInfo, num_pictures: int) -> dic
     from shardstream.predict.contenders import load_contenders
     from shardstream.predict.inputs import read_batches
     from shardstream.predict.predictor import BATCH_SIZE
-    from shardstream.train.export import load_model
+    from shardstream.train.runs.saved_model import load_model
 
     model, seen = load_model(config.run)
     positions = np.arange(num_pictures)

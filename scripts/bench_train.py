@@ -148,8 +148,8 @@ def accuracy_on_test(folder: Path, data_dir: Path) -> float | None:
     import numpy as np
 
     from shardstream.ingest.dataset.metadata import DatasetInfo
-    from shardstream.train.cache import make_source
-    from shardstream.train.export import load_model
+    from shardstream.train.data.cache import make_source
+    from shardstream.train.runs.saved_model import load_model
 
     data = DatasetInfo.load(data_dir)
     if "test" not in data.splits:
@@ -167,7 +167,7 @@ def without_first_layer() -> Iterator[None]:
     """Builds `seed` without Dense(1024) while it lasts: with it, an epoch would take an hour."""
     import keras
 
-    from shardstream.train import models
+    from shardstream.train.models import build as models
 
     def build(image_size: int | None, num_classes: int, seed: int) -> keras.Model:
         whole = original(8, num_classes, seed)
@@ -233,9 +233,9 @@ def spread(accuracies: list[float]) -> str:
 
 def describe(config: BenchConfig, rows: list[Row]) -> dict[str, object]:
     """Returns all figures with versions and hardware."""
+    from shardstream.ingest.common.cpu_limits import usable_cores
     from shardstream.ingest.dataset.metadata import DatasetInfo
-    from shardstream.train.machine import usable_cores
-    from shardstream.train.runtime import versions
+    from shardstream.train.distributed.strategy import versions
 
     datasets = [DatasetInfo.load(data_dir) for data_dir in config.data_dirs]
     return {

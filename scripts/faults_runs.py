@@ -23,7 +23,7 @@ import h5py
 import tensorflow as tf
 
 import shardstream.train.__main__
-from shardstream.train.run_folder import RunFolder
+from shardstream.train.runs.run_folder import RunFolder
 
 EPOCHS = 3
 _OPTIONS = ("--epochs", str(EPOCHS), "--batch-size", "8", "--precision", "float32")

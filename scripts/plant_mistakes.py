@@ -162,7 +162,7 @@ def make_report(config: PlantConfig, seed: int, folder: Path) -> "Report":
     from shardstream.predict.report import build_report
     from shardstream.predict.selection import select_all
     from shardstream.train.config import TrainConfig
-    from shardstream.train.dataset import load_dataset
+    from shardstream.train.data.dataset import load_dataset
     from shardstream.train.run import train_and_evaluate
 
     def build(images: str, data: str, validation: float) -> None:

@@ -13,7 +13,13 @@ import math
 import numpy as np
 
 from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK, ShardInfo, SplitInfo
-from shardstream.train.order import Blocks, blocks_per_window, epoch_permutation, plan_epoch, stream_order
+from shardstream.train.data.order import (
+    Blocks,
+    blocks_per_window,
+    epoch_permutation,
+    plan_epoch,
+    stream_order,
+)
 
 _SHARD_BYTES = 128 * 2**20
 _SEED = 123

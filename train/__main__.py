@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from shardstream.ingest.common.commandline import log_to_stderr, run
 from shardstream.ingest.common.terminal import escape_control_chars, json_line
-from shardstream.train.cluster import find_cluster
 from shardstream.train.config import DoctorConfig, StatusConfig, TrainConfig
+from shardstream.train.distributed.cluster import find_cluster
 
 if TYPE_CHECKING:
-    from shardstream.train.result import TrainResult
-    from shardstream.train.status import RunStatus
+    from shardstream.train.runs.result import TrainResult
+    from shardstream.train.runs.status import RunStatus
 
 # The command that is meant where none is named.
 _TRAIN = ""
@@ -53,7 +53,7 @@ def train(config: TrainConfig) -> int:
 
 def doctor(config: DoctorConfig) -> int:
     """Measures, prints what limits a training and what would help, and returns the exit code."""
-    from shardstream.train.dataset import load_dataset
+    from shardstream.train.data.dataset import load_dataset
 
     load_dataset(config.data_dir)
     from shardstream.train.startup import start_tensorflow
@@ -61,9 +61,9 @@ def doctor(config: DoctorConfig) -> int:
     start_tensorflow()
     log_to_stderr()
     logging.getLogger("train").setLevel(logging.INFO)
-    from shardstream.train.diagnosis import diagnose
-    from shardstream.train.doctor import measure
-    from shardstream.train.doctor_table import as_dict, print_diagnosis
+    from shardstream.train.profiling.diagnosis import diagnose
+    from shardstream.train.profiling.doctor import measure
+    from shardstream.train.profiling.doctor_table import as_dict, print_diagnosis
 
     found = measure(config)
     if config.json:
@@ -75,7 +75,7 @@ def doctor(config: DoctorConfig) -> int:
 
 def status(config: StatusConfig) -> int:
     """Prints how far a run is and returns the exit code."""
-    from shardstream.train.status import look_at
+    from shardstream.train.runs.status import look_at
 
     found = look_at(config.run)
     if config.json:
@@ -86,8 +86,8 @@ def status(config: StatusConfig) -> int:
 
 
 def _check_folders(config: TrainConfig) -> None:
-    from shardstream.train.dataset import load_dataset
-    from shardstream.train.run_folder import RunFolder
+    from shardstream.train.data.dataset import load_dataset
+    from shardstream.train.runs.run_folder import RunFolder
 
     if find_cluster(config.hosts, config.rank).is_chief:
         RunFolder(config.run).check()
@@ -95,7 +95,7 @@ def _check_folders(config: TrainConfig) -> None:
 
 
 def _print_table(result: "TrainResult") -> None:
-    from shardstream.train.durations import duration
+    from shardstream.ingest.common.durations import duration
 
     saving, count = result.checkpoint_secs, result.num_checkpoints
     _print_rows(
@@ -114,7 +114,7 @@ def _print_table(result: "TrainResult") -> None:
 
 
 def _print_status(found: "RunStatus") -> None:
-    from shardstream.train.durations import duration
+    from shardstream.ingest.common.durations import duration
 
     rows = {"run": found.condition}
     if found.process:

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from shardstream.ingest.images.process.decode import ImageError, check_whole, decode, read_source
-
 from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK, ShardInfo, block_checksums
 from shardstream.ingest.dataset.records import RecordError, decode_example, read_records
+from shardstream.ingest.images.decode import ImageError, check_whole, decode, read_source
 from shardstream.ingest.images.settings import ImageSettings
 
 _READ_BYTES = 1 << 20

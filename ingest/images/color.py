@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
-from shardstream.ingest.images.process.image_errors import ImageError
 
+from shardstream.ingest.images.image_errors import ImageError
 from shardstream.ingest.images.jpeg import RgbImage
 
 _WHITE = (255, 255, 255)

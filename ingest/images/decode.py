@@ -5,13 +5,12 @@ What the file is, its content decides, never its name.
 
 from typing import NamedTuple
 
-from shardstream.ingest.images.process.color import turn
-from shardstream.ingest.images.process.image_errors import ImageError, check_memory, check_pixels
-from shardstream.ingest.images.process.pillow_decode import Decoded, misnamed
-
 from shardstream.ingest.images import jpeg, png
 from shardstream.ingest.images import pillow_decode as formats
+from shardstream.ingest.images.color import turn
+from shardstream.ingest.images.image_errors import ImageError, check_memory, check_pixels
 from shardstream.ingest.images.jpeg import GreyImage, JpegError, RgbImage, UnusualJpegError
+from shardstream.ingest.images.pillow_decode import Decoded, misnamed
 
 
 class Source(NamedTuple):

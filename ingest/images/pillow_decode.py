@@ -7,15 +7,15 @@ from typing import NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
-from shardstream.ingest.images.process.color import shrinking, to_rgb, turn
-from shardstream.ingest.images.process.image_errors import (
+
+from shardstream.ingest.images import png
+from shardstream.ingest.images.color import shrinking, to_rgb, turn
+from shardstream.ingest.images.image_errors import (
     ImageError,
     check_memory,
     check_pixels,
     too_many_pixels,
 )
-
-from shardstream.ingest.images import png
 from shardstream.ingest.images.jpeg import START as JPEG_START
 from shardstream.ingest.images.jpeg import GreyImage, RgbImage
 

@@ -3,12 +3,12 @@
 from typing import Literal, NamedTuple
 
 import numpy as np
-from shardstream.ingest.images.process.decode import Source, check_whole, decode, read_source
-from shardstream.ingest.images.process.image_errors import ImageError
-from shardstream.ingest.images.process.perceptual_hash import hash_gray, hash_rgb
 
 from shardstream.ingest.images import jpeg
+from shardstream.ingest.images.decode import Source, check_whole, decode, read_source
+from shardstream.ingest.images.image_errors import ImageError
 from shardstream.ingest.images.jpeg import RgbImage
+from shardstream.ingest.images.perceptual_hash import hash_gray, hash_rgb
 from shardstream.ingest.images.settings import Check, ImageSettings, Resize
 
 

@@ -17,8 +17,8 @@ def main() -> None:
     start_tensorflow()
     import tensorflow as tf
 
-    from shardstream.train.cache import make_source
-    from shardstream.train.input_pipeline import make_train_batches
+    from shardstream.train.data.cache import make_source
+    from shardstream.train.data.input_pipeline import make_train_batches
 
     tf.zeros(1)
     began = time.perf_counter()

@@ -18,9 +18,9 @@ def main() -> None:
     parser.add_argument("--cache", default="none")
     options = parser.parse_args()
     start_tensorflow()
-    from shardstream.train.cache import make_source
-    from shardstream.train.cache_folder import CacheFolder
-    from shardstream.train.input_pipeline import make_train_batches
+    from shardstream.train.data.cache import make_source
+    from shardstream.train.data.cache_folder import CacheFolder
+    from shardstream.train.data.input_pipeline import make_train_batches
 
     info = DatasetInfo.load(options.inputs / options.data)
     source = make_source(

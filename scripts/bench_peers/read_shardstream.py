@@ -20,9 +20,9 @@ def main() -> None:
     start_tensorflow()
     import tensorflow as tf
 
-    from shardstream.train.cache import make_source
-    from shardstream.train.cache_folder import CacheFolder
-    from shardstream.train.input_pipeline import ExampleSource, make_train_batches
+    from shardstream.train.data.cache import make_source
+    from shardstream.train.data.cache_folder import CacheFolder
+    from shardstream.train.data.input_pipeline import ExampleSource, make_train_batches
 
     tf.zeros(1)
     info = DatasetInfo.load(options.inputs / options.data)

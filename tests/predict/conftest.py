@@ -31,7 +31,7 @@ from shardstream.predict.provenance import Provenance
 from shardstream.predict.result import Report
 from shardstream.predict.selection import select_all
 from shardstream.predict.slices import find_slices
-from shardstream.train.export import ModelInfo
+from shardstream.train.runs.saved_model import ModelInfo
 
 SIZE = 8
 _PICTURES = 300  # More records than this get no bytes of their own in a report.
@@ -144,7 +144,7 @@ def write_run(
     """Writes a run folder with a model that names the strongest of red, green and blue."""
     import keras
 
-    from shardstream.train.run_folder import RunFolder
+    from shardstream.train.runs.run_folder import RunFolder
 
     num_classes = len(class_names or info.class_names)
     model = keras.Sequential(
@@ -219,8 +219,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[DatasetInfo, list[i
     """A dataset made by the real ingest, and the labels of its validation split in file order."""
     from shardstream.ingest.commands.build import build_dataset
     from shardstream.ingest.commands.config import BuildConfig
-    from shardstream.train.example_features import find_features
-    from shardstream.train.split_reader import SplitReader
+    from shardstream.train.data.example_features import find_features
+    from shardstream.train.data.split_reader import SplitReader
 
     folder = tmp_path_factory.mktemp("built")
     for i in range(60):

@@ -10,7 +10,7 @@ from shardstream.ingest.commands.build import build_dataset
 from shardstream.ingest.commands.config import BuildConfig
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.duplicates import find_duplicates, load_thumbnails
-from shardstream.train.export import ModelInfo
+from shardstream.train.runs.saved_model import ModelInfo
 
 
 def picture(seed):

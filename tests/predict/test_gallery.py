@@ -3,7 +3,7 @@ import pytest
 
 from shardstream.predict.gallery import choose_rows, load_shown
 from shardstream.predict.pictures import Picture
-from shardstream.train.export import ModelInfo
+from shardstream.train.runs.saved_model import ModelInfo
 
 NOBODY = np.array([], np.int64)
 

@@ -8,7 +8,7 @@ from shardstream.ingest.common.errors import DatasetError
 from shardstream.predict import predictor
 from shardstream.predict.prediction import RecordBatch
 from shardstream.predict.predictor import BATCH_SIZE, check_same_classes, load_predictor
-from shardstream.train.export import load_model
+from shardstream.train.runs.saved_model import load_model
 
 
 @pytest.fixture(name="batch_of")

@@ -15,15 +15,15 @@ import pytest
 import tensorflow as tf
 
 from shardstream.ingest.dataset.metadata import DatasetInfo
-from shardstream.train.cache import picture_layout
-from shardstream.train.cache_folder import CacheFolder
-from shardstream.train.cached_split import CachedSplit
-from shardstream.train.device_cache import DeviceSplit
-from shardstream.train.disk_cache import DiskPictures
-from shardstream.train.input_pipeline import StreamedSplit, make_eval_batches, make_train_batches
-from shardstream.train.memory_cache import MemoryPictures
-from shardstream.train.order import epoch_permutation
-from shardstream.train.picture_file import PartialPictureFile
+from shardstream.train.data.cache import picture_layout
+from shardstream.train.data.cache_folder import CacheFolder
+from shardstream.train.data.cached_split import CachedSplit
+from shardstream.train.data.device_cache import DeviceSplit
+from shardstream.train.data.disk_cache import DiskPictures
+from shardstream.train.data.input_pipeline import StreamedSplit, make_eval_batches, make_train_batches
+from shardstream.train.data.memory_cache import MemoryPictures
+from shardstream.train.data.order import epoch_permutation
+from shardstream.train.data.picture_file import PartialPictureFile
 
 SIZE, SEED, BATCH = 16, 3, 24
 NUM_TRAIN = 101  # 4 steps and 5 pictures beyond them.
@@ -169,8 +169,8 @@ FILL = """
 import sys
 from pathlib import Path
 from shardstream.ingest.dataset.metadata import DatasetInfo
-from shardstream.train.cache import make_source
-from shardstream.train.cache_folder import CacheFolder
+from shardstream.train.data.cache import make_source
+from shardstream.train.data.cache_folder import CacheFolder
 
 info = DatasetInfo.load(Path(sys.argv[1]))
 source = make_source(info, "train", tier="disk", image_size=16, folder=CacheFolder(Path(sys.argv[2])))

@@ -8,10 +8,10 @@ import pytest
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.train.config import TrainConfig
-from shardstream.train.export import ModelInfo, load_model
-from shardstream.train.input_pipeline import StreamedSplit
+from shardstream.train.data.input_pipeline import StreamedSplit
+from shardstream.train.resolve import prepare
 from shardstream.train.run import train_and_evaluate
-from shardstream.train.setup import prepare
+from shardstream.train.runs.saved_model import ModelInfo, load_model
 
 
 class BestWeights(keras.callbacks.Callback):

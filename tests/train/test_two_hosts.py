@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from shardstream.train.cache import make_source
-from shardstream.train.loop import Loop
-from shardstream.train.phases import compile_phase
-from shardstream.train.run_folder import RunFolder
-from shardstream.train.runtime import set_seed
-from shardstream.train.share import Share
-from shardstream.train.steps import Steps
+from shardstream.train.data.cache import make_source
+from shardstream.train.data.share import Share
+from shardstream.train.distributed.strategy import set_seed
+from shardstream.train.engine.loop import Loop
+from shardstream.train.engine.trainer import Trainer
+from shardstream.train.models.phases import compile_phase
+from shardstream.train.runs.run_folder import RunFolder
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import loopback
@@ -46,18 +46,18 @@ PROGRAM = (
     MODEL
     + """
 import json, os, signal, sys
-import shardstream.train.setup
+import shardstream.train.resolve
 from shardstream.train.__main__ import main
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
-shardstream.train.setup.build_model = build_model
+shardstream.train.resolve.build_model = build_model
 argvs = json.loads(sys.argv[1])
 if argvs[0][argvs[0].index("--rank") + 1] == "1":
-    shardstream.train.setup.free_memory_bytes = lambda: 1000
+    shardstream.train.resolve.free_memory_bytes = lambda: 1000
     if "--no-resume" in argvs[0]:
-        shardstream.train.setup.build_model = die
+        shardstream.train.resolve.build_model = die
 sys.exit(max(main(argv) for argv in argvs))
 """
 )
@@ -230,7 +230,7 @@ def test_two_hosts_give_the_losses_of_one_device(hosts, striped):
     rows = []
     recorder = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: rows.append(logs))
     loop = Loop(
-        Steps(model, tf.distribute.get_strategy(), phases=phases, label_smoothing=0.0),
+        Trainer(model, tf.distribute.get_strategy(), phases=phases, label_smoothing=0.0),
         info=striped,
         train=Joined(striped, "train"),
         validation=make_source(striped, "validation", tier="none", image_size=16),

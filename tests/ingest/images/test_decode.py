@@ -9,9 +9,9 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from shardstream.ingest.images.process.decode import check_whole, decode, read_source
-from shardstream.ingest.images.process.image_errors import ImageError
 
+from shardstream.ingest.images.decode import check_whole, decode, read_source
+from shardstream.ingest.images.image_errors import ImageError
 from shardstream.ingest.images.png import is_whole
 
 MAX_PIXELS = 1_000_000

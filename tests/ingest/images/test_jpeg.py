@@ -5,10 +5,10 @@ from base64 import b64decode
 import numpy as np
 import pytest
 from PIL import Image
-from shardstream.ingest.images.process.decode import check_whole, decode, read_source
-from shardstream.ingest.images.process.image_errors import ImageError
 
 from shardstream.ingest.images import jpeg
+from shardstream.ingest.images.decode import check_whole, decode, read_source
+from shardstream.ingest.images.image_errors import ImageError
 from shardstream.ingest.images.jpeg import JpegError, UnusualJpegError
 
 # Of 16x16 pixels, made by cjpeg and libjpeg-turbo 3: kinds that Pillow does not write.

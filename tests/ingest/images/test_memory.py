@@ -98,8 +98,8 @@ def test_what_cannot_be_held_in_1_gb_is_refused_with_the_reason(
     file_format, options, megapixels, monkeypatch
 ):
     # The same with the thousandth of the limit, and of the picture.
-    monkeypatch.setattr("shardstream.ingest.images.process.image_errors._WORKER_BYTES", 1_000_000)
-    monkeypatch.setattr("shardstream.ingest.images.process.image_errors._OWN_BYTES", 120_000)
+    monkeypatch.setattr("shardstream.ingest.images.image_errors._WORKER_BYTES", 1_000_000)
+    monkeypatch.setattr("shardstream.ingest.images.image_errors._OWN_BYTES", 120_000)
     image = ImageSettings(size=None, resize="stretch", encoding="jpeg", quality=95)
 
     def judged(num_pixels):

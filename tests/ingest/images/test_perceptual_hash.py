@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from shardstream.ingest.images.process.perceptual_hash import hash_gray, hash_rgb
 
+from shardstream.ingest.images.perceptual_hash import hash_gray, hash_rgb
 from shardstream.ingest.images.process import process_image
 from shardstream.ingest.images.settings import ImageSettings
 

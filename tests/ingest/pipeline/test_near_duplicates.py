@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from shardstream.ingest.images.process.perceptual_hash import hash_rgb
 
+from shardstream.ingest.images.perceptual_hash import hash_rgb
 from shardstream.ingest.pipeline.near_duplicates import MAX_DISTANCE, find_pairs, group_rows, straddling
 
 ROOMS = Path(__file__).resolve().parents[4] / "shared/data/rooms3"
