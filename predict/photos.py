@@ -1,7 +1,6 @@
 """A run and loose photos in, a page and a table of what they are taken for out. Nothing is known of what they are."""
 
 import csv
-import dataclasses
 import heapq
 import itertools
 import json
@@ -16,16 +15,16 @@ from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.ingest.images.settings import Encoding
 from shardstream.ingest.pipeline.loose_photos import JudgedPhoto, process_photos
-from shardstream.predict.config import Language
-from shardstream.predict.inputs import media_type
-from shardstream.predict.page import render
-from shardstream.predict.pictures import PICTURE_BYTES, Picture, picture_of
-from shardstream.predict.predictions import guarded
-from shardstream.predict.predictor import BATCH_SIZE, Predictor, load_predictor
-from shardstream.predict.provenance import versions_here
-from shardstream.predict.quantities import percent
-from shardstream.predict.staging import publish, staging_in
-from shardstream.predict.texts import TEXTS
+from shardstream.predict.inference.classifier import BATCH_SIZE, Predictor, load_predictor
+from shardstream.predict.inference.records import media_type
+from shardstream.predict.inference.thumbnails import PICTURE_BYTES, Picture, picture_of
+from shardstream.predict.output.metrics_json import versions_here
+from shardstream.predict.output.prediction_files import guarded
+from shardstream.predict.output.result import PhotoReport
+from shardstream.predict.output.staging import publish, staging_in
+from shardstream.predict.page.formatting import percent
+from shardstream.predict.page.render import render
+from shardstream.predict.page.texts.languages import TEXTS, Language
 from shardstream.train.data.decode import PictureDecoder
 from shardstream.train.runs.saved_model import ModelInfo
 
@@ -33,21 +32,6 @@ PAGE, TABLE, METRICS = "index.html", "predictions.csv", "metrics.json"
 
 # The page names so many rejected files; the table has all.
 _MAX_REJECTED = 200
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class PhotoReport:
-    """What came of it.
-
-    Attributes:
-        out: The folder with the files.
-        metrics: What metrics.json holds.
-        rejected: The first rejected files, with their reasons.
-    """
-
-    out: Path
-    metrics: dict[str, Any]
-    rejected: Sequence[tuple[str, str]]
 
 
 class _Gallery:
@@ -86,11 +70,11 @@ class _Gallery:
             pixels,
             max_bytes=self._bytes,
         )
-        likeliest = np.argsort(-probabilities, kind="stable")[:3]
+        top_k = np.argsort(-probabilities, kind="stable")[:3]
         return {
             "path": escape_control_chars(photo.path),
             "picture": picture.data_uri,
-            "bars": [(int(label), float(probabilities[label])) for label in likeliest],
+            "bars": [(int(label), float(probabilities[label])) for label in top_k],
             "height": photo.judged.source_size[0],
             "width": photo.judged.source_size[1],
             "repaired": escape_control_chars(photo.judged.reason),

@@ -9,27 +9,27 @@ import numpy as np
 
 from shardstream.ingest.common.atomic_io import file_sha256
 from shardstream.ingest.dataset.metadata import DatasetInfo
-from shardstream.predict.analysis import summarize
-from shardstream.predict.calibration import calibrate
-from shardstream.predict.comparison import Comparison
-from shardstream.predict.config import Language, Sampling
-from shardstream.predict.contenders import Panel, load_contenders, short_names
-from shardstream.predict.drawings import write_calibration, write_confusion_matrix
-from shardstream.predict.findings import find_issues
-from shardstream.predict.fonts import choose_lettering
-from shardstream.predict.gallery import Shown, choose_rows, load_shown
-from shardstream.predict.gate import Limits, check_limits
-from shardstream.predict.outcomes import Outcomes
-from shardstream.predict.page import render_page
-from shardstream.predict.pictures import PICTURE_BYTES
-from shardstream.predict.plots import GRID_SIZE, write_grid
-from shardstream.predict.predictions import predictions_files
-from shardstream.predict.predictor import check_same_classes
-from shardstream.predict.provenance import comparison_metrics, make_metrics, make_provenance
-from shardstream.predict.result import PAGE, Report
-from shardstream.predict.selection import Selection
-from shardstream.predict.staging import publish, staging_in
-from shardstream.predict.sweep import predict_records
+from shardstream.predict.compared_models import ModelComparison, load_compared_models, short_names
+from shardstream.predict.findings.gallery import Shown, choose_rows, load_shown
+from shardstream.predict.findings.summary import find_issues
+from shardstream.predict.inference.classifier import check_same_classes
+from shardstream.predict.inference.predict_loop import predict_records
+from shardstream.predict.inference.prediction_table import PredictionTable
+from shardstream.predict.inference.selection import Sampling, Selection
+from shardstream.predict.inference.thumbnails import PICTURE_BYTES
+from shardstream.predict.metrics.calibration import calibrate
+from shardstream.predict.metrics.classification import summarize
+from shardstream.predict.metrics.comparison import Comparison
+from shardstream.predict.metrics.gate import Limits, check_limits
+from shardstream.predict.output.fonts import choose_label_font
+from shardstream.predict.output.grid import GRID_SIZE, write_grid
+from shardstream.predict.output.metrics_json import comparison_metrics, make_metrics, make_provenance
+from shardstream.predict.output.plots import write_calibration, write_confusion_matrix
+from shardstream.predict.output.prediction_files import predictions_files
+from shardstream.predict.output.result import PAGE, Report
+from shardstream.predict.output.staging import publish, staging_in
+from shardstream.predict.page.render import render_page
+from shardstream.predict.page.texts.languages import Language
 from shardstream.train.runs.run_folder import RunFolder
 from shardstream.train.runs.saved_model import ModelInfo
 
@@ -77,12 +77,12 @@ def build_report(
         DatasetError: The run has no model, or one for other classes; a shard is damaged.
     """
     check_same_classes(run_dir, ModelInfo.load(run_dir), info)
-    predictor, *others = load_contenders([run_dir, *compare], info)
+    predictor, *others = load_compared_models([run_dir, *compare], info)
     with staging_in(out) as staging:
         with predictions_files(
             staging / PARQUET, staging / TABLE, info.class_names, others=short_names(compare)
         ) as files:
-            panel = Panel(others, len(selection.positions), files)
+            panel = ModelComparison(others, len(selection.positions), files)
             outcomes = predict_records(
                 predictor, info, selection.split, selection.positions, writer=panel, on_progress=on_progress
             )
@@ -123,7 +123,7 @@ def build_report(
             ),
             class_names=info.class_names,
             display_names=info.display_names,
-            lettering=choose_lettering(info.display_names, info.class_names),
+            lettering=choose_label_font(info.display_names, info.class_names),
             checks=checks,
             cost=predictor.cost,
             comparisons=comparisons,
@@ -143,7 +143,7 @@ def build_report(
 def _load_changed(
     info: DatasetInfo,
     selection: Selection,
-    outcomes: Outcomes,
+    outcomes: PredictionTable,
     comparisons: Sequence[Comparison],
     model: ModelInfo,
 ) -> dict[int, Shown]:

@@ -30,7 +30,7 @@ from shardstream.ingest.dataset.records import CHECKSUM_BYTES, frame, read_recor
 from shardstream.train.startup import start_tensorflow
 
 if TYPE_CHECKING:
-    from shardstream.predict.contenders import Contender
+    from shardstream.predict.compared_models import ComparedModel
 
 # Of the rounds; more would only take longer.
 MOST_PICTURES = 4096
@@ -79,9 +79,9 @@ def main(config: BenchConfig) -> None:
 
 def take_turns(config: BenchConfig, info: DatasetInfo, num_pictures: int) -> dict[str, list[Times]]:
     """Returns the times of each, round by round; the first round, which has the tracing in it, is left out."""
-    from shardstream.predict.contenders import load_contenders
-    from shardstream.predict.inputs import read_batches
-    from shardstream.predict.predictor import BATCH_SIZE
+    from shardstream.predict.compared_models import load_compared_models
+    from shardstream.predict.inference.classifier import BATCH_SIZE
+    from shardstream.predict.inference.records import read_batches
     from shardstream.train.runs.saved_model import load_model
 
     model, seen = load_model(config.run)
@@ -90,7 +90,7 @@ def take_turns(config: BenchConfig, info: DatasetInfo, num_pictures: int) -> dic
         info, config.split, positions, image_size=seen.image_size, resize=seen.resize, batch_size=BATCH_SIZE
     )
     images = np.concatenate([batch.images for batch in batches])
-    (contender,) = load_contenders([config.run], info)
+    (contender,) = load_compared_models([config.run], info)
     acts: dict[str, Callable[[], object]] = {
         "model.predict": lambda: model.predict(
             images,
@@ -109,16 +109,16 @@ def take_turns(config: BenchConfig, info: DatasetInfo, num_pictures: int) -> dic
     return times
 
 
-def sweep(contender: "Contender", info: DatasetInfo, split: str, num_pictures: int) -> None:
+def sweep(contender: "ComparedModel", info: DatasetInfo, split: str, num_pictures: int) -> None:
     """Predicts the first records of a split as `shardstream-predict` does."""
-    from shardstream.predict.contenders import Panel
-    from shardstream.predict.predictions import predictions_files
-    from shardstream.predict.sweep import predict_records
+    from shardstream.predict.compared_models import ModelComparison
+    from shardstream.predict.inference.predict_loop import predict_records
+    from shardstream.predict.output.prediction_files import predictions_files
 
     with tempfile.TemporaryDirectory() as folder:
         paths = Path(folder, "predictions.parquet"), Path(folder, "predictions.csv")
         with predictions_files(*paths, info.class_names) as files:
-            panel = Panel([], num_pictures, files)
+            panel = ModelComparison([], num_pictures, files)
             positions = np.arange(num_pictures)
             predict_records(contender, info, split, positions, writer=panel, on_progress=lambda _: None)
 
@@ -133,13 +133,13 @@ def ratios(times: dict[str, list[Times]]) -> dict[str, float]:
 
 def predict_large(config: BenchConfig, info: DatasetInfo, num_records: int, folder: Path) -> list[float]:
     """Predicts many records, then makes the whole report, and returns the largest memory after each."""
-    from shardstream.predict.contenders import load_contenders
-    from shardstream.predict.gate import Limits
+    from shardstream.predict.compared_models import load_compared_models
+    from shardstream.predict.inference.selection import select_all
+    from shardstream.predict.metrics.gate import Limits
     from shardstream.predict.report import build_report
-    from shardstream.predict.selection import select_all
 
     large = write_over(info, config.split, num_records, folder / "data")
-    (contender,) = load_contenders([config.run], large)
+    (contender,) = load_compared_models([config.run], large)
     peaks = [peak_mb()]
     print("\n| | s | peak MB |\n|---|---|---|")
     print(f"| before | | {peaks[0]:,.0f} |")

@@ -25,7 +25,7 @@ from PIL import Image, ImageFilter, ImageOps
 from shardstream.train.startup import start_tensorflow
 
 if TYPE_CHECKING:
-    from shardstream.predict.result import Report
+    from shardstream.predict.output.result import Report
 
 HELD_OUT = 0.3
 # Of the longer side: a photo of 1,200 pixels is blurred by 20 of them.
@@ -158,9 +158,9 @@ def make_report(config: PlantConfig, seed: int, folder: Path) -> "Report":
     """Trains on the others and returns what the report says of those held out."""
     from shardstream.ingest.commands.build import build_dataset
     from shardstream.ingest.commands.config import BuildConfig
-    from shardstream.predict.gate import Limits
+    from shardstream.predict.inference.selection import select_all
+    from shardstream.predict.metrics.gate import Limits
     from shardstream.predict.report import build_report
-    from shardstream.predict.selection import select_all
     from shardstream.train.config import TrainConfig
     from shardstream.train.data.dataset import load_dataset
     from shardstream.train.run import train_and_evaluate
@@ -202,7 +202,7 @@ def named(report: "Report") -> dict[str, list[set[str]]]:
     """Returns the paths that each list of the page names."""
     import pyarrow.parquet as pq
 
-    from shardstream.predict.findings import NUM_NAMED
+    from shardstream.predict.findings.summary import NUM_NAMED
     from shardstream.predict.report import PARQUET
 
     paths = pq.read_table(report.out / PARQUET, columns=["source_path"])["source_path"].to_pylist()

@@ -15,22 +15,21 @@ from PIL import Image
 from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo, SplitInfo, SplitRule, block_checksums
 from shardstream.ingest.dataset.records import encode_entries, encode_example, frame
 from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
-from shardstream.predict.analysis import summarize
-from shardstream.predict.calibration import calibrate
-from shardstream.predict.comparison import Cost
-from shardstream.predict.config import Sampling
-from shardstream.predict.duplicates import Duplicates
-from shardstream.predict.findings import Findings
-from shardstream.predict.fonts import Lettering
-from shardstream.predict.gallery import Shown, choose_rows
-from shardstream.predict.issues import find_label_issues, find_odd_pictures
-from shardstream.predict.outcomes import Outcomes, likeliest
-from shardstream.predict.pictures import Picture
-from shardstream.predict.prediction import Prediction, Record
-from shardstream.predict.provenance import Provenance
-from shardstream.predict.result import Report
-from shardstream.predict.selection import select_all
-from shardstream.predict.slices import find_slices
+from shardstream.predict.findings.duplicates import Duplicates
+from shardstream.predict.findings.gallery import Shown, choose_rows
+from shardstream.predict.findings.issues import find_label_issues, find_odd_pictures
+from shardstream.predict.findings.summary import Findings
+from shardstream.predict.inference.prediction import Prediction, Record
+from shardstream.predict.inference.prediction_table import PredictionTable, top_k
+from shardstream.predict.inference.selection import Sampling, select_all
+from shardstream.predict.inference.thumbnails import Picture
+from shardstream.predict.metrics.calibration import calibrate
+from shardstream.predict.metrics.classification import summarize
+from shardstream.predict.metrics.comparison import Cost
+from shardstream.predict.metrics.slices import find_slices
+from shardstream.predict.output.fonts import LabelFont
+from shardstream.predict.output.metrics_json import Provenance
+from shardstream.predict.output.result import Report
 from shardstream.train.runs.saved_model import ModelInfo
 
 SIZE = 8
@@ -281,7 +280,7 @@ def make_record(path: str = "a.jpg", *, position: int = 0, label: int = 0, **val
 def make_prediction(record: Record, probabilities: Sequence[float]) -> Prediction:
     """Makes what a model with these probabilities says of a record."""
     shares = np.array([probabilities], np.float32)
-    top = likeliest(shares)[0]
+    top = top_k(shares)[0]
     return Prediction(
         record=record,
         top_labels=top,
@@ -292,11 +291,11 @@ def make_prediction(record: Record, probabilities: Sequence[float]) -> Predictio
 
 def make_outcomes(
     labels: Sequence[int], probabilities: Sequence[Sequence[float]] | np.ndarray, **columns: Any
-) -> Outcomes:
+) -> PredictionTable:
     """Makes what a model said of records; what is not given is the same for all of them."""
     actual, shares = np.asarray(labels, np.int32), np.asarray(probabilities, np.float32)
     count = len(actual)
-    top = likeliest(shares)
+    top = top_k(shares)
     usual = {
         "positions": np.arange(count),
         "labels": actual,
@@ -311,7 +310,7 @@ def make_outcomes(
         "folders": np.zeros(count, np.int32),
         "folder_names": ("",),
     }
-    return Outcomes(**usual | columns)
+    return PredictionTable(**usual | columns)
 
 
 def make_report(
@@ -379,7 +378,7 @@ def make_report(
         ],
         class_names=class_names,
         display_names=display_names or class_names,
-        lettering=Lettering(class_names, Path("font")),
+        lettering=LabelFont(class_names, Path("font")),
         checks=[],
         cost=Cost(num_parameters=1234, file_bytes=5_000_000, ms_per_picture=1.5),
         comparisons=[],
@@ -415,7 +414,7 @@ def _make_prediction() -> Callable[..., Prediction]:
 
 
 @pytest.fixture(scope="session", name="make_outcomes")
-def _make_outcomes() -> Callable[..., Outcomes]:
+def _make_outcomes() -> Callable[..., PredictionTable]:
     return make_outcomes
 
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from shardstream.predict.__main__ import main
-from shardstream.predict.intervals import wilson_interval
+from shardstream.predict.metrics.intervals import wilson_interval
 
 FILES = {
     "calibration.png",

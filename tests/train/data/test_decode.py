@@ -14,7 +14,7 @@ from shardstream.ingest.images.settings import ImageSettings
 from shardstream.train.data.decode import PictureDecoder
 from shardstream.train.data.plain_stream import decode_image
 
-SHARED = Path(__file__).resolve().parents[3] / "shared/data"
+SHARED = Path(__file__).resolve().parents[4] / "shared/data"
 ROOMS = SHARED / "rooms3"
 ORIGINAL = ImageSettings(size=None, resize="stretch", encoding="jpeg", quality=95)
 real_photos = pytest.mark.skipif(not ROOMS.is_dir(), reason="no real photos here")
