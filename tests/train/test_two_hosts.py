@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from scripts.faults import loopback
 from shardstream.train.data.cache import make_source
 from shardstream.train.data.share import Share
 from shardstream.train.distributed.strategy import set_seed
@@ -20,9 +21,6 @@ from shardstream.train.engine.loop import Loop
 from shardstream.train.engine.trainer import Trainer
 from shardstream.train.models.phases import compile_phase
 from shardstream.train.runs.run_folder import RunFolder
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-import loopback
 
 if reason := loopback.reason_it_cannot():
     pytest.skip(f"two hosts are tried in a network of their own: {reason}", allow_module_level=True)

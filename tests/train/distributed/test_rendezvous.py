@@ -5,12 +5,10 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
-import loopback
+from scripts.faults import loopback
 
 if reason := loopback.reason_it_cannot():
     pytest.skip(f"workers wait in a network of their own: {reason}", allow_module_level=True)

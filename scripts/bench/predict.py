@@ -1,6 +1,6 @@
 """Measures prediction against Keras alone: the whole pass of `shardstream-predict`, and `model.predict` on a tensor.
 
-    python scripts/bench_predict.py RUN DATA [--records 100000] [--split train] [--rounds 5]
+    python -m scripts.bench.predict RUN DATA [--records 100000] [--split train] [--rounds 5]
 
 The pass is all that is done for each record: it is read, checked, decoded, predicted, measured, kept in columns and
 written to Parquet and CSV. Keras gets the same pictures decoded, in memory, in batches of the same size, and does

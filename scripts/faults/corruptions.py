@@ -9,8 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from faults_jobs import BUILD, FaultError, Scene, contents, run_to_end
-
+from scripts.faults.jobs import BUILD, FaultError, Scene, contents, run_to_end
 from shardstream.ingest.commands.config import RepairConfig
 from shardstream.ingest.commands.repair import repair_dataset
 from shardstream.ingest.commands.verify import verify_dataset

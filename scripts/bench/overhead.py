@@ -1,6 +1,6 @@
 """Measures what an epoch of our loop takes over a bare `model.fit`: meters, history, checkpoints, curves and all.
 
-    python scripts/bench_overhead.py DATA [--image-size 128] [--epochs 20] [--augmentation none]
+    python -m scripts.bench.overhead DATA [--image-size 128] [--epochs 20] [--augmentation none]
 
 All train `small` on the same decoded pictures in memory, in as many steps, and evaluate after each epoch. `fit` gets
 them in the two ways that are quickest: as arrays, and as a `tf.data.Dataset` of them. The three take turns in one

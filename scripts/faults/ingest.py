@@ -1,9 +1,9 @@
 """Does `shardstream-ingest` keep its promises when things go wrong? Campaigns with real processes and random faults.
 
-    python scripts/fault_ingest.py kills PHOTOS --count 100       kill -9 at any moment
-    python scripts/fault_ingest.py terms PHOTOS --count 50        SIGTERM and Ctrl-C at any moment
-    python scripts/fault_ingest.py disk-full PHOTOS --count 20    a disk that fills at any moment
-    python scripts/fault_ingest.py damages PHOTOS --count 500     datasets that are damaged in all ways
+    python -m scripts.faults.ingest kills PHOTOS --count 100       kill -9 at any moment
+    python -m scripts.faults.ingest terms PHOTOS --count 50        SIGTERM and Ctrl-C at any moment
+    python -m scripts.faults.ingest disk-full PHOTOS --count 20    a disk that fills at any moment
+    python -m scripts.faults.ingest damages PHOTOS --count 500     datasets that are damaged in all ways
 
 PHOTOS has category folders; some hundred small photos do. Each campaign builds a dataset of them once, undisturbed, and
 compares every byte with it: of what the same command comes to when it is started again, or of what `repair` mends. It
@@ -29,10 +29,11 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
-from faults_damages import LEFT, MENDED, damage_round, make_foreign
-from faults_disk import full_disk_round, measure_need, open_disk
-from faults_jobs import BUILD, PHASES, UPDATE, FaultError, Scene, make_scene
-from faults_stops import kill_round, stop_round
+
+from scripts.faults.corruptions import LEFT, MENDED, damage_round, make_foreign
+from scripts.faults.disk import full_disk_round, measure_need, open_disk
+from scripts.faults.jobs import BUILD, PHASES, UPDATE, FaultError, Scene, make_scene
+from scripts.faults.stops import kill_round, stop_round
 
 Result = TypeVar("Result")
 

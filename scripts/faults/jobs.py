@@ -1,4 +1,4 @@
-"""What all campaigns of scripts/fault_ingest.py share: the jobs that they disturb, and what has to come of those."""
+"""What all campaigns of scripts/faults/ingest.py share: the jobs that they disturb, and what has to come of those."""
 
 import contextlib
 import dataclasses

@@ -10,9 +10,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from faults_jobs import BUILD, UPDATE, FaultError, Scene, check_none_left, start, wait
-from faults_stops import check_between, finish
-
+from scripts.faults.jobs import BUILD, UPDATE, FaultError, Scene, check_none_left, start, wait
+from scripts.faults.stops import check_between, finish
 from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
 from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 

@@ -1,6 +1,6 @@
 """Judges thousands of broken images and says what went wrong with ingest, if anything did.
 
-    python scripts/fault_images.py [ODD] [--count 20000] [--seed 1]
+    python -m scripts.faults.images [ODD] [--count 20000] [--seed 1]
 
 Each image of ODD, or of a few that are drawn here in all formats, is broken in one of eight ways and judged twice, for
 `--image-size original` and 128, in worker processes. What must never happen: a worker that dies, one that takes more
@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tyro
-from mutations import MUTATIONS, Mutated, Source, draw_sources, load_sources, mutate
+
+from scripts.faults.mutations import MUTATIONS, Mutated, Source, draw_sources, load_sources, mutate
 
 MAX_SECS = 10
 MAX_BYTES = 1_000_000_000

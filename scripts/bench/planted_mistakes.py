@@ -1,6 +1,6 @@
 r"""Plants mistakes among photos that a model has not seen, and counts how many of them the report names.
 
-    python scripts/plant_mistakes.py PHOTOS [--seeds 1 2 3] [--image-size 96] [--group '/(\d+)_']
+    python -m scripts.bench.planted_mistakes PHOTOS [--seeds 1 2 3] [--image-size 96] [--group '/(\d+)_']
 
 For each seed three in ten of the photos are held out (those of one group together), and a model is trained on the
 others as `shardstream-train` does by itself. Among those held out 5 are put into another category, 5 that are not

@@ -1,11 +1,11 @@
 """Measures how fast a dataset becomes batches to train on, beside other libraries and beside the limits of the machine.
 
-    python scripts/bench_input_pipeline.py PHOTOS [--count 3000] [--rounds 2] [--peers FOLDER] [--ways ours limit]
+    python -m scripts.bench.input_pipeline PHOTOS [--count 3000] [--rounds 2] [--peers FOLDER] [--ways ours limit]
 
 PHOTOS has category folders. Their JPEGs are copied until there are --count, each made different by a comment inside of
 it. `shardstream-ingest build --image-size 300` makes our dataset of them, and each peer's format is made of its very
 JPEGs, so that all decode the same bytes; only FFCV encodes them anew, at the same quality. Each way is a program in
-scripts/bench_peers/, run in a process of its own for some epochs; the ways take turns for several rounds, and the table
+scripts/bench/peers/, run in a process of its own for some epochs; the ways take turns for several rounds, and the table
 has the medians: of the first epochs, and of all later ones. Batches have 32 pictures in uint8, but for Keras's
 `image_dataset_from_directory`, which offers float32 alone. What is timed: an epoch from asking for its batches to the
 last one, with all imports done and TensorFlow started; worker processes start in the first epoch. All files are in the
@@ -30,15 +30,15 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from bench_ingest import make_photos
-from bench_peers.environments import PINS, InstallError, python_of
 
+from scripts.bench.ingest import make_photos
+from scripts.bench.peers.environments import PINS, InstallError, python_of
 from shardstream.ingest.commands.build import build_dataset
 from shardstream.ingest.commands.config import BuildConfig
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.records import decode_example, read_records
 
-PROGRAMS = Path(__file__).with_name("bench_peers")
+PROGRAMS = Path(__file__).with_name("peers")
 SIZE = 300
 # A peer that hangs must not hold up the others.
 MOST_SECS = 900

@@ -1,6 +1,6 @@
 """Measures ingest from a disk that is slow to answer: every file takes a while to be opened.
 
-    python scripts/bench_slow_disk.py PHOTOS [--count 3000] [--delays 0 5 50]
+    python -m scripts.bench.slow_disk PHOTOS [--count 3000] [--delays 0 5 50]
 
 The delay is put before each opening of a photo, in all processes of the command, by a small library that the dynamic
 linker loads first (LD_PRELOAD); a C compiler is needed to make it. Data are in the page cache all the while.

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from demo_images.canvas import Canvas, Pixels, Rng, any_colour, choose, photograph
-from demo_images.exterior import paint_exterior
-from demo_images.food import paint_food
-from demo_images.interior import paint_interior
 from PIL import Image
+
+from scripts.demo_images.canvas import Canvas, Pixels, Rng, any_colour, choose, photograph
+from scripts.demo_images.exterior import paint_exterior
+from scripts.demo_images.food import paint_food
+from scripts.demo_images.interior import paint_interior
 
 SCENES: dict[str, Callable[[Rng, Canvas], None]] = {
     "food": paint_food,

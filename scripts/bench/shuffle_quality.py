@@ -1,6 +1,6 @@
 """How well an epoch's order mixes the examples, with each kind of cache and beside a true permutation.
 
-    python scripts/shuffle_quality.py --counts 3000 100000 1000000
+    python -m scripts.bench.shuffle_quality --counts 3000 100000 1000000
 
 The mean displacement is how far an example is from its place in the files, as a share of the split: 1/3 for a true
 permutation. The correlation of neighbours is that of the places of an example and the next one: 0 for a true

@@ -1,6 +1,6 @@
 """Trains `small` and the notebook's CNN without its first layer side by side, and prints accuracy and time.
 
-    python scripts/bench_train.py DATA [DATA2 ...] [--seeds 1 2 3]
+    python -m scripts.bench.train DATA [DATA2 ...] [--seeds 1 2 3]
 
 Both read the same dataset through the same pipeline, in the same loop, at the same image size, and take turns in one
 process: for every dataset and seed first the one, then the other. The time of an epoch is that of its

@@ -1,6 +1,6 @@
 """Measures what a stream of training batches costs beside its rate: large photos, the first batch, memory.
 
-    python scripts/bench_stream.py PHOTOS [--parts large first memory] [--rounds 3]
+    python -m scripts.bench.stream PHOTOS [--parts large first memory] [--rounds 3]
 
 large: PHOTOS made 12 megapixels large, and batches of 300x300 of them: ours beside a plain pipeline that decodes and
 resizes, with antialiasing and without, and beside Keras's `image_dataset_from_directory`, which has none.
@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from bench_ingest import make_photos
 
-PROGRAMS = Path(__file__).with_name("bench_peers")
+from scripts.bench.ingest import make_photos
+
+PROGRAMS = Path(__file__).with_name("peers")
 PLAIN = "plain decode and resize, antialiased as ours"
 
 
@@ -58,7 +59,7 @@ def main(config: BenchConfig) -> None:
 
 def measure_large(config: BenchConfig, folder: Path) -> dict[str, list[float]]:
     """Prints the rates of three ways through photos of 12 megapixels, and returns those of each round."""
-    from bench_peers.large_photos import enlarge
+    from scripts.bench.peers.large_photos import enlarge
 
     enlarge(config.photos, folder / "originals", config.large_count)
     build(folder / "originals", folder / "data", image_size="original")
@@ -108,7 +109,7 @@ def measure_first(config: BenchConfig, folder: Path) -> dict[str, list[float]]:
 
 def measure_memory(config: BenchConfig, folder: Path) -> dict[str, list[float]]:
     """Prints and returns the largest memory of a process by then, MB, epoch by epoch or part by part."""
-    from bench_peers.small_records import write_dataset
+    from scripts.bench.peers.small_records import write_dataset
 
     found = {}
     steps = min(config.small_counts) // 32

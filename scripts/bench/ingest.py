@@ -1,10 +1,10 @@
 """Measures how fast photos become a dataset, beside other libraries and beside the limit of the machine.
 
-    python scripts/bench_ingest.py PHOTOS [--count 3000] [--rounds 3] [--ffcv-python PATH] [--litdata-python PATH]
+    python -m scripts.bench.ingest PHOTOS [--count 3000] [--rounds 3] [--ffcv-python PATH] [--litdata-python PATH]
 
 PHOTOS has category folders. Their JPEGs are copied until there are --count, each made different by a comment inside of
 it, so that none is a duplicate. The copies are in the page cache, and nothing waits to be written, before anything is
-timed. Each way is a program in scripts/bench_peers/, run in processes of its own; the ways take turns for several
+timed. Each way is a program in scripts/bench/peers/, run in processes of its own; the ways take turns for several
 rounds, and the table has the medians. What is timed: from the call that does the work to its end, with all imports
 done, and TensorFlow started. For ours, FFCV and litdata the start of the workers is in the time; the workers of ours
 import the decoders in it. Ours makes each file safe with fsync; of the others none does.
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import tyro
 
-PROGRAMS = Path(__file__).with_name("bench_peers")
+PROGRAMS = Path(__file__).with_name("peers")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class BenchConfig:
     only: tuple[str, ...] = ()
     """Measure only the ways whose name has one of these in it, such as: limit ours."""
     ffcv_python: Path | None = None
-    """The Python of an environment with FFCV: see scripts/bench_peers/README.md."""
+    """The Python of an environment with FFCV: see scripts/bench/peers/README.md."""
     litdata_python: Path | None = None
     """The Python of an environment with litdata: see there."""
     folder: Path | None = None
@@ -105,7 +105,7 @@ def choose_ways(config: BenchConfig) -> list[Way]:
         if config.only and not any(part in way.name for part in config.only):
             continue
         if way.command[0] == "None":
-            print(f"{way.name}: left out, see scripts/bench_peers/README.md for its Python", file=sys.stderr)
+            print(f"{way.name}: left out, see scripts/bench/peers/README.md for its Python", file=sys.stderr)
             continue
         ways.append(way)
     if not ways:

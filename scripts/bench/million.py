@@ -1,6 +1,6 @@
 """Builds datasets from many tiny photos: does a million take as long per file as a hundred thousand, in what memory?
 
-    python scripts/bench_million.py [--counts 100000 1000000] [--folder FOLDER]
+    python -m scripts.bench.million [--counts 100000 1000000] [--folder FOLDER]
 
 The photos are drawn first, 32x32 pixels and no two alike, a thousand to a folder. `shardstream-ingest build` then runs
 once for each of --counts, in processes of its own, with the photos in the page cache. The memory is the kernel's own
@@ -24,7 +24,8 @@ import cv2
 import numpy as np
 import simplejpeg
 import tyro
-from bench_peers.way import core_secs, family
+
+from scripts.bench.peers.way import core_secs, family
 
 CATEGORIES = ("food", "interior", "exterior")
 PHOTOS_PER_FOLDER = 1000

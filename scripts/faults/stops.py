@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from faults_jobs import (
+from scripts.faults.jobs import (
     BUILD,
     UPDATE,
     FaultError,

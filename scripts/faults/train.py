@@ -1,6 +1,6 @@
 """Does a training run come to the same bits when it is killed or stopped? A campaign with real processes.
 
-    python scripts/fault_train.py --kills 50 --terms 20
+    python -m scripts.faults.train --kills 50 --terms 20
 
 Each run trains `small` for a few epochs on drawn pictures of 16x16, with deterministic operations: from each cache
 tier, on two devices, and on two hosts where the kernel gives this process a network of its own. Each kind of run is
@@ -24,10 +24,11 @@ import time
 from pathlib import Path
 from typing import Any, get_args
 
-import loopback
 import numpy as np
 import tyro
 from PIL import Image
+
+from scripts.faults import loopback
 
 GRACE_SECS = 30.0
 _INSIDE = "SHARDSTREAM_FAULTS_IN_NETWORK"
@@ -69,7 +70,7 @@ def main(config: Campaign) -> int:
     began = time.monotonic()
     _prepare_environment(folder)
     data = draw_dataset(folder)
-    import faults_runs
+    from scripts.faults import runs as faults_runs
 
     _check_one_thread()
     kinds = [kind for kind in all_kinds() if not config.kinds or kind.name in config.kinds]
@@ -116,8 +117,7 @@ def main(config: Campaign) -> int:
 
 def all_kinds() -> "list[Any]":
     """Returns the kinds of runs that there can be on this machine."""
-    from faults_runs import Kind
-
+    from scripts.faults.runs import Kind
     from shardstream.train.config import Cache
 
     tiers = [tier for tier in get_args(Cache) if tier != "auto"]
@@ -173,7 +173,7 @@ def _enter_network() -> None:
         print(f"two hosts are left out: {reason}", file=sys.stderr)
         return
     environment = os.environ | {_INSIDE: "1", "OPENBLAS_NUM_THREADS": "1"}
-    argv = [*loopback.UNSHARE, sys.executable, *sys.argv]
+    argv = [*loopback.UNSHARE, sys.executable, "-m", "scripts.faults.train", *sys.argv[1:]]
     os.execvpe(argv[0], argv, environment)
 
 
