@@ -5,13 +5,11 @@ import dataclasses
 import hashlib
 import html.parser
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import shardstream.predict
 from shardstream.predict.findings.duplicates import Duplicates, EntryPair, ManifestEntry
 from shardstream.predict.findings.gallery import Shown
 from shardstream.predict.inference.thumbnails import PICTURE_BYTES, make_picture
@@ -321,25 +319,3 @@ def test_a_page_in_korean_has_no_english_sentence(make_page):
         # Single words may be names of classes or tools.
         if sentence != KOREAN[key] and len(sentence.split()) > 2 and "{" not in sentence:
             assert sentence not in text, key
-
-
-def test_every_sentence_is_used():
-    sources = "".join(
-        path.read_text(encoding="utf-8")
-        for path in _package_files()
-        if path.suffix in (".py", ".html") and path.name not in ("texts_en.py", "texts_ko.py")
-    )
-    # Some are named by what they speak of: t[f"odd_{oddity}"].
-    families = set(re.findall(r't\[f"(\w+_){', sources))
-    families |= {"advice_", "balanced_accuracy", "macro_f1", "top5_accuracy", "mean_loss", "ece", "brier"}
-    unused = [
-        key
-        for key in ENGLISH
-        if not re.search(rf't\.{key}\b|"{key}"', sources) and not key.startswith(tuple(families))
-    ]
-    assert unused == []
-
-
-def _package_files():
-    folder = Path(shardstream.predict.__file__).parent
-    return [*folder.rglob("*.py"), *folder.rglob("templates/*")]
