@@ -11,8 +11,9 @@ from shardstream.ingest.execution.factory import open_engine
 from shardstream.ingest.pipeline.build_result import BuildResult, summarize
 from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.diagnostics import look_through_manifest
+from shardstream.ingest.pipeline.listing import Listing
 from shardstream.ingest.pipeline.map_tasks import MapPlan
-from shardstream.ingest.pipeline.scan import Listing, scan_folder
+from shardstream.ingest.pipeline.scan import scan_folder
 from shardstream.ingest.pipeline.staging import has_staging, open_staging
 from shardstream.ingest.pipeline.steps import TASK_MODULES, assemble, check_verdicts, process_files
 
@@ -31,33 +32,44 @@ def build_dataset(config: BuildConfig) -> BuildResult:
     began = time.monotonic()
     if config.data.exists() or config.data.is_symlink():
         return _finish_killed(config)
-    with open_engine(
-        config.engine,
-        workers=config.workers,
-        scheduler=config.scheduler,
-        preload=TASK_MODULES,
-        folders=[config.images, config.data.absolute().parent, *config.work_folders],
-    ) as engine:
-        listing = scan_folder(config.images, config.class_names)
-        display_names = _display_names(config, listing)
-        with open_staging(
+    with (
+        open_engine(
+            config.engine,
+            workers=config.workers,
+            scheduler=config.scheduler,
+            preload=TASK_MODULES,
+            folders=[config.images, config.data.absolute().parent, *config.work_folders],
+        ) as engine,
+        open_staging(
             config.data, _options(config), restart=config.restart, work_dir=config.work_dir
-        ) as place:
-            catalog = Catalog(listing)
-            rows = np.arange(len(listing), dtype=np.uint32)
-            plan = MapPlan(listing, rows, judging=config.judging, folder=place.units)
-            process_files(catalog, plan, engine)
-            check_verdicts(catalog, max_rejected=config.max_rejected)
-            info = assemble(
-                catalog,
-                place,
-                engine,
-                display_names=display_names,
-                judging=config.judging,
-                split_rule=config.split_rule,
-                shard_bytes=config.shard_bytes,
-            )
-            place.finish()
+        ) as place,
+    ):
+        layout = config.layout
+        listing = scan_folder(
+            config.images,
+            config.class_names,
+            layout=layout,
+            labels=config.labels,
+            max_missing=config.max_rejected,
+            spool=place.spool,
+        )
+        display_names = _display_names(config, listing)
+        catalog = Catalog(listing)
+        rows = np.arange(len(listing), dtype=np.uint32)
+        plan = MapPlan(listing, rows, judging=config.judging, folder=place.units)
+        process_files(catalog, plan, engine)
+        check_verdicts(catalog, max_rejected=config.max_rejected)
+        info = assemble(
+            catalog,
+            place,
+            engine,
+            display_names=display_names,
+            judging=config.judging,
+            split_rule=config.split_rule,
+            shard_bytes=config.shard_bytes,
+            layout=layout,
+        )
+        place.finish()
     return summarize(catalog, info, num_read=len(listing), seconds=time.monotonic() - began)
 
 

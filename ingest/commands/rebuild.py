@@ -15,10 +15,11 @@ from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.provenance import RecordSource
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.pipeline.catalog import Catalog
+from shardstream.ingest.pipeline.listing import Listing
 from shardstream.ingest.pipeline.manifest_writer import write_manifest
 from shardstream.ingest.pipeline.map_tasks import MapPlan
 from shardstream.ingest.pipeline.results import REJECTED
-from shardstream.ingest.pipeline.scan import Listing, scan_folder
+from shardstream.ingest.pipeline.scan import scan_folder
 from shardstream.ingest.pipeline.shards import ShardPlan, make_spec, write_shard
 from shardstream.ingest.pipeline.split_assignment import assign_splits
 from shardstream.ingest.pipeline.staging import StagingArea
@@ -83,7 +84,13 @@ def remake_shard(
 
 
 def remake_manifest(
-    info: DatasetInfo, metadata: bytes, *, images: Path, place: StagingArea, engine: Engine
+    info: DatasetInfo,
+    metadata: bytes,
+    *,
+    images: Path,
+    labels: Path | None,
+    place: StagingArea,
+    engine: Engine,
 ) -> Path:
     """Writes the manifest into `place.dataset` and returns its path; judges all photos again for that.
 
@@ -91,6 +98,7 @@ def remake_manifest(
         info: What the dataset is thought to be. It is, if the manifest of the photos has the hash that it had.
         metadata: The bytes of metadata.json, in whatever state: the hash has to be in them.
         images: The source folder.
+        labels: The table of labels, where its classes came from one.
         place: Where the work is done.
         engine: What the work runs on.
 
@@ -98,7 +106,7 @@ def remake_manifest(
         CannotRepairError: The photos are not as they were.
     """
     try:
-        listing = scan_folder(images, info.class_names)
+        listing = scan_folder(images, info.class_names, layout=info.layout, labels=labels)
     except ConfigError:
         raise CannotRepairError(f"the categories are no longer {' '.join(info.class_names)}") from None
     except DatasetError as error:

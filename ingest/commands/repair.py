@@ -120,7 +120,9 @@ def _mend_manifest(
         if info is None:
             continue
         try:
-            new = remake_manifest(info, content, images=config.images, place=place, engine=engine)
+            new = remake_manifest(
+                info, content, images=config.images, labels=config.labels, place=place, engine=engine
+            )
         except CannotRepairError as error:
             done = _Done.not_mended(error)
             continue

@@ -1,6 +1,7 @@
 """A dataset brought up to date with its folders: what `build` would make now, without most of its work."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,11 @@ from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.execution.factory import open_engine
 from shardstream.ingest.pipeline.build_result import BuildResult, summarize
 from shardstream.ingest.pipeline.catalog import Catalog, settle_identical
+from shardstream.ingest.pipeline.clutter import is_clutter
+from shardstream.ingest.pipeline.listing import Listing, shown
 from shardstream.ingest.pipeline.map_tasks import MapPlan
 from shardstream.ingest.pipeline.reuse import load_previous
-from shardstream.ingest.pipeline.scan import Listing, is_clutter, scan_folder, shown
+from shardstream.ingest.pipeline.scan import scan_folder
 from shardstream.ingest.pipeline.split_assignment import assign_splits
 from shardstream.ingest.pipeline.staging import StagingArea, open_staging
 from shardstream.ingest.pipeline.steps import TASK_MODULES, assemble, check_verdicts, process_files
@@ -50,7 +53,7 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
     ):
         old = DatasetInfo.load(config.data)
         _check_nothing_else_there(old)
-        listing = scan_folder(config.images, class_names_of(old))
+        listing = scan_again(config, old, spool=place.spool)
         catalog = Catalog(listing)
         taken = load_previous(catalog, old, engine)
         files = np.ones(len(listing), bool) if config.rehash else ~taken.same
@@ -65,6 +68,7 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
                 judging=old.judging,
                 split_rule=old.split_rule,
                 shard_bytes=old.shard_bytes,
+                layout=old.layout,
             )
             place.finish()
         else:
@@ -74,6 +78,28 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
             )  # Look-alikes in different splits are told of all the same.
             place.remove()
     return summarize(catalog, info, num_read=int(files.sum()), seconds=time.monotonic() - began)
+
+
+def scan_again(config: UpdateConfig, old: DatasetInfo, *, spool: Path | None) -> Listing:
+    """Lists the files of the source as the build of `old` did.
+
+    Raises:
+        ConfigError: The table of labels is not given again, or there never was one.
+    """
+    if old.layout.has_table != (config.labels is not None):
+        raise ConfigError(
+            f"{old.data_dir}: its classes came from a table; give it again with --labels FILE.csv"
+            if old.layout.has_table
+            else f"{old.data_dir}: its classes came from folders; leave out --labels"
+        )
+    return scan_folder(
+        config.images,
+        class_names_of(old),
+        layout=old.layout,
+        labels=config.labels,
+        max_missing=config.max_rejected,
+        spool=spool,
+    )
 
 
 def _options(config: UpdateConfig) -> dict[str, object]:

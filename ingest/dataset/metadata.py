@@ -10,6 +10,7 @@ from typing import get_args
 
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.common.json_reader import JsonNode
+from shardstream.ingest.dataset.layout import CLASS_FOLDERS, Layout
 from shardstream.ingest.dataset.records import block_checksum
 from shardstream.ingest.images.settings import Check, Encoding, ImageSettings, ProcessingSettings, Resize
 
@@ -102,6 +103,7 @@ class DatasetInfo:
         splits: By name; a split without examples is not there.
         verdicts: The number of source files by verdict.
         manifest_sha256: Of manifest.parquet, in hexadecimal.
+        layout: Where class and split of a file came from.
     """
 
     data_dir: Path
@@ -115,6 +117,7 @@ class DatasetInfo:
     splits: Mapping[str, SplitInfo]
     verdicts: Mapping[str, int]
     manifest_sha256: str
+    layout: Layout = CLASS_FOLDERS
 
     @property
     def image(self) -> ImageSettings:
@@ -184,6 +187,8 @@ class DatasetInfo:
             name: {"class_counts": split["class_counts"], "shards": split["shards"]}
             for name, split in content["splits"].items()
         }
+        if self.layout == CLASS_FOLDERS:
+            del content["layout"]  # As in datasets that are older than the other layouts.
         content = {"format_version": FORMAT_VERSION, **content, "fingerprint": self.fingerprint}
         return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode()
 
@@ -242,6 +247,7 @@ class DatasetInfo:
             },
             verdicts=node.get("verdicts", dict),
             manifest_sha256=node.get("manifest_sha256", str),
+            layout=Layout.from_json(node.child("layout")) if "layout" in node.value else CLASS_FOLDERS,
         )
         if info.fingerprint != node.get("fingerprint", str):
             raise DatasetError(f"{node.path}: does not match its own fingerprint: it was edited; {_REPAIR}")

@@ -85,7 +85,7 @@ def assign_split(key: bytes, fractions: Mapping[str, float], *, seed: int) -> st
 
 
 def stratify(
-    numbers: npt.NDArray[np.uint64], labels: npt.NDArray[np.uint16], fractions: Mapping[str, float]
+    numbers: npt.NDArray[np.uint64], labels: npt.NDArray[np.uint32], fractions: Mapping[str, float]
 ) -> npt.NDArray[np.uint8]:
     """Returns the split of each picture, an index into SPLIT_NAMES, with the same shares of each class.
 
@@ -97,7 +97,7 @@ def stratify(
     Args:
         numbers: What `draw` gave for the purpose "split", uint64 [pictures]. Pictures of one class with the same number
             stay together, in the training split where a held-out one has not enough room for all.
-        labels: The class of each picture, uint16 [pictures].
+        labels: The class of each picture, uint32 [pictures].
         fractions: The shares of "validation" and "test", as `check_fractions` allows them.
     """
     counts = np.bincount(labels)

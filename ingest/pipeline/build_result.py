@@ -33,7 +33,7 @@ def summarize(catalog: Catalog, info: DatasetInfo, *, num_read: int, seconds: fl
     return BuildResult(
         info=info,
         findings=find_issues(catalog),
-        passed_over=dict(catalog.listing.passed_over),
+        passed_over=dict(catalog.listing.skipped),
         num_read=num_read,
         source_bytes=int(catalog.listing.sizes.sum()),
         seconds=seconds,

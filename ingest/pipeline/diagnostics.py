@@ -12,8 +12,8 @@ from shardstream.ingest.dataset.manifest import open_manifest
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 from shardstream.ingest.pipeline.catalog import Catalog, rejected_files
+from shardstream.ingest.pipeline.listing import shown
 from shardstream.ingest.pipeline.near_duplicates import find_pairs, straddling
-from shardstream.ingest.pipeline.scan import shown
 from shardstream.ingest.pipeline.split_assignment import find_leaks
 
 _MAX_REJECTED = 10

@@ -14,7 +14,7 @@ from shardstream.ingest.execution.factory import open_engine
 from shardstream.ingest.execution.processes import run_alone
 from shardstream.ingest.images.process import ProcessedImage, process_image
 from shardstream.ingest.images.settings import ImageSettings
-from shardstream.ingest.pipeline.scan import is_clutter
+from shardstream.ingest.pipeline.clutter import is_clutter
 
 # What a worker gives back at once: some megabytes.
 _CHUNK = 32

@@ -14,8 +14,8 @@ from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.records import HEADER_BYTES, RecordError, framed_length
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.pipeline.catalog import Catalog
+from shardstream.ingest.pipeline.listing import Listing, shown
 from shardstream.ingest.pipeline.results import OK, REJECTED, REPAIRED
-from shardstream.ingest.pipeline.scan import Listing, shown
 
 _ROWS_AT_ONCE = 16_384
 _JUDGED = {"ok": OK, "repaired": REPAIRED, "rejected": REJECTED}

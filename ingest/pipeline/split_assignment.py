@@ -1,16 +1,17 @@
 """Which split each file of a catalog goes to, and what lies in two splits that should not."""
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.dataset.metadata import SplitRule
-from shardstream.ingest.dataset.split_hash import draw, splits_of, stratify
-from shardstream.ingest.pipeline.catalog import NO_SPLIT, Catalog, draw_rows
+from shardstream.ingest.dataset.split_hash import SPLIT_NAMES, TRAIN, draw, splits_of, stratify
+from shardstream.ingest.pipeline.catalog import Catalog, draw_rows
+from shardstream.ingest.pipeline.listing import NO_SPLIT, shown
 from shardstream.ingest.pipeline.near_duplicates import find_pairs, group_rows, straddling
-from shardstream.ingest.pipeline.scan import shown
 
 DUPLICATES, NEAR_DUPLICATES = "duplicates", "near-duplicates"
 
@@ -44,10 +45,28 @@ def assign_splits(catalog: Catalog, rule: SplitRule) -> None:
     """
     rows = np.flatnonzero(catalog.kept()).astype(np.uint32)
     catalog.splits[:] = NO_SPLIT
+    fractions, given = rule.fractions, catalog.listing.given_splits
+    if len(given):
+        # What nothing is given for is held out of the training images.
+        catalog.splits[rows] = given[rows]
+        rows = rows[given[rows] == SPLIT_NAMES.index(TRAIN)]
+        fractions = drawn_splits(catalog, rule)
+    catalog.splits[rows] = _drawn(catalog, rows, rule, fractions)
+
+
+def drawn_splits(catalog: Catalog, rule: SplitRule) -> dict[str, float]:
+    """Returns the held-out splits that the source does not give, with their fractions."""
+    given = {SPLIT_NAMES[number] for number in np.unique(catalog.listing.given_splits).tolist()}
+    return {name: fraction for name, fraction in rule.fractions.items() if name not in given}
+
+
+def _drawn(
+    catalog: Catalog, rows: npt.NDArray[np.uint32], rule: SplitRule, fractions: Mapping[str, float]
+) -> npt.NDArray[np.uint8]:
+    """Returns the split of each row by the rule."""
     if rule.stratify:
         numbers = draw_rows(catalog, rows, rule.seed, "split")
-        catalog.splits[rows] = stratify(numbers, catalog.labels[rows], rule.fractions)
-        return
+        return stratify(numbers, catalog.labels[rows], fractions)
     leaders = _leaders(catalog, rows) if rule.keep_together == NEAR_DUPLICATES else rows
     numbers = draw_rows(catalog, leaders, rule.seed, "split")
     if pattern := group_pattern(rule.keep_together):
@@ -55,7 +74,7 @@ def assign_splits(catalog: Catalog, rule: SplitRule) -> None:
             match = pattern.search(shown(catalog.listing.path(int(row))))
             if match and match[1] is not None:
                 numbers[i] = draw(rule.seed, "split", b"group/" + match[1].encode())
-    catalog.splits[rows] = splits_of(numbers, rule.fractions)
+    return splits_of(numbers, fractions)
 
 
 def find_leaks(catalog: Catalog) -> npt.NDArray[np.uint32]:

@@ -48,6 +48,11 @@ class StagingArea:
         """Returns the workplace below `root`, of which nothing has to be there yet."""
         return cls(data, root, units, shards=root / "shards" / uuid.uuid4().hex, dataset=root / "dataset")
 
+    @property
+    def spool(self) -> Path:
+        """Where the members of an archive lie meanwhile; kept over a kill, and removed with `units`."""
+        return self.units / "spool"
+
     def begin(self) -> None:
         """Makes the folders, and removes what an earlier run has written and this one will write again."""
         for left in (self.dataset, self.shards.parent):
@@ -120,7 +125,7 @@ def open_staging(
         try:
             yield place
         except UserError:
-            if not any(units.iterdir()):
+            if not any(path.name != place.spool.name for path in units.iterdir()):
                 place.remove()  # Nothing was done that the next command would have to fit to.
             raise
 

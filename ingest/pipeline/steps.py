@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from shardstream.ingest.common.atomic_io import file_sha256
 from shardstream.ingest.common.errors import DatasetError, LimitError
 from shardstream.ingest.common.progress import progress
+from shardstream.ingest.dataset.layout import Layout
 from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
 from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo, SplitInfo, SplitRule
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES, TRAIN
@@ -16,7 +17,7 @@ from shardstream.ingest.pipeline.catalog import Catalog, rejected_files, settle_
 from shardstream.ingest.pipeline.manifest_writer import load_arrow, write_manifest
 from shardstream.ingest.pipeline.map_tasks import MapPlan, process_task, process_task_in_parts
 from shardstream.ingest.pipeline.shards import ShardPlan, write_shard
-from shardstream.ingest.pipeline.split_assignment import assign_splits
+from shardstream.ingest.pipeline.split_assignment import assign_splits, drawn_splits
 from shardstream.ingest.pipeline.staging import StagingArea
 
 # What worker processes run.
@@ -72,6 +73,7 @@ def assemble(
     judging: ProcessingSettings,
     split_rule: SplitRule,
     shard_bytes: int,
+    layout: Layout,
 ) -> DatasetInfo:
     """Writes the dataset of all kept files into `place.dataset` and returns its description.
 
@@ -95,6 +97,7 @@ def assemble(
         splits=_splits(catalog, plan, shards),
         verdicts=catalog.counts,
         manifest_sha256="",
+        layout=layout,
     )
     write_tfds_files(info, place.dataset)
     return write_descriptions(catalog, info, place)
@@ -113,10 +116,11 @@ def _check_splits(catalog: Catalog, rule: SplitRule) -> None:
     num_kept = int(catalog.kept().sum())
     for split in SPLIT_NAMES:
         fraction = 1 - sum(rule.fractions.values()) if split == TRAIN else rule.fractions[split]
-        if fraction > 0 and not sum(catalog.class_counts(split)):
+        is_drawn = not len(catalog.listing.given_splits) or split in drawn_splits(catalog, rule)
+        if fraction > 0 and is_drawn and not sum(catalog.class_counts(split)):
             raise DatasetError(
                 f"{catalog.listing.root}: split {split!r} would be empty: a share of {fraction:g} of {num_kept} "
-                "photos; add photos, change the shares, or choose another --seed"
+                "images; add images, change the fractions, --stratify, or choose another --seed"
             )
 
 

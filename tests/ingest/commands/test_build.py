@@ -99,10 +99,13 @@ def test_the_manifest_leads_from_every_file_to_its_record(photos, tmp_path, phot
     } == {
         # The first by path is kept; under two classes, none.
         "food/again.jpg": ("duplicate", "same content as food/3.jpg"),
-        "food/7.jpg": ("conflict", "the same content is in more than one category, first as food/7.jpg"),
+        "food/7.jpg": (
+            "conflict",
+            "multi-label: the same image is under several classes, first as food/7.jpg",
+        ),
         "interior/both.jpg": (
             "conflict",
-            "the same content is in more than one category, first as food/7.jpg",
+            "multi-label: the same image is under several classes, first as food/7.jpg",
         ),
         "food/broken.jpg": ("rejected", rows["food/broken.jpg"]["reason"]),
         "food/gone.jpg": ("rejected", "cannot be read: No such file or directory"),
