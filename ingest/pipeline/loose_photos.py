@@ -18,7 +18,7 @@ from shardstream.ingest.pipeline.clutter import is_clutter
 
 # What a worker gives back at once: some megabytes.
 _CHUNK = 32
-_MAX_PIXELS = 100_000_000
+_MAX_PIXELS = 130_000_000
 # A file that is named like a photo may be anything; a build reads no larger one either.
 _MAX_FILE_BYTES = 400_000_000
 _MAX_SECS_PER_FILE = 60

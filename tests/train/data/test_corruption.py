@@ -148,7 +148,7 @@ def test_damage_ends_the_filling_of_the_cache(info):
 
 
 def test_a_picture_that_cannot_be_decoded_is_named_as_such(make_dataset):
-    info = make_dataset(picture=lambda number, label: b"not a picture")
+    info = make_dataset(picture=lambda number, label: b"not an image")
     source = StreamedSplit(info, "train", image_size=SIZE)
     with pytest.raises(DatasetError, match=r"-of-00003: record \d+ holds a picture that cannot be decoded"):
         list(read_stream(info, source))

@@ -105,6 +105,6 @@ def test_what_is_no_picture_or_half_of_one_is_refused(stored):
     file = io.BytesIO()
     noise = np.random.default_rng(1).integers(0, 256, (16, 16, 3), np.uint8)
     Image.fromarray(noise).save(file, "JPEG")
-    for encoded in (b"not a picture", file.getvalue()[:-200]):
+    for encoded in (b"not an image", file.getvalue()[:-200]):
         with pytest.raises(ImageError):
             pixels(encoded, stored, 16)
