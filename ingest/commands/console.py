@@ -1,5 +1,6 @@
 """What the commands print: tables for people, dictionaries for machines."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from shardstream.ingest.commands.estimate import Estimate
 from shardstream.ingest.commands.repair import Repair
 from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.ingest.dataset.corruption import Corruption
+from shardstream.ingest.dataset.look_alikes import LookAlikes, PathPair
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.pipeline.build_result import BuildResult
 from shardstream.ingest.pipeline.diagnostics import Findings
@@ -25,7 +27,7 @@ def print_outcome(result: BuildResult) -> None:
     _print_info(result.info, console)
     _print_findings(result.findings, console)
     if result.passed_over:
-        console.print(_counts("passed over", result.passed_over))
+        console.print(_counts("skipped", result.passed_over))
     num_files = sum(result.info.verdicts.values())
     console.print(
         f"{num_files:,} files, {result.num_read:,} of them read, {_size(result.source_bytes)}, in "
@@ -48,7 +50,7 @@ def print_estimate(estimate: Estimate) -> None:
     console.print(_counts("about so many pictures in", estimate.splits))
     console.print(_counts(f"of a sample of {estimate.num_sampled:,}", estimate.sampled_verdicts))
     if estimate.passed_over:
-        console.print(_counts("passed over", estimate.passed_over))
+        console.print(_counts("skipped", estimate.passed_over))
     num_files = sum(estimate.class_counts.values())
     console.print(
         f"{num_files:,} files, {_size(estimate.source_bytes)}; {estimate.num_read:,} to be read, in about "
@@ -149,8 +151,10 @@ def info_json(info: DatasetInfo, findings: Findings) -> dict[str, Any]:
         "fingerprint": info.fingerprint,
         "verdicts": dict(info.verdicts),
         "rejections": findings.rejections,
-        "num_leaks": findings.num_leaks,
+        "num_leaks": findings.look_alikes.num_same if findings.look_alikes else 0,
         "leaks": findings.leaks,
+        "look_alikes": dataclasses.asdict(findings.look_alikes) if findings.look_alikes else None,
+        "notes": findings.notes,
         "splits": {
             name: {
                 "num_examples": split.num_examples,
@@ -170,16 +174,41 @@ def _print_findings(findings: Findings, console: Console) -> None:
             console.print(
                 escape_control_chars(f"  {path}: {reason}"), markup=False, highlight=False, soft_wrap=True
             )
-    if findings.leaks:
-        console.print(
-            f"{findings.num_leaks:,} pairs of pictures look alike and lie in different splits "
-            "(--keep-together near-duplicates puts them into one):",
-            highlight=False,
+    if findings.look_alikes:
+        _print_look_alikes(findings.look_alikes, console)
+    for note in findings.notes:
+        _print_line(f"note: {note}", console)
+
+
+def _print_look_alikes(found: LookAlikes, console: Console) -> None:
+    compared = ""
+    if found.num_compared < found.num_candidates:
+        compared = f" (of {found.num_compared:,} compared, of {found.num_candidates:,} whose hashes are near)"
+    if found.num_same:
+        _print_line(
+            f"{found.num_same:,} pairs{compared} are one image in two splits, which makes it easy "
+            "(--keep-together near-duplicates puts both into one):",
+            console,
         )
-        for one, other in findings.leaks[:_MAX_LEAKS_SHOWN]:
-            console.print(
-                escape_control_chars(f"  {one}  {other}"), markup=False, highlight=False, soft_wrap=True
-            )
+        _print_pairs(found.same, found.num_same, console)
+    if found.num_bursts:
+        _print_line(
+            f"{found.num_bursts:,} pairs{compared} resemble each other, follow one another by number and lie in two "
+            "splits, as shots of one scene would:",
+            console,
+        )
+        _print_pairs(found.bursts, found.num_bursts, console)
+
+
+def _print_pairs(pairs: Sequence[PathPair], count: int, console: Console) -> None:
+    for one, other in pairs[:_MAX_LEAKS_SHOWN]:
+        _print_line(f"  {one}  {other}", console)
+    if count > _MAX_LEAKS_SHOWN:
+        _print_line(f"  and {count - _MAX_LEAKS_SHOWN:,} more", console)
+
+
+def _print_line(line: str, console: Console) -> None:
+    console.print(escape_control_chars(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _splits(info: DatasetInfo) -> Table:

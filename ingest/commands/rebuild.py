@@ -114,7 +114,7 @@ def remake_manifest(
     catalog = Catalog(listing)
     rows = np.arange(len(listing), dtype=np.uint32)
     process_files(catalog, MapPlan(listing, rows, judging=info.judging, folder=place.units), engine)
-    assign_splits(catalog, info.split_rule)
+    assign_splits(catalog, info.split_rule, engine)
     # Notes where each record goes.
     ShardPlan(catalog, place.shards, name=info.name, seed=info.split_rule.seed, shard_bytes=info.shard_bytes)
     path = place.dataset / MANIFEST

@@ -73,9 +73,7 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
             place.finish()
         else:
             info = old
-            assign_splits(
-                catalog, old.split_rule
-            )  # Look-alikes in different splits are told of all the same.
+            assign_splits(catalog, old.split_rule, engine)  # For what is said of the splits.
             place.remove()
     return summarize(catalog, info, num_read=int(files.sum()), seconds=time.monotonic() - began)
 

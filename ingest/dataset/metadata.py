@@ -11,6 +11,7 @@ from typing import get_args
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.common.json_reader import JsonNode
 from shardstream.ingest.dataset.layout import CLASS_FOLDERS, Layout
+from shardstream.ingest.dataset.look_alikes import LookAlikes
 from shardstream.ingest.dataset.records import block_checksum
 from shardstream.ingest.images.settings import Check, Encoding, ImageSettings, ProcessingSettings, Resize
 
@@ -104,6 +105,7 @@ class DatasetInfo:
         verdicts: The number of source files by verdict.
         manifest_sha256: Of manifest.parquet, in hexadecimal.
         layout: Where class and split of a file came from.
+        look_alikes: What is alike in different splits; None in datasets that are older than this.
     """
 
     data_dir: Path
@@ -118,6 +120,7 @@ class DatasetInfo:
     verdicts: Mapping[str, int]
     manifest_sha256: str
     layout: Layout = CLASS_FOLDERS
+    look_alikes: LookAlikes | None = None
 
     @property
     def image(self) -> ImageSettings:
@@ -189,6 +192,8 @@ class DatasetInfo:
         }
         if self.layout == CLASS_FOLDERS:
             del content["layout"]  # As in datasets that are older than the other layouts.
+        if self.look_alikes is None:
+            del content["look_alikes"]
         content = {"format_version": FORMAT_VERSION, **content, "fingerprint": self.fingerprint}
         return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode()
 
@@ -248,6 +253,9 @@ class DatasetInfo:
             verdicts=node.get("verdicts", dict),
             manifest_sha256=node.get("manifest_sha256", str),
             layout=Layout.from_json(node.child("layout")) if "layout" in node.value else CLASS_FOLDERS,
+            look_alikes=LookAlikes.from_json(node.child("look_alikes"))
+            if "look_alikes" in node.value
+            else None,
         )
         if info.fingerprint != node.get("fingerprint", str):
             raise DatasetError(f"{node.path}: does not match its own fingerprint: it was edited; {_REPAIR}")

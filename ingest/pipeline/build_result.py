@@ -32,7 +32,7 @@ def summarize(catalog: Catalog, info: DatasetInfo, *, num_read: int, seconds: fl
     """Returns what a finished job came to."""
     return BuildResult(
         info=info,
-        findings=find_issues(catalog),
+        findings=find_issues(catalog, info),
         passed_over=dict(catalog.listing.skipped),
         num_read=num_read,
         source_bytes=int(catalog.listing.sizes.sum()),

@@ -9,9 +9,11 @@ import numpy.typing as npt
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.dataset.metadata import SplitRule
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES, TRAIN, draw, splits_of, stratify
+from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.pipeline.catalog import Catalog, draw_rows
 from shardstream.ingest.pipeline.listing import NO_SPLIT, shown
-from shardstream.ingest.pipeline.near_duplicates import find_pairs, group_rows, straddling
+from shardstream.ingest.pipeline.look_alikes import NEITHER, compare
+from shardstream.ingest.pipeline.near_duplicates import find_pairs, group_rows
 
 DUPLICATES, NEAR_DUPLICATES = "duplicates", "near-duplicates"
 
@@ -36,12 +38,13 @@ def group_pattern(keep_together: str) -> re.Pattern[str] | None:
     return pattern
 
 
-def assign_splits(catalog: Catalog, rule: SplitRule) -> None:
+def assign_splits(catalog: Catalog, rule: SplitRule, engine: Engine) -> None:
     """Sets the split of each kept file: identical content, wherever it lies, always goes to the same one.
 
     Args:
         catalog: All files.
-        rule: The shares, and what goes together.
+        rule: The fractions, and what goes together.
+        engine: What compares images that may be near-duplicates.
     """
     rows = np.flatnonzero(catalog.kept()).astype(np.uint32)
     catalog.splits[:] = NO_SPLIT
@@ -51,7 +54,7 @@ def assign_splits(catalog: Catalog, rule: SplitRule) -> None:
         catalog.splits[rows] = given[rows]
         rows = rows[given[rows] == SPLIT_NAMES.index(TRAIN)]
         fractions = drawn_splits(catalog, rule)
-    catalog.splits[rows] = _drawn(catalog, rows, rule, fractions)
+    catalog.splits[rows] = _drawn(catalog, rows, rule, fractions, engine)
 
 
 def drawn_splits(catalog: Catalog, rule: SplitRule) -> dict[str, float]:
@@ -61,13 +64,17 @@ def drawn_splits(catalog: Catalog, rule: SplitRule) -> dict[str, float]:
 
 
 def _drawn(
-    catalog: Catalog, rows: npt.NDArray[np.uint32], rule: SplitRule, fractions: Mapping[str, float]
+    catalog: Catalog,
+    rows: npt.NDArray[np.uint32],
+    rule: SplitRule,
+    fractions: Mapping[str, float],
+    engine: Engine,
 ) -> npt.NDArray[np.uint8]:
     """Returns the split of each row by the rule."""
     if rule.stratify:
         numbers = draw_rows(catalog, rows, rule.seed, "split")
         return stratify(numbers, catalog.labels[rows], fractions)
-    leaders = _leaders(catalog, rows) if rule.keep_together == NEAR_DUPLICATES else rows
+    leaders = _leaders(catalog, rows, engine) if rule.keep_together == NEAR_DUPLICATES else rows
     numbers = draw_rows(catalog, leaders, rule.seed, "split")
     if pattern := group_pattern(rule.keep_together):
         for i, row in enumerate(rows):
@@ -77,17 +84,12 @@ def _drawn(
     return splits_of(numbers, fractions)
 
 
-def find_leaks(catalog: Catalog) -> npt.NDArray[np.uint32]:
-    """Returns the pairs of rows, [pairs, 2], that look alike and yet lie in different splits."""
-    rows = np.flatnonzero(catalog.kept() & catalog.has_hash).astype(np.uint32)
-    pairs = rows[find_pairs(catalog.hashes[rows])]
-    return straddling(pairs, catalog.splits)
-
-
-def _leaders(catalog: Catalog, rows: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+def _leaders(catalog: Catalog, rows: npt.NDArray[np.uint32], engine: Engine) -> npt.NDArray[np.uint32]:
     """Returns for each row the row of its group of pictures that look alike whose content decides for all."""
     members = np.flatnonzero(catalog.has_hash[rows])
-    groups = group_rows(len(members), find_pairs(catalog.hashes[rows[members]]))
+    pairs = find_pairs(catalog.hashes[rows[members]])
+    kinds = compare(catalog, rows[members[pairs]].astype(np.uint32), engine)
+    groups = group_rows(len(members), pairs[kinds != NEITHER])
     # The smallest SHA-256 leads: it does not depend on names or on the order of the listing.
     order = np.lexsort((catalog.digests[rows[members], 0], groups))
     starts = np.flatnonzero(np.diff(groups[order].astype(np.int64), prepend=-1))

@@ -14,6 +14,7 @@ from shardstream.ingest.dataset.tfds_files import dataset_name, dataset_version,
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.images.settings import ProcessingSettings
 from shardstream.ingest.pipeline.catalog import Catalog, rejected_files, settle_identical
+from shardstream.ingest.pipeline.look_alikes import find_leaks
 from shardstream.ingest.pipeline.manifest_writer import load_arrow, write_manifest
 from shardstream.ingest.pipeline.map_tasks import MapPlan, process_task, process_task_in_parts
 from shardstream.ingest.pipeline.shards import ShardPlan, write_shard
@@ -21,7 +22,11 @@ from shardstream.ingest.pipeline.split_assignment import assign_splits, drawn_sp
 from shardstream.ingest.pipeline.staging import StagingArea
 
 # What worker processes run.
-TASK_MODULES = ("shardstream.ingest.pipeline.map_tasks", "shardstream.ingest.pipeline.shards")
+TASK_MODULES = (
+    "shardstream.ingest.pipeline.map_tasks",
+    "shardstream.ingest.pipeline.shards",
+    "shardstream.ingest.pipeline.look_alikes",
+)
 
 
 def process_files(catalog: Catalog, plan: MapPlan, engine: Engine) -> int:
@@ -80,7 +85,7 @@ def assemble(
     Raises:
         DatasetError: A split would be empty.
     """
-    assign_splits(catalog, split_rule)
+    assign_splits(catalog, split_rule, engine)
     _check_splits(catalog, split_rule)
     name = dataset_name(place.data.absolute())
     plan = ShardPlan(catalog, place.shards, name=name, seed=split_rule.seed, shard_bytes=shard_bytes)
@@ -98,6 +103,7 @@ def assemble(
         verdicts=catalog.counts,
         manifest_sha256="",
         layout=layout,
+        look_alikes=find_leaks(catalog, engine),
     )
     write_tfds_files(info, place.dataset)
     return write_descriptions(catalog, info, place)
