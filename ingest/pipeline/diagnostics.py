@@ -126,7 +126,7 @@ def _size_hint(catalog: Catalog, info: DatasetInfo) -> list[str]:
     stored_bytes = sum(split.num_bytes for split in info.splits.values())
     note = (
         f"no image is larger than {width}x{height}, and {size}x{size} pixels are stored of each; "
-        f"--image-size {largest} keeps all there is to see, with {size**2 / largest**2:.3g} times fewer pixels to store "
+        f"--image-size {largest} shows as much with {size**2 / largest**2:.3g} times fewer pixels to store "
         f"and to train on (files of {source_bytes / 1e6:.3g} MB became {stored_bytes / 1e6:.3g} MB)"
     )
     return [note]

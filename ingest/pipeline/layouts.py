@@ -61,11 +61,10 @@ def by_folders(root: Path, found: Found, layout: Layout, class_names: Sequence[s
     names = order_classes(root, folders.names, class_names)
     if len(names) < 2:
         refuse_few_classes(root, found, layout, names)
+    notes = nested_note(found, is_below_splits=bool(given)) if layout.class_depth == 1 else []
     listing = _with_classes(found, folders, names, has_splits=bool(given))
     _check_none_empty(root, listing, folders, layout)
-    if layout.class_depth == 1:
-        listing.notes += nested_note(found, is_below_splits=bool(given))
-    listing.notes += case_note(names)
+    listing.notes += [*notes, *case_note(names)]
     return listing
 
 
