@@ -10,6 +10,7 @@ import keras
 
 from shardstream.ingest.common.durations import parse_interval, parse_secs
 from shardstream.ingest.common.errors import machine_errors
+from shardstream.ingest.dataset.class_counts import missing_class_notes
 from shardstream.train.config import TrainConfig
 from shardstream.train.data.bad_records import write_bad_records
 from shardstream.train.data.input_pipeline import ExampleSource
@@ -81,6 +82,8 @@ def _lead(
         unfinished.check_same(folder, setup.describe())
     else:
         setup = prepare(config, hosts=hosts)
+    for note in missing_class_notes(setup.info):
+        logger.warning("%s", note)
     broadcast_run(workers, setup.describe(), unfinished.checkpoint if unfinished else None)
     stop = StopRequest(parse_secs("grace", config.grace))
     history = History(folder.history)

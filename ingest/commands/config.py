@@ -208,6 +208,10 @@ class BuildConfig(_Job, _Decisions, LayoutOptions, _Folders):
     def __post_init__(self) -> None:
         for part in (_Folders, LayoutOptions, _Decisions, _Job):
             part.__post_init__(self)
+        if self.stratify and 1 in (self.validation, self.test):
+            raise ConfigError(
+                "--stratify leaves an image of each class to train on; --validation 1 and --test 1 leave none"
+            )
         if self.stratify and (self.splits_from_folders or self.split_column):
             raise ConfigError("--stratify does not go with splits that are given: they are kept as they are")
         _check_work_dir(self)

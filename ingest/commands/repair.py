@@ -76,7 +76,9 @@ def repair_dataset(config: RepairConfig) -> list[Repair]:
         MachineError: The disk is full, the photos went away, or a worker process died for no file's fault.
     """
     if not config.images.is_dir():
-        raise ConfigError(f"{config.images}: no such folder of photos")
+        raise ConfigError(
+            f"{config.images}: not a folder; give the folder of the images, unpacked from its archive"
+        )
     with (
         open_engine(
             config.engine,

@@ -59,7 +59,7 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
         files = np.ones(len(listing), bool) if config.rehash else ~taken.same
         num_changed = _judge(catalog, files, old, place, engine)
         check_verdicts(catalog, max_rejected=config.max_rejected)
-        if num_changed or taken.num_before != len(listing) or not taken.same.all():
+        if num_changed or taken.is_moved or taken.num_before != len(listing) or not taken.same.all():
             info = assemble(
                 catalog,
                 place,

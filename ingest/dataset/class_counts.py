@@ -38,6 +38,6 @@ def _consequence(split: str, missing: Sequence[str]) -> str:
 def _remedy(info: DatasetInfo, split: str) -> str:
     if info.layout.has_given_splits:
         return f"the splits are kept as given: add images of that kind to {split}"
-    if info.split_rule.stratify:
+    if info.split_rule.stratify or not info.split_rule.fractions:
         return "add images"
     return "`shardstream-ingest build --stratify` gives each class its fraction of each split"

@@ -65,10 +65,10 @@ def splits_of(numbers: npt.NDArray[np.uint64], fractions: Mapping[str, float]) -
         fractions: The shares of "validation" and "test", as `check_fractions` allows them.
     """
     splits = np.full(len(numbers), _TRAIN, np.uint8)
-    splits[numbers < np.uint64(_threshold(fractions.get(TEST, 0)))] = _TEST
-    splits[~numbers < np.uint64(_threshold(fractions.get(VALIDATION, 0)))] = (
-        _VALIDATION  # Counted from the top.
-    )
+    for split, distances in ((TEST, numbers), (VALIDATION, ~numbers)):  # Validation is counted from the top.
+        fraction = fractions.get(split, 0)
+        held_out = distances < np.uint64(_threshold(fraction)) if fraction < 1 else slice(None)
+        splits[held_out] = SPLIT_NAMES.index(split)
     return splits
 
 
@@ -117,11 +117,14 @@ def stratify(
 
 
 def check_fractions(fractions: Mapping[str, float]) -> None:
-    """Raises a ConfigError unless each fraction is in [0, 1) and something is left to train on."""
+    """Raises a ConfigError unless each fraction is in [0, 1] and something is left to train on, or one of them is all.
+
+    A dataset of one held-out split is there to test models of others with.
+    """
     for name, fraction in fractions.items():
-        if not 0 <= fraction < 1:
-            raise ConfigError(f"--{name} has to be at least 0 and less than 1, got {fraction:g}")
-    if sum(map(_exact, fractions.values())) >= 1:
+        if not 0 <= fraction <= 1:
+            raise ConfigError(f"--{name} has to be from 0 to 1, got {fraction:g}")
+    if sum(map(_exact, fractions.values())) >= 1 and set(fractions.values()) - {0.0} != {1.0}:
         given = " and ".join(f"--{name} {fraction:g}" for name, fraction in fractions.items())
         raise ConfigError(f"{given} leave nothing to train on: they have to sum to less than 1")
 

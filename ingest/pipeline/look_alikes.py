@@ -33,6 +33,9 @@ _MAX_NUMBERS_APART = 3
 # Below this there are no details: what is left of noise would decide. Levels of 255.
 _MIN_DETAIL_LEVELS = 1.0
 _MAX_FLAT_DIFFERENCE = 2.0
+_LUMA = np.array(
+    [[0.299], [0.587], [0.114]], np.float32
+)  # ITU-R BT.601, as JPEG and every conversion to gray.
 _MAX_GRAY_DIFFERENCE = 3.0  # Between the colors of a gray image, in levels.
 _ROWS_PER_TASK = 128
 _PAIRS_AT_ONCE = 1 << 14
@@ -116,7 +119,7 @@ def _find_bursts(catalog: Catalog, pairs: Pairs, likeness: npt.NDArray[np.float6
 def correlation(one: Thumbnails, other: Thumbnails) -> float:
     """Returns how far the details of two thumbnails agree, from -1 to 1; 1 for two flat ones of one color."""
     if _is_gray(one) or _is_gray(other):  # A copy in gray is a copy.
-        one, other = one.mean(axis=2, keepdims=True), other.mean(axis=2, keepdims=True)
+        one, other = one @ _LUMA, other @ _LUMA
     details = _details(one), _details(other)
     lengths = [float(np.linalg.norm(detail)) for detail in details]
     if min(lengths) < _MIN_DETAIL_LEVELS * np.sqrt(one.size):

@@ -12,9 +12,10 @@ from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
 from shardstream.ingest.dataset.manifest import open_manifest
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.records import HEADER_BYTES, RecordError, framed_length
+from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.pipeline.catalog import Catalog
-from shardstream.ingest.pipeline.listing import Listing, shown
+from shardstream.ingest.pipeline.listing import NO_SPLIT, Listing, shown
 from shardstream.ingest.pipeline.results import OK, REJECTED, REPAIRED
 
 _ROWS_AT_ONCE = 16_384
@@ -29,11 +30,13 @@ class PreviousState:
         same: Which files have the path, size and time that they had, bool [files].
         num_before: The number of files that the older dataset was made of.
         num_found: How many of them are there still.
+        is_moved: Whether the source gives one of them another class or split than it had.
     """
 
     same: np.ndarray
     num_before: int
     num_found: int
+    is_moved: bool
 
 
 def load_previous(catalog: Catalog, old: DatasetInfo, engine: Engine) -> PreviousState:
@@ -47,6 +50,7 @@ def load_previous(catalog: Catalog, old: DatasetInfo, engine: Engine) -> Previou
     """
     same = np.zeros(len(catalog.listing), bool)
     num_before = num_found = 0
+    is_moved = False
     shard_numbers = {
         (split.name, number): len(catalog.sources) + i
         for i, (split, number) in enumerate(
@@ -59,6 +63,7 @@ def load_previous(catalog: Catalog, old: DatasetInfo, engine: Engine) -> Previou
         num_found += row is not None
         if row is None or before["sha256"] is None:
             continue
+        is_moved = is_moved or _is_moved(catalog.listing, row, before)
         file = catalog.listing[row]
         same[row] = (file.size_bytes, file.mtime_ns) == (before["size_bytes"], before["mtime_ns"])
         catalog.digests[row] = np.frombuffer(bytes.fromhex(before["sha256"]), ">u8")
@@ -74,7 +79,15 @@ def load_previous(catalog: Catalog, old: DatasetInfo, engine: Engine) -> Previou
             catalog.positions[row] = before["position"]
             catalog.lengths[row] = 1  # Has a record: where, the shards will say.
     _find_records(catalog, old, engine)
-    return PreviousState(same, num_before, num_found)
+    return PreviousState(same, num_before, num_found, is_moved)
+
+
+def _is_moved(listing: Listing, row: int, before: dict) -> bool:
+    """Whether a table of labels says something else of a file than it did. A folder cannot: it is in the path."""
+    if before["class_name"] != listing.class_names[listing.labels[row]]:
+        return True
+    split = listing.given_splits[row] if len(listing.given_splits) else NO_SPLIT
+    return split != NO_SPLIT and before["split"] not in (None, SPLIT_NAMES[split])
 
 
 def _rows(old: DatasetInfo) -> Iterator[dict]:

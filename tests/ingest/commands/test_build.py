@@ -397,7 +397,7 @@ def test_input_that_cannot_become_a_dataset(photos, tmp_path, capsys):
     assert_refused("--display-names has 2 names, --class-names has 3", "--display-names", "a", "b")
     assert_refused("--encoding raw needs an --image-size", "--encoding", "raw", "--image-size", "original")
     assert_refused(
-        "split 'validation' would be empty: a share of 1e-05 of 60 photos", "--validation", "0.00001"
+        "split 'validation' would be empty: a share of 1e-05 of 60 images", "--validation", "0.00001"
     )
     for path in (photos / "exterior").iterdir():
         path.write_bytes(b"")
