@@ -1,5 +1,6 @@
 """The command shardstream-predict. Loads TensorFlow only after the options are understood."""
 
+import dataclasses
 import functools
 import shlex
 import sys
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _predict(config: PredictConfig, *, command: str) -> int:
     log_to_stderr()
+    if config.labelled:
+        return _predict_labelled(config, command=command)
     if not _is_dataset(config.data):
         return _predict_photos(config, command=command)
     if config.more:
@@ -92,6 +95,17 @@ def _predict(config: PredictConfig, *, command: str) -> int:
         show_pictures(report.pictures, report.lettering)
     enforce(report.checks)  # At the end: the report of a model that is not good enough is the one to read.
     return 0
+
+
+def _predict_labelled(config: PredictConfig, *, command: str) -> int:
+    """Makes a dataset of labelled images and reports on it."""
+    from shardstream.predict.labelled import labelled_dataset
+
+    with labelled_dataset(config.run, config.data, config.labels) as (data, split):
+        chosen = config.split if split is None else split
+        return _predict(
+            dataclasses.replace(config, data=data, split=chosen, labelled=False, labels=None), command=command
+        )
 
 
 def _is_dataset(path: Path) -> bool:

@@ -40,6 +40,10 @@ class PredictConfig:
         tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PHOTOS", help_behavior_hint="")
     ] = ()
     """More photos."""
+    labelled: bool = False
+    """DATA is not a dataset but images in class folders (or split folders above them, or an archive): a test set."""
+    labels: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="")] = None
+    """With --labelled: a table with the class of each image, as for `shardstream-ingest build`."""
     split: str = "validation"
     """The split to predict."""
     sample: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
@@ -82,6 +86,10 @@ class PredictConfig:
             raise ConfigError(
                 f"{given[0]} draws nothing, so --sampling {self.sampling} has no use; leave one out"
             )
+        if self.labels is not None and not self.labelled:
+            raise ConfigError("--labels goes with --labelled alone")
+        if self.labelled and self.more:
+            raise ConfigError("--labelled takes one folder, with the classes in it")
         for path in self.compare:
             if path == self.run or self.compare.count(path) > 1:
                 raise ConfigError(f"--compare {path}: given twice; name each run once")

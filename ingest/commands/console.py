@@ -19,6 +19,7 @@ from shardstream.ingest.pipeline.build_result import BuildResult
 from shardstream.ingest.pipeline.diagnostics import Findings
 
 _MAX_LEAKS_SHOWN = 10
+_MAX_CLASSES_SHOWN = 100  # A table of ten thousand takes longer to lay out than to build from.
 
 
 def print_outcome(result: BuildResult) -> None:
@@ -219,6 +220,9 @@ def _splits(info: DatasetInfo) -> Table:
         counts = [split.class_counts[label] for split in info.splits.values()]
         shown = name if name == display_name else f"{name} ({display_name})"
         table.add_row(_plain(shown), *map(_number, [*counts, sum(counts)]))
+        if label + 1 == _MAX_CLASSES_SHOWN < info.num_classes:
+            table.add_row(f"and {info.num_classes - _MAX_CLASSES_SHOWN:,} more (--json has all)")
+            break
     table.add_section()
     for title, totals, write in (
         ("all", [split.num_examples for split in info.splits.values()], _number),

@@ -103,7 +103,10 @@ def describe_unreadable(data: bytes) -> str:
             return reason
     if text.startswith((b"<?xml", b"<!--", b"<!doctype svg")):
         return _TEXTS[1][1] if b"<svg" in text else "not an image: text (XML)"
-    return f"not an image: it starts with {data[:8]!r}"
+    # Its content is not quoted: a link may have led to what was never meant to be read.
+    if text and all(32 <= byte < 127 or byte in b"\t\r\n" or byte >= 128 for byte in text[:_TEXT_BYTES]):
+        return "not an image: text"
+    return f"not an image: it starts with the bytes {data[:4].hex(' ')}"
 
 
 def is_heif(data: bytes) -> bool:

@@ -113,7 +113,7 @@ def _find_bursts(catalog: Catalog, pairs: Pairs, likeness: npt.NDArray[np.float6
     similar = np.flatnonzero((likeness >= _MIN_BURST) & (likeness < _MIN_SAME))
     path = catalog.listing.path
     follow = np.array([_follow(path(one), path(other)) for one, other in pairs[similar].tolist()], bool)
-    return similar[follow] if 2 * follow.sum() >= len(similar) else similar[:0]
+    return similar[follow] if 3 * follow.sum() >= 2 * len(similar) else similar[:0]
 
 
 def correlation(one: Thumbnails, other: Thumbnails) -> float:

@@ -363,7 +363,7 @@ def test_too_many_rejected_files_make_nothing(photos, tmp_path, capsys):
     assert build(photos, tmp_path / "d") == 3
     assert capsys.readouterr().err == (
         "shardstream-ingest: 3 of 63 files were rejected, more than --max-rejected 0.01 allows; the first is "
-        "food/bad0.jpg: not an image: it starts with b'text'. Mend or remove them, or raise the limit: the work "
+        "food/bad0.jpg: not an image: text. Mend or remove them, or raise the limit: the work "
         "done so far is kept and used again\n"
     )
     assert not (tmp_path / "d").exists()

@@ -265,7 +265,7 @@ def test_harmless_junk_in_a_jpeg_is_left_out(photo):
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (b"hello, I am a text", "not an image: it starts with b'hello, I'"),
+        (b"hello, I am a text", "not an image: text"),
         (b"\xff\xd8\xff\xe0", "damaged JPEG: not even its header can be read"),
         (b"\x89PNG\r\n\x1a\n", "damaged PNG: not even its header can be read"),
         (b"\xff\x0a" + bytes(50), "no decoder: JPEG XL's bare stream; convert it to JPEG"),
