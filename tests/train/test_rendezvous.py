@@ -12,8 +12,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import loopback
 
-if reason := loopback.reason_it_cannot():
-    pytest.skip(f"workers wait in a network of their own: {reason}", allow_module_level=True)
+REASON = loopback.reason_it_cannot()
+pytestmark = pytest.mark.skipif(
+    REASON is not None, reason=f"workers wait in a network of their own: {REASON}"
+)
 
 # Where TensorFlow loads, so does the rest of the command. Reminders come at once, to see that it waits.
 COMMAND = """
