@@ -162,8 +162,7 @@ def test_a_line_for_every_epoch_with_the_time_that_is_left(caplog):
     ]
 
 
-def test_the_bar_moves_and_goes_away(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")  # A dumb terminal gets no bar that moves.
+def test_the_bar_moves_and_goes_away():
     screen = io.StringIO()
     bar = ProgressBar(Console(file=screen, force_terminal=True, width=120))
     bar.set_params({"epochs": 2, "steps": 3})
