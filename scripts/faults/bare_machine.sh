@@ -5,7 +5,8 @@
 #
 # The Debian has git, python3 and pip and nothing else: no libGL, no Chromium, no Xvfb, no fonts. Both commands run in it
 # as an ordinary user with an empty HOME, no LANG and TERM=dumb, in a folder with a space and Korean letters in its name.
-# It is a folder of BARE_FOLDER (or TMPDIR, or /tmp), 4 GB, entered with chroot; BARE_KEEP=1 keeps it.
+# It is a folder of BARE_FOLDER (or TMPDIR, or /tmp), 4 GB, entered with chroot; BARE_KEEP=1 keeps it. BARE_SYSTEM=1 runs
+# scripts/test once more after root has run `scripts/bootstrap dev --system`.
 # Needs root and debootstrap. Debian and Python packages come from where this machine gets its own: the mirror in apt's
 # sources, pip's configuration files and PIP_* variables. Prints a table, and leaves with 1 if a command failed.
 set -eu
@@ -41,8 +42,9 @@ folder=$(mktemp -d "${BARE_FOLDER:-${TMPDIR:-/tmp}}/bare_XXXXXX")
 folder=$(CDPATH='' cd -- "$folder" && pwd -P) # As /proc names it.
 root=$folder/$suite
 user=newcomer
-uid=
-place="/home/$user/내 폴더/shard stream"
+home=/home/$user
+path=/usr/local/bin:/usr/bin:/bin
+place="$home/내 폴더/shard stream"
 
 # Processes in the Debian, by their ids.
 left_over() {
@@ -181,12 +183,13 @@ in_root() {
   # What a shell starts in the background ignores Ctrl-C unless told otherwise.
   attentively env --ignore-environment --default-signal=INT,QUIT PATH=/usr/sbin:/usr/bin \
     chroot --userspec="$uid:$uid" --groups= "$root" \
-    env PATH=/usr/local/bin:/usr/bin:/bin HOME="/home/$user" TERM=dumb "$@"
+    env PATH="$path" HOME="$home" TERM=dumb "$@"
 }
 
 # Runs a command in the clone, and notes a row of the table and why tests were skipped.
 try() {
-  log=$folder/$(printf %s "$1" | tr / _).log
+  tried=$((tried + 1))
+  log=$folder/$tried.log
   say "$suite runs $*; what it says goes to $log"
   began=$(date +%s)
   exit_code=0
@@ -214,6 +217,7 @@ number() {
 }
 
 status=0
+tried=0
 say "makes a $suite in $folder"
 make_root
 uid=$(chroot "$root" id -u "$user")
@@ -221,6 +225,13 @@ git bundle create --quiet "$root/var/tmp/shardstream.bundle" HEAD
 in_root / git -c advice.detachedHead=false clone --quiet /var/tmp/shardstream.bundle "$place"
 try scripts/demo
 try scripts/test "$@"
+if [ "${BARE_SYSTEM-}" = 1 ]; then
+  user_id=$uid uid=0 home=/root path=/usr/sbin:/sbin:$path
+  try scripts/bootstrap dev --system
+  uid=$user_id home=/home/$user path=${path#*:*:}
+  chroot "$root" chown -R "$uid:$uid" "$place"
+  try scripts/test "$@"
+fi
 
 printf 'Debian %s, %s, TensorFlow %s, %s cores, commit %s\n\n' "$(cat "$root/etc/debian_version")" \
   "$(in_root "$place" .venv/bin/python --version 2>&1 | tail -n 1)" \
