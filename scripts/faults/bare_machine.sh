@@ -75,6 +75,7 @@ mounts() {
 
 clean_up() {
   trap '' HUP INT TERM
+  set +e # Whatever fails, the rest has to be cleaned up all the same.
   if [ -n "$child" ]; then
     kill "$child" 2>/dev/null && wait "$child"
   fi
