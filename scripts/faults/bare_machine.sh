@@ -222,6 +222,7 @@ tried=0
 say "makes a $suite in $folder"
 make_root
 uid=$(chroot "$root" id -u "$user")
+commit=$(git rev-parse --short HEAD)
 git bundle create --quiet "$root/var/tmp/shardstream.bundle" HEAD
 in_root / git -c advice.detachedHead=false clone --quiet /var/tmp/shardstream.bundle "$place"
 try scripts/demo
@@ -237,7 +238,7 @@ fi
 printf 'Debian %s, %s, TensorFlow %s, %s cores, commit %s\n\n' "$(cat "$root/etc/debian_version")" \
   "$(in_root "$place" .venv/bin/python --version 2>&1 | tail -n 1)" \
   "$(in_root "$place" .venv/bin/python -c 'import importlib.metadata as m; print(m.version("tensorflow"))' 2>&1 | tail -n 1)" \
-  "$(nproc)" "$(git rev-parse --short HEAD)"
+  "$(nproc)" "$commit"
 printf '| command | exit code | passed | failed | skipped | left running | seconds |\n|---|---|---|---|---|---|---|\n'
 cat "$folder/table"
 if [ -s "$folder/reasons" ]; then
