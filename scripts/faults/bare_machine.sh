@@ -224,7 +224,7 @@ make_root
 uid=$(chroot "$root" id -u "$user")
 commit=$(git rev-parse --short HEAD)
 git bundle create --quiet "$root/var/tmp/shardstream.bundle" HEAD
-in_root / git -c advice.detachedHead=false clone --quiet /var/tmp/shardstream.bundle "$place"
+in_root / git -c advice.detachedHead=false -c init.defaultBranch=main clone --quiet /var/tmp/shardstream.bundle "$place"
 try scripts/demo
 try scripts/test "$@"
 if [ "${BARE_SYSTEM-}" = 1 ]; then
