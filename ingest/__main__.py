@@ -4,13 +4,19 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ingest import commandline
-from ingest.config import BuildConfig, InfoConfig, RepairConfig, UpdateConfig, VerifyConfig
-from ingest.names import json_line
+from shardstream.ingest.commands.config import (
+    BuildConfig,
+    InfoConfig,
+    RepairConfig,
+    UpdateConfig,
+    VerifyConfig,
+)
+from shardstream.ingest.common import commandline
+from shardstream.ingest.common.terminal import json_line
 
 if TYPE_CHECKING:
-    from ingest.estimate import Estimate
-    from ingest.outcome import Outcome
+    from shardstream.ingest.commands.estimate import Estimate
+    from shardstream.ingest.pipeline.build_result import BuildResult
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,26 +33,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _build(config: BuildConfig) -> int:
     if config.dry_run:
-        from ingest.estimate import estimate_build
+        from shardstream.ingest.commands.estimate import estimate_build
 
         return _foretell(estimate_build(config), as_json=config.json)
-    from ingest.build import build_dataset
+    from shardstream.ingest.commands.build import build_dataset
 
     return _say(build_dataset(config), as_json=config.json)
 
 
 def _update(config: UpdateConfig) -> int:
     if config.dry_run:
-        from ingest.estimate import estimate_update
+        from shardstream.ingest.commands.estimate import estimate_update
 
         return _foretell(estimate_update(config), as_json=config.json)
-    from ingest.update import update_dataset
+    from shardstream.ingest.commands.update import update_dataset
 
     return _say(update_dataset(config), as_json=config.json)
 
 
-def _say(outcome: "Outcome", *, as_json: bool) -> int:
-    from ingest import tables
+def _say(outcome: "BuildResult", *, as_json: bool) -> int:
+    from shardstream.ingest.commands import console as tables
 
     if as_json:
         print(json_line(tables.outcome_json(outcome)))
@@ -58,7 +64,7 @@ def _say(outcome: "Outcome", *, as_json: bool) -> int:
 def _foretell(estimate: "Estimate", *, as_json: bool) -> int:
     import dataclasses
 
-    from ingest import tables
+    from shardstream.ingest.commands import console as tables
 
     if as_json:
         print(json_line(dataclasses.asdict(estimate)))
@@ -70,8 +76,8 @@ def _foretell(estimate: "Estimate", *, as_json: bool) -> int:
 def _verify(config: VerifyConfig) -> int:
     import dataclasses
 
-    from ingest import tables
-    from ingest.verify import verify_dataset
+    from shardstream.ingest.commands import console as tables
+    from shardstream.ingest.commands.verify import verify_dataset
 
     damages = verify_dataset(config.data, deep=config.deep, workers=config.workers)
     if config.json:
@@ -84,8 +90,8 @@ def _verify(config: VerifyConfig) -> int:
 def _repair(config: RepairConfig) -> int:
     import dataclasses
 
-    from ingest import tables
-    from ingest.repair import repair_dataset
+    from shardstream.ingest.commands import console as tables
+    from shardstream.ingest.commands.repair import repair_dataset
 
     repairs = repair_dataset(config)
     if config.json:
@@ -96,9 +102,9 @@ def _repair(config: RepairConfig) -> int:
 
 
 def _info(config: InfoConfig) -> int:
-    from ingest import tables
-    from ingest.findings import look_through_manifest
-    from ingest.metadata import DatasetInfo
+    from shardstream.ingest.commands import console as tables
+    from shardstream.ingest.dataset.metadata import DatasetInfo
+    from shardstream.ingest.pipeline.diagnostics import look_through_manifest
 
     info = DatasetInfo.load(config.data)
     findings = look_through_manifest(info)

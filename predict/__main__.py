@@ -4,11 +4,13 @@ import functools
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from ingest.commandline import log_to_stderr, run
-from ingest.errors import ConfigError, DatasetError
-from ingest.names import json_line
-from predict.config import PredictConfig
+from shardstream.ingest.common.commandline import log_to_stderr, run
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.common.terminal import json_line
+from shardstream.ingest.dataset.metadata import FILENAME as METADATA
+from shardstream.predict.config import PredictConfig
 
 PROG = "shardstream-predict"
 
@@ -29,30 +31,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _predict(config: PredictConfig, *, command: str) -> int:
     log_to_stderr()
-    from predict.kind import is_dataset
-
-    if not is_dataset(config.data):
+    if not _is_dataset(config.data):
         return _predict_photos(config, command=command)
     if config.more:
         raise ConfigError(f"{config.data}: a dataset; give it alone, or photos without it")
     if config.show:
-        from predict.display import check_display
+        from shardstream.predict.output.display import check_display
 
         check_display()  # Before the long work.
 
     # What can be wrong with the options is found before TensorFlow's seconds.
-    from predict.gate import Limits, demand
-    from predict.selection import select
-    from train.dataset import load_dataset
+    from shardstream.predict.inference.selection import select
+    from shardstream.predict.metrics.gate import Limits, enforce
+    from shardstream.train.data.dataset import load_dataset
 
     info = load_dataset(config.data)
-    selection = select(config, info)
+    selection = select(
+        info,
+        config.split,
+        batch=config.batch,
+        every_record=config.all,
+        sampling=config.sampling,
+        size=config.sample_size,
+        seed=config.seed,
+    )
 
-    from ingest.progress import progress
-    from train.startup import start_tensorflow
+    from shardstream.ingest.common.progress import progress
+    from shardstream.train.startup import start_tensorflow
 
     start_tensorflow()
-    from predict.report import build_report
+    from shardstream.predict.report import build_report
 
     with progress("predicting", len(selection.positions), "pictures") as on_progress:
         report = build_report(
@@ -75,29 +83,42 @@ def _predict(config: PredictConfig, *, command: str) -> int:
     else:
         from rich.console import Console
 
-        from predict.table import print_report
+        from shardstream.predict.output.terminal import print_report
 
         print_report(report, Console())
     if config.show:
-        from predict.viewer import show_pictures
+        from shardstream.predict.output.viewer import show_pictures
 
         show_pictures(report.pictures, report.lettering)
-    demand(report.checks)  # At the end: the report of a model that is not good enough is the one to read.
+    enforce(report.checks)  # At the end: the report of a model that is not good enough is the one to read.
     return 0
+
+
+def _is_dataset(path: Path) -> bool:
+    """Returns whether `path` is a dataset folder, or was meant to be one.
+
+    A folder with metadata.json, or one that TensorFlow Datasets wrote. One with records and neither is a dataset that
+    is not whole, and what is not there is more likely a dataset that has another name than a photo: both errors say
+    so. Everything else are photos.
+    """
+    if not path.exists():
+        return True
+    names = ("*.tfrecord*", "dataset_info.json", METADATA)
+    return path.is_dir() and any(True for name in names for _ in path.glob(name))
 
 
 def _predict_photos(config: PredictConfig, *, command: str) -> int:
     config.check_for_photos()
-    from ingest.photos import find_photos
-    from ingest.progress import progress
-    from train.startup import start_tensorflow
+    from shardstream.ingest.common.progress import progress
+    from shardstream.ingest.pipeline.loose_photos import find_photos
+    from shardstream.train.startup import start_tensorflow
 
     paths = find_photos([config.data, *config.more])
     if not paths:
         raise DatasetError(f"{config.data}: no metadata.json in it, so it is no dataset, and no photos")
     start_tensorflow()
-    from predict.photos import check_out, report_photos
-    from predict.table import print_photo_report
+    from shardstream.predict.output.terminal import print_photo_report
+    from shardstream.predict.photos import check_out, report_photos
 
     check_out(config.report_dir, [config.data, *config.more])
     with progress("predicting", len(paths), "photos") as on_progress:

@@ -2,21 +2,17 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from ingest.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.predict.inference.selection import RANKED, Sampling
+from shardstream.predict.page.texts.languages import Language
 
 # As many as the page shows by default, so that every predicted picture can be looked at; the interval of
 # an accuracy of 0.9 is then 8 points wide, against 21 for 32 pictures.
 DEFAULT_SAMPLE = 200
-
-Sampling = Literal["uniform", "stratified", "worst", "confident-errors", "borderline"]
-Language = Literal["en", "ko"]
-
-# What can only be ranked once the whole split is predicted.
-RANKED: tuple[Sampling, ...] = ("worst", "confident-errors", "borderline")
 
 # Not docstrings of the fields: there each line break would show.
 _COMPARE_HELP = (

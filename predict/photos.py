@@ -1,7 +1,6 @@
 """A run and loose photos in, a page and a table of what they are taken for out. Nothing is known of what they are."""
 
 import csv
-import dataclasses
 import heapq
 import itertools
 import json
@@ -12,42 +11,27 @@ from typing import Any
 
 import numpy as np
 
-from ingest.errors import ConfigError, DatasetError
-from ingest.metadata import Encoding
-from ingest.names import visible
-from ingest.photos import JudgedPhoto, judge_photos
-from predict.config import Language
-from predict.inputs import media_type
-from predict.page import render
-from predict.pictures import PICTURE_BYTES, Picture, picture_of
-from predict.predictions import guarded
-from predict.predictor import BATCH_SIZE, Predictor, load_predictor
-from predict.provenance import versions_here
-from predict.quantities import percent
-from predict.staging import publish, staging_in
-from predict.texts import TEXTS
-from train.decode import PictureDecoder
-from train.export import ModelInfo
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.common.terminal import escape_control_chars
+from shardstream.ingest.images.settings import Encoding
+from shardstream.ingest.pipeline.loose_photos import JudgedPhoto, process_photos
+from shardstream.predict.inference.classifier import BATCH_SIZE, Predictor, load_predictor
+from shardstream.predict.inference.records import media_type
+from shardstream.predict.inference.thumbnails import PICTURE_BYTES, Picture, picture_of
+from shardstream.predict.output.metrics_json import versions_here
+from shardstream.predict.output.prediction_files import guarded
+from shardstream.predict.output.result import PhotoReport
+from shardstream.predict.output.staging import publish, staging_in
+from shardstream.predict.page.formatting import percent
+from shardstream.predict.page.render import render
+from shardstream.predict.page.texts.languages import TEXTS, Language
+from shardstream.train.data.decode import PictureDecoder
+from shardstream.train.runs.saved_model import ModelInfo
 
 PAGE, TABLE, METRICS = "index.html", "predictions.csv", "metrics.json"
 
 # The page names so many rejected files; the table has all.
 _MAX_REJECTED = 200
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class PhotoReport:
-    """What came of it.
-
-    Attributes:
-        out: The folder with the files.
-        metrics: What metrics.json holds.
-        rejected: The first rejected files, with their reasons.
-    """
-
-    out: Path
-    metrics: dict[str, Any]
-    rejected: Sequence[tuple[str, str]]
 
 
 class _Gallery:
@@ -86,14 +70,14 @@ class _Gallery:
             pixels,
             max_bytes=self._bytes,
         )
-        likeliest = np.argsort(-probabilities, kind="stable")[:3]
+        top_k = np.argsort(-probabilities, kind="stable")[:3]
         return {
-            "path": visible(photo.path),
+            "path": escape_control_chars(photo.path),
             "picture": picture.data_uri,
-            "bars": [(int(label), float(probabilities[label])) for label in likeliest],
+            "bars": [(int(label), float(probabilities[label])) for label in top_k],
             "height": photo.judged.source_size[0],
             "width": photo.judged.source_size[1],
-            "repaired": visible(photo.judged.reason),
+            "repaired": escape_control_chars(photo.judged.reason),
         }
 
 
@@ -186,7 +170,7 @@ def _predict(
     """Yields each file with its pixels and probabilities; None where it was rejected."""
     model = predictor.info
     decoder = PictureDecoder(stored=model.stored, image_size=model.image_size, resize=model.resize)
-    photos = judge_photos(paths, model.stored)
+    photos = process_photos(paths, model.stored)
     while batch := list(itertools.islice(photos, BATCH_SIZE)):
         kept = [photo for photo in batch if photo.judged.verdict != "rejected"]
         images = np.empty((len(kept), model.image_size, model.image_size, 3), np.uint8)
@@ -233,17 +217,19 @@ def _page(
         "photos.html",
         t,
         {
-            "model": visible(info.model),
+            "model": escape_control_chars(info.model),
             "classes": [
-                {"class_name": visible(name), "display_name": visible(display_name)}
+                {"class_name": escape_control_chars(name), "display_name": escape_control_chars(display_name)}
                 for name, display_name in zip(info.class_names, info.display_names, strict=True)
             ],
             "groups": sorted(groups, key=lambda group: -group["count"]),
             "num_predicted": total,
             "num_rejected": metrics["verdicts"].get("rejected", 0),
-            "rejected": [(visible(path), visible(reason)) for path, reason in rejected],
+            "rejected": [
+                (escape_control_chars(path), escape_control_chars(reason)) for path, reason in rejected
+            ],
             "facts": [
-                (t["provenance_command"], visible(metrics["command"])),
+                (t["provenance_command"], escape_control_chars(metrics["command"])),
                 (
                     t["provenance_versions"],
                     ", ".join(f"{name} {v}" for name, v in metrics["versions"].items()),

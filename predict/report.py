@@ -7,31 +7,31 @@ from typing import Any
 
 import numpy as np
 
-from ingest.metadata import DatasetInfo
-from ingest.whole_files import file_sha256
-from predict.analysis import summarize
-from predict.calibration import calibrate
-from predict.comparison import Comparison
-from predict.config import Language, Sampling
-from predict.contenders import Panel, load_contenders, short_names
-from predict.drawings import write_calibration, write_confusion_matrix
-from predict.findings import look_through
-from predict.fonts import choose_lettering
-from predict.gallery import Shown, choose_rows, load_shown
-from predict.gate import Limits, check_limits
-from predict.outcomes import Outcomes
-from predict.page import render_page
-from predict.pictures import PICTURE_BYTES
-from predict.plots import GRID_SIZE, write_grid
-from predict.predictions import predictions_files
-from predict.predictor import check_same_classes
-from predict.provenance import comparison_metrics, make_metrics, make_provenance
-from predict.result import PAGE, Report
-from predict.selection import Selection
-from predict.staging import publish, staging_in
-from predict.sweep import predict_records
-from train.export import ModelInfo
-from train.run_folder import RunFolder
+from shardstream.ingest.common.atomic_io import file_sha256
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.predict.compared_models import ModelComparison, load_compared_models, short_names
+from shardstream.predict.findings.gallery import Shown, choose_rows, load_shown
+from shardstream.predict.findings.summary import find_issues
+from shardstream.predict.inference.classifier import check_same_classes
+from shardstream.predict.inference.predict_loop import predict_records
+from shardstream.predict.inference.prediction_table import PredictionTable
+from shardstream.predict.inference.selection import Sampling, Selection
+from shardstream.predict.inference.thumbnails import PICTURE_BYTES
+from shardstream.predict.metrics.calibration import calibrate
+from shardstream.predict.metrics.classification import summarize
+from shardstream.predict.metrics.comparison import Comparison
+from shardstream.predict.metrics.gate import Limits, check_limits
+from shardstream.predict.output.fonts import choose_label_font
+from shardstream.predict.output.grid import GRID_SIZE, write_grid
+from shardstream.predict.output.metrics_json import comparison_metrics, make_metrics, make_provenance
+from shardstream.predict.output.plots import write_calibration, write_confusion_matrix
+from shardstream.predict.output.prediction_files import predictions_files
+from shardstream.predict.output.result import PAGE, Report
+from shardstream.predict.output.staging import publish, staging_in
+from shardstream.predict.page.render import render_page
+from shardstream.predict.page.texts.languages import Language
+from shardstream.train.runs.run_folder import RunFolder
+from shardstream.train.runs.saved_model import ModelInfo
 
 PARQUET, TABLE, METRICS = "predictions.parquet", "predictions.csv", "metrics.json"
 GRID, MATRIX, CALIBRATION = "grid.png", "confusion_matrix.png", "calibration.png"
@@ -77,19 +77,19 @@ def build_report(
         DatasetError: The run has no model, or one for other classes; a shard is damaged.
     """
     check_same_classes(run_dir, ModelInfo.load(run_dir), info)
-    predictor, *others = load_contenders([run_dir, *compare], info)
+    predictor, *others = load_compared_models([run_dir, *compare], info)
     with staging_in(out) as staging:
         with predictions_files(
             staging / PARQUET, staging / TABLE, info.class_names, others=short_names(compare)
         ) as files:
-            panel = Panel(others, len(selection.positions), files)
+            panel = ModelComparison(others, len(selection.positions), files)
             outcomes = predict_records(
                 predictor, info, selection.split, selection.positions, writer=panel, on_progress=on_progress
             )
         comparisons = panel.compare(outcomes, selection.weights, num_classes=info.num_classes)
         summary = summarize(outcomes, selection.weights, num_classes=info.num_classes)
         calibration = calibrate(outcomes, selection.weights)
-        findings = look_through(info, selection.split, outcomes, predictor.info)
+        findings = find_issues(info, selection.split, outcomes, predictor.info)
         rows = choose_rows(outcomes, sampling, gallery_size, seed=seed, named=findings.named_rows)
         checks = check_limits(summary, info.class_names, limits)
         metrics = make_metrics(
@@ -123,7 +123,7 @@ def build_report(
             ),
             class_names=info.class_names,
             display_names=info.display_names,
-            lettering=choose_lettering(info.display_names, info.class_names),
+            lettering=choose_label_font(info.display_names, info.class_names),
             checks=checks,
             cost=predictor.cost,
             comparisons=comparisons,
@@ -143,7 +143,7 @@ def build_report(
 def _load_changed(
     info: DatasetInfo,
     selection: Selection,
-    outcomes: Outcomes,
+    outcomes: PredictionTable,
     comparisons: Sequence[Comparison],
     model: ModelInfo,
 ) -> dict[int, Shown]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from train.cluster import find_cluster
+from shardstream.train.distributed.cluster import find_cluster
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "cluster.md"
 TRAINING = DOCUMENT.read_text(encoding="utf-8").split("# Training on several hosts\n", 1)[1]

@@ -20,7 +20,7 @@ NAMES = ["--class-names", "food", "interior", "exterior", "--display-names", "ì
 def run(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     # As a user's shell is: who sets this variable wants to see what TensorFlow says.
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    command = [sys.executable, "-m", program, *map(str, arguments)]
+    command = [sys.executable, "-m", f"shardstream.{program}", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
 
 

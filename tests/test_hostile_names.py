@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import ingest.__main__
-import predict.__main__
-import train.__main__
-from ingest.metadata import DatasetInfo
-from ingest.names import visible
+import shardstream.ingest.__main__
+import shardstream.predict.__main__
+import shardstream.train.__main__
+from shardstream.ingest.common.terminal import escape_control_chars
+from shardstream.ingest.dataset.metadata import DatasetInfo
 
 CLASSES = (
     "<script>alert(1)<!--",
@@ -30,7 +30,11 @@ PHOTOS = (
     "\x1b]0;title\x07.jpg",
     "</script><script>alert(2)</script .jpg".replace("/", "∕"),
 )
-COMMANDS = {"ingest": ingest.__main__.main, "train": train.__main__.main, "predict": predict.__main__.main}
+COMMANDS = {
+    "ingest": shardstream.ingest.__main__.main,
+    "train": shardstream.train.__main__.main,
+    "predict": shardstream.predict.__main__.main,
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,7 @@ def call(root, capsys):
         code = COMMANDS[program]([*map(str, arguments)])
         out, err = capsys.readouterr()
         for line in (out + err).split("\n"):
-            assert visible(line) == line
+            assert escape_control_chars(line) == line
         return code, out + err
 
     return call

@@ -21,7 +21,10 @@ finally:
 
 def loaded(*arguments: str) -> tuple[int, str, str]:
     result = subprocess.run(
-        [sys.executable, "-c", RUN, *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-c", RUN, f"shardstream.{arguments[0]}", *arguments[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return result.returncode, result.stdout.rsplit("LOADED ", 1)[1].strip(), result.stdout + result.stderr
 
@@ -47,10 +50,10 @@ def test_a_misspelt_model_loads_nothing_heavy_and_is_answered():
 def test_ingest_never_loads_tensorflow(tmp_path):
     # The whole package, and a command that does its work.
     code = (
-        "import importlib, pkgutil, sys, ingest\n"
-        "for module in pkgutil.iter_modules(ingest.__path__):\n"
-        "    if module.name != '__main__': importlib.import_module(f'ingest.{module.name}')\n"
-        "from ingest.__main__ import main\n"
+        "import importlib, pkgutil, sys, shardstream.ingest as ingest\n"
+        "for module in pkgutil.walk_packages(ingest.__path__, 'shardstream.ingest.'):\n"
+        "    if not module.name.endswith('__main__'): importlib.import_module(module.name)\n"
+        "from shardstream.ingest.__main__ import main\n"
         f"assert main(['verify', {str(tmp_path)!r}]) == 2\n"
         "print(sorted({'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules)))\n"
     )

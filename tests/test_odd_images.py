@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageOps
 
-from ingest.__main__ import main
-from ingest.metadata import DatasetInfo
-from ingest.records import decode_example, read_records
+from shardstream.ingest.__main__ import main
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.dataset.records import decode_example, read_records
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/data"
 ODD, ROOMS = SHARED / "odd", SHARED / "rooms3"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest.__main__ import main
-from ingest.metadata import DatasetInfo
+from shardstream.ingest.__main__ import main
+from shardstream.ingest.dataset.metadata import DatasetInfo
 
 CLASSES = ("음식", "interior", "exterior")  # Neither sorted nor English alone.
 

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ingest.commandline import log_to_stderr, run
-from ingest.names import json_line, visible
-from train.cluster import find_cluster
-from train.config import DoctorConfig, StatusConfig, TrainConfig
+from shardstream.ingest.common.commandline import log_to_stderr, run
+from shardstream.ingest.common.terminal import escape_control_chars, json_line
+from shardstream.train.config import DoctorConfig, StatusConfig, TrainConfig
+from shardstream.train.distributed.cluster import find_cluster
 
 if TYPE_CHECKING:
-    from train.result import TrainResult
-    from train.status import RunStatus
+    from shardstream.train.runs.result import TrainResult
+    from shardstream.train.runs.status import RunStatus
 
 # The command that is meant where none is named.
 _TRAIN = ""
@@ -33,10 +33,10 @@ def train(config: TrainConfig) -> int:
     """Trains, prints what came of it and returns the exit code."""
     # TensorFlow takes seconds to load: not for --help or a typo, nor for a folder that is not there.
     _check_folders(config)
-    from train.startup import start_tensorflow
+    from shardstream.train.startup import start_tensorflow
 
     start_tensorflow()
-    from train.run import train_and_evaluate
+    from shardstream.train.run import train_and_evaluate
 
     log_to_stderr()
     is_chief = find_cluster(config.hosts, config.rank).is_chief
@@ -53,17 +53,17 @@ def train(config: TrainConfig) -> int:
 
 def doctor(config: DoctorConfig) -> int:
     """Measures, prints what limits a training and what would help, and returns the exit code."""
-    from train.dataset import load_dataset
+    from shardstream.train.data.dataset import load_dataset
 
     load_dataset(config.data_dir)
-    from train.startup import start_tensorflow
+    from shardstream.train.startup import start_tensorflow
 
     start_tensorflow()
     log_to_stderr()
     logging.getLogger("train").setLevel(logging.INFO)
-    from train.diagnosis import diagnose
-    from train.doctor import measure
-    from train.doctor_table import as_dict, print_diagnosis
+    from shardstream.train.profiling.diagnosis import diagnose
+    from shardstream.train.profiling.doctor import measure
+    from shardstream.train.profiling.doctor_table import as_dict, print_diagnosis
 
     found = measure(config)
     if config.json:
@@ -75,7 +75,7 @@ def doctor(config: DoctorConfig) -> int:
 
 def status(config: StatusConfig) -> int:
     """Prints how far a run is and returns the exit code."""
-    from train.status import look_at
+    from shardstream.train.runs.status import look_at
 
     found = look_at(config.run)
     if config.json:
@@ -86,8 +86,8 @@ def status(config: StatusConfig) -> int:
 
 
 def _check_folders(config: TrainConfig) -> None:
-    from train.dataset import load_dataset
-    from train.run_folder import RunFolder
+    from shardstream.train.data.dataset import load_dataset
+    from shardstream.train.runs.run_folder import RunFolder
 
     if find_cluster(config.hosts, config.rank).is_chief:
         RunFolder(config.run).check()
@@ -95,7 +95,7 @@ def _check_folders(config: TrainConfig) -> None:
 
 
 def _print_table(result: "TrainResult") -> None:
-    from train.durations import duration
+    from shardstream.ingest.common.durations import duration
 
     saving, count = result.checkpoint_secs, result.num_checkpoints
     _print_rows(
@@ -110,11 +110,11 @@ def _print_table(result: "TrainResult") -> None:
             "parameters": f"{result.num_parameters:,}",
         }
     )
-    print(visible(str(result.run)))
+    print(escape_control_chars(str(result.run)))
 
 
 def _print_status(found: "RunStatus") -> None:
-    from train.durations import duration
+    from shardstream.ingest.common.durations import duration
 
     rows = {"run": found.condition}
     if found.process:
@@ -142,7 +142,7 @@ def _rate(images_per_sec: float, per_core: float, input_wait: float) -> str:
 def _print_rows(rows: dict[str, str]) -> None:
     width = max(map(len, rows))
     for name, value in rows.items():
-        print(f"{name:<{width}}  {visible(value)}")
+        print(f"{name:<{width}}  {escape_control_chars(value)}")
 
 
 if __name__ == "__main__":

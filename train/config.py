@@ -6,20 +6,15 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ingest.errors import ConfigError
-from ingest.sizes import parse_size
-from train.applications import OWN_MODELS, find_model
-from train.cluster import find_cluster
-from train.durations import parse_interval, parse_secs
+from shardstream.ingest.common.byte_size import parse_size
+from shardstream.ingest.common.durations import parse_interval, parse_secs
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.train.distributed.cluster import JitCompile, Precision, StrategyName, find_cluster
+from shardstream.train.models.registry import OWN_MODELS, AugmentationName, ScheduleName, find_model
 
-Precision = Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
 Cache = Literal["auto", "none", "memory", "disk", "device"]
-StrategyName = Literal["auto", "default", "mirrored", "multiworker"]
 OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
-ScheduleName = Literal["cosine", "constant"]
 ClassWeight = Literal["none", "balanced"]
-JitCompile = Literal["auto", "on", "off"]
-AugmentationName = Literal["default", "none", "randaugment"]
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 OptionalSchedule = Annotated[
     ScheduleName | None, tyro.conf.arg(metavar="cosine|constant", help_behavior_hint="")
@@ -112,7 +107,7 @@ class TrainConfig:
     early_stopping: OptionalInt = None
     """Ends training when val_loss has not reached a new low for so many epochs."""
     steps_per_execution: int = 1
-    """Steps in one call: less of Python's time, but signals, saving and checks wait for the end of a call."""
+    """Trainer in one call: less of Python's time, but signals, saving and checks wait for the end of a call."""
     jit_compile: Annotated[JitCompile, tyro.conf.arg(help=_JIT_HELP)] = "auto"
     deterministic: bool = False
     """The same weights, bit for bit, for the same seed on the same device; slower on a GPU."""

@@ -8,27 +8,36 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 
-from ingest.errors import machine_errors
-from train.bad_records import write_bad_records
-from train.callbacks import Curves, History, InputWarning, ModelSaver, ProgressBar, ProgressLines
-from train.checkpoint import BEGINNING, Checkpoints, Position
-from train.cluster import find_cluster
-from train.config import TrainConfig
-from train.durations import parse_interval, parse_secs
-from train.early_stopping import EarlyStopping
-from train.input_pipeline import ExampleSource
-from train.interruption import StopRequest
-from train.loop import DivergedError, Loop
-from train.orders import give_orders, share_free, take_orders
-from train.result import TrainResult, hear_result, summarize, tell_result
-from train.resume import find_unfinished
-from train.run_folder import RunFolder, write_if_possible
-from train.saving import Follower, StateSaver
-from train.setup import Setup, find_free, make_model, make_model_info, make_sources, prepare
-from train.steps import Steps
-from train.tensorboard import TensorBoardLogs
-from train.weights import load_weights
-from train.workers import Workers, join_workers
+from shardstream.ingest.common.durations import parse_interval, parse_secs
+from shardstream.ingest.common.errors import machine_errors
+from shardstream.train.config import TrainConfig
+from shardstream.train.data.bad_records import write_bad_records
+from shardstream.train.data.input_pipeline import ExampleSource
+from shardstream.train.distributed.cluster import find_cluster
+from shardstream.train.distributed.preemption import StopRequest
+from shardstream.train.distributed.workers import Workers, join_workers
+from shardstream.train.engine.callbacks import InputWarning, ProgressBar, ProgressLines
+from shardstream.train.engine.early_stopping import EarlyStopping
+from shardstream.train.engine.loop import DivergedError, Loop
+from shardstream.train.engine.progress import BEGINNING, Progress
+from shardstream.train.engine.trainer import Trainer
+from shardstream.train.models.weights import load_weights
+from shardstream.train.resolve import (
+    ResolvedConfig,
+    find_free,
+    make_model,
+    make_model_info,
+    make_sources,
+    prepare,
+)
+from shardstream.train.runs.broadcast import broadcast_run, receive_run, share_free
+from shardstream.train.runs.callbacks import Curves, History, ModelSaver
+from shardstream.train.runs.checkpoint import Checkpoints
+from shardstream.train.runs.checkpoint_manager import CheckpointManager, NonChief
+from shardstream.train.runs.result import TrainResult, broadcast_result, receive_result, summarize
+from shardstream.train.runs.resume import find_resumable
+from shardstream.train.runs.run_folder import RunFolder, write_if_possible
+from shardstream.train.runs.tensorboard import TensorBoardLogs
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +56,14 @@ def train_and_evaluate(
         MachineError: The disk is full or fails at the end; while training goes on, that is a warning.
     """
     if not find_cluster(config.hosts, config.rank).is_chief:
-        workers = join_workers(config)
+        workers = join_workers(strategy=config.strategy, hosts=config.hosts, rank=config.rank)
         with workers.noticing_losses():
             return _follow(config, workers, callbacks)
     folder = RunFolder(config.run)
     folder.check()
     with folder.locked(), machine_errors(folder.path):
         folder.check()  # Another process may have been there until now.
-        workers = join_workers(config)
+        workers = join_workers(strategy=config.strategy, hosts=config.hosts, rank=config.rank)
         with workers.noticing_losses():
             return _lead(config, folder, workers, callbacks)
 
@@ -65,21 +74,21 @@ def _lead(
     """Trains as the one process of a run, or as that of several workers which writes the run folder."""
     began = time.monotonic()
     checkpoints = Checkpoints(folder.checkpoints)
-    unfinished = find_unfinished(folder, checkpoints) if config.resume else None
+    unfinished = find_resumable(folder, checkpoints) if config.resume else None
     hosts = share_free(workers, find_free(config))
     if unfinished:
-        setup = prepare(unfinished.settle(config), unfinished.bad_records)
+        setup = prepare(unfinished.resolve(config), unfinished.bad_records)
         unfinished.check_same(folder, setup.describe())
     else:
         setup = prepare(config, hosts=hosts)
-    give_orders(workers, setup.describe(), unfinished.checkpoint if unfinished else None)
+    broadcast_run(workers, setup.describe(), unfinished.checkpoint if unfinished else None)
     stop = StopRequest(parse_secs("grace", config.grace))
     history = History(folder.history)
     sources = make_sources(setup)
     steps, writer = make_model(setup)
     models = ModelSaver(folder, writer, make_model_info(setup, writer.twin), history)
     every = parse_interval("save_every", config.save_every)
-    saver = StateSaver(checkpoints, steps, history, models, every=every, stop=stop, began=began)
+    saver = CheckpointManager(checkpoints, steps, history, models, every=every, stop=stop, began=began)
     if unfinished:
         saver.restore(unfinished.checkpoint)
         checkpoints.sweep()
@@ -96,7 +105,7 @@ def _lead(
             models,
             Curves(folder.curves, history, title=setup.title),
             TensorBoardLogs(folder.logs, history),
-            InputWarning(history, config.data_dir),
+            InputWarning(history.rows, config.data_dir),
         ]
         callbacks = [*kept, *early_stopping(config, history.rows), progress, *callbacks]
         loop = make_loop(setup, sources, steps, callbacks, saver.keep)
@@ -104,7 +113,7 @@ def _lead(
             loop.run(saver.last_position)
     folder.finish()
     result = summarize(config.run, history, saver, num_parameters=writer.twin.count_params())
-    tell_result(workers, result)
+    broadcast_result(workers, result)
     return result
 
 
@@ -113,8 +122,8 @@ def _follow(
 ) -> TrainResult:
     """Trains as one of the other workers, which do what the chief says and write nothing."""
     share_free(workers, find_free(config))
-    orders = take_orders(workers)
-    setup = prepare(orders.settle(config))
+    orders = receive_run(workers)
+    setup = prepare(orders.resolve(config))
     orders.check_same(workers, setup.describe())
     stop = StopRequest(parse_secs("grace", config.grace))
     sources = make_sources(setup)
@@ -127,8 +136,8 @@ def _follow(
         load_weights(steps.model, config.weights)
     callbacks = [*early_stopping(config, history), *callbacks]
     with stop, sharing_records(workers):
-        make_loop(setup, sources, steps, callbacks, Follower(steps, stop).keep).run(position)
-    return hear_result(workers)
+        make_loop(setup, sources, steps, callbacks, NonChief(steps, stop).keep).run(position)
+    return receive_result(workers)
 
 
 @contextlib.contextmanager
@@ -143,7 +152,7 @@ def sharing_records(workers: Workers) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _diverging(folder: RunFolder, saver: StateSaver, models: ModelSaver) -> Iterator[None]:
+def _diverging(folder: RunFolder, saver: CheckpointManager, models: ModelSaver) -> Iterator[None]:
     """Writes down all pictures of the step whose loss was no number, and says which state is sound."""
     try:
         yield
@@ -156,11 +165,11 @@ def _diverging(folder: RunFolder, saver: StateSaver, models: ModelSaver) -> Iter
 
 
 def make_loop(
-    setup: Setup,
+    setup: ResolvedConfig,
     sources: tuple[ExampleSource, ExampleSource],
-    steps: Steps,
+    steps: Trainer,
     callbacks: Sequence[keras.callbacks.Callback],
-    keep: Callable[[Position], None],
+    keep: Callable[[Progress], None],
 ) -> Loop:
     """Returns the loop over all epochs."""
     train, validation = sources

@@ -1,1 +1,1 @@
-"""The pictures that scripts/make_demo_images.py draws."""
+"""The pictures that scripts/demo_images/__main__.py draws."""

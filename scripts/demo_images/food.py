@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from demo_images.canvas import (
+from scripts.demo_images.canvas import (
     EDIBLE,
     PALE,
     Canvas,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from demo_images.canvas import (
+from scripts.demo_images.canvas import (
     DARK,
     LAMP,
     LEAF,

@@ -12,33 +12,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest.metadata import (
-    DatasetInfo,
-    ImageSettings,
-    Judging,
-    ShardInfo,
-    SplitInfo,
-    SplitRule,
-    block_checksums,
-)
-from ingest.records import encode_entries, encode_example, frame
-from predict.analysis import summarize
-from predict.calibration import calibrate
-from predict.comparison import Cost
-from predict.config import Sampling
-from predict.duplicates import Duplicates
-from predict.findings import Findings
-from predict.fonts import Lettering
-from predict.gallery import Shown, choose_rows
-from predict.issues import find_label_issues, find_odd_pictures
-from predict.outcomes import Outcomes, likeliest
-from predict.pictures import Picture
-from predict.prediction import Prediction, Record
-from predict.provenance import Provenance
-from predict.result import Report
-from predict.selection import select_all
-from predict.slices import find_slices
-from train.export import ModelInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo, SplitInfo, SplitRule, block_checksums
+from shardstream.ingest.dataset.records import encode_entries, encode_example, frame
+from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
+from shardstream.predict.findings.duplicates import Duplicates
+from shardstream.predict.findings.gallery import Shown, choose_rows
+from shardstream.predict.findings.issues import find_label_issues, find_odd_pictures
+from shardstream.predict.findings.summary import Findings
+from shardstream.predict.inference.prediction import Prediction, Record
+from shardstream.predict.inference.prediction_table import PredictionTable, top_k
+from shardstream.predict.inference.selection import Sampling, select_all
+from shardstream.predict.inference.thumbnails import Picture
+from shardstream.predict.metrics.calibration import calibrate
+from shardstream.predict.metrics.classification import summarize
+from shardstream.predict.metrics.comparison import Cost
+from shardstream.predict.metrics.slices import find_slices
+from shardstream.predict.output.fonts import LabelFont
+from shardstream.predict.output.metrics_json import Provenance
+from shardstream.predict.output.result import Report
+from shardstream.train.runs.saved_model import ModelInfo
 
 SIZE = 8
 _PICTURES = 300  # More records than this get no bytes of their own in a report.
@@ -95,7 +87,7 @@ def write_dataset(
         class_names=tuple(class_names),
         display_names=tuple(display_names),
         version="1.0.0",
-        judging=Judging(
+        judging=ProcessingSettings(
             image=ImageSettings(size=SIZE, resize="stretch", encoding="png", quality=95),
             check="full",
             max_pixels=1000,
@@ -151,7 +143,7 @@ def write_run(
     """Writes a run folder with a model that names the strongest of red, green and blue."""
     import keras
 
-    from train.run_folder import RunFolder
+    from shardstream.train.runs.run_folder import RunFolder
 
     num_classes = len(class_names or info.class_names)
     model = keras.Sequential(
@@ -224,10 +216,10 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[DatasetInfo, list[int]]:
     """A dataset made by the real ingest, and the labels of its validation split in file order."""
-    from ingest.build import build_dataset
-    from ingest.config import BuildConfig
-    from train.example_features import find_features
-    from train.split_reader import SplitReader
+    from shardstream.ingest.commands.build import build_dataset
+    from shardstream.ingest.commands.config import BuildConfig
+    from shardstream.train.data.example_features import find_features
+    from shardstream.train.data.split_reader import SplitReader
 
     folder = tmp_path_factory.mktemp("built")
     for i in range(60):
@@ -288,7 +280,7 @@ def make_record(path: str = "a.jpg", *, position: int = 0, label: int = 0, **val
 def make_prediction(record: Record, probabilities: Sequence[float]) -> Prediction:
     """Makes what a model with these probabilities says of a record."""
     shares = np.array([probabilities], np.float32)
-    top = likeliest(shares)[0]
+    top = top_k(shares)[0]
     return Prediction(
         record=record,
         top_labels=top,
@@ -299,11 +291,11 @@ def make_prediction(record: Record, probabilities: Sequence[float]) -> Predictio
 
 def make_outcomes(
     labels: Sequence[int], probabilities: Sequence[Sequence[float]] | np.ndarray, **columns: Any
-) -> Outcomes:
+) -> PredictionTable:
     """Makes what a model said of records; what is not given is the same for all of them."""
     actual, shares = np.asarray(labels, np.int32), np.asarray(probabilities, np.float32)
     count = len(actual)
-    top = likeliest(shares)
+    top = top_k(shares)
     usual = {
         "positions": np.arange(count),
         "labels": actual,
@@ -318,7 +310,7 @@ def make_outcomes(
         "folders": np.zeros(count, np.int32),
         "folder_names": ("",),
     }
-    return Outcomes(**usual | columns)
+    return PredictionTable(**usual | columns)
 
 
 def make_report(
@@ -386,7 +378,7 @@ def make_report(
         ],
         class_names=class_names,
         display_names=display_names or class_names,
-        lettering=Lettering(class_names, Path("font")),
+        lettering=LabelFont(class_names, Path("font")),
         checks=[],
         cost=Cost(num_parameters=1234, file_bytes=5_000_000, ms_per_picture=1.5),
         comparisons=[],
@@ -422,7 +414,7 @@ def _make_prediction() -> Callable[..., Prediction]:
 
 
 @pytest.fixture(scope="session", name="make_outcomes")
-def _make_outcomes() -> Callable[..., Outcomes]:
+def _make_outcomes() -> Callable[..., PredictionTable]:
     return make_outcomes
 
 

@@ -11,7 +11,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from predict.page import render_page
+from shardstream.predict.page.render import render_page
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")

@@ -14,7 +14,7 @@ HEAVY = ("tensorflow", "keras", "matplotlib", "sklearn", "cv2", "jinja2", "pyarr
 
 LISTS_MODULES = f"""
 import sys
-from predict.__main__ import main
+from shardstream.predict.__main__ import main
 try:
     code = main()
 except SystemExit as exit:
@@ -53,7 +53,7 @@ def test_help_and_mistakes_load_nothing_heavy(arguments, code):
 
 
 def test_help_explains_every_option():
-    printed = run_python("-m", "predict", "--help").stdout
+    printed = run_python("-m", "shardstream.predict", "--help").stdout
     for option in (
         "--split",
         "--sample",
@@ -71,7 +71,7 @@ def test_help_explains_every_option():
 
 def test_show_without_a_display_says_so_before_anything_else():
     done = run_python(
-        "-m", "predict", "no-such-run", "no-such-data", "--show", DISPLAY="", WAYLAND_DISPLAY=""
+        "-m", "shardstream.predict", "no-such-run", "no-such-data", "--show", DISPLAY="", WAYLAND_DISPLAY=""
     )
     assert done.returncode == 2
     assert done.stderr == (
@@ -83,7 +83,13 @@ def test_show_without_a_display_says_so_before_anything_else():
 
 def test_show_with_a_display_that_is_not_there_says_so():
     done = run_python(
-        "-m", "predict", "no-such-run", "no-such-data", "--show", DISPLAY=":99999", WAYLAND_DISPLAY=""
+        "-m",
+        "shardstream.predict",
+        "no-such-run",
+        "no-such-data",
+        "--show",
+        DISPLAY=":99999",
+        WAYLAND_DISPLAY="",
     )
     assert done.returncode == 2
     # The second where scripts/bootstrap had to take OpenCV without windows.

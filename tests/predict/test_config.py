@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.errors import ConfigError
-from predict.config import PredictConfig
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.predict.config import PredictConfig
 
 
 def config(**options):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import ingest.__main__
-from ingest.metadata import DatasetInfo
-from predict.__main__ import main
+import shardstream.ingest.__main__
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.predict.__main__ import main
 
 CLASS_NAMES = ("food", "interior", "exterior")
 
@@ -70,7 +70,7 @@ def rows_of(out):
 def test_the_model_sees_what_it_sees_of_stored_records(photos, tmp_path, write_run, settings):
     data = tmp_path / "data"
     build = ["build", str(photos), str(data), "--class-names", *CLASS_NAMES, *settings.split()]
-    assert ingest.__main__.main([*build, "--max-rejected", "1", "--validation", "0.5"]) == 0
+    assert shardstream.ingest.__main__.main([*build, "--max-rejected", "1", "--validation", "0.5"]) == 0
     run = write_run(tmp_path / "run", DatasetInfo.load(data))
 
     before = snapshot(photos)
@@ -179,13 +179,15 @@ def test_a_run_inside_of_the_photos_writes_no_report_there(trial, photos, tmp_pa
 def test_a_file_that_kills_its_decoder_costs_that_file_alone(monkeypatch, tmp_path):
     from concurrent.futures import BrokenExecutor
 
-    from ingest import photos as loose
-    from ingest.images import Judged
+    from shardstream.ingest.images.process import ProcessedImage
+    from shardstream.ingest.pipeline import loose_photos as loose
 
     def run_alone(function, chunk):
         if "killer" in chunk.paths[0]:
             raise BrokenExecutor
-        return loose.JudgedChunk(chunk.number, [loose.JudgedPhoto(chunk.paths[0], "ab", Judged("ok", ""))])
+        return loose.JudgedChunk(
+            chunk.number, [loose.JudgedPhoto(chunk.paths[0], "ab", ProcessedImage("ok", ""))]
+        )
 
     monkeypatch.setattr(loose, "run_alone", run_alone)
     done = loose._judge_one_by_one(loose.Chunk(3, ["a", "killer", "b"], None))  # pyright: ignore[reportArgumentType]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from predict.__main__ import main
-from predict.intervals import wilson_interval
+from shardstream.predict.__main__ import main
+from shardstream.predict.metrics.intervals import wilson_interval
 
 FILES = {
     "calibration.png",

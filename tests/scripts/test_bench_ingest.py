@@ -7,12 +7,13 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import ModuleType
 
-import bench_ingest
-import bench_million
 import numpy as np
 import pytest
-from bench_peers import way
 from PIL import Image
+
+from scripts.bench import ingest as bench_ingest
+from scripts.bench import million as bench_million
+from scripts.bench.peers import way
 
 CATEGORIES = ("exterior", "food", "interior")
 
@@ -84,7 +85,7 @@ def test_rates_are_those_of_the_medians(run):
 
 
 def test_a_peer_without_its_python_is_left_out_with_a_word(run):
-    assert "FFCV, 300: left out, see scripts/bench_peers/README.md" in run[1]
+    assert "FFCV, 300: left out, see scripts/bench/peers/README.md" in run[1]
     assert not any("FFCV" in row["way"] for row in read_table(run[0]))
 
 

@@ -4,16 +4,16 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import bench_input_pipeline
-import bench_million
-import bench_stream
 import pytest
 import simplejpeg
-from bench_input_pipeline import COPY, DECODE, BenchConfig, Results, RunError, Way
-from bench_peers import environments, large_photos, small_records
 
-from ingest.metadata import DatasetInfo
-from ingest.records import decode_example, read_records
+from scripts.bench import input_pipeline as bench_input_pipeline
+from scripts.bench import million as bench_million
+from scripts.bench import stream as bench_stream
+from scripts.bench.input_pipeline import COPY, DECODE, BenchConfig, Results, RunError, Way
+from scripts.bench.peers import environments, large_photos, small_records
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.dataset.records import decode_example, read_records
 
 
 def run_script(script: ModuleType, *arguments: object) -> subprocess.CompletedProcess[str]:

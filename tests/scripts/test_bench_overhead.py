@@ -1,5 +1,6 @@
-import bench_overhead
 import pytest
+
+from scripts.bench import overhead as bench_overhead
 
 
 def test_epochs_take_turns_and_the_first_two_do_not_count():

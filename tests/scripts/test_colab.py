@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = ROOT / "scripts/colab.ipynb"
+NOTEBOOK = ROOT / "scripts/notebooks/colab.ipynb"
 CELLS = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
 CODE = ["".join(cell["source"]) for cell in CELLS if cell["cell_type"] == "code"]
 EPOCHS = 12
@@ -35,7 +35,7 @@ def test_what_is_in_the_file():
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     photos = tmp_path_factory.mktemp("colab") / "photos"
-    command = [sys.executable, "scripts/make_demo_images.py", photos, "--count", "30"]
+    command = [sys.executable, "-m", "scripts.demo_images", photos, "--count", "30"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return photos
 

@@ -3,10 +3,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import make_demo_images
 import numpy as np
 import pytest
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from scripts.demo_images import __main__ as make_demo_images
 
 SCRIPT = Path(make_demo_images.__file__)
 COUNT = 40

@@ -3,11 +3,12 @@ import json
 import subprocess
 import sys
 
-import fault_images
 import pytest
-from fault_images import Child, Reply, decode_for_ever, judge_for_ever
-from mutations import MUTATIONS, draw_sources, load_sources, mutate
 from PIL import Image
+
+from scripts.faults import images as fault_images
+from scripts.faults.images import Child, Reply, decode_for_ever, judge_for_ever
+from scripts.faults.mutations import MUTATIONS, draw_sources, load_sources, mutate
 
 
 def run_script(*arguments: object) -> subprocess.CompletedProcess[str]:

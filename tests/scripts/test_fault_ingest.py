@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 import cv2
-import fault_ingest
-import faults_damages
-import faults_disk
-import faults_jobs
-import faults_stops
 import numpy as np
 import pytest
+
+from scripts.faults import corruptions as faults_damages
+from scripts.faults import disk as faults_disk
+from scripts.faults import ingest as fault_ingest
+from scripts.faults import jobs as faults_jobs
+from scripts.faults import stops as faults_stops
 
 
 @pytest.fixture(scope="module")

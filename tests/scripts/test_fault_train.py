@@ -2,7 +2,7 @@ import json
 import subprocess
 import sys
 
-import fault_train
+from scripts.faults import train as fault_train
 
 
 def test_a_small_campaign_finds_nothing_wrong(tmp_path):

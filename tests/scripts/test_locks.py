@@ -6,8 +6,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from bench_peers.way import opencv_wheel
 from packaging.requirements import Requirement
+
+from scripts.bench.peers.way import opencv_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = [
@@ -70,7 +71,8 @@ def test_what_is_imported_is_installed():
                 elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
                     names.add(node.module.split(".")[0])
     distributions = importlib.metadata.packages_distributions()
-    others = names - sys.stdlib_module_names - {"ingest", "train", "predict", "dask", "distributed"}
+    # _typeshed is for type checkers, and no package.
+    others = names - sys.stdlib_module_names - {"shardstream", "_typeshed", "dask", "distributed"}
     # Where the system lacks libGL, scripts/bootstrap installs the headless wheel of OpenCV.
     installed = {name.lower().replace("_", "-") for name in pins("requirements.lock")} | {opencv_wheel()}
     found = {name: {one.lower().replace("_", "-") for one in distributions[name]} for name in others}

@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ingest.metadata import (
+from shardstream.ingest.dataset.metadata import (
     RECORDS_PER_BLOCK,
     DatasetInfo,
-    ImageSettings,
-    Judging,
     ShardInfo,
     SplitInfo,
     SplitRule,
     block_checksums,
 )
-from ingest.records import CHECKSUM_BYTES, frame
+from shardstream.ingest.dataset.records import CHECKSUM_BYTES, frame
+from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
 
 SIZE = 16
 MakeDataset = Callable[..., DatasetInfo]
@@ -52,7 +51,7 @@ def make_dataset(tmp_path_factory: pytest.TempPathFactory) -> MakeDataset:
             class_names=tuple(f"class{i}" for i in range(num_classes)),
             display_names=tuple(f"분류 {i}" for i in range(num_classes)),
             version="1.0.0",
-            judging=Judging(image=image, check="full", max_pixels=1000),
+            judging=ProcessingSettings(image=image, check="full", max_pixels=1000),
             split_rule=SplitRule(
                 seed=1, fractions={"validation": 0.2}, keep_together="duplicates", stratify=False
             ),

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ingest.metadata import DatasetInfo
-from train.cache import picture_layout
-from train.cache_folder import CacheFolder
-from train.cached_split import CachedSplit
-from train.device_cache import DeviceSplit
-from train.disk_cache import DiskPictures
-from train.input_pipeline import StreamedSplit, make_eval_batches, make_train_batches
-from train.memory_cache import MemoryPictures
-from train.order import epoch_permutation
-from train.picture_file import PartialPictureFile
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.train.data.cache import picture_layout
+from shardstream.train.data.cache_folder import CacheFolder
+from shardstream.train.data.cached_split import CachedSplit
+from shardstream.train.data.device_cache import DeviceSplit
+from shardstream.train.data.disk_cache import DiskPictures
+from shardstream.train.data.input_pipeline import StreamedSplit, make_eval_batches, make_train_batches
+from shardstream.train.data.memory_cache import MemoryPictures
+from shardstream.train.data.order import epoch_permutation
+from shardstream.train.data.picture_file import PartialPictureFile
 
 SIZE, SEED, BATCH = 16, 3, 24
 NUM_TRAIN = 101  # 4 steps and 5 pictures beyond them.
@@ -168,9 +168,9 @@ def test_a_file_is_found_by_what_is_in_it(info, folder, tmp_path):
 FILL = """
 import sys
 from pathlib import Path
-from ingest.metadata import DatasetInfo
-from train.cache import make_source
-from train.cache_folder import CacheFolder
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.train.data.cache import make_source
+from shardstream.train.data.cache_folder import CacheFolder
 
 info = DatasetInfo.load(Path(sys.argv[1]))
 source = make_source(info, "train", tier="disk", image_size=16, folder=CacheFolder(Path(sys.argv[2])))

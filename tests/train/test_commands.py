@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from train.__main__ import main
+from shardstream.train.__main__ import main
 
 
 def test_a_run_from_the_command_line_prints_json(striped, tmp_path, capsys):
@@ -67,7 +67,7 @@ def test_help_tells_what_seed_costs(capsys):
 
 HELP_WITHOUT_TENSORFLOW = """
 import sys
-from train.__main__ import main
+from shardstream.train.__main__ import main
 for argv in (
     ["--help"],
     ["data", "--run", "r", "--epoch", "3"],

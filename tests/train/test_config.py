@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.errors import ConfigError
-from train.config import TrainConfig
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.train.config import TrainConfig
 
 
 @pytest.mark.parametrize(

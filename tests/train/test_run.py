@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import pytest
 
-from ingest.errors import ConfigError, DatasetError
-from train.config import TrainConfig
-from train.export import ModelInfo, load_model
-from train.input_pipeline import StreamedSplit
-from train.run import train_and_evaluate
-from train.setup import prepare
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.train.config import TrainConfig
+from shardstream.train.data.input_pipeline import StreamedSplit
+from shardstream.train.resolve import prepare
+from shardstream.train.run import train_and_evaluate
+from shardstream.train.runs.saved_model import ModelInfo, load_model
 
 
 class BestWeights(keras.callbacks.Callback):
@@ -181,7 +181,7 @@ def test_a_missing_shard_is_refused_before_anything_is_written(make_dataset, tmp
 
 @pytest.mark.parametrize(("stored", "wanted", "expected"), [(16, None, 16), (16, 24, 24), (None, None, 300)])
 def test_image_size(make_dataset, tmp_path, stored, wanted, expected):
-    from ingest.metadata import ImageSettings
+    from shardstream.ingest.images.settings import ImageSettings
 
     image = ImageSettings(size=stored, resize="stretch", encoding="png", quality=95)
     config = config_for(

@@ -4,7 +4,7 @@ import sys
 
 PROGRAM = """
 import os, sys
-from train.startup import start_tensorflow
+from shardstream.train.startup import start_tensorflow
 start_tensorflow()
 import tensorflow as tf
 tf.add(1, 1)
@@ -24,7 +24,7 @@ def test_tensorflow_comes_up_in_silence():
 def test_what_was_held_back_is_shown_on_a_failure(capfd):
     import pytest
 
-    from train.startup import _stderr_kept_for_failures
+    from shardstream.train.startup import _stderr_kept_for_failures
 
     with pytest.raises(ImportError), _stderr_kept_for_failures():
         os.write(2, b"the reason\n")

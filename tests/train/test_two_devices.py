@@ -19,19 +19,19 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-from ingest.errors import ConfigError, DatasetError
-from ingest.metadata import DatasetInfo
-from train.augment import make_augmentation
-from train.cache import make_source
-from train.cache_folder import CacheFolder
-from train.config import TrainConfig
-from train.export import load_model
-from train.loop import Loop
-from train.phases import compile_phase
-from train.run import train_and_evaluate
-from train.setup import make_model, prepare
-from train.runtime import make_strategy, precision_scope, set_seed
-from train.steps import Steps
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.train.models.augmentation import make_augmentation
+from shardstream.train.data.cache import make_source
+from shardstream.train.data.cache_folder import CacheFolder
+from shardstream.train.config import TrainConfig
+from shardstream.train.runs.saved_model import load_model
+from shardstream.train.engine.loop import Loop
+from shardstream.train.models.phases import compile_phase
+from shardstream.train.run import train_and_evaluate
+from shardstream.train.resolve import make_model, prepare
+from shardstream.train.distributed.strategy import make_strategy, precision_scope, set_seed
+from shardstream.train.engine.trainer import Trainer
 
 info, runs = DatasetInfo.load(Path(sys.argv[1])), Path(sys.argv[2])
 
@@ -63,7 +63,7 @@ def train(strategy, tier, policy="float32", synchronized=True, together=1, **opt
             keras.layers.Dense(3, activation="softmax", dtype="float32"),
         ])
         phases = [compile_phase(model, keras.optimizers.AdamW(0.01, weight_decay=0.1))]
-    steps, recorder = Steps(model, strategy, phases=phases, label_smoothing=0.1, **options), Recorder()
+    steps, recorder = Trainer(model, strategy, phases=phases, label_smoothing=0.1, **options), Recorder()
     folder = CacheFolder(runs / "cache")
     sources = {
         name: make_source(info, name, tier=tier, image_size=16, strategy=strategy, folder=folder)
@@ -79,10 +79,9 @@ def train(strategy, tier, policy="float32", synchronized=True, together=1, **opt
 
 def augment(strategy, num_steps, states=None):
     # What becomes of the same pictures on each replica, step by step, and the states behind the last step.
-    options = {"augmentation": "randaugment", "mixup": 0.5, "cutmix": 0.5}
-    config = TrainConfig(data_dir=info.data_dir, run=runs / "r", **options)
+    options = {"model": "small", "image_size": 16, "mixup": 0.5, "cutmix": 0.5, "seed": 123}
     with strategy.scope():
-        augmentation = make_augmentation(config, image_size=16)
+        augmentation = make_augmentation("randaugment", **options)
     for variable, value in zip(augmentation.variables(), states or []):
         variable.assign(value)
     images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)

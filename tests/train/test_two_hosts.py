@@ -13,16 +13,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train.cache import make_source
-from train.loop import Loop
-from train.phases import compile_phase
-from train.run_folder import RunFolder
-from train.runtime import set_seed
-from train.share import Share
-from train.steps import Steps
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-import loopback
+from scripts.faults import loopback
+from shardstream.train.data.cache import make_source
+from shardstream.train.data.share import Share
+from shardstream.train.distributed.strategy import set_seed
+from shardstream.train.engine.loop import Loop
+from shardstream.train.engine.trainer import Trainer
+from shardstream.train.models.phases import compile_phase
+from shardstream.train.runs.run_folder import RunFolder
 
 REASON = loopback.reason_it_cannot()
 pytestmark = pytest.mark.skipif(
@@ -48,18 +46,18 @@ PROGRAM = (
     MODEL
     + """
 import json, os, signal, sys
-import train.setup
-from train.__main__ import main
+import shardstream.train.resolve
+from shardstream.train.__main__ import main
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
-train.setup.build_model = build_model
+shardstream.train.resolve.build_model = build_model
 argvs = json.loads(sys.argv[1])
 if argvs[0][argvs[0].index("--rank") + 1] == "1":
-    train.setup.free_memory_bytes = lambda: 1000
+    shardstream.train.resolve.free_memory_bytes = lambda: 1000
     if "--no-resume" in argvs[0]:
-        train.setup.build_model = die
+        shardstream.train.resolve.build_model = die
 sys.exit(max(main(argv) for argv in argvs))
 """
 )
@@ -232,7 +230,7 @@ def test_two_hosts_give_the_losses_of_one_device(hosts, striped):
     rows = []
     recorder = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: rows.append(logs))
     loop = Loop(
-        Steps(model, tf.distribute.get_strategy(), phases=phases, label_smoothing=0.0),
+        Trainer(model, tf.distribute.get_strategy(), phases=phases, label_smoothing=0.0),
         info=striped,
         train=Joined(striped, "train"),
         validation=make_source(striped, "validation", tier="none", image_size=16),

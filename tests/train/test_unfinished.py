@@ -10,17 +10,18 @@ import keras
 import numpy as np
 import pytest
 
-import train.setup
-from ingest.errors import ConfigError, DatasetError
-from train import callbacks, saving
-from train.__main__ import main
-from train.checkpoint import Checkpoints
-from train.config import TrainConfig
-from train.loop import DivergedError
-from train.process_lock import locked_by_this_process
-from train.resume import differences
-from train.run import train_and_evaluate
-from train.run_folder import RunFolder
+import shardstream.train.resolve
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.train.__main__ import main
+from shardstream.train.config import TrainConfig
+from shardstream.train.engine.loop import DivergedError
+from shardstream.train.run import train_and_evaluate
+from shardstream.train.runs import callbacks
+from shardstream.train.runs import checkpoint_manager as saving
+from shardstream.train.runs.checkpoint import Checkpoints
+from shardstream.train.runs.process_lock import locked_by_this_process
+from shardstream.train.runs.resume import differences
+from shardstream.train.runs.run_folder import RunFolder
 
 
 class CrashError(Exception):
@@ -53,7 +54,7 @@ def build_tiny(name, *, image_size, num_classes, seed, synchronized=False):
 @pytest.fixture(scope="module", autouse=True)
 def _tiny():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.setup, "build_model", build_tiny)
+        patch.setattr(shardstream.train.resolve, "build_model", build_tiny)
         for module in (callbacks, saving):
             patch.setattr(module, "_LEAST_SHARE", 0)  # Epochs are short here: each is saved.
         yield
@@ -123,7 +124,7 @@ def test_another_dataset_is_refused(unfinished, make_dataset):
 
 
 def test_what_the_run_decided_itself_holds_when_the_machine_has_changed(unfinished, monkeypatch):
-    monkeypatch.setattr(train.setup, "free_memory_bytes", lambda: 0)
+    monkeypatch.setattr(shardstream.train.resolve, "free_memory_bytes", lambda: 0)
     moved = dataclasses.replace(unfinished, save_every="1h", grace="1s", json=True)
     result = train_and_evaluate(moved)
     assert (result.epochs, epochs_of(result.run)) == (4, ["1", "2", "3", "4"])
@@ -172,7 +173,7 @@ def test_a_state_of_another_model_is_refused(unfinished, monkeypatch):
         options["num_classes"] += 1
         return build_tiny(name, **options)
 
-    monkeypatch.setattr(train.setup, "build_model", build_wider)
+    monkeypatch.setattr(shardstream.train.resolve, "build_model", build_wider)
     with pytest.raises(
         DatasetError, match=r"the checkpoint is of another model: variable '.*' is \('float32', "
     ):

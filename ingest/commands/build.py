@@ -1,0 +1,104 @@
+"""Category folders to a dataset folder: the whole job."""
+
+import time
+
+import numpy as np
+
+from shardstream.ingest.commands.config import BuildConfig
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.execution.factory import open_engine
+from shardstream.ingest.pipeline.build_result import BuildResult, summarize
+from shardstream.ingest.pipeline.catalog import Catalog
+from shardstream.ingest.pipeline.diagnostics import look_through_manifest
+from shardstream.ingest.pipeline.map_tasks import MapPlan
+from shardstream.ingest.pipeline.scan import Listing, scan_folder
+from shardstream.ingest.pipeline.staging import has_staging, open_staging
+from shardstream.ingest.pipeline.steps import TASK_MODULES, assemble, check_verdicts, process_files
+
+
+def build_dataset(config: BuildConfig) -> BuildResult:
+    """Writes the photos in `config.images` as a dataset into `config.data`.
+
+    All work happens in `DATA.incomplete`, which takes the name DATA in one rename at the end. Killed before, the
+    same call goes on with what was judged.
+
+    Raises:
+        ConfigError, DatasetError: The input cannot be used; nothing is left but `DATA.incomplete`.
+        LimitError: More files were rejected than `config.max_rejected` allows.
+        MachineError: The disk is full, the photos went away, or a worker process died for no file's fault.
+    """
+    began = time.monotonic()
+    if config.data.exists() or config.data.is_symlink():
+        return _finish_killed(config)
+    with open_engine(
+        config.engine,
+        workers=config.workers,
+        scheduler=config.scheduler,
+        preload=TASK_MODULES,
+        folders=[config.images, config.data.absolute().parent, *config.work_folders],
+    ) as engine:
+        listing = scan_folder(config.images, config.class_names)
+        display_names = _display_names(config, listing)
+        with open_staging(
+            config.data, _options(config), restart=config.restart, work_dir=config.work_dir
+        ) as place:
+            catalog = Catalog(listing)
+            rows = np.arange(len(listing), dtype=np.uint32)
+            plan = MapPlan(listing, rows, judging=config.judging, folder=place.units)
+            process_files(catalog, plan, engine)
+            check_verdicts(catalog, max_rejected=config.max_rejected)
+            info = assemble(
+                catalog,
+                place,
+                engine,
+                display_names=display_names,
+                judging=config.judging,
+                split_rule=config.split_rule,
+                shard_bytes=config.shard_bytes,
+            )
+            place.finish()
+    return summarize(catalog, info, num_read=len(listing), seconds=time.monotonic() - began)
+
+
+def _finish_killed(config: BuildConfig) -> BuildResult:
+    """Removes what the same build left that was killed when its dataset had its name already."""
+    began = time.monotonic()
+    taken = ConfigError(
+        f"{config.data} exists already: bring it up to date with `shardstream-ingest update`, remove it, or choose "
+        "another name"
+    )
+    if config.restart or not has_staging(config.data):
+        raise taken
+    with open_staging(config.data, _options(config), work_dir=config.work_dir) as place:
+        info = DatasetInfo.load(config.data)
+        if (info.split_rule, info.shard_bytes) != (config.split_rule, config.shard_bytes):
+            raise taken
+        place.remove()
+    findings = look_through_manifest(info)
+    secs = time.monotonic() - began
+    return BuildResult(info=info, findings=findings, passed_over={}, num_read=0, source_bytes=0, seconds=secs)
+
+
+def _options(config: BuildConfig) -> dict[str, object]:
+    """Returns what decides the verdicts and the stored pictures."""
+    return {
+        "command": "build",
+        "IMAGES": str(config.images.resolve()),
+        "--image-size": config.image_size,
+        "--resize": config.resize,
+        "--encoding": config.encoding,
+        "--quality": config.quality,
+        "--check": config.check,
+        "--max-pixels": config.max_pixels,
+    }
+
+
+def _display_names(config: BuildConfig, listing: Listing) -> tuple[str, ...]:
+    names = config.display_names or listing.class_names
+    if len(names) != len(listing.class_names):
+        raise ConfigError(
+            f"--display-names has {len(names)} names for {len(listing.class_names)} classes: "
+            f"{' '.join(listing.class_names)}"
+        )
+    return names

@@ -1,0 +1,226 @@
+"""What the commands print: tables for people, dictionaries for machines."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from shardstream.ingest.commands.estimate import Estimate
+from shardstream.ingest.commands.repair import Repair
+from shardstream.ingest.common.terminal import escape_control_chars
+from shardstream.ingest.dataset.corruption import Corruption
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.pipeline.build_result import BuildResult
+from shardstream.ingest.pipeline.diagnostics import Findings
+
+_MAX_LEAKS_SHOWN = 10
+
+
+def print_outcome(result: BuildResult) -> None:
+    """Prints what a build or an update came to."""
+    console = Console()
+    _print_info(result.info, console)
+    _print_findings(result.findings, console)
+    if result.passed_over:
+        console.print(_counts("passed over", result.passed_over))
+    num_files = sum(result.info.verdicts.values())
+    console.print(
+        f"{num_files:,} files, {result.num_read:,} of them read, {_size(result.source_bytes)}, in "
+        f"{result.seconds:.1f} s: {num_files / result.seconds:,.0f} files/s, "
+        f"{_size(result.source_bytes / result.seconds)}/s",
+        highlight=False,
+    )
+    console.print(
+        f"dataset: {escape_control_chars(str(result.info.data_dir))}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_estimate(estimate: Estimate) -> None:
+    """Prints what a job would come to."""
+    console = Console()
+    console.print(_counts("class", estimate.class_counts))
+    console.print(_counts("about so many pictures in", estimate.splits))
+    console.print(_counts(f"of a sample of {estimate.num_sampled:,}", estimate.sampled_verdicts))
+    if estimate.passed_over:
+        console.print(_counts("passed over", estimate.passed_over))
+    num_files = sum(estimate.class_counts.values())
+    console.print(
+        f"{num_files:,} files, {_size(estimate.source_bytes)}; {estimate.num_read:,} to be read, in about "
+        f"{estimate.seconds:,.0f} s; {estimate.num_removed:,} gone; about {_size(estimate.num_bytes)} to be stored. "
+        "Nothing was made: it was a dry run",
+        highlight=False,
+    )
+
+
+def print_info(info: DatasetInfo, findings: Findings) -> None:
+    """Prints classes, splits, sizes and verdicts of a dataset, and what is worth a look in it."""
+    console = Console()
+    _print_info(info, console)
+    _print_findings(findings, console)
+
+
+def _print_info(info: DatasetInfo, console: Console) -> None:
+    console.print(_splits(info))
+    console.print(_counts("source files", info.verdicts))
+    image = info.image
+    size = "as their sources" if image.size is None else f"{image.size}x{image.size} ({image.resize})"
+    console.print(
+        f"pictures {size}, {image.encoding}; seed {info.split_rule.seed}; fingerprint {info.fingerprint[:16]}",
+        highlight=False,
+    )
+
+
+def print_damages(damages: Sequence[Corruption], data_dir: Path) -> None:
+    """Prints what `verify` found, and the commands that mend it."""
+    console = Console()
+    if not damages:
+        _print_whole(console, data_dir)
+        return
+    table = _files("what is wrong")
+    for damage in damages:
+        table.add_row(_plain(damage.filename), _plain(damage.what))
+    console.print(table)
+    remedies = {damage.remedy for damage in damages}
+    for remedy, when in {
+        "repair": "mend it with",
+        "update": "pictures that were written that way: mend or remove their photos, and then",
+    }.items():
+        if remedy in remedies:
+            command = f"shardstream-ingest {remedy} IMAGES {escape_control_chars(str(data_dir))}"
+            console.print(f"{when}: {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_repairs(repairs: Sequence[Repair], data_dir: Path) -> None:
+    """Prints what `repair` did."""
+    console = Console()
+    if not repairs:
+        _print_whole(console, data_dir)
+        return
+    table = _files("what was wrong", "what was done")
+    for repair in repairs:
+        table.add_row(_plain(repair.filename), _plain(repair.damage), _plain(repair.outcome))
+    console.print(table)
+    if all(repair.is_mended for repair in repairs):
+        _print_whole(console, data_dir)
+    else:
+        console.print(
+            "put the photos back as they were and give the same command again, or make the dataset anew with "
+            "`shardstream-ingest build`",
+            soft_wrap=True,
+        )
+
+
+def _files(*titles: str) -> Table:
+    """Returns a table of files with these columns of sentences; a name that is too long is folded, never cut."""
+    table = Table("file", *titles)
+    for column in table.columns:
+        column.overflow = "fold"
+    return table
+
+
+def _print_whole(console: Console, data_dir: Path) -> None:
+    splits = DatasetInfo.load(data_dir).splits.values()
+    console.print(f"whole: {sum(split.num_examples for split in splits):,} records", highlight=False)
+
+
+def outcome_json(result: BuildResult) -> dict[str, Any]:
+    """Returns what a build or an update came to, for machines."""
+    return {
+        **info_json(result.info, result.findings),
+        "num_read": result.num_read,
+        "passed_over": result.passed_over,
+        "source_bytes": result.source_bytes,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def info_json(info: DatasetInfo, findings: Findings) -> dict[str, Any]:
+    """Returns what a dataset holds, for machines."""
+    return {
+        "data": str(info.data_dir),
+        "class_names": info.class_names,
+        "display_names": info.display_names,
+        "fingerprint": info.fingerprint,
+        "verdicts": dict(info.verdicts),
+        "rejections": findings.rejections,
+        "num_leaks": findings.num_leaks,
+        "leaks": findings.leaks,
+        "splits": {
+            name: {
+                "num_examples": split.num_examples,
+                "num_bytes": split.num_bytes,
+                "num_shards": len(split.shards),
+                "class_counts": dict(zip(info.class_names, split.class_counts, strict=True)),
+            }
+            for name, split in info.splits.items()
+        },
+    }
+
+
+def _print_findings(findings: Findings, console: Console) -> None:
+    if findings.rejections:
+        console.print(_counts("rejected because", findings.rejections))
+        for path, reason in findings.rejected:
+            console.print(
+                escape_control_chars(f"  {path}: {reason}"), markup=False, highlight=False, soft_wrap=True
+            )
+    if findings.leaks:
+        console.print(
+            f"{findings.num_leaks:,} pairs of pictures look alike and lie in different splits "
+            "(--keep-together near-duplicates puts them into one):",
+            highlight=False,
+        )
+        for one, other in findings.leaks[:_MAX_LEAKS_SHOWN]:
+            console.print(
+                escape_control_chars(f"  {one}  {other}"), markup=False, highlight=False, soft_wrap=True
+            )
+
+
+def _splits(info: DatasetInfo) -> Table:
+    table = Table("class", *map(_plain, info.splits), "total")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for label, (name, display_name) in enumerate(zip(info.class_names, info.display_names, strict=True)):
+        counts = [split.class_counts[label] for split in info.splits.values()]
+        shown = name if name == display_name else f"{name} ({display_name})"
+        table.add_row(_plain(shown), *map(_number, [*counts, sum(counts)]))
+    table.add_section()
+    for title, totals, write in (
+        ("all", [split.num_examples for split in info.splits.values()], _number),
+        ("shards", [len(split.shards) for split in info.splits.values()], _number),
+        ("size", [split.num_bytes for split in info.splits.values()], _size),
+    ):
+        table.add_row(title, *map(write, [*totals, sum(totals)]))
+    return table
+
+
+def _counts(title: str, counts: Mapping[str, int]) -> Table:
+    table = Table(title, "files")
+    table.columns[1].justify = "right"
+    for name, count in counts.items():
+        if count:
+            table.add_row(_plain(name), _number(count))
+    return table
+
+
+def _plain(text: str) -> str:
+    """Returns what shows `text` as it is: rich takes "[red]" for markup, and a terminal some characters for orders."""
+    return escape(escape_control_chars(text))
+
+
+def _number(count: float) -> str:
+    return f"{count:,.0f}"
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} TB"

@@ -1,0 +1,137 @@
+"""What a build or an update would come to, from a sample of its files."""
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from shardstream.ingest.commands.config import BuildConfig, UpdateConfig
+from shardstream.ingest.commands.update import class_names_of
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.dataset.split_hash import SPLIT_NAMES, TRAIN
+from shardstream.ingest.execution.base import Engine
+from shardstream.ingest.execution.factory import open_engine
+from shardstream.ingest.images.settings import ProcessingSettings
+from shardstream.ingest.pipeline.catalog import Catalog
+from shardstream.ingest.pipeline.map_tasks import MapPlan, process_task, process_task_in_parts
+from shardstream.ingest.pipeline.results import VERDICTS
+from shardstream.ingest.pipeline.reuse import load_previous
+from shardstream.ingest.pipeline.scan import Listing, scan_folder
+from shardstream.ingest.pipeline.steps import TASK_MODULES
+
+_MAX_SAMPLED = 400
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What a job would come to. Duplicates are not known before all files are read.
+
+    Attributes:
+        class_counts: The number of files by class.
+        passed_over: The number of files that would not be looked at, by reason.
+        source_bytes: The size of all files.
+        num_read: How many files would be read.
+        num_removed: For an update, how many files of the dataset are there no more.
+        num_sampled: How many were read for this.
+        sampled_verdicts: What became of those.
+        splits: About how many pictures each split would have.
+        num_bytes: About the size of all shards.
+        seconds: About how long reading would take; writing takes a fraction of it.
+    """
+
+    class_counts: dict[str, int]
+    passed_over: dict[str, int]
+    source_bytes: int
+    num_read: int
+    num_removed: int
+    num_sampled: int
+    sampled_verdicts: dict[str, int]
+    splits: dict[str, int]
+    num_bytes: int
+    seconds: float
+
+
+def estimate_build(config: BuildConfig) -> Estimate:
+    """Returns what `build_dataset(config)` would come to; writes nothing but into a temporary folder."""
+    with open_engine(
+        config.engine, workers=config.workers, scheduler=config.scheduler, preload=TASK_MODULES
+    ) as engine:
+        listing = scan_folder(config.images, config.class_names)
+        files = np.ones(len(listing), bool)
+        return _estimate(listing, files, config.judging, config.fractions, engine)
+
+
+def estimate_update(config: UpdateConfig) -> Estimate:
+    """Returns what `update_dataset(config)` would come to; writes nothing but into a temporary folder."""
+    old = DatasetInfo.load(config.data)
+    with open_engine(
+        config.engine, workers=config.workers, scheduler=config.scheduler, preload=TASK_MODULES
+    ) as engine:
+        listing = scan_folder(config.images, class_names_of(old))
+        taken = load_previous(Catalog(listing), old, engine)
+        files = np.ones(len(listing), bool) if config.rehash else ~taken.same
+        estimate = _estimate(listing, files, old.judging, old.split_rule.fractions, engine)
+    # Of the files that are not read, as large a share is kept as was.
+    share = (~files).sum() / taken.num_before
+    splits = {name: split.num_examples for name, split in old.splits.items()}
+    return dataclasses.replace(
+        estimate,
+        num_removed=taken.num_before - taken.num_found,
+        num_bytes=round(estimate.num_bytes + share * sum(split.num_bytes for split in old.splits.values())),
+        splits={name: round(estimate.splits.get(name, 0) + share * splits[name]) for name in splits},
+    )
+
+
+def _estimate(
+    listing: Listing,
+    files: npt.NDArray[np.bool_],
+    judging: ProcessingSettings,
+    fractions: Mapping[str, float],
+    engine: Engine,
+) -> Estimate:
+    rows = np.flatnonzero(files).astype(np.uint32)
+    # Spread over all classes and folders.
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(_MAX_SAMPLED, len(rows))).astype(np.intp))
+    counts, num_bytes, seconds = _judge_sample(listing, rows[chosen], judging, engine)
+    scale = len(rows) / max(1, len(chosen))
+    num_kept = round(scale * (counts["ok"] + counts["repaired"]))
+    splits = {split: round(fraction * num_kept) for split, fraction in fractions.items()}
+    splits[TRAIN] = num_kept - sum(splits.values())
+    of_classes = np.bincount(listing.labels, minlength=len(listing.class_names)).tolist()
+    return Estimate(
+        class_counts=dict(zip(listing.class_names, of_classes, strict=True)),
+        passed_over=dict(listing.passed_over),
+        source_bytes=int(listing.sizes.sum()),
+        num_read=len(rows),
+        num_removed=0,
+        num_sampled=len(chosen),
+        sampled_verdicts={verdict: count for verdict, count in counts.items() if count},
+        splits={split: splits[split] for split in SPLIT_NAMES if splits.get(split)},
+        num_bytes=round(scale * num_bytes),
+        seconds=seconds / max(1, len(chosen)) * len(rows),
+    )
+
+
+def _judge_sample(
+    listing: Listing, rows: npt.NDArray[np.uint32], judging: ProcessingSettings, engine: Engine
+) -> tuple[dict[str, int], int, float]:
+    """Returns the number of files by verdict, the bytes of all records, and how many seconds it took."""
+    counts: dict[str, int] = dict.fromkeys(VERDICTS, 0)
+    num_bytes = 0
+    with tempfile.TemporaryDirectory() as folder:
+        # The first file is for the start of the processes, which is no part of the rate.
+        warm_up = MapPlan(listing, rows[:1], judging=judging, folder=Path(folder) / "first")
+        list(engine.run_all(process_task, warm_up, alone=process_task_in_parts))
+        began = time.monotonic()
+        plan = MapPlan(listing, rows, judging=judging, folder=Path(folder))
+        list(engine.run_all(process_task, plan, alone=process_task_in_parts))
+        seconds = time.monotonic() - began
+        for _, _, verdicts in plan.results():
+            num_bytes += int(verdicts.table["num_bytes"].sum())
+            for verdict in verdicts.table["verdict"].tolist():
+                counts[VERDICTS[verdict]] += 1
+    return counts, num_bytes, seconds

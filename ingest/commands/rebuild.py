@@ -1,0 +1,191 @@
+"""What is damaged in a dataset, made again out of the photos: to the bytes that it had, or not at all."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from shardstream.ingest.common.atomic_io import file_sha256
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.dataset.provenance import RecordSource
+from shardstream.ingest.execution.base import Engine
+from shardstream.ingest.pipeline.catalog import Catalog
+from shardstream.ingest.pipeline.manifest_writer import write_manifest
+from shardstream.ingest.pipeline.map_tasks import MapPlan
+from shardstream.ingest.pipeline.results import REJECTED
+from shardstream.ingest.pipeline.scan import Listing, scan_folder
+from shardstream.ingest.pipeline.shards import ShardPlan, make_spec, write_shard
+from shardstream.ingest.pipeline.split_assignment import assign_splits
+from shardstream.ingest.pipeline.staging import StagingArea
+from shardstream.ingest.pipeline.steps import process_files
+
+_MAX_SHOWN = 3
+
+
+class CannotRepairError(Exception):
+    """Says why something cannot be made again.
+
+    Attributes:
+        photos: The photos that are not as they were.
+    """
+
+    def __init__(self, why: str, photos: Sequence[str] = ()) -> None:
+        super().__init__(why)
+        self.photos = tuple(photos)
+
+
+class _File(NamedTuple):
+    path: bytes  # Relative to the source folder, as the file system has it.
+    status: os.stat_result
+
+
+def remake_shard(
+    info: DatasetInfo,
+    split: str,
+    number: int,
+    origins: Sequence[RecordSource],
+    *,
+    images: Path,
+    place: StagingArea,
+    engine: Engine,
+) -> Path:
+    """Writes a shard into `place.shards` and returns its path.
+
+    Args:
+        info: The dataset.
+        split: Of the shard.
+        number: Of the shard in its split.
+        origins: What its records were made of.
+        images: The source folder.
+        place: Where the work is done.
+        engine: What the work runs on.
+
+    Raises:
+        CannotRepairError: Its photos are not as they were.
+    """
+    shard = info.split(split).shards[number]
+    catalog = Catalog(_list_photos(info, origins, images))
+    rows = np.arange(len(origins), dtype=np.uint32)
+    process_files(catalog, MapPlan(catalog.listing, rows, judging=info.judging, folder=place.units), engine)
+    _check_photos(catalog, origins)
+    spec = make_spec(catalog, rows, place.shards / shard.filename, split)
+    (written,) = engine.run_all(write_shard, [spec], alone=write_shard)
+    if written != shard:
+        raise CannotRepairError(
+            "its photos are as they were, but other versions of decoders make other bytes of them"
+        )
+    return spec.path
+
+
+def remake_manifest(
+    info: DatasetInfo, metadata: bytes, *, images: Path, place: StagingArea, engine: Engine
+) -> Path:
+    """Writes the manifest into `place.dataset` and returns its path; judges all photos again for that.
+
+    Args:
+        info: What the dataset is thought to be. It is, if the manifest of the photos has the hash that it had.
+        metadata: The bytes of metadata.json, in whatever state: the hash has to be in them.
+        images: The source folder.
+        place: Where the work is done.
+        engine: What the work runs on.
+
+    Raises:
+        CannotRepairError: The photos are not as they were.
+    """
+    try:
+        listing = scan_folder(images, info.class_names)
+    except ConfigError:
+        raise CannotRepairError(f"the categories are no longer {' '.join(info.class_names)}") from None
+    except DatasetError as error:
+        raise CannotRepairError(str(error)) from None
+    catalog = Catalog(listing)
+    rows = np.arange(len(listing), dtype=np.uint32)
+    process_files(catalog, MapPlan(listing, rows, judging=info.judging, folder=place.units), engine)
+    assign_splits(catalog, info.split_rule)
+    # Notes where each record goes.
+    ShardPlan(catalog, place.shards, name=info.name, seed=info.split_rule.seed, shard_bytes=info.shard_bytes)
+    path = place.dataset / MANIFEST
+    write_manifest(catalog, path, info.with_manifest("").encode())
+    if file_sha256(path).encode() not in metadata:
+        raise CannotRepairError(_what_changed(catalog, info))
+    return path
+
+
+def _list_photos(info: DatasetInfo, origins: Sequence[RecordSource], images: Path) -> Listing:
+    """Lists just the photos of a shard, in the order of its records: there may be a hundred million others."""
+    listing = Listing(images, info.class_names)
+    gone, changed = [], []
+    for origin in origins:
+        file = _find(images, origin)
+        if file is None:
+            gone.append(origin.path)
+        elif file.status.st_size != origin.size_bytes:
+            changed.append(origin.path)
+        else:
+            listing.add(file.path, info.class_names.index(origin.class_name), file.status)
+    _refuse({"gone": gone, "changed": changed}, len(origins))
+    return listing
+
+
+def _find(images: Path, origin: RecordSource) -> _File | None:
+    """Returns the file of which the manifest has the path, where bytes that are not UTF-8 are spelt out."""
+    spelt = origin.path.encode()
+    meant = re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), spelt)
+    found = None
+    for path in dict.fromkeys((spelt, meant)):
+        try:
+            found = _File(path, (images / os.fsdecode(path)).stat())
+        except OSError:
+            continue
+        if found.status.st_size == origin.size_bytes:
+            break
+    return found
+
+
+def _check_photos(catalog: Catalog, origins: Sequence[RecordSource]) -> None:
+    expected = np.frombuffer(bytes.fromhex("".join(origin.sha256 for origin in origins)), ">u8").reshape(
+        -1, 4
+    )
+    is_same = (catalog.digests == expected).all(axis=1)
+    is_read = catalog.digests.any(axis=1)
+    _refuse(
+        {
+            "changed": [origins[row].path for row in np.flatnonzero(~is_same & is_read).tolist()],
+            "unreadable": [origins[row].path for row in np.flatnonzero(~is_read).tolist()],
+            "rejected by now": [
+                origins[row].path for row in np.flatnonzero(is_same & (catalog.judged == REJECTED)).tolist()
+            ],
+        },
+        len(origins),
+    )
+
+
+def _refuse(photos: Mapping[str, Sequence[str]], num_photos: int) -> None:
+    """Raises an error if any photos are not as they were, with some of them named."""
+    parts = []
+    for how, paths in photos.items():
+        if paths:
+            more = ", ..." if len(paths) > _MAX_SHOWN else ""
+            parts.append(f"{len(paths)} {how} ({', '.join(paths[:_MAX_SHOWN])}{more})")
+    if parts:
+        why = f"of its {num_photos} photos {' and '.join(parts)}"
+        raise CannotRepairError(why, [path for paths in photos.values() for path in paths])
+
+
+def _what_changed(catalog: Catalog, info: DatasetInfo) -> str:
+    changes = [
+        f"{count} {verdict} instead of {info.verdicts.get(verdict, 0)}"
+        for verdict, count in catalog.counts.items()
+        if count != info.verdicts.get(verdict, 0)
+    ]
+    if changes:
+        return f"the photos are not as they were: {', '.join(changes)}"
+    return (
+        "as many photos as there were, but not the same: other content, names, or times (which `cp -p` and `rsync -t` "
+        "keep); or metadata.json is wrong as well; or another version of Arrow writes other bytes"
+    )

@@ -1,0 +1,145 @@
+"""Is the dataset what its metadata say? Reads everything, and names what is damaged, missing or foreign."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from shardstream.ingest.common.atomic_io import file_sha256
+from shardstream.ingest.common.progress import progress
+from shardstream.ingest.dataset.corruption import Corruption
+from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
+from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo
+from shardstream.ingest.dataset.metadata_check import read_metadata_state
+from shardstream.ingest.dataset.provenance import RecordSources
+from shardstream.ingest.dataset.shard_check import ShardError, ShardExpectation, check_shard
+from shardstream.ingest.execution.base import Engine
+from shardstream.ingest.execution.factory import open_engine
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Examination:
+    """What was found in a dataset folder.
+
+    Attributes:
+        info: What the dataset has to be; None if there is nothing whole to compare with.
+        damages: All that is wrong, in the order of the names of files.
+        contents: The SHA-256 of each file of records that is damaged or none of the dataset's, in hexadecimal, by its
+            name; empty for one that cannot be read.
+    """
+
+    info: DatasetInfo | None
+    damages: list[Corruption]
+    contents: dict[str, str]
+
+
+def verify_dataset(data_dir: Path, *, deep: bool, workers: int) -> list[Corruption]:
+    """Returns all that is wrong with the dataset in `data_dir`; nothing if it is whole.
+
+    Args:
+        data_dir: The dataset folder.
+        deep: Whether every picture is decoded as well.
+        workers: How many processes read.
+
+    Raises:
+        DatasetError: It is not a dataset folder.
+    """
+    with open_engine("local", workers=workers) as engine:
+        return examine(data_dir, engine, deep=deep).damages
+
+
+def examine(data_dir: Path, engine: Engine, *, deep: bool = False) -> Examination:
+    """Returns what is in the dataset folder `data_dir`, and all that is wrong with it.
+
+    Raises:
+        DatasetError: It is not a dataset folder.
+    """
+    described = read_metadata_state(data_dir)
+    damages, contents = list(described.damages), {}
+    if described.info is not None:
+        manifest_is_whole = not any(damage.filename == MANIFEST for damage in damages)
+        extra = dict(_extra_files(described.info))
+        found, faults = _check_shards(described.info, engine, deep)
+        damages += [Corruption(name, _extra(sha256, described.info)) for name, sha256 in extra.items()]
+        damages += _shard_damages(described.info, found, faults, names_photos=manifest_is_whole)
+        contents = extra | found
+    return Examination(described.info, sorted(damages, key=lambda damage: damage.filename), contents)
+
+
+def check_shards(
+    info: DatasetInfo, shards: Iterable[ShardInfo], engine: Engine, *, deep: bool = False
+) -> Iterator[tuple[str, str, list[ShardError]]]:
+    """Reads shards, and yields of each the name, the SHA-256 of what it holds, and what is wrong with it."""
+    checks = [
+        ShardExpectation(info.data_dir / shard.filename, shard, info.num_classes, info.image, deep)
+        for shard in shards
+    ]
+    total = sum(check.shard.num_examples for check in checks)
+    with progress("verifying", total, "records") as advance:
+        for checked in engine.run_all(check_shard, checks, alone=check_shard):
+            advance(checked.shard.num_examples, num_bytes=checked.shard.num_bytes)
+            yield checked.shard.filename, checked.sha256, checked.faults
+
+
+def _check_shards(info: DatasetInfo, engine: Engine, deep: bool) -> tuple[dict[str, str], list[ShardError]]:
+    """Returns what each shard holds that is not what it has to hold, and all faults."""
+    found: dict[str, str] = {}
+    all_faults: list[ShardError] = []
+    for filename, sha256, faults in check_shards(info, info.shards.values(), engine, deep=deep):
+        if sha256 != info.shards[filename].sha256:
+            found[filename] = sha256
+        all_faults += faults
+    return found, all_faults
+
+
+def _extra_files(info: DatasetInfo) -> Iterator[tuple[str, str]]:
+    """Yields the name and the hash of each file that a reader could take for a shard and that is none."""
+    for path in sorted(info.data_dir.iterdir()):
+        if ".tfrecord" in path.name and path.name not in info.shards:
+            try:
+                yield path.name, file_sha256(path)
+            except OSError:
+                yield path.name, ""
+
+
+def _extra(sha256: str, info: DatasetInfo) -> str:
+    owner = _owners(info).get(sha256)
+    return f"not a shard of this dataset, but a copy of {owner}" if owner else "not a shard of this dataset"
+
+
+def _owners(info: DatasetInfo) -> dict[str, str]:
+    return {shard.sha256: shard.filename for shard in info.shards.values()}
+
+
+def _shard_damages(
+    info: DatasetInfo, found: dict[str, str], faults: list[ShardError], *, names_photos: bool
+) -> Iterator[Corruption]:
+    owners = _owners(info)
+    photos = _photos(info, faults) if names_photos else {}
+    for filename, what, record in faults:
+        if owner := owners.get(found.get(filename, "")):
+            yield Corruption(filename, f"holds the records of {owner}: swapped or copied")
+            continue
+        photo = photos.get((filename, record))
+        # A record that is to blame in a file with the right hash was written that way.
+        remedy = "repair" if record is None or filename in found else "update"
+        yield Corruption(filename, f"{what}; its photo is {photo}" if photo else what, remedy)
+
+
+def _photos(info: DatasetInfo, faults: list[ShardError]) -> dict[tuple[str, int | None], str]:
+    """Returns the path of the photo that each faulty record was made of, by file and number of the record."""
+    places = {
+        shard.filename: (split.name, number)
+        for split in info.splits.values()
+        for number, shard in enumerate(split.shards)
+    }
+    wanted = {(filename, record) for filename, _, record in faults if record is not None}
+    if not wanted:
+        return {}
+    filenames = sorted({filename for filename, _ in wanted})
+    origins = RecordSources(info.data_dir / MANIFEST, [places[filename] for filename in filenames])
+    return {
+        (filename, record): origin.path
+        for filename in filenames
+        for record, origin in enumerate(origins.of(*places[filename]))
+        if (filename, record) in wanted
+    }

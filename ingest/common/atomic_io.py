@@ -1,0 +1,106 @@
+"""Files that are there whole or not at all, whatever happens while they are written."""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+_BUFFER_BYTES = 1 << 20
+_MAX_SYNCED_AT_ONCE = 16
+
+
+@contextlib.contextmanager
+def open_atomic_nosync(path: Path) -> Iterator[BinaryIO]:
+    """Gives a file to write to, which takes the name `path` once all of it is written.
+
+    A kill at any moment leaves no half of it under that name; a power cut within the next half minute may.
+    Two processes may write the same file at once: each has its own until the end, and the last one stays.
+    """
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.part")
+    try:
+        with beside.open("wb", buffering=_BUFFER_BYTES) as file:
+            yield file
+        beside.rename(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def open_atomic(path: Path) -> Iterator[BinaryIO]:
+    """Gives the same, and the file takes its name once all of it is on the disk: a power cut leaves no half either."""
+    with open_atomic_nosync(path) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Writes `content` to the file `path`, as `open_atomic`."""
+    with open_atomic(path) as file:
+        file.write(content)
+
+
+def file_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fsync_folder_contents(folder: Path) -> None:
+    """Makes all files of a folder last through a power cut."""
+    # At once: a file system notes down what it did once for all who wait for it.
+    with ThreadPoolExecutor(_MAX_SYNCED_AT_ONCE) as threads:
+        for _ in threads.map(fsync_file, folder.iterdir()):
+            pass
+    fsync_folder(folder)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Makes the names in `folder` last through a power cut, as fsync makes the content of files last."""
+    fsync_file(folder)
+
+
+def fsync_file(path: Path) -> None:
+    """Makes the content of a file last through a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def exchange(new: Path, old: Path) -> None:
+    """Swaps two folders of one file system, in one step where it can do so: nobody finds `old` missing or half there.
+
+    NFS and some others cannot: there `old` is moved aside for the moment that it takes to rename `new`.
+    """
+    if not _renameat2_exchange(new, old):
+        old.rename(_aside(new))
+        new.rename(old)
+        _aside(new).rename(new)
+
+
+def recover_swap(new: Path, old: Path) -> None:
+    """Undoes an `exchange` that was killed between two renames, if it was."""
+    if _aside(new).exists():
+        _aside(new).rename(new if old.exists() else old)
+
+
+def _aside(new: Path) -> Path:
+    return new.with_name(f"{new.name}.before")
+
+
+def _renameat2_exchange(one: Path, other: Path) -> bool:
+    """Asks Linux to swap two names; returns whether it could. Source: man 2 renameat2."""
+    at_fdcwd, rename_exchange = -100, 2
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    return renameat2(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange) == 0

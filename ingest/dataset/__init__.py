@@ -1,0 +1,1 @@
+"""The dataset format on disk: records, metadata, manifest, TFDS files, integrity checks."""

@@ -1,0 +1,317 @@
+"""metadata.json: what a dataset folder holds. Written last, so a folder that has it is complete."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import get_args
+
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.json_reader import JsonNode
+from shardstream.ingest.dataset.records import block_checksum
+from shardstream.ingest.images.settings import Check, Encoding, ImageSettings, ProcessingSettings, Resize
+
+FORMAT_VERSION = 3
+FILENAME = "metadata.json"
+
+# An offset and a checksum are kept for every 16th record: a stream that starts at any of them reads little in vain, and
+# those of a million records are 2 MB.
+RECORDS_PER_BLOCK = 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SplitRule:
+    """What decides the split of each picture, but for the pictures.
+
+    Attributes:
+        seed: Another one gives another assignment.
+        fractions: The shares of the held-out splits, by name; "train" is the rest.
+        keep_together: What goes to the same split: "duplicates", "near-duplicates", or files whose paths have the
+            same first group of this regular expression.
+        stratify: Whether each class has these shares exactly.
+    """
+
+    seed: int
+    fractions: Mapping[str, float]
+    keep_together: str
+    stratify: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ShardInfo:
+    """One written TFRecord file.
+
+    Attributes:
+        filename: The name inside the dataset folder.
+        num_examples: The number of records, never 0.
+        num_bytes: The size of the file, framing included.
+        sha256: Of the file, in hexadecimal.
+        block_offsets: The byte offset of record 0, 16, 32, ...
+        block_checksums: What `block_checksum` gives for the 16 records from there on: which they are, and in which
+            order, so that whoever reads a block knows another file by it.
+    """
+
+    filename: str
+    num_examples: int
+    num_bytes: int
+    sha256: str
+    block_offsets: tuple[int, ...]
+    block_checksums: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SplitInfo:
+    """One split and its shards.
+
+    Attributes:
+        name: "train", "validation" or "test".
+        shards: In the order of their numbers.
+        class_counts: The number of examples of each class, in class order.
+    """
+
+    name: str
+    shards: tuple[ShardInfo, ...]
+    class_counts: tuple[int, ...]
+
+    @property
+    def num_examples(self) -> int:
+        """The number of records in all shards."""
+        return sum(shard.num_examples for shard in self.shards)
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of all shards."""
+        return sum(shard.num_bytes for shard in self.shards)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetInfo:
+    """What a dataset folder holds.
+
+    Attributes:
+        data_dir: The folder; not part of the file, so that it may be moved.
+        name: The prefix of the shards' names.
+        version: The version that TensorFlow Datasets is told.
+        class_names: In label order: label 0 is the first.
+        display_names: What people are shown for each class, in the same order.
+        judging: How files were judged and pictures stored.
+        split_rule: What decided the splits.
+        shard_bytes: About how large a shard was to be.
+        splits: By name; a split without examples is not there.
+        verdicts: The number of source files by verdict.
+        manifest_sha256: Of manifest.parquet, in hexadecimal.
+    """
+
+    data_dir: Path
+    name: str
+    version: str
+    class_names: tuple[str, ...]
+    display_names: tuple[str, ...]
+    judging: ProcessingSettings
+    split_rule: SplitRule
+    shard_bytes: int
+    splits: Mapping[str, SplitInfo]
+    verdicts: Mapping[str, int]
+    manifest_sha256: str
+
+    @property
+    def image(self) -> ImageSettings:
+        """How pictures are stored."""
+        return self.judging.image
+
+    @property
+    def shards(self) -> dict[str, ShardInfo]:
+        """All shards, by the names of their files."""
+        return {shard.filename: shard for split in self.splits.values() for shard in split.shards}
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+    @property
+    def image_key(self) -> str:
+        """The feature of an Example that holds the picture."""
+        return "image"
+
+    @property
+    def label_key(self) -> str:
+        """The feature of an Example that holds the label."""
+        return "label"
+
+    @property
+    def remedy(self) -> str:
+        """What to do about damage, in words."""
+        return (
+            f"`shardstream-ingest repair IMAGES {self.data_dir}` mends it, "
+            f"`shardstream-ingest verify {self.data_dir} --deep` shows all damage"
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that a training sees: classes, image settings and the content of each shard."""
+        content = {
+            "class_names": self.class_names,
+            "image": dataclasses.asdict(self.image),
+            "splits": {
+                name: [(shard.num_examples, shard.sha256) for shard in split.shards]
+                for name, split in self.splits.items()
+            },
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def split(self, name: str) -> SplitInfo:
+        """Returns the split called `name`.
+
+        Raises:
+            DatasetError: There is none.
+        """
+        if name not in self.splits:
+            raise DatasetError(f"{self.data_dir}: no split {name!r}; there is {', '.join(self.splits)}")
+        return self.splits[name]
+
+    def with_manifest(self, sha256: str) -> "DatasetInfo":
+        """Returns the same with the hash of manifest.parquet, in hexadecimal."""
+        return dataclasses.replace(self, manifest_sha256=sha256)
+
+    def encode(self) -> bytes:
+        """Returns the content of metadata.json. The same information always gives the same bytes."""
+        content = dataclasses.asdict(self)
+        del content["data_dir"]
+        content["splits"] = {
+            name: {"class_counts": split["class_counts"], "shards": split["shards"]}
+            for name, split in content["splits"].items()
+        }
+        content = {"format_version": FORMAT_VERSION, **content, "fingerprint": self.fingerprint}
+        return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode()
+
+    def save(self, folder: Path) -> None:
+        """Writes metadata.json into `folder`."""
+        (folder / FILENAME).write_bytes(self.encode())
+
+    @classmethod
+    def load(cls, data_dir: Path) -> "DatasetInfo":
+        """Reads the metadata of the dataset folder `data_dir`.
+
+        Raises:
+            DatasetError: It is not a dataset folder, not complete, of another format version, or edited.
+        """
+        path = data_dir / FILENAME
+        if not path.is_file():
+            raise DatasetError(_why_there_is_no_metadata(data_dir))
+        return cls.decode(data_dir, path, path.read_bytes())
+
+    @classmethod
+    def decode(cls, data_dir: Path, path: Path, content: bytes) -> "DatasetInfo":
+        """Reads what `encode` gave.
+
+        Args:
+            data_dir: The dataset folder.
+            path: Where `content` is from, for errors.
+            content: Of metadata.json.
+
+        Raises:
+            DatasetError: It is damaged, edited, or of another format version.
+        """
+        try:
+            values = json.loads(content)
+        except ValueError as error:
+            raise DatasetError(f"{path}: not JSON ({error}); {_REPAIR}") from None
+        return cls._from_json(data_dir, JsonNode(path, _REPAIR, values))
+
+    @classmethod
+    def _from_json(cls, data_dir: Path, node: JsonNode) -> "DatasetInfo":
+        version = node.get("format_version", int)
+        if version != FORMAT_VERSION:
+            raise DatasetError(
+                f"{node.path}: format version {version}, this program reads {FORMAT_VERSION}; {_REBUILD}"
+            )
+        info = cls(
+            data_dir=data_dir,
+            name=node.get("name", str),
+            version=node.get("version", str),
+            class_names=tuple(node.items("class_names", str)),
+            display_names=tuple(node.items("display_names", str)),
+            judging=_judging(node.child("judging")),
+            split_rule=_split_rule(node.child("split_rule")),
+            shard_bytes=node.get("shard_bytes", int),
+            splits={
+                name: _split(name, node.child("splits").child(name)) for name in node.get("splits", dict)
+            },
+            verdicts=node.get("verdicts", dict),
+            manifest_sha256=node.get("manifest_sha256", str),
+        )
+        if info.fingerprint != node.get("fingerprint", str):
+            raise DatasetError(f"{node.path}: does not match its own fingerprint: it was edited; {_REPAIR}")
+        return info
+
+
+def block_checksums(checksums: Sequence[bytes]) -> tuple[int, ...]:
+    """Returns what identifies each block of a file whose records have these checksums."""
+    starts = range(0, len(checksums), RECORDS_PER_BLOCK)
+    return tuple(block_checksum(checksums[start : start + RECORDS_PER_BLOCK]) for start in starts)
+
+
+_REBUILD = "make the dataset again with `shardstream-ingest build`"
+_REPAIR = "mend it with `shardstream-ingest repair IMAGES DATA`"
+
+
+def _judging(node: JsonNode) -> ProcessingSettings:
+    image = node.child("image")
+    return ProcessingSettings(
+        image=ImageSettings(
+            size=image.get("size", int, type(None)),
+            resize=image.choice("resize", get_args(Resize)),
+            encoding=image.choice("encoding", get_args(Encoding)),
+            quality=image.get("quality", int),
+        ),
+        check=node.choice("check", get_args(Check)),
+        max_pixels=node.get("max_pixels", int),
+    )
+
+
+def _split_rule(node: JsonNode) -> SplitRule:
+    fractions = node.get("fractions", dict)
+    return SplitRule(
+        seed=node.get("seed", int),
+        fractions={name: node.child("fractions").get(name, float) for name in fractions},
+        keep_together=node.get("keep_together", str),
+        stratify=node.get("stratify", bool),
+    )
+
+
+def _split(name: str, node: JsonNode) -> SplitInfo:
+    shards = node.child("shards")
+    return SplitInfo(
+        name=name,
+        class_counts=tuple(node.items("class_counts", int)),
+        shards=tuple(_shard(shards.child(i)) for i in range(len(node.get("shards", list)))),
+    )
+
+
+def _shard(node: JsonNode) -> ShardInfo:
+    shard = ShardInfo(
+        filename=node.get("filename", str),
+        num_examples=node.get("num_examples", int),
+        num_bytes=node.get("num_bytes", int),
+        sha256=node.get("sha256", str),
+        block_offsets=tuple(node.items("block_offsets", int)),
+        block_checksums=tuple(node.items("block_checksums", int)),
+    )
+    num_blocks = math.ceil(shard.num_examples / RECORDS_PER_BLOCK)
+    if not len(shard.block_offsets) == len(shard.block_checksums) == num_blocks:
+        raise DatasetError(
+            f"{node.path}: {node.where}: expected {num_blocks} block_offsets and block_checksums each, found "
+            f"{len(shard.block_offsets)} and {len(shard.block_checksums)}; {_REPAIR}"
+        )
+    return shard
+
+
+def _why_there_is_no_metadata(data_dir: Path) -> str:
+    if not data_dir.exists():
+        return f"{data_dir}: no such folder; make it with `shardstream-ingest build IMAGES {data_dir}`"
+    if not data_dir.is_dir():
+        return f"{data_dir}: a file, expected a dataset folder made by `shardstream-ingest build`"
+    return f"{data_dir}: no {FILENAME} in it, so it is not a complete dataset; {_REBUILD}"

@@ -1,0 +1,66 @@
+"""Which files the records of a shard were made of."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from shardstream.ingest.dataset.manifest import open_manifest
+
+_COLUMNS = ("path", "size_bytes", "sha256", "class_name", "position")
+
+
+class RecordSource(NamedTuple):
+    """The file that a record was made of.
+
+    Attributes:
+        path: As the manifest has it: relative to the source folder, bytes that are not UTF-8 spelt out.
+        size_bytes: That it had.
+        sha256: That it had, in hexadecimal.
+        class_name: Its class.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str
+    class_name: str
+
+
+class RecordSources:
+    """What the manifest says of the records of some shards, in some 150 bytes each."""
+
+    def __init__(self, manifest: Path, shards: Sequence[tuple[str, int]]) -> None:
+        """Reads the manifest through.
+
+        Args:
+            manifest: The file.
+            shards: Split and number of each shard.
+
+        Raises:
+            DatasetError: The manifest is missing or damaged.
+        """
+        import pyarrow as pa
+
+        self._numbers = {place: number for number, place in enumerate(shards)}
+        tables, numbers = [], []
+        with open_manifest(manifest) as file:
+            for group in range(file.num_row_groups):
+                rows = file.read_row_group(group, columns=[*_COLUMNS, "split", "shard"])
+                places = zip(rows["split"].to_pylist(), rows["shard"].to_pylist(), strict=True)
+                found = np.array([self._numbers.get(place, np.nan) for place in places])
+                wanted = ~np.isnan(found)
+                tables.append(rows.select(_COLUMNS).filter(pa.array(wanted)))
+                numbers.append(found[wanted])
+        self._table = pa.concat_tables(tables)
+        ordered = np.concatenate(numbers)
+        self._order = np.lexsort((self._table["position"].to_numpy(), ordered))
+        self._starts = np.searchsorted(ordered[self._order], np.arange(len(shards) + 1))
+
+    def of(self, split: str, number: int) -> list[RecordSource]:
+        """Returns what each record of a shard was made of, in the order of the records."""
+        shard = self._numbers[split, number]
+        rows = self._table.take(self._order[self._starts[shard] : self._starts[shard + 1]])
+        return [
+            RecordSource(*row) for row in zip(*(rows[name].to_pylist() for name in _COLUMNS[:4]), strict=True)
+        ]

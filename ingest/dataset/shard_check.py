@@ -1,0 +1,194 @@
+"""A file of records read through and compared with what it has to hold: the part of `verify` for many processes."""
+
+import dataclasses
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from shardstream.ingest.dataset.metadata import FILENAME as METADATA
+from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK, ShardInfo, block_checksums
+from shardstream.ingest.dataset.records import RecordError, decode_example, read_records
+from shardstream.ingest.images.decode import ImageError, check_whole, decode, read_source
+from shardstream.ingest.images.settings import ImageSettings
+
+_READ_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShardExpectation:
+    """A file to be read, and what it has to hold.
+
+    Attributes:
+        path: Of the file.
+        shard: What it has to hold.
+        num_classes: The number of labels there are.
+        image: How pictures are stored.
+        deep: Whether every picture is decoded.
+    """
+
+    path: Path
+    shard: ShardInfo
+    num_classes: int
+    image: ImageSettings
+    deep: bool
+
+
+class ShardError(NamedTuple):
+    """Something wrong: in which file of the dataset, what, and the number of the record where there is one to blame."""
+
+    filename: str
+    what: str
+    record: int | None = None
+
+
+class CheckedShard(NamedTuple):
+    """What a file turned out to be.
+
+    Attributes:
+        shard: What it has to hold.
+        sha256: Of what it holds, in hexadecimal; empty if it cannot be read.
+        faults: All that is wrong with it.
+    """
+
+    shard: ShardInfo
+    sha256: str
+    faults: list[ShardError]
+
+
+class _Found(NamedTuple):
+    num_bytes: int
+    sha256: str
+    num_examples: int  # Whole ones, before the first that is not.
+    block_offsets: tuple[int, ...]
+    block_checksums: tuple[int, ...]
+    bad_record: str  # What is wrong with the first record that is not whole.
+
+
+def check_shard(check: ShardExpectation) -> CheckedShard:
+    """Reads a file once, or twice if it is whole and pictures are to be decoded."""
+    shard = check.shard
+    try:
+        found = _read(check.path)
+        if found.sha256 != shard.sha256:
+            faults = [_difference(found, shard)]
+        else:
+            faults = [*_wrong_description(found, shard), *(_check_pictures(check) if check.deep else ())]
+    except FileNotFoundError:
+        return CheckedShard(shard, "", [ShardError(shard.filename, "missing")])
+    except OSError as error:
+        return CheckedShard(shard, "", [ShardError(shard.filename, f"cannot be read: {error.strerror}")])
+    return CheckedShard(shard, found.sha256, faults)
+
+
+class _HashedReader(io.BufferedReader):
+    """A file that is hashed as it is read from its beginning to its end."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path), _READ_BYTES)
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(size)
+        self.digest.update(content)
+        return content
+
+
+def _read(path: Path) -> _Found:
+    num_examples, bad_record = 0, ""
+    block_offsets: list[int] = []
+    checksums: list[bytes] = []
+    with _HashedReader(path) as file:
+        try:
+            for record in read_records(file):
+                if num_examples % RECORDS_PER_BLOCK == 0:
+                    block_offsets.append(record.offset)
+                checksums.append(record.checksum)
+                num_examples += 1
+        except RecordError as error:
+            bad_record = str(error)
+            while file.read(_READ_BYTES):
+                pass  # For the hash.
+        return _Found(
+            num_bytes=file.tell(),
+            sha256=file.digest.hexdigest(),
+            num_examples=num_examples,
+            block_offsets=tuple(block_offsets),
+            block_checksums=block_checksums(checksums),
+            bad_record=bad_record,
+        )
+
+
+def _difference(found: _Found, shard: ShardInfo) -> ShardError:
+    """Says what a file with another hash than it has to have is."""
+    counts = f"{found.num_examples} records, expected {shard.num_examples}"
+    num_blocks = min(len(found.block_offsets), len(shard.block_offsets))
+    starts_alike = found.block_offsets[:num_blocks] == shard.block_offsets[:num_blocks]
+    if found.num_examples >= shard.num_examples and found.num_bytes > shard.num_bytes and starts_alike:
+        what = f"{found.num_bytes - shard.num_bytes} bytes too many, behind its last record or foreign"
+    elif found.bad_record:
+        return ShardError(shard.filename, found.bad_record, found.num_examples)
+    elif found.num_examples < shard.num_examples and found.num_bytes < shard.num_bytes and starts_alike:
+        what = f"{counts}: cut between two records, or foreign"
+    else:
+        what = f"foreign: its records are whole, but it is no file of this dataset ({counts})"
+    return ShardError(shard.filename, what)
+
+
+def _wrong_description(found: _Found, shard: ShardInfo) -> Iterator[ShardError]:
+    """Yields what the metadata say wrongly of a file that is the right one."""
+    for name, stated, counted in (
+        ("num_examples", shard.num_examples, found.num_examples),
+        ("num_bytes", shard.num_bytes, found.num_bytes),
+    ):
+        if stated != counted:
+            yield ShardError(METADATA, f"{name} of {shard.filename}: {stated}, it has {counted}")
+    if shard.block_offsets != found.block_offsets:
+        yield ShardError(METADATA, f"block_offsets of {shard.filename}: its records start elsewhere")
+    if shard.block_checksums != found.block_checksums:
+        yield ShardError(METADATA, f"block_checksums of {shard.filename}: its records have others")
+
+
+def _check_pictures(check: ShardExpectation) -> Iterator[ShardError]:
+    with check.path.open("rb", buffering=_READ_BYTES) as file:
+        for number, record in enumerate(read_records(file)):
+            for what in _check_picture(check, record.payload):
+                yield ShardError(
+                    check.shard.filename, f"record {number} at byte {record.offset}: {what}", number
+                )
+
+
+def _check_picture(check: ShardExpectation, payload: bytes) -> Iterator[str]:
+    try:
+        features = decode_example(payload)
+        label, image = features["label"], features["image"]
+        size = features["image/height"], features["image/width"]
+    except RecordError as error:
+        yield str(error)
+        return
+    except KeyError as error:
+        yield f"no feature {error}"
+        return
+    if not (isinstance(label, int) and 0 <= label < check.num_classes):
+        yield f"label {label}, there are {check.num_classes} classes"
+    try:
+        found = _picture_size(bytes(image), check.image)
+    except ImageError as error:
+        yield str(error)
+        return
+    if found != size:
+        yield f"a picture of {found[1]}x{found[0]}, the record says {size[1]}x{size[0]}"
+
+
+def _picture_size(image: bytes, settings: ImageSettings) -> tuple[int, int]:
+    if settings.encoding == "raw" and settings.size:
+        if len(image) != settings.size**2 * 3:
+            raise ImageError(f"{len(image)} raw bytes")
+        return settings.size, settings.size
+    suffix = ".png" if image.startswith(b"\x89PNG") else ".jpg"
+    source = read_source(image, suffix, max_pixels=1 << 40)
+    if source.clean_size and check_whole(source):
+        return source.clean_size
+    decoded = decode(source)
+    return decoded.height, decoded.width

@@ -1,0 +1,122 @@
+"""From Pillow's pictures of all modes to RGB as a person sees it, in little memory."""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from shardstream.ingest.images.image_errors import ImageError
+from shardstream.ingest.images.jpeg import RgbImage
+
+_WHITE = (255, 255, 255)
+# Pillow's RGB has 4 bytes a pixel: at 100 million pixels each copy of the whole would be 0.4 GB.
+_PIXELS_PER_STRIP = 1 << 20
+_LARGE_PIXELS = 1 << 24
+_PHOTOMETRIC = 262  # A tag of a TIFF; 0 says that 0 is white.
+
+
+def to_rgb(image: Image.Image, *, min_size: int, repairs: list[str]) -> RgbImage:
+    """Returns the pixels as uint8 [rows, columns, 3], and adds to `repairs` what was not plain about them.
+
+    Args:
+        image: As loaded.
+        min_size: As `shrinking`, which says how much smaller than `image` the result is.
+        repairs: In words.
+
+    Raises:
+        ImageError: Nothing says what its numbers look like.
+    """
+    width, height = image.size
+    factor = shrinking(height, width, min_size)
+    see = _seer(image, repairs)
+    rgb = np.empty((-(-height // factor), -(-width // factor), 3), np.uint8)
+    rows = max(1, _PIXELS_PER_STRIP // (width * factor))
+    for top in range(0, len(rgb), rows):
+        strip = see(image.crop((0, top * factor, width, min(height, (top + rows) * factor))))
+        rgb[top : top + rows] = np.asarray(strip.reduce(factor) if factor > 1 else strip)
+    return rgb
+
+
+def shrinking(height: int, width: int, min_size: int) -> int:
+    """Returns how many pixels, across and down, become one where not less than `min_size` a side are asked for.
+
+    More than one of large pictures alone, and of those not as many as could be: the cells at the edge are seldom whole,
+    which moves what is in the others a little.
+    """
+    if not min_size or height * width <= _LARGE_PIXELS:
+        return 1
+    return max(1, min(height, width) // (2 * min_size))
+
+
+def turn(rgb: RgbImage, orientation: int) -> RgbImage:
+    """Returns `rgb` upright. Source: EXIF 2.32, tag 0x0112 (where row 0 and column 0 belong)."""
+    if orientation >= 5:
+        rgb = rgb.transpose(1, 0, 2)
+    if orientation in {3, 4, 7, 8}:
+        rgb = rgb[::-1]
+    if orientation in {2, 3, 6, 7}:
+        rgb = rgb[:, ::-1]
+    return np.ascontiguousarray(rgb)
+
+
+def _seer(image: Image.Image, repairs: list[str]) -> Callable[[Image.Image], Image.Image]:
+    """Returns what makes RGB of a strip of `image`."""
+    if image.mode.startswith("I") or image.mode == "F":
+        repairs.append("16 bits to 8" if image.mode != "F" else "floating point to 8 bits")
+        transparent = image.info.get("transparency")
+        if image.mode == "F":
+            scale = _scale_of_floats(image)
+            return lambda strip: _grey_to_rgb(np.clip(np.nan_to_num(np.asarray(strip)) * scale, 0, 255))
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode == "I" and _is_small(image):
+            # As Pillow shows them, too: nobody means a picture of which 255 of 4 billion levels are in use.
+            repairs[-1] = "32 bits to 8"
+            return lambda strip: _grey_to_rgb(np.asarray(strip))
+        black = 0xFFFF if _is_negative(image) else 0
+        return lambda strip: _grey_to_rgb(_to_eight_bits(np.asarray(strip), black, transparent))
+    if image.mode == "P" and image.palette is None:
+        raise ImageError("damaged: no palette")
+    if image.has_transparency_data:
+        repairs.append("transparency over white")
+        return _over_white
+    if image.mode == "P":
+        repairs.append("palette to RGB")
+    elif image.mode not in {"RGB", "L", "1"}:
+        repairs.append(f"{image.mode} to RGB")
+    return lambda strip: strip.convert("RGB")
+
+
+def _over_white(strip: Image.Image) -> Image.Image:
+    strip = strip.convert("RGBA")
+    white = Image.new("RGB", strip.size, _WHITE)
+    white.paste(strip, mask=strip)
+    return white
+
+
+def _grey_to_rgb(grey: np.ndarray) -> Image.Image:
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+
+
+def _to_eight_bits(deep: np.ndarray, black: int, transparent: object) -> np.ndarray:
+    """Returns integers of more bits as 0 to 255; Pillow's own conversion cuts them off at 255."""
+    if deep.dtype.itemsize > 2 and (deep.min() < 0 or deep.max() > 0xFFFF):
+        raise ImageError("32-bit pixels outside 0 to 65535")
+    return np.where(deep == transparent, 255, np.bitwise_xor(deep, black) >> 8)
+
+
+def _is_small(image: Image.Image) -> bool:
+    """Whether all integers of `image` are 0 to 255."""
+    low, high = np.asarray(image.getextrema(), np.int64)
+    return bool(low >= 0 and high <= 255)
+
+
+def _is_negative(image: Image.Image) -> bool:
+    # Pillow knows of 8 bits where 0 is white, and forgets it of 16.
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
+
+
+def _scale_of_floats(image: Image.Image) -> float:
+    """Returns by what to multiply: nothing says what white is in floating point, 1 and 255 are the two customs."""
+    low, high = np.asarray(image.getextrema(), np.float64)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ImageError("floating-point pixels that are not finite")
+    return 255.0 if high <= 1.0 else 1.0

@@ -1,0 +1,235 @@
+"""Every format but JPEG, through Pillow, which is strict about most of them."""
+
+import io
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn, TypeVar
+
+import numpy as np
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+
+from shardstream.ingest.images import png
+from shardstream.ingest.images.color import shrinking, to_rgb, turn
+from shardstream.ingest.images.image_errors import (
+    ImageError,
+    check_memory,
+    check_pixels,
+    too_many_pixels,
+)
+from shardstream.ingest.images.jpeg import START as JPEG_START
+from shardstream.ingest.images.jpeg import GreyImage, RgbImage
+
+# The suffixes that each format goes by. Pillow reads more formats (EPS, FLI, ...), but those are never right for
+# a photo and would only widen what a hostile file can reach.
+_SUFFIXES = {
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"},
+    "MPO": {".jpg", ".jpeg", ".jpe", ".mpo"},
+    "PNG": {".png", ".apng"},
+    "GIF": {".gif"},
+    "BMP": {".bmp", ".dib"},
+    "DIB": {".dib", ".bmp"},
+    "WEBP": {".webp"},
+    "TIFF": {".tif", ".tiff"},
+    "AVIF": {".avif", ".avifs"},
+    "JPEG2000": {".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"},
+    "ICO": {".ico"},
+    "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
+}
+_PILLOW_FORMATS = [name for name in _SUFFIXES if name != "MPO"]  # MPO is what Pillow calls some JPEGs.
+# What a file starts with, to say of one that cannot be read what it was meant to be.
+_MARKS = {
+    "JPEG": JPEG_START,
+    "PNG": png.START[:4],
+    "GIF": b"GIF8",
+    "BMP": b"BM",
+    "TIFF, or one of an unknown kind": b"II*\0",
+    "big-endian TIFF, or one of an unknown kind": b"MM\0*",
+    "WebP": b"RIFF",
+}
+_NO_DECODER = {
+    "HEIC": (4, b"ftyphei"),
+    "HEIF": (4, b"ftypmif1"),
+    "a HEIF sequence": (4, b"ftypmsf1"),
+    "a camera's raw file": (4, b"ftypcrx "),
+    "JPEG XL": (4, b"JXL "),
+    "JPEG XL's bare stream": (0, b"\xff\x0a"),
+    "JPEG XR": (0, b"II\xbc\x01"),
+    "QOI": (0, b"qoif"),
+    "Photoshop's own format": (0, b"8BPS"),
+    "PDF": (0, b"%PDF"),
+}
+_HALVED_COLOURS = {"JPEG", "MPO", "WEBP", "AVIF"}
+_LOSSLESS_WEBP, _WEBP_HEADER_BYTES = b"VP8L", 4096
+_GREY_SIZE = 64  # Pixels on the shorter side, at least, of the grey picture that a check gives.
+# What Pillow takes to load a picture, bytes a pixel, as measured; in all other formats what the picture itself has.
+_LOADING_BYTES = {"WEBP": 18, "AVIF": 18, "JPEG2000": 26, "ICO": 16}
+_MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}  # Else 4, of "RGB" too.
+# Tags of a TIFF.
+_BITS, _COMPRESSION, _ROWS_PER_STRIP, _PLANES, _TILE_WIDTH, _TILE_HEIGHT = 258, 259, 278, 284, 322, 323
+
+_Seen = TypeVar("_Seen")
+
+
+class Decoded(NamedTuple):
+    """A picture as a person sees it.
+
+    Attributes:
+        rgb: uint8 [height, width, 3]; may be smaller than the source where a small one was asked for.
+        height: Of the upright source, in pixels.
+        width: Of the upright source, in pixels.
+        repairs: What had to be done to see it, in words.
+        has_halved_colours: Whether its format most often keeps half the resolution for colours alone: a drawing from
+            another format may be nothing but noise, 60 levels from what it was, where it is stored that way.
+    """
+
+    rgb: RgbImage
+    height: int
+    width: int
+    repairs: tuple[str, ...]
+    has_halved_colours: bool
+
+
+def decode(data: bytes, suffix: str, *, min_size: int, max_pixels: int) -> Decoded:
+    """Returns the picture in `data` as a person sees it; the arguments are those of `decode.decode`.
+
+    Raises:
+        ImageError: It is not a picture, not whole, or too large.
+    """
+    return _with_pillow(data, max_pixels, lambda image: _see(image, data, suffix, min_size))
+
+
+def check_png(data: bytes, max_pixels: int) -> tuple[GreyImage, int] | None:
+    """Decodes a PNG that says it is plain to its end, and returns a small grey picture of it.
+
+    Returns:
+        uint8 [ceil(height / n), ceil(width / n)], and n; None where it is not as plain and whole as it says.
+
+    Raises:
+        ImageError: As `decode`.
+    """
+    if not png.is_whole(data):
+        return None
+    return _with_pillow(data, max_pixels, lambda image: _shrink_upright(image, len(data)))
+
+
+def misnamed(source_format: str, suffix: str) -> tuple[str, ...]:
+    """Returns what is wrong with the name of a file of this format, in words, if anything is."""
+    if suffix.lower() in _SUFFIXES[source_format]:
+        return ()
+    return (f"{source_format} named {suffix or 'without a suffix'}",)
+
+
+def _with_pillow(data: bytes, max_pixels: int, see: Callable[[Image.Image], _Seen]) -> _Seen:
+    """Returns what `see` makes of the opened picture; what is wrong with the file becomes a ImageError."""
+    # Pillow's own guard stays for pictures inside of pictures (ICO, TIFF) that are larger than their container.
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Corrupt EXIF, odd tags: the pixels decide.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
+                check_pixels(image.height, image.width, max_pixels)
+                return see(image)
+    except (ImageError, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        _reject_unknown(data)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(too_many_pixels(max_pixels)) from None
+    except Exception as error:  # Pillow's readers raise nearly everything on broken files.
+        raise ImageError(f"damaged: {_one_line(error)}") from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _shrink_upright(image: Image.Image, num_bytes: int) -> tuple[GreyImage, int] | None:
+    check_memory(num_bytes + _loading_bytes(image, num_bytes))
+    image.load()
+    if _orientation(image) != 1:
+        return None
+    factor = max(1, min(image.size) // _GREY_SIZE)
+    return np.asarray(image.reduce(factor).convert("L")), factor
+
+
+def _see(image: Image.Image, data: bytes, suffix: str, min_size: int) -> Decoded:
+    source_format = str(image.format)
+    repairs = [*misnamed(source_format, suffix)]
+    num_pixels = image.height * image.width // shrinking(image.height, image.width, min_size) ** 2
+    _check_planes(image)
+    check_memory(len(data) + max(_loading_bytes(image, len(data)), _own_bytes(image) + 3 * num_pixels))
+    if _is_animated(image):
+        repairs.append("first frame of several")
+    if source_format != "TIFF":  # Loading a TIFF turns it and forgets the tag.
+        image.load()  # Before EXIF: a PNG loads to find it, and an error of that would seem to be one of EXIF.
+    orientation = _orientation(image)
+    image.load()
+    if orientation != 1:
+        repairs.append(f"turned upright (EXIF orientation {orientation})")
+    height, width = image.height, image.width
+    rgb = to_rgb(image, min_size=min_size, repairs=repairs)
+    image.close()  # Its memory, before a turned copy is made.
+    if source_format != "TIFF":
+        rgb = turn(rgb, orientation)
+        height, width = (width, height) if orientation >= 5 else (height, width)
+    if source_format not in {"PNG", "JPEG", "MPO"}:
+        repairs.append(f"from {source_format}")
+    has_halved_colours = source_format in _HALVED_COLOURS and _LOSSLESS_WEBP not in data[:_WEBP_HEADER_BYTES]
+    return Decoded(rgb, height, width, tuple(repairs), has_halved_colours)
+
+
+def _check_planes(image: Image.Image) -> None:
+    """Raises ImageError for an uncompressed TIFF with its colours in planes of 16 bits: Pillow reads them as 8."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = image.tag_v2
+        if (tags.get(_PLANES), tags.get(_COMPRESSION)) == (2, 1) and max(tags.get(_BITS, (8,))) > 8:
+            raise ImageError("no decoder: a TIFF of more than 8 bits in planes; convert it to JPEG")
+
+
+def _own_bytes(image: Image.Image) -> int:
+    return image.height * image.width * _MODE_BYTES.get(image.mode, 4)
+
+
+def _loading_bytes(image: Image.Image, num_bytes: int) -> int:
+    """Returns about how many bytes it takes to load `image` from a file of `num_bytes`, besides the file."""
+    num_pixels = image.height * image.width
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # One strip or tile at a time is unpacked, if packed; all of them may be one. Turning makes a copy.
+        tags = image.tag_v2
+        rows, columns = tags.get(_TILE_HEIGHT), tags.get(_TILE_WIDTH)
+        part = rows * columns if rows and columns else tags.get(_ROWS_PER_STRIP, image.height) * image.width
+        unpacked = min(part, num_pixels) if tags.get(_COMPRESSION, 1) != 1 else 0
+        copies = 1 if _orientation(image) == 1 else 2
+        return copies * _own_bytes(image) + unpacked * sum(tags.get(_BITS, (8,))) // 8
+    if image.format in _LOADING_BYTES:
+        return (
+            num_bytes + num_pixels * _LOADING_BYTES[image.format]
+        )  # Their decoders keep a copy of the file.
+    return _own_bytes(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Broken EXIF in a whole picture; Pillow lets many kinds of errors through.
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _is_animated(image: Image.Image) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False)) and image.format != "MPO"
+    except Exception:  # Broken later frames do not matter: the first one is what counts.
+        return True
+
+
+def _reject_unknown(data: bytes) -> NoReturn:
+    for name, (offset, mark) in _NO_DECODER.items():
+        if data.startswith(mark, offset):
+            raise ImageError(f"no decoder: {name}; convert it to JPEG")
+    for name, mark in _MARKS.items():
+        if data.startswith(mark):
+            raise ImageError(f"damaged {name}: not even its header can be read")
+    raise ImageError(f"not a picture: it starts with {data[:8]!r}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__

@@ -1,0 +1,40 @@
+"""What a build or an update came to."""
+
+import dataclasses
+
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.pipeline.catalog import Catalog
+from shardstream.ingest.pipeline.diagnostics import Findings, find_issues
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class BuildResult:
+    """What a build or an update came to.
+
+    Attributes:
+        info: The dataset.
+        findings: What is worth a look in it.
+        passed_over: The number of files that were not looked at, by reason.
+        num_read: How many files were read.
+        source_bytes: The size of all files.
+        seconds: How long it took.
+    """
+
+    info: DatasetInfo
+    findings: Findings
+    passed_over: dict[str, int]
+    num_read: int
+    source_bytes: int
+    seconds: float
+
+
+def summarize(catalog: Catalog, info: DatasetInfo, *, num_read: int, seconds: float) -> BuildResult:
+    """Returns what a finished job came to."""
+    return BuildResult(
+        info=info,
+        findings=find_issues(catalog),
+        passed_over=dict(catalog.listing.passed_over),
+        num_read=num_read,
+        source_bytes=int(catalog.listing.sizes.sum()),
+        seconds=seconds,
+    )

@@ -1,0 +1,78 @@
+"""What is worth a look before a dataset is trained on: rejected files, and look-alikes in different splits."""
+
+import collections
+import dataclasses
+import itertools
+from collections.abc import Iterable
+
+import numpy as np
+
+from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
+from shardstream.ingest.dataset.manifest import open_manifest
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
+from shardstream.ingest.pipeline.catalog import Catalog, rejected_files
+from shardstream.ingest.pipeline.near_duplicates import find_pairs, straddling
+from shardstream.ingest.pipeline.scan import shown
+from shardstream.ingest.pipeline.split_assignment import find_leaks
+
+_MAX_REJECTED = 10
+_MAX_LEAKS = 1000  # There may be as many as pictures.
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Findings:
+    """What is worth a look.
+
+    Attributes:
+        rejections: The number of rejected files by reason, without its details.
+        rejected: Path and reason of the first few of them.
+        num_leaks: The number of pairs of pictures that look alike and lie in different splits.
+        leaks: The paths of the first of these pairs, at most 1,000.
+    """
+
+    rejections: dict[str, int]
+    rejected: list[tuple[str, str]]
+    num_leaks: int
+    leaks: list[tuple[str, str]]
+
+
+def find_issues(catalog: Catalog) -> Findings:
+    """Returns what is worth a look in a dataset that has just been made, whose records are forgotten for it."""
+    paths = catalog.listing.path
+    catalog.forget_records()
+    pairs = find_leaks(catalog)
+    return Findings(
+        _count_reasons(reason for _, reason in rejected_files(catalog)),
+        list(itertools.islice(rejected_files(catalog), _MAX_REJECTED)),
+        len(pairs),
+        [(shown(paths(one)), shown(paths(other))) for one, other in pairs[:_MAX_LEAKS].tolist()],
+    )
+
+
+def look_through_manifest(info: DatasetInfo) -> Findings:
+    """Returns what is worth a look in a dataset on disk.
+
+    Raises:
+        DatasetError: Its manifest is missing or damaged.
+    """
+    import pyarrow.compute as pc
+
+    with open_manifest(info.data_dir / MANIFEST) as manifest:
+        table = manifest.read(columns=["path", "verdict", "reason", "split", "perceptual_hash"])
+    rejected = table.filter(pc.field("verdict") == "rejected").select(["path", "reason"]).to_pylist()
+    hashed = table.filter(pc.field("split").is_valid() & pc.field("perceptual_hash").is_valid())
+    hashes = hashed["perceptual_hash"].to_numpy()
+    splits = np.array([SPLIT_NAMES.index(split) for split in hashed["split"].to_pylist()], np.uint8)
+    pairs = straddling(find_pairs(hashes), splits)
+    paths = hashed["path"]
+    return Findings(
+        _count_reasons(row["reason"] for row in rejected),
+        [(row["path"], row["reason"]) for row in rejected[:_MAX_REJECTED]],
+        len(pairs),
+        [(paths[one].as_py(), paths[other].as_py()) for one, other in pairs[:_MAX_LEAKS].tolist()],
+    )
+
+
+def _count_reasons(reasons: Iterable[str]) -> dict[str, int]:
+    return dict(collections.Counter(reason.split(":")[0] for reason in reasons).most_common())

@@ -1,0 +1,335 @@
+"""The map step: a unit of files becomes a file of pictures and a file of verdicts.
+
+A unit's name is a hash of all that decides its result: the files with their sizes and times, and how pictures
+are judged and stored. So a result that is there is the right one, and work that was done before a kill is found again
+without a word about it anywhere. Nothing waits for the disk: of work that is thrown away in the end most never needs to
+reach it. What a power cut leaves of it is read through before it is taken for whole.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from shardstream.ingest.common.atomic_io import open_atomic_nosync
+from shardstream.ingest.common.errors import MachineError
+from shardstream.ingest.common.prefetch import Content, LatencyEstimate, read_files
+from shardstream.ingest.dataset.records import RecordError, encode_entries, encode_example, frame
+from shardstream.ingest.execution.processes import run_alone
+from shardstream.ingest.images.process import ProcessedImage, process_image
+from shardstream.ingest.images.settings import ProcessingSettings
+from shardstream.ingest.pipeline.results import REJECTED, ResultsWriter, TaskResults
+from shardstream.ingest.pipeline.scan import Listing, shown
+
+# A unit is what a kill can cost a worker, and what is judged again in halves where a decoder dies.
+_MAX_FILES_PER_UNIT = 256
+# Of small jobs there are at least some hundred units, so that all workers end at about the same time.
+_MIN_BYTES_PER_UNIT, _MAX_BYTES_PER_UNIT, _UNITS_PER_JOB = 4 << 20, 32 << 20, 256
+# A photo of 100 million pixels takes 2 s; a slow machine is ten times slower.
+_MAX_SECS_PER_FILE = 60
+# What one unit has learnt of the disk, the next one in this process knows.
+_PACE = LatencyEstimate()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MapTask:
+    """Some files, and how to judge them.
+
+    Attributes:
+        name: A hash of all that decides the result.
+        root: The source folder.
+        paths: Of the files inside of it, at least one.
+        sizes: The bytes of each.
+        labels: The class of each.
+        known: The SHA-256 that each file had when it was judged before, empty where it was not: a file that still
+            has it is not judged again. Empty where no file was.
+        judging: How pictures are judged and stored.
+        folder: Where the results go.
+        poisonous: The paths of files that killed a worker process: rejected without being opened again.
+    """
+
+    name: str
+    root: Path
+    paths: Sequence[str]
+    sizes: Sequence[int]
+    labels: Sequence[int]
+    known: Sequence[bytes]
+    judging: ProcessingSettings
+    folder: Path
+    poisonous: frozenset[str] = frozenset()
+
+    @property
+    def pictures_path(self) -> Path:
+        """A TFRecord file of the accepted pictures' Examples."""
+        return _path(self.folder, self.name, "pictures")
+
+    @property
+    def verdicts_path(self) -> Path:
+        """What became of each file. Written last: where it is, the unit is done."""
+        return _path(self.folder, self.name, "verdicts")
+
+
+class MapTaskDone(NamedTuple):
+    """What a unit came to, for those who watch."""
+
+    num_files: int
+    num_bytes: int
+    num_rejected: int
+
+
+class MapPlan:
+    """The units of a job, each made when it is asked for: there may be a million of them."""
+
+    def __init__(
+        self,
+        listing: Listing,
+        rows: npt.NDArray[np.uint32],
+        *,
+        judging: ProcessingSettings,
+        folder: Path,
+        known: npt.NDArray[np.uint64] | None = None,
+    ) -> None:
+        """Cuts `rows` of the listing into units. Where, depends on the sizes of the files alone.
+
+        Args:
+            listing: All files.
+            rows: Those to process_image, in order.
+            judging: How pictures are judged and stored.
+            folder: Where the results go.
+            known: The SHA-256 that each row of the listing had before, uint64 [files, 4], 0 where none is known.
+        """
+        self._listing = listing
+        self._rows = rows
+        self._judging = judging
+        self._folder = folder
+        self._known = known
+        self._starts = _cut(listing.sizes[rows])
+        self._names: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __iter__(self) -> Iterator[MapTask]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, number: int) -> MapTask:
+        rows = self.rows(number)
+        if not len(rows):
+            raise IndexError(number)
+        paths = [self._listing.path(int(row)) for row in rows]
+        sizes, mtimes = self._listing.sizes[rows], self._listing.mtimes[rows]
+        known: list[bytes] = []
+        if self._known is not None:
+            known = [digest.astype(">u8").tobytes() if digest.any() else b"" for digest in self._known[rows]]
+        content = hashlib.sha256(repr((self._judging, known)).encode())
+        content.update("\0".join(paths).encode("utf-8", "surrogateescape"))
+        content.update(sizes.tobytes() + mtimes.tobytes())
+        self._names[number] = content.hexdigest()[:32]
+        return MapTask(
+            name=self._names[number],
+            root=self._listing.root,
+            paths=paths,
+            sizes=sizes.tolist(),
+            labels=self._listing.labels[rows].tolist(),
+            known=known,
+            judging=self._judging,
+            folder=self._folder,
+        )
+
+    @property
+    def num_files(self) -> int:
+        """The number of files in all units."""
+        return len(self._rows)
+
+    def results(self) -> Iterator[tuple[npt.NDArray[np.uint32], Path, TaskResults]]:
+        """Yields the rows of each unit, its file of pictures and its verdicts, once all units are done.
+
+        Raises:
+            MachineError: Work in progress was damaged.
+        """
+        for number in range(len(self)):
+            unit = self._names[number]
+            path = _path(self._folder, unit, "verdicts")
+            try:
+                verdicts = TaskResults.load(path)
+            except RecordError as error:
+                raise MachineError(
+                    f"{path}: {error}: work in progress was damaged; the same command, started again, makes it anew"
+                ) from None
+            yield self.rows(number), _path(self._folder, unit, "pictures"), verdicts
+
+    def rows(self, number: int) -> npt.NDArray[np.uint32]:
+        """Returns the rows of the listing that unit `number` holds."""
+        return self._rows[self._starts[number] : self._starts[number + 1]]
+
+
+def process_task(unit: MapTask) -> MapTaskDone:
+    """Judges each file of `unit` and writes the unit's two files, unless they are there.
+
+    Raises:
+        MachineError: The source folder is gone.
+    """
+    verdicts = _find_done(unit)
+    if verdicts is None or verdicts.has_unread:  # What could not be read may be readable by now.
+        verdicts = _write_pictures(unit)
+        with open_atomic_nosync(unit.verdicts_path) as file:
+            file.write(verdicts.encode())
+    return MapTaskDone(len(unit.paths), sum(unit.sizes), int((verdicts.table["verdict"] == REJECTED).sum()))
+
+
+def process_task_in_parts(unit: MapTask) -> MapTaskDone:
+    """Judges a unit that was lost when a worker died; if it dies again, finds the files that kill it.
+
+    Most units that were lost had only waited beside the one to blame, so each gets another try as a whole.
+
+    Raises:
+        MachineError: No file kills its process, and yet the unit as a whole does.
+    """
+    with contextlib.suppress(BrokenExecutor):
+        return run_alone(process_task, unit)
+    poisonous = frozenset(_find_poisonous(unit, range(len(unit.paths))))
+    try:
+        return run_alone(process_task, dataclasses.replace(unit, poisonous=poisonous))
+    except BrokenExecutor:
+        raise MachineError(
+            f"a worker process died twice with the files from {shown(unit.paths[0])} on, most often because "
+            "memory ran out; the same command goes on where this one stopped, and fewer --workers need less memory"
+        ) from None
+
+
+def _cut(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Returns where each unit starts, and the end of the last."""
+    total = int(sizes.sum())
+    most = min(_MAX_BYTES_PER_UNIT, max(_MIN_BYTES_PER_UNIT, total // _UNITS_PER_JOB))
+    ends = np.cumsum(sizes)
+    starts = [0]
+    while starts[-1] < len(sizes):
+        start = starts[-1]
+        before = int(ends[start - 1]) if start else 0
+        full = int(np.searchsorted(ends, before + most)) + 1
+        starts.append(min(full, start + _MAX_FILES_PER_UNIT, len(sizes)))
+    return np.asarray(starts, np.int64)
+
+
+def _path(folder: Path, name: str, suffix: str) -> Path:
+    # A folder of a million files is slow to work in on many a file system.
+    return folder / name[:2] / f"{name}.{suffix}"
+
+
+def _find_done(unit: MapTask) -> TaskResults | None:
+    """Returns the verdicts of a unit that was done before, if all of it is as it was written."""
+    try:
+        verdicts = TaskResults.load(unit.verdicts_path)
+        verdicts.check_pictures(unit.pictures_path)
+    except (FileNotFoundError, RecordError):
+        return None
+    return verdicts
+
+
+def _find_poisonous(unit: MapTask, numbers: range) -> Iterator[str]:
+    """Yields the paths of those files that kill a process, searching in halves."""
+    try:
+        run_alone(_judge_only, _part(unit, numbers))
+    except BrokenExecutor:
+        if len(numbers) == 1:
+            yield unit.paths[numbers[0]]
+            return
+        middle = len(numbers) // 2
+        yield from _find_poisonous(unit, numbers[:middle])
+        yield from _find_poisonous(unit, numbers[middle:])
+
+
+def _part(unit: MapTask, numbers: range) -> MapTask:
+    chosen = slice(numbers.start, numbers.stop)
+    return dataclasses.replace(
+        unit,
+        paths=unit.paths[chosen],
+        sizes=unit.sizes[chosen],
+        labels=unit.labels[chosen],
+        known=unit.known[chosen],
+    )
+
+
+def _judge_only(unit: MapTask) -> None:
+    for _ in _judge_files(unit):
+        pass
+
+
+def _write_pictures(unit: MapTask) -> TaskResults:
+    verdicts = ResultsWriter(len(unit.paths))
+    offset = 0
+    unit.pictures_path.parent.mkdir(parents=True, exist_ok=True)
+    with open_atomic_nosync(unit.pictures_path) as pictures:
+        for number, (sha256, judged, record) in enumerate(_judge_files(unit)):
+            pictures.write(record)
+            verdicts.set(number, sha256, judged, offset, len(record))
+            offset += len(record)
+    return verdicts.all
+
+
+def _judge_files(unit: MapTask) -> Iterator[tuple[bytes, ProcessedImage | None, bytes]]:
+    """Yields for each file its SHA-256, the verdict, None if the content is known, and the record."""
+    opened = [number for number, path in enumerate(unit.paths) if path not in unit.poisonous]
+    contents = read_files(
+        [unit.root / unit.paths[number] for number in opened],
+        [unit.sizes[number] for number in opened],
+        _PACE,
+    )
+    for number, path in enumerate(unit.paths):
+        if path in unit.poisonous:
+            yield b"", ProcessedImage("rejected", "kills or hangs its decoder"), b""
+        else:
+            yield _judge_content(unit, number, next(contents))
+
+
+def _judge_content(unit: MapTask, number: int, data: Content) -> tuple[bytes, ProcessedImage | None, bytes]:
+    path = unit.paths[number]
+    if isinstance(data, OSError):
+        _check_source(unit.root, path, data)
+        return b"", ProcessedImage("rejected", f"cannot be read: {data.strerror}"), b""
+    sha256 = hashlib.sha256(data)
+    if unit.known and unit.known[number] == sha256.digest():
+        return sha256.digest(), None, b""
+    # A decoder that hangs hears no Python: the alarm ends its process, which is then found to have died.
+    signal.alarm(_MAX_SECS_PER_FILE)
+    judging = unit.judging
+    judged = process_image(
+        data, Path(path).suffix, image=judging.image, max_pixels=judging.max_pixels, check=judging.check
+    )
+    signal.alarm(0)
+    return sha256.digest(), judged, _record(path, unit.labels[number], sha256.hexdigest(), judged)
+
+
+def _check_source(root: Path, path: str, error: OSError) -> None:
+    """Tells a file that cannot be read from a disk that went away."""
+    folder = root / path.split("/")[0]
+    if not folder.is_dir():
+        raise MachineError(
+            f"{folder}: went away while it was read ({error.strerror}); what was done is kept: bring it back and "
+            "start the same command again"
+        )
+
+
+def _record(path: str, label: int, sha256: str, judged: ProcessedImage) -> bytes:
+    if judged.verdict == "rejected":
+        return b""
+    entries = encode_entries(
+        {
+            "image": judged.stored,
+            "image/filename": shown(path).encode(),
+            "image/height": judged.size[0],
+            "image/sha256": sha256.encode(),
+            "image/source_height": judged.source_size[0],
+            "image/source_width": judged.source_size[1],
+            "image/width": judged.size[1],
+            "label": label,
+        }
+    )
+    return frame(encode_example(entries))

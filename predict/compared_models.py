@@ -1,0 +1,168 @@
+"""The models of a report: the one it is of, and others that see the same records."""
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from shardstream.ingest.common.cpu_limits import usable_cores
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.images.settings import ImageSettings
+from shardstream.predict.inference.classifier import BATCH_SIZE, Predictor, load_predictor
+from shardstream.predict.inference.prediction import RecordBatch
+from shardstream.predict.inference.prediction_table import PredictionTable
+from shardstream.predict.metrics.comparison import Comparison, Cost, OtherPredictions, compare
+from shardstream.predict.output.prediction_files import PredictionsFiles
+from shardstream.train.data.decode import PictureDecoder
+from shardstream.train.runs.run_folder import RunFolder
+from shardstream.train.runs.saved_model import ModelInfo
+
+
+class ComparedModel:
+    """A model that says of each record what it thinks, in the order of the dataset's classes, and is timed."""
+
+    def __init__(self, run_dir: Path, predictor: Predictor, info: DatasetInfo, *, decode: bool) -> None:
+        """Takes a model whose classes are those of the dataset.
+
+        Args:
+            run_dir: Its run folder.
+            predictor: The model.
+            info: Of the dataset.
+            decode: Whether it sees pictures in another size than the batches bring them.
+        """
+        self.run_dir = run_dir
+        self.info = predictor.info
+        self._predictor = predictor
+        self._order = [predictor.info.class_names.index(name) for name in info.class_names]
+        self._decode = _decoder(info.image, predictor.info) if decode else lambda batch: batch.images
+        self._secs = 0.0
+        self._num_batches = 0
+        predictor.warm_up()  # Compiling is no part of what a picture takes.
+
+    def predict(self, batch: RecordBatch) -> np.ndarray:
+        """Returns float32 [len(batch.records), num_classes] probabilities.
+
+        Raises:
+            DatasetError: The model gives something else than a probability for each class.
+        """
+        seen = dataclasses.replace(batch, images=self._decode(batch))
+        began = time.perf_counter()
+        probabilities = self._predictor.predict(seen)
+        self._secs += time.perf_counter() - began
+        self._num_batches += 1
+        return probabilities[:, self._order]
+
+    @property
+    def cost(self) -> Cost:
+        """What it takes; a picture of a batch that is not full counts as those of a full one, which it costs."""
+        num_pictures = max(1, self._num_batches) * BATCH_SIZE
+        return Cost(
+            num_parameters=self.info.num_parameters,
+            file_bytes=RunFolder(self.run_dir).best_model.stat().st_size,
+            ms_per_picture=1000 * self._secs / num_pictures,
+        )
+
+
+class OtherPredictionsBuilder:
+    """Takes what another model says of batches and keeps 12 bytes of each record."""
+
+    def __init__(self, count: int) -> None:
+        self._columns = {
+            "predicted": np.empty(count, np.int32),
+            "probabilities": np.empty(count, np.float32),
+            "actual_probabilities": np.empty(count, np.float32),
+        }
+        self._num_added = 0
+
+    def add(self, batch: RecordBatch, probabilities: np.ndarray) -> None:
+        """Takes the next records with float32 [len(batch.records), num_classes] probabilities."""
+        rows = slice(self._num_added, self._num_added + len(probabilities))
+        labels = [record.label for record in batch.records]
+        numbers = np.arange(len(probabilities))
+        self._columns["predicted"][rows] = probabilities.argmax(axis=1)
+        self._columns["probabilities"][rows] = probabilities.max(axis=1)
+        self._columns["actual_probabilities"][rows] = probabilities[numbers, labels]
+        self._num_added = rows.stop
+
+    def finish(self) -> OtherPredictions:
+        """Returns the columns of everything that came."""
+        return OtherPredictions(**self._columns)
+
+
+class ModelComparison:
+    """Has other models look at what the first one has seen, and writes down what all of them say."""
+
+    def __init__(self, others: Sequence[ComparedModel], count: int, files: PredictionsFiles) -> None:
+        """Is told how many records will come."""
+        self._others = others
+        self._builders = [OtherPredictionsBuilder(count) for _ in others]
+        self._files = files
+
+    def write(self, batch: RecordBatch, probabilities: np.ndarray) -> None:
+        """Takes the next records with what the first model says: float32 [len(batch.records), num_classes]."""
+        said = [other.predict(batch) for other in self._others]
+        for builder, of_other in zip(self._builders, said, strict=True):
+            builder.add(batch, of_other)
+        self._files.write(batch, probabilities, said)
+
+    def compare(
+        self, outcomes: PredictionTable, weights: np.ndarray, *, num_classes: int
+    ) -> list[Comparison]:
+        """Returns how each of the other models fares against the first."""
+        names = short_names([other.run_dir for other in self._others])
+        return [
+            compare(outcomes, builder.finish(), weights, name=name, cost=other.cost, num_classes=num_classes)
+            for name, other, builder in zip(names, self._others, self._builders, strict=True)
+        ]
+
+
+def load_compared_models(run_dirs: Sequence[Path], info: DatasetInfo) -> list[ComparedModel]:
+    """Loads the models of some runs; pictures come in the size that the first one wants.
+
+    Raises:
+        DatasetError: A run has no model, or one that knows other classes than the dataset has.
+    """
+    models = [ModelInfo.load(run_dir) for run_dir in run_dirs]
+    for run_dir, model in zip(run_dirs[1:], models[1:], strict=True):
+        _check_classes(run_dir, model, info)
+    wanted = [(model.image_size, model.resize) for model in models]
+    return [
+        ComparedModel(run_dir, load_predictor(run_dir), info, decode=seen != wanted[0])
+        for run_dir, seen in zip(run_dirs, wanted, strict=True)
+    ]
+
+
+def short_names(run_dirs: Sequence[Path]) -> list[str]:
+    """Returns what people call each run: its folder's name where no other run has it, else its path."""
+    names = [run_dir.resolve().name for run_dir in run_dirs]
+    counts = Counter(names)
+    return [str(run_dir) if counts[name] > 1 else name for run_dir, name in zip(run_dirs, names, strict=True)]
+
+
+def _check_classes(run_dir: Path, model: ModelInfo, info: DatasetInfo) -> None:
+    # In any order: a number for each class by its name is all that is compared.
+    if sorted(model.class_names) != sorted(info.class_names):
+        differing = sorted(set(model.class_names) ^ set(info.class_names))[:5]
+        raise DatasetError(
+            f"{run_dir}: this model cannot be compared: only one of it and {info.data_dir} has "
+            f"{', '.join(map(repr, differing))}; give a run that was trained on the same classes"
+        )
+
+
+def _decoder(image: ImageSettings, model: ModelInfo) -> Callable[[RecordBatch], np.ndarray]:
+    """Returns what makes the pictures of a batch as a model wants them, from the stored bytes as training does."""
+    decoder = PictureDecoder(stored=image, image_size=model.image_size, resize=model.resize)
+
+    def decode_batch(batch: RecordBatch) -> np.ndarray:
+        pictures = np.empty((len(batch.records), model.image_size, model.image_size, 3), np.uint8)
+        with ThreadPoolExecutor(usable_cores()) as threads:
+            encoded = [memoryview(record.encoded) for record in batch.records]
+            list(threads.map(decoder.decode, encoded, pictures))
+        return pictures
+
+    return decode_batch

@@ -1,0 +1,92 @@
+"""A stored picture, and what the model says about it."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+# As in Keras: a probability of 0 counts as this much, so that no loss is infinite. The largest is 16.1.
+SMALLEST_PROBABILITY = 1e-7
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One stored picture.
+
+    Attributes:
+        shard: The file that holds it.
+        position: Its place in that file, counted from 0.
+        label: The number of its class.
+        source_path: Of the photo it was made from, relative to the folder of photos.
+        source_sha256: Of that photo's content, in hexadecimal.
+        source_height: Of the upright photo, in pixels.
+        source_width: Of the upright photo, in pixels.
+        encoded: The stored bytes.
+        media_type: "image/jpeg" or "image/png"; None where the bytes are not a picture that a browser shows.
+    """
+
+    shard: str
+    position: int
+    label: int
+    source_path: str
+    source_sha256: str
+    source_height: int
+    source_width: int
+    encoded: bytes
+    media_type: str | None
+
+    @property
+    def id(self) -> str:
+        """The name that TensorFlow Datasets gives it: "photos-validation.tfrecord-00000-of-00001__17"."""
+        return f"{self.shard}__{self.position}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RecordBatch:
+    """Records with their pictures as the model sees them: uint8 [len(records), image_size, image_size, 3]."""
+
+    records: Sequence[Record]
+    images: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Prediction:
+    """What the model says about one record.
+
+    Attributes:
+        record: The stored picture.
+        top_labels: int32 [up to 5], the top_k classes, the top_k first.
+        top_probabilities: float32, of the same shape.
+        actual_probability: Of the record's label.
+    """
+
+    record: Record
+    top_labels: np.ndarray
+    top_probabilities: np.ndarray
+    actual_probability: float
+
+    @property
+    def actual(self) -> int:
+        """The label of the record."""
+        return self.record.label
+
+    @property
+    def predicted(self) -> int:
+        """The label of the highest probability; of equal ones the first."""
+        return int(self.top_labels[0])
+
+    @property
+    def probability(self) -> float:
+        """Of the predicted label."""
+        return float(self.top_probabilities[0])
+
+    @property
+    def right(self) -> bool:
+        """Whether the prediction is the label."""
+        return self.predicted == self.actual
+
+    @property
+    def loss(self) -> float:
+        """The cross-entropy, in nats."""
+        return -math.log(max(self.actual_probability, SMALLEST_PROBABILITY)) + 0.0

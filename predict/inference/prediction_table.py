@@ -1,0 +1,149 @@
+"""What a model said of many records, in columns: under 100 bytes for each record, however many there are."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from shardstream.predict.inference.image_quality import measure
+from shardstream.predict.inference.prediction import SMALLEST_PROBABILITY, RecordBatch
+
+TOP = 5
+
+# Folders that are told apart; the rest counts as one. Nobody reads a list of more.
+_MAX_FOLDERS = 4096
+_OTHER_FOLDERS = "…"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PredictionTable:
+    """What a model said of records; row i of each array speaks of record i.
+
+    Attributes:
+        positions: int64, of the records in their split, ascending.
+        labels: int32, what they are.
+        top_labels: int32 [num_examples, up to 5], the top_k classes, the top_k first; of equal ones the first.
+        top_probabilities: float32, of the same shape.
+        actual_probabilities: float32, of the label.
+        brier: float32, the squared distance of all probabilities from the truth: 0 to 2.
+        heights: int32, of the upright source photo in pixels.
+        widths: int32, of the same.
+        brightness: float32, of the picture that the model saw; see `attributes.measure`.
+        sharpness: float32, of the same.
+        folders: int32, the number of the folder that the source photo lies in.
+        folder_names: The folders by number.
+    """
+
+    positions: np.ndarray
+    labels: np.ndarray
+    top_labels: np.ndarray
+    top_probabilities: np.ndarray
+    actual_probabilities: np.ndarray
+    brier: np.ndarray
+    heights: np.ndarray
+    widths: np.ndarray
+    brightness: np.ndarray
+    sharpness: np.ndarray
+    folders: np.ndarray
+    folder_names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int32 [num_examples], the top_k class."""
+        return self.top_labels[:, 0]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """float32 [num_examples], of the top_k class."""
+        return self.top_probabilities[:, 0]
+
+    @property
+    def margins(self) -> np.ndarray:
+        """float32 [num_examples], how much likelier the top_k class is than the next."""
+        if self.top_probabilities.shape[1] == 1:
+            return self.probabilities
+        return self.top_probabilities[:, 0] - self.top_probabilities[:, 1]
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether each prediction is the label: bool [num_examples]."""
+        return self.predicted == self.labels
+
+    @property
+    def losses(self) -> np.ndarray:
+        """float32 [num_examples], the cross-entropy in nats."""
+        return -np.log(np.maximum(self.actual_probabilities, SMALLEST_PROBABILITY)) + np.float32(0)
+
+
+class PredictionTableBuilder:
+    """Takes batches and keeps their columns."""
+
+    def __init__(self, positions: np.ndarray, num_classes: int) -> None:
+        """Is told the positions of all records that will come, in their order."""
+        count, top = len(positions), min(TOP, num_classes)
+        self._folders: dict[str, int] = {}
+        self._num_added = 0
+        self._columns = {
+            "positions": positions,
+            "labels": np.empty(count, np.int32),
+            "top_labels": np.empty((count, top), np.int32),
+            "top_probabilities": np.empty((count, top), np.float32),
+            "actual_probabilities": np.empty(count, np.float32),
+            "brier": np.empty(count, np.float32),
+            "heights": np.empty(count, np.int32),
+            "widths": np.empty(count, np.int32),
+            "brightness": np.empty(count, np.float32),
+            "sharpness": np.empty(count, np.float32),
+            "folders": np.empty(count, np.int32),
+        }
+
+    def add(self, batch: RecordBatch, probabilities: np.ndarray) -> None:
+        """Takes the next records with float32 [len(batch.records), num_classes] probabilities."""
+        records = batch.records
+        labels = np.array([record.label for record in records], np.int32)
+        top = top_k(probabilities)
+        actual = probabilities[np.arange(len(records)), labels]
+        brightness, sharpness = measure(batch.images)
+        added = {
+            "labels": labels,
+            "top_labels": top,
+            "top_probabilities": np.take_along_axis(probabilities, top, axis=1),
+            "actual_probabilities": actual,
+            "brier": np.square(probabilities).sum(axis=1) - 2 * actual + 1,
+            "heights": [record.source_height for record in records],
+            "widths": [record.source_width for record in records],
+            "brightness": brightness,
+            "sharpness": sharpness,
+            "folders": [self._folder(record.source_path) for record in records],
+        }
+        rows = slice(self._num_added, self._num_added + len(records))
+        for name, values in added.items():
+            self._columns[name][rows] = values
+        self._num_added = rows.stop
+
+    def finish(self) -> PredictionTable:
+        """Returns the columns of everything that came."""
+        return PredictionTable(**self._columns, folder_names=tuple(self._folders))
+
+    def _folder(self, source_path: str) -> int:
+        folder = source_path.rpartition("/")[0]
+        if folder not in self._folders and len(self._folders) >= _MAX_FOLDERS:
+            folder = _OTHER_FOLDERS
+        return self._folders.setdefault(folder, len(self._folders))
+
+
+def top_k(probabilities: np.ndarray) -> np.ndarray:
+    """Returns int [rows, up to 5], the labels of the highest probabilities, of equal ones the first."""
+    top = min(TOP, probabilities.shape[1])
+    if probabilities.shape[1] <= 4 * TOP:
+        return np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    # Sorting a thousand classes for each picture would take longer than a small model.
+    some = np.sort(np.argpartition(-probabilities, top - 1, axis=1)[:, :top], axis=1)
+    order = np.argsort(-np.take_along_axis(probabilities, some, axis=1), axis=1, kind="stable")
+    top_labels = np.take_along_axis(some, order, axis=1)
+    # A partition takes any of equal ones; what the model is taken to say is the first.
+    top_labels[:, 0] = np.argmax(probabilities, axis=1)
+    return top_labels

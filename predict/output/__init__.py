@@ -1,0 +1,1 @@
+"""Files and screens: tables, metrics.json, plots, the terminal, the viewer."""

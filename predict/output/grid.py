@@ -1,0 +1,65 @@
+"""grid.png: pictures with their actual and predicted classes."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+
+from shardstream.predict.findings.gallery import Shown
+from shardstream.predict.output.fonts import LabelFont
+
+GRID_SIZE = 32
+
+# Okabe and Ito's blue and vermilion: told apart by every kind of colour vision.
+_RIGHT, _WRONG = "#0072b2", "#d55e00"
+_INK = "#1c2024"
+
+
+def write_grid(path: Path, pictures: Sequence[Shown], lettering: LabelFont, *, title: str) -> None:
+    """Writes the first 32 pictures with actual and predicted names as a PNG file."""
+    shown = pictures[:GRID_SIZE]
+    num_columns = min(8, max(1, math.ceil(math.sqrt(2 * len(shown)))))
+    num_rows = max(1, math.ceil(len(shown) / num_columns))
+    # Not through pyplot: it would keep the figure and look for a display.
+    figure = Figure(figsize=(1.9 * num_columns + 0.4, 2.35 * num_rows + 0.6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=11, color=_INK)
+    axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, picture in zip(axes, shown, strict=False):
+        _draw(axis, picture, lettering)
+    figure.savefig(path, format="png")
+
+
+def _draw(axis: Axes, shown: Shown, lettering: LabelFont) -> None:
+    prediction = shown.prediction
+    colour = _RIGHT if prediction.right else _WRONG
+    axis.set_axis_on()
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.imshow(shown.picture.pixels())
+    for spine in axis.spines.values():
+        # The wrong ones also by a thick frame and the word, for who does not see the colour.
+        spine.set(color=colour, linewidth=1 if prediction.right else 4)
+    font = FontProperties(fname=lettering.font, size=9)
+    actual, predicted = (
+        _shortened(lettering.names[label]) for label in (prediction.actual, prediction.predicted)
+    )
+    axis.set_title(f"actual {actual}", fontproperties=font, color=_INK, loc="left", pad=4, parse_math=False)
+    said = f"{predicted}, {prediction.probability:.0%}"
+    axis.set_xlabel(
+        f"right {said}" if prediction.right else f"WRONG {said}",
+        fontproperties=font,
+        color=colour,
+        loc="left",
+        parse_math=False,
+    )
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 18 else f"{name[:17]}…"

@@ -1,0 +1,220 @@
+"""What a report says of itself: metrics.json, and where its figures come from."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.predict.findings.summary import Findings
+from shardstream.predict.inference.selection import Selection
+from shardstream.predict.metrics.calibration import Calibration
+from shardstream.predict.metrics.classification import Summary
+from shardstream.predict.metrics.comparison import Comparison, Cost, Part
+from shardstream.predict.metrics.gate import Check
+from shardstream.predict.metrics.intervals import Estimate
+from shardstream.train.runs.run_folder import RunFolder
+from shardstream.train.runs.saved_model import ModelInfo
+
+_MATRIX_CLASSES = 200
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """Where a report comes from: what is in its head and foot.
+
+    Attributes:
+        dataset: The name of the dataset.
+        data_dir: Its folder.
+        fingerprint: Of its content.
+        split: The name of the split.
+        model: The name of the model.
+        model_info: What travels with the model.
+        model_sha256: Of the file that was loaded.
+        versions: Of the software that predicted.
+        command: What the user called.
+        created: When, in ISO 8601.
+        training_config: The text of the run's config.json; empty where there is none.
+    """
+
+    dataset: str
+    data_dir: str
+    fingerprint: str
+    split: str
+    model: str
+    model_info: ModelInfo
+    model_sha256: str
+    versions: Mapping[str, str]
+    command: str
+    created: str
+    training_config: str
+
+
+def make_metrics(
+    summary: Summary,
+    calibration: Calibration,
+    info: DatasetInfo,
+    selection: Selection,
+    model: ModelInfo,
+    *,
+    model_sha256: str,
+    findings: Findings,
+    checks: Sequence[Check],
+    command: str,
+) -> dict[str, Any]:
+    """Returns what metrics.json holds; classes by their names, figures that are not defined as null."""
+    names = info.class_names
+    confusion = summary.confusion
+    return {
+        "num_examples": summary.num_examples,
+        "num_right": summary.num_right,
+        **_figure("accuracy", summary.accuracy),
+        **_figure("top5_accuracy", summary.top5_accuracy),
+        **_figure("balanced_accuracy", summary.balanced_accuracy),
+        **_figure("macro_f1", summary.macro_f1),
+        **_figure("mean_loss", summary.mean_loss),
+        **_figure("brier", summary.brier),
+        **_figure("ece", calibration.ece),
+        "mean_confidence": calibration.confidence,
+        "classes": [
+            {
+                "class_name": names[figures.label],
+                "display_name": info.display_names[figures.label],
+                "support": figures.support,
+                "num_predicted": figures.num_predicted,
+                "num_right": figures.num_right,
+                **_figure("precision", figures.precision),
+                **_figure("recall", figures.recall),
+                **_figure("f1", figures.f1),
+            }
+            for figures in summary.classes
+        ],
+        # Of more classes it is mostly zeros; all that are not are in confused_pairs and num_right.
+        "confusion_matrix": confusion.dense(range(len(names))).tolist()
+        if len(names) <= _MATRIX_CLASSES
+        else None,
+        "confused_pairs": [
+            dataclasses.asdict(pair) | {"actual": names[pair.actual], "predicted": names[pair.predicted]}
+            for pair in confusion.confused_pairs()
+        ],
+        "limits": [
+            {
+                "what": check.what,
+                "option": check.option,
+                "limit": check.limit,
+                "num_right": check.num_right,
+                "num_examples": check.num_examples,
+                "kept": check.is_kept,
+                "clear": check.is_clear,
+            }
+            for check in checks
+        ],
+        "reliability": [dataclasses.asdict(one) for one in calibration.bins],
+        "coverage": [dataclasses.asdict(one) for one in calibration.coverage],
+        "slices": [dataclasses.asdict(one) | {"stands_out": one.stands_out} for one in findings.slices],
+        "num_label_issues": len(findings.label_issues),
+        "num_odd_pictures": len(findings.odd_pictures),
+        "num_leaks": None if findings.duplicates is None else findings.duplicates.num_leaks,
+        "num_contradictions": None if findings.duplicates is None else findings.duplicates.num_contradictions,
+        "split": selection.split,
+        "num_available": selection.num_available,
+        "selection": selection.description,
+        "dataset": info.name,
+        "dataset_fingerprint": info.fingerprint,
+        "model": model.model,
+        "model_sha256": model_sha256,
+        "model_dataset_fingerprint": model.dataset_fingerprint,
+        "versions": versions_here(),
+        "command": command,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def comparison_metrics(
+    comparisons: Sequence[Comparison], cost: Cost, class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Returns what metrics.json holds of other models on the same records; nothing where there are none."""
+    if not comparisons:
+        return {}
+    return {
+        "cost": dataclasses.asdict(cost),
+        "comparisons": [
+            {
+                "name": one.name,
+                **_figure("accuracy", one.accuracy),
+                **_part(one.whole),
+                "mcnemar_p_value": one.p_value,
+                "agreement": one.agreement,
+                "cohen_kappa": one.kappa,
+                "cost": dataclasses.asdict(one.cost),
+                "classes": [
+                    {"class_name": name, **_part(part)}
+                    for name, part in zip(class_names, one.classes, strict=True)
+                    if part is not None
+                ],
+            }
+            for one in comparisons
+        ],
+    }
+
+
+def _part(part: Part) -> dict[str, Any]:
+    return {
+        "num_examples": part.num_examples,
+        "num_right": part.num_right,
+        "num_right_other": part.num_right_other,
+        "num_fixes": part.num_fixes,
+        "num_regressions": part.num_regressions,
+        **_figure("accuracy_difference", part.difference),
+    }
+
+
+def _figure(name: str, figure: Estimate | None) -> dict[str, Any]:
+    return {
+        name: None if figure is None else figure.value,
+        f"{name}_interval_95": None if figure is None else [figure.low, figure.high],
+    }
+
+
+def versions_here() -> dict[str, str]:
+    """Returns the versions of what predicts."""
+    try:
+        own = importlib.metadata.version("shardstream")
+    except importlib.metadata.PackageNotFoundError:  # Run from a folder of sources.
+        own = "not installed"
+    return {
+        "shardstream": own,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def make_provenance(
+    run_dir: Path, info: DatasetInfo, split_name: str, model: ModelInfo, metrics: Mapping[str, Any]
+) -> Provenance:
+    """Returns what the page says of its origin."""
+    run = RunFolder(run_dir)
+    return Provenance(
+        dataset=info.name,
+        data_dir=str(info.data_dir),
+        fingerprint=info.fingerprint,
+        split=split_name,
+        model=model.model,
+        model_info=model,
+        model_sha256=metrics["model_sha256"],
+        versions=metrics["versions"],
+        command=metrics["command"],
+        created=metrics["created"],
+        training_config=run.config.read_text(encoding="utf-8", errors="backslashreplace")
+        if run.config.is_file()
+        else "",
+    )

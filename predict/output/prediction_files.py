@@ -1,0 +1,186 @@
+"""predictions.parquet for programs and predictions.csv for spreadsheets: a row for each picture."""
+
+import contextlib
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shardstream.predict.inference.prediction import SMALLEST_PROBABILITY, RecordBatch
+from shardstream.predict.inference.prediction_table import top_k
+
+if TYPE_CHECKING:
+    import _csv
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+COLUMNS = (
+    "record", "shard", "position", "source_path", "source_sha256",
+    "actual", "predicted", "probability", "actual_probability", "right", "loss",
+)  # fmt: skip
+
+# A spreadsheet takes a cell that begins with one of these for a formula, and formulas can call programs.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+# More columns of probabilities than this no spreadsheet shows; the Parquet file has them all.
+_CSV_CLASSES = 100
+
+# The rows of a group wait in memory: 16 MB of probabilities.
+_GROUP_PROBABILITIES = 1 << 22
+_GROUP_ROWS = 1 << 16
+
+
+@contextlib.contextmanager
+def predictions_files(
+    parquet: Path, table: Path, class_names: Sequence[str], *, others: Sequence[str] = ()
+) -> Iterator["PredictionsFiles"]:
+    """Gives a writer of both files, which are whole when it is left.
+
+    Args:
+        parquet: Where to write the one.
+        table: Where to write the other.
+        class_names: In label order.
+        others: Names of other models that say something of each record as well.
+    """
+    import pyarrow.parquet as pq
+
+    schema = _schema(others)
+    with (
+        pq.ParquetWriter(parquet, schema, compression="zstd") as writer,
+        table.open("w", encoding="utf-8", newline="") as file,
+    ):
+        # Lines end with CR LF, as the standard wants it; with LF alone a CR in a name would not be quoted.
+        files = PredictionsFiles(writer, csv.writer(file), schema, class_names, others)
+        yield files
+        files.flush()
+
+
+class PredictionsFiles:
+    """Writes rows as the predictions come, so that memory does not grow with their number."""
+
+    def __init__(
+        self,
+        parquet: "pq.ParquetWriter",
+        table: "_csv.Writer",
+        schema: "pa.Schema",
+        class_names: Sequence[str],
+        others: Sequence[str],
+    ) -> None:
+        """Begins with the header of the table."""
+        self._others = others
+        self._parquet, self._table, self._schema, self._class_names = parquet, table, schema, class_names
+        self._waiting: list[pa.RecordBatch] = []
+        self._num_waiting = 0
+        self._spelt = class_names if len(class_names) <= _CSV_CLASSES else ()
+        self._named = schema.names[:-1]
+        spelt = [f"probability_{name}" for name in self._spelt]
+        table.writerow(map(guarded, [*self._named, *spelt]))
+
+    def write(self, batch: RecordBatch, probabilities: np.ndarray, others: Sequence[np.ndarray] = ()) -> None:
+        """Adds a row for each record, with float32 [len(batch.records), num_classes] probabilities of each model."""
+        columns = self._columns(batch, probabilities)
+        for name, of_other in zip(self._others, others, strict=True):
+            columns |= self._other_columns(name, batch, of_other)
+        self._write_table(columns, probabilities)
+        self._write_parquet(columns, probabilities)
+
+    def flush(self) -> None:
+        """Writes what waits as a group of rows."""
+        import pyarrow as pa
+
+        if self._waiting:
+            self._parquet.write_table(pa.Table.from_batches(self._waiting).combine_chunks())
+        self._waiting, self._num_waiting = [], 0
+
+    def _columns(self, batch: RecordBatch, probabilities: np.ndarray) -> dict[str, list]:
+        records = batch.records
+        labels = np.array([record.label for record in records])
+        predicted = top_k(probabilities)[:, 0]
+        rows = np.arange(len(records))
+        actual = probabilities[rows, labels]
+        return {
+            "record": [record.id for record in records],
+            "shard": [record.shard for record in records],
+            "position": [record.position for record in records],
+            "source_path": [record.source_path for record in records],
+            "source_sha256": [record.source_sha256 for record in records],
+            "actual": [self._class_names[label] for label in labels],
+            "predicted": [self._class_names[label] for label in predicted],
+            "probability": probabilities[rows, predicted].tolist(),
+            "actual_probability": actual.tolist(),
+            "right": (predicted == labels).tolist(),
+            "loss": (-np.log(np.maximum(actual, SMALLEST_PROBABILITY)) + np.float32(0)).tolist(),
+        }
+
+    def _other_columns(self, name: str, batch: RecordBatch, probabilities: np.ndarray) -> dict[str, list]:
+        labels = np.array([record.label for record in batch.records])
+        predicted, rows = probabilities.argmax(axis=1), np.arange(len(labels))
+        values = (
+            [self._class_names[label] for label in predicted],
+            probabilities[rows, predicted].tolist(),
+            probabilities[rows, labels].tolist(),
+            (predicted == labels).tolist(),
+        )
+        return dict(zip(other_columns(name), values, strict=True))
+
+    def _write_table(self, columns: dict[str, list], probabilities: np.ndarray) -> None:
+        written = [[_cell(value) for value in columns[name]] for name in self._named]
+        spelt = [[f"{share:.6f}" for share in row] for row in probabilities[:, : len(self._spelt)].tolist()]
+        self._table.writerows([*row, *shares] for *row, shares in zip(*written, spelt, strict=True))
+
+    def _write_parquet(self, columns: dict[str, list], probabilities: np.ndarray) -> None:
+        import pyarrow as pa
+
+        # Lists of one fixed length would not be readable for programs that know no such type.
+        offsets = np.arange(len(probabilities) + 1, dtype=np.int32) * probabilities.shape[1]
+        shares = pa.ListArray.from_arrays(pa.array(offsets), pa.array(probabilities.ravel()))
+        arrays = [
+            pa.array(columns[name], kind)
+            for name, kind in zip(self._named, self._schema.types[:-1], strict=True)
+        ]
+        self._waiting.append(pa.RecordBatch.from_arrays([*arrays, shares], schema=self._schema))
+        self._num_waiting += len(probabilities)
+        if (
+            self._num_waiting >= _GROUP_ROWS
+            or self._num_waiting * probabilities.shape[1] >= _GROUP_PROBABILITIES
+        ):
+            self.flush()
+
+
+def other_columns(name: str) -> list[str]:
+    """Returns the names of the columns of another model: "NAME: predicted" and so on."""
+    return [f"{name}: {column}" for column in ("predicted", "probability", "actual_probability", "right")]
+
+
+def guarded(text: str) -> str:
+    """Returns `text` with an apostrophe before it where a spreadsheet would run it as a formula."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def _cell(value: object) -> object:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.6f}"
+        case str():
+            return guarded(value)
+    return value
+
+
+def _schema(others: Sequence[str]) -> "pa.Schema":
+    import pyarrow as pa
+
+    types = {
+        "position": pa.int32(),
+        "probability": pa.float32(),
+        "actual_probability": pa.float32(),
+        "right": pa.bool_(),
+        "loss": pa.float32(),
+    }
+    names = [*COLUMNS, *(column for name in others for column in other_columns(name))]
+    named = [(name, types.get(name.rpartition(": ")[2], pa.string())) for name in names]
+    return pa.schema([*named, ("probabilities", pa.list_(pa.float32()))])

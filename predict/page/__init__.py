@@ -1,0 +1,1 @@
+"""The HTML page: cards, charts, matrix, sections, texts."""

@@ -1,0 +1,107 @@
+"""What to look at first: the few sentences a reader should have read before anything else."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from shardstream.predict.metrics.comparison import ComparedSlice
+from shardstream.predict.metrics.slices import Slice
+from shardstream.predict.output.result import Report
+from shardstream.predict.page.formatting import percent
+from shardstream.predict.page.texts.languages import Texts
+
+_MAX_SENTENCES = 5
+
+# A pair that makes fewer of the errors is one among many.
+_PAIR_SHARE = 0.25
+_PAIR_COUNT = 3
+# Probabilities that are off by less need no mending.
+_CALIBRATION_GAP = 0.05
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Advice:
+    """A sentence, why it matters, and the section that shows it."""
+
+    sentence: str
+    reason: str
+    section: str
+
+
+def advise(report: Report, t: Texts) -> list[Advice]:
+    """Returns at most five pieces of advice, mistakes in the data first: they are the quickest to mend."""
+    found = [*_about_data(report, t), *_about_errors(report, t), *_about_probabilities(report, t)]
+    return found[:_MAX_SENTENCES]
+
+
+def describe_part(part: Slice | ComparedSlice, t: Texts) -> str:
+    """Returns what the pictures of a part have in common, in the language of `t`."""
+    match part.attribute:
+        case "folder":
+            return t["part_folder"].format(folder=part.folder)
+        case "size":
+            low, high = f"{part.low / 1e6:.2f}", f"{part.high / 1e6:.2f}"
+        case "aspect":
+            low, high = f"{part.low:.2f}", f"{part.high:.2f}"
+        case _:
+            low, high = f"{part.low:.0f}", f"{part.high:.0f}"
+    return t[f"part_{part.attribute}"].format(low=low, high=high)
+
+
+def _about_data(report: Report, t: Texts) -> Iterator[Advice]:
+    findings = report.findings
+    counts = [("labels", len(findings.label_issues), "labels")]
+    if findings.duplicates is not None:
+        counts += [
+            ("contradictions", findings.duplicates.num_contradictions, "duplicates"),
+            ("leaks", findings.duplicates.num_leaks, "duplicates"),
+        ]
+    for name, count, section in counts:
+        if count:
+            yield _counted(name, count, section, t)
+
+
+def _about_errors(report: Report, t: Texts) -> Iterator[Advice]:
+    worse = [
+        part for part in report.findings.slices if part.stands_out and part.accuracy.value < part.expected
+    ]
+    for part in sorted(worse, key=lambda part: part.accuracy.value - part.expected)[:2]:
+        yield Advice(
+            t["advice_slice"].format(part=describe_part(part, t)),
+            t["advice_slice_why"].format(
+                accuracy=percent(part.accuracy.value), expected=percent(part.expected)
+            ),
+            "slices",
+        )
+    pairs = report.summary.confusion.confused_pairs()[:1]
+    for pair in pairs:
+        share = pair.count / report.summary.num_wrong
+        if share >= _PAIR_SHARE and pair.count >= _PAIR_COUNT:
+            names = report.display_names
+            yield Advice(
+                t["advice_pair"].format(actual=names[pair.actual], predicted=names[pair.predicted]),
+                t["advice_pair_why"].format(share=percent(share)),
+                "matrix",
+            )
+
+
+def _about_probabilities(report: Report, t: Texts) -> Iterator[Advice]:
+    confidence, accuracy = report.calibration.confidence, report.summary.accuracy
+    # Beyond what chance does to the accuracy.
+    if (
+        abs(confidence - accuracy.value) >= _CALIBRATION_GAP
+        and not accuracy.low <= confidence <= accuracy.high
+    ):
+        yield Advice(
+            t["advice_over" if confidence > accuracy.value else "advice_under"],
+            t["advice_calibration_why"].format(
+                confidence=percent(confidence), accuracy=percent(accuracy.value)
+            ),
+            "calibration",
+        )
+    if report.findings.odd_pictures:
+        yield _counted("odd", len({odd.row for odd in report.findings.odd_pictures}), "odd", t)
+
+
+def _counted(name: str, count: int, section: str, t: Texts) -> Advice:
+    sentence = t[f"advice_{name}_one"] if count == 1 else t[f"advice_{name}"].format(count=f"{count:,}")
+    return Advice(sentence, t[f"advice_{name}_why"], section)

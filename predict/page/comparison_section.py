@@ -1,0 +1,99 @@
+"""What the page says of other models on the same records."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from shardstream.ingest.common.terminal import escape_control_chars
+from shardstream.predict.metrics.comparison import NUM_SHOWN, Comparison, Part
+from shardstream.predict.output.result import Report
+from shardstream.predict.page.advice import describe_part
+from shardstream.predict.page.formatting import percent, thousands
+from shardstream.predict.page.texts.languages import Texts
+
+# Classes in which both models differ most; metrics.json has all.
+_MAX_CLASSES = 30
+# A difference that chance alone makes so often is no difference.
+_CHANCE = 0.05
+
+
+def comparison_values(report: Report, t: Texts) -> dict[str, Any]:
+    """Returns what the template needs; no comparisons where there are no other models."""
+    return {
+        "cost": report.cost,
+        "comparisons": [_comparison(one, report, t) for one in report.comparisons],
+    }
+
+
+def _comparison(one: Comparison, report: Report, t: Texts) -> dict[str, Any]:
+    changes = (
+        (False, t["compare_regressions_title"], one.regressions),
+        (True, t["compare_fixes_title"], one.fixes),
+    )
+    return {
+        "name": escape_control_chars(one.name),
+        "accuracy": one.accuracy.value,
+        "whole": _row("", one.whole),
+        "p_value": "< 0.001" if one.p_value < 0.001 else f"{one.p_value:.3f}",
+        "agreement": one.agreement,
+        "kappa": one.kappa,
+        "cost": one.cost,
+        "sentence": _sentence(one, t),
+        "parts": list(_parts(one, report, t)),
+        "changes": [
+            (fixed, title, len(rows), [_card(row, one, report) for row in rows[:NUM_SHOWN].tolist()])
+            for fixed, title, rows in changes
+        ],
+    }
+
+
+def _sentence(one: Comparison, t: Texts) -> str:
+    verdict = "compare_no_difference"
+    if one.p_value < _CHANCE:
+        verdict = "compare_better" if one.whole.num_fixes > one.whole.num_regressions else "compare_worse"
+    return t[verdict].format(
+        name=escape_control_chars(one.name),
+        fixes=thousands(one.whole.num_fixes),
+        regressions=thousands(one.whole.num_regressions),
+    )
+
+
+def _parts(one: Comparison, report: Report, t: Texts) -> Iterator[dict[str, Any]]:
+    """Yields rows for the classes and then for the other parts, each by how much the models differ there."""
+    classes: Sequence[tuple[str, Part]] = [
+        (report.display_names[label], part) for label, part in enumerate(one.classes) if part is not None
+    ]
+    classes = sorted(classes, key=lambda each: -abs(each[1].difference.value))[:_MAX_CLASSES]
+    slices = [(describe_part(each, t), each.part) for each in one.slices]
+    for name, part in [*classes, *sorted(slices, key=lambda each: -abs(each[1].difference.value))]:
+        yield _row(escape_control_chars(name), part)
+
+
+def _row(name: str, part: Part) -> dict[str, Any]:
+    return {
+        "name": name,
+        "count": part.num_examples,
+        "accuracy": part.num_right / part.num_examples,
+        "accuracy_other": part.num_right_other / part.num_examples,
+        "difference": _points(part.difference.value),
+        "low": _points(part.difference.low),
+        "high": _points(part.difference.high),
+        "fixes": part.num_fixes,
+        "regressions": part.num_regressions,
+    }
+
+
+def _points(difference: float) -> str:
+    return ("+" if difference > 0 else "") + percent(difference).replace("-", "\u2212")
+
+
+def _card(row: int, one: Comparison, report: Report) -> dict[str, Any]:
+    shown = report.changed[row]
+    return {
+        "picture": shown.picture.data_uri,
+        "path": escape_control_chars(shown.prediction.record.source_path),
+        "actual": shown.prediction.actual,
+        "predicted": shown.prediction.predicted,
+        "probability": shown.prediction.probability,
+        "predicted_other": int(one.said.predicted[row]),
+        "probability_other": float(one.said.probabilities[row]),
+    }

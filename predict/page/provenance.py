@@ -1,0 +1,42 @@
+"""Where a report comes from, as the page says it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from shardstream.predict.output.metrics_json import Provenance
+from shardstream.predict.page.texts.languages import Texts
+
+
+def provenance_facts(provenance: Provenance, t: Texts) -> list[tuple[str, str]]:
+    """Returns where the report comes from, as terms with their facts in the language of `t`."""
+    model = provenance.model_info
+    same = model.dataset_fingerprint == provenance.fingerprint
+    return [
+        (t["provenance_command"], provenance.command),
+        (t["provenance_created"], provenance.created),
+        (t["provenance_dataset"], provenance.data_dir),
+        (t["provenance_fingerprint"], provenance.fingerprint),
+        (
+            t["provenance_trained_on"],
+            t["provenance_same"]
+            if same
+            else t["provenance_other"].format(fingerprint=model.dataset_fingerprint),
+        ),
+        (
+            t["provenance_model"],
+            t["provenance_model_facts"].format(
+                model=model.model,
+                parameters=f"{model.num_parameters:,}",
+                precision=model.precision,
+                size=model.image_size,
+                resize=model.resize,
+            ),
+        ),
+        (t["provenance_model_sha256"], provenance.model_sha256),
+        (t["provenance_versions"], _listed(provenance.versions)),
+        (t["provenance_versions_training"], _listed(model.versions)),
+    ]
+
+
+def _listed(versions: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -1,0 +1,271 @@
+"""index.html: one file that shows everything and loads nothing."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from shardstream.ingest.common.terminal import escape_control_chars
+from shardstream.predict.findings.duplicates import EntryPair, ManifestEntry
+from shardstream.predict.findings.summary import NUM_NAMED
+from shardstream.predict.output.result import Report
+from shardstream.predict.page import charts
+from shardstream.predict.page.advice import advise, describe_part
+from shardstream.predict.page.cards import make_card
+from shardstream.predict.page.comparison_section import comparison_values
+from shardstream.predict.page.formatting import percent, thousands
+from shardstream.predict.page.matrix import MAX_CLASSES, MAX_PAIRS, matrix_rows, sparse_cells
+from shardstream.predict.page.provenance import provenance_facts
+from shardstream.predict.page.texts.languages import TEXTS, Language, Texts, describe_selection
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_STYLES = ("page.css", "sections.css", "print.css")
+_SCRIPTS = ("gallery.js", "large.js", "matrix.js", "tables.js")
+
+_WORST_CLASSES = 3
+_CONFUSED_PAIRS = 3
+
+# Bars in more rows than this would make the page larger than its pictures do.
+_CLASSES_WITH_BARS = 60
+
+
+def render_page(report: Report, lang: Language) -> str:
+    """Returns the whole page as HTML.
+
+    Every name is escaped by the template; scripts and styles are only those whose hashes the page's own
+    security policy lists, so nothing that slips through would run or load.
+    """
+    parts = [
+        _head,
+        _answer,
+        _gallery,
+        _classes,
+        _matrix,
+        _calibration,
+        _findings,
+        comparison_values,
+        _provenance,
+    ]
+    values: dict[str, Any] = {}
+    for part in parts:
+        values |= part(report, TEXTS[lang])
+    return render("page.html", TEXTS[lang], values)
+
+
+def render(template: str, t: Texts, values: Mapping[str, Any]) -> str:
+    """Returns a page with the styles, the scripts and the policy of all pages."""
+    style, script = _joined(_STYLES), _joined(_SCRIPTS)
+    # They are the package's own files, without a closing tag in them.
+    own = {"policy": _policy(style, script), "style": Markup(style), "script": Markup(script)}
+    return _environment().get_template(template).render(t=t, **values, **own)
+
+
+def _head(report: Report, t: Texts) -> dict[str, Any]:
+    provenance = report.provenance
+    names = zip(report.class_names, report.display_names, strict=True)
+    return {
+        "dataset": escape_control_chars(provenance.dataset),
+        "split": escape_control_chars(provenance.split),
+        "model": escape_control_chars(provenance.model),
+        "classes": [
+            {
+                "class_name": escape_control_chars(class_name),
+                "display_name": escape_control_chars(display_name),
+            }
+            for class_name, display_name in names
+        ],
+        "summary": report.summary,
+        "selection": escape_control_chars(describe_selection(report.selection, t)),
+    }
+
+
+def _answer(report: Report, t: Texts) -> dict[str, Any]:
+    summary = report.summary
+    figures = [
+        ("balanced_accuracy", summary.balanced_accuracy, percent),
+        ("macro_f1", summary.macro_f1, percent),
+        ("top5_accuracy", summary.top5_accuracy, percent),
+        ("mean_loss", summary.mean_loss, "{:.3f}".format),
+        ("ece", report.calibration.ece, "{:.3f}".format),
+        ("brier", summary.brier, "{:.3f}".format),
+    ]
+    return {
+        "worst_classes": summary.worst_classes(_WORST_CLASSES),
+        "confused_pairs": summary.confusion.confused_pairs()[:_CONFUSED_PAIRS],
+        "advice": [
+            {
+                "sentence": escape_control_chars(one.sentence),
+                "reason": escape_control_chars(one.reason),
+                "section": one.section,
+            }
+            for one in advise(report, t)
+        ],
+        "key_figures": [
+            {
+                "name": t[name],
+                "meaning": t[f"{name}_meaning"],
+                "value": shown(figure.value),
+                "low": shown(figure.low),
+                "high": shown(figure.high),
+            }
+            for name, figure, shown in figures
+            if figure is not None
+        ],
+    }
+
+
+def _gallery(report: Report, t: Texts) -> dict[str, Any]:
+    pictures, summary = report.pictures, report.summary
+    num_wrong = sum(not shown.prediction.right for shown in pictures)
+    return {
+        "order": t[f"order_{report.sampling}"],
+        "cards": [make_card(shown, int(row)) for shown, row in zip(pictures, report.rows, strict=True)],
+        "pictures_are_records": all(shown.picture.is_record for shown in pictures),
+        "occurring_labels": [
+            figures.label for figures in summary.classes if figures.support or figures.num_predicted
+        ],
+        "verdicts": [
+            ("", t["filter_all"], len(pictures)),
+            ("wrong", t["filter_wrong"], num_wrong),
+            ("right", t["filter_right"], len(pictures) - num_wrong),
+        ],
+    }
+
+
+def _classes(report: Report, _: Texts) -> dict[str, Any]:
+    return {"with_bars": len(report.class_names) <= _CLASSES_WITH_BARS}
+
+
+def _matrix(report: Report, t: Texts) -> dict[str, Any]:
+    confusion = report.summary.confusion
+    labels = confusion.classes_with_most_errors(MAX_CLASSES)
+    pairs = confusion.confused_pairs()
+    cells = sparse_cells(confusion) if len(labels) < confusion.num_classes else []
+    data = {
+        "cells": cells,
+        "support": confusion.support.tolist() if cells else [],
+        "most": labels,
+        "cell": t["matrix_cell"],
+    }
+    return {
+        "matrix_labels": labels,
+        "matrix_rows": matrix_rows(confusion, labels),
+        "pairs": pairs[:MAX_PAIRS],
+        "num_pairs": len(pairs),
+        "matrix_data": _as_data(data),
+    }
+
+
+def _calibration(report: Report, _: Texts) -> dict[str, Any]:
+    calibration = report.calibration
+    half = next(one for one in calibration.coverage if one.share >= 0.5)
+    return {
+        "calibration": calibration,
+        "charts": charts,
+        "half": half,
+    }
+
+
+def _findings(report: Report, t: Texts) -> dict[str, Any]:
+    findings, outcomes = report.findings, report.outcomes
+    on_page = {int(row) for row in report.rows}
+    paths = {
+        int(row): escape_control_chars(shown.prediction.record.source_path)
+        for row, shown in zip(report.rows, report.pictures, strict=True)
+    }
+
+    def named(row: int) -> dict[str, Any]:
+        return {
+            "row": row,
+            "on_page": row in on_page,
+            "path": paths.get(row, ""),
+            "actual": int(outcomes.labels[row]),
+            "predicted": int(outcomes.predicted[row]),
+            "probability": float(outcomes.probabilities[row]),
+        }
+
+    slices = [
+        {
+            "part": escape_control_chars(describe_part(one, t)),
+            "slice": one,
+            "worse": one.accuracy.value < one.expected,
+        }
+        for one in findings.slices
+    ]
+    duplicates = findings.duplicates
+    return {
+        "slices": slices,
+        "label_issues": [named(row) for row in findings.label_issues[:NUM_NAMED].tolist() if row in on_page],
+        "num_label_issues": len(findings.label_issues),
+        "odd_pictures": [
+            named(odd.row) | {"oddity": t[f"odd_{odd.oddity}"], "distance": odd.distance}
+            for odd in findings.odd_pictures[:NUM_NAMED]
+            if odd.row in on_page
+        ],
+        "num_odd": len(findings.odd_pictures),
+        "duplicates": duplicates,
+        "leaks": [] if duplicates is None else list(_pairs(duplicates.leaks, report)),
+        "repeats": [] if duplicates is None else list(_pairs(duplicates.repeats, report)),
+        "contradictions": [] if duplicates is None else list(_pairs(duplicates.contradictions, report)),
+    }
+
+
+def _pairs(pairs: Any, report: Report) -> Iterator[list[dict[str, Any]]]:
+    names = dict(zip(report.class_names, map(escape_control_chars, report.display_names), strict=True))
+
+    def side(copy: ManifestEntry) -> dict[str, Any]:
+        picture = report.findings.thumbnails.get(copy)
+        return {
+            "path": escape_control_chars(copy.path),
+            "split": escape_control_chars(copy.split),
+            "name": names.get(copy.class_name, escape_control_chars(copy.class_name)),
+            "picture": None if picture is None else picture.data_uri,
+        }
+
+    pair: EntryPair
+    for pair in pairs:
+        yield [side(pair.one), side(pair.other)]
+
+
+def _provenance(report: Report, t: Texts) -> dict[str, Any]:
+    config = report.provenance.training_config
+    return {
+        "facts": [
+            (term, escape_control_chars(fact)) for term, fact in provenance_facts(report.provenance, t)
+        ],
+        "training_config": "\n".join(map(escape_control_chars, config.splitlines())),
+    }
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"percent": percent, "thousands": thousands}
+    return environment
+
+
+def _joined(names: tuple[str, ...]) -> str:
+    return "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in names)
+
+
+def _as_data(values: Mapping[str, Any]) -> Markup:
+    """Returns JSON that no tag can end."""
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    return Markup(text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))
+
+
+def _policy(style: str, script: str) -> str:
+    return (
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -1,0 +1,1 @@
+"""Every sentence of the page, one module for each language."""

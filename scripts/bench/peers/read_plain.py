@@ -1,0 +1,33 @@
+"""A plain pipeline as TensorFlow's guide has it: originals out of our shards, decoded and resized by AUTOTUNE."""
+
+import argparse
+
+from epochs import BATCH, SIZE, arguments, measure_epochs
+
+from shardstream.train.startup import start_tensorflow
+
+
+def main() -> None:
+    """Runs the program."""
+    parser = arguments(str(__doc__))
+    parser.add_argument("--antialias", action=argparse.BooleanOptionalAction, required=True)
+    options = parser.parse_args()
+    start_tensorflow()
+    import tensorflow as tf
+
+    features = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
+
+    def decode(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        example = tf.io.parse_single_example(record, features)
+        picture = tf.io.decode_jpeg(example["image"], channels=3)
+        resized = tf.image.resize(picture, [SIZE, SIZE], antialias=options.antialias)
+        return tf.cast(resized, tf.uint8), example["label"]
+
+    shards = sorted(map(str, (options.inputs / "data").glob("*tfrecord*")))
+    dataset = tf.data.TFRecordDataset(shards).shuffle(100)
+    dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(tf.data.AUTOTUNE)
+    measure_epochs(lambda _: dataset, options.epochs, "tensorflow")
+
+
+if __name__ == "__main__":
+    main()

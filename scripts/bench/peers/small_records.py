@@ -1,0 +1,76 @@
+"""Datasets of very many very small records, written without ingest: what grows with their number shows at once."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from shardstream.ingest.dataset.metadata import (
+    RECORDS_PER_BLOCK,
+    DatasetInfo,
+    ShardInfo,
+    SplitInfo,
+    SplitRule,
+    block_checksums,
+)
+from shardstream.ingest.dataset.records import CHECKSUM_BYTES, encode_entries, encode_example, frame
+from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
+
+_SIDE = 8
+_RECORDS_PER_SHARD = 100_000
+
+
+def write_dataset(folder: Path, count: int) -> None:
+    """Writes `count` raw pictures of 8x8 in shards of up to 100,000; there are only a thousand different ones."""
+    folder.mkdir()
+    records = [_record(number) for number in range(1000)]
+    num_shards = -(-count // _RECORDS_PER_SHARD)
+    shards = []
+    for number in range(num_shards):
+        here = min(_RECORDS_PER_SHARD, count - number * _RECORDS_PER_SHARD)
+        some = [records[i % len(records)] for i in range(here)]
+        content = b"".join(some)
+        filename = f"small-train.tfrecord-{number:05d}-of-{num_shards:05d}"
+        (folder / filename).write_bytes(content)
+        starts = np.cumsum([0, *map(len, some)])[:-1]
+        shards.append(
+            ShardInfo(
+                filename=filename,
+                num_examples=here,
+                num_bytes=len(content),
+                sha256=hashlib.sha256(content).hexdigest(),
+                block_offsets=tuple(starts[::RECORDS_PER_BLOCK].tolist()),
+                block_checksums=block_checksums([record[-CHECKSUM_BYTES:] for record in some]),
+            )
+        )
+    image = ImageSettings(size=_SIDE, resize="stretch", encoding="raw", quality=95)
+    DatasetInfo(
+        data_dir=folder,
+        name="small",
+        class_names=("a", "b"),
+        display_names=("a", "b"),
+        version="1.0.0",
+        judging=ProcessingSettings(image=image, check="full", max_pixels=1000),
+        split_rule=SplitRule(seed=1, fractions={}, keep_together="duplicates", stratify=False),
+        shard_bytes=1 << 27,
+        splits={
+            "train": SplitInfo(
+                name="train", shards=tuple(shards), class_counts=(count - count // 2, count // 2)
+            )
+        },
+        verdicts={"ok": count},
+        manifest_sha256="",
+    ).save(folder)
+
+
+def _record(number: int) -> bytes:
+    picture = np.random.default_rng(number).integers(0, 255, (_SIDE, _SIDE, 3), np.uint8)
+    features: dict[str, bytes | int] = {
+        "image": picture.tobytes(),
+        "image/filename": b"%d.raw" % number,
+        "image/sha256": b"%064d" % number,
+        "image/source_height": _SIDE,
+        "image/source_width": _SIDE,
+        "label": number % 2,
+    }
+    return frame(encode_example(encode_entries(features)))

@@ -1,0 +1,154 @@
+"""Jobs that run out of disk space, at any moment, and are started again when there is some."""
+
+import contextlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from scripts.faults.jobs import BUILD, UPDATE, FaultError, Scene, check_none_left, start, wait
+from scripts.faults.stops import check_between, finish
+from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
+from shardstream.ingest.dataset.metadata import FILENAME as METADATA
+
+_PLENTY_BYTES = 4 << 30
+_LIMITED = (
+    "import os, resource, sys; n = int(sys.argv[1]); resource.setrlimit(resource.RLIMIT_FSIZE, (n, n)); "
+    "os.execv(sys.argv[2], sys.argv[2:])"
+)
+
+
+class Tmpfs:
+    """A disk in memory, which has to be mounted: only root may do that."""
+
+    how = "a disk of its own that is full (tmpfs)"
+    sentence = "No space left on device"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, command: Sequence[str], num_bytes: int, log: Path) -> int:
+        """Runs a command with no more than `num_bytes` on the disk, and returns its exit code."""
+        self._resize(num_bytes)
+        try:
+            return _run(command, log)
+        finally:
+            self._resize(_PLENTY_BYTES)
+
+    def used(self) -> int:
+        """Returns how many bytes are on it."""
+        return shutil.disk_usage(self.folder).used
+
+    def _resize(self, num_bytes: int) -> None:
+        _mount("-o", f"remount,size={num_bytes}", self.folder)
+
+
+class FileSizes:
+    """The largest size of a file stands in for the disk, where nothing can be mounted."""
+
+    how = "the largest size of a file (RLIMIT_FSIZE)"
+    sentence = "File too large"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, command: Sequence[str], num_bytes: int, log: Path) -> int:
+        """Runs a command that cannot make any file larger than `num_bytes`, and returns its exit code."""
+        return _run([sys.executable, "-c", _LIMITED, str(num_bytes), *command], log)
+
+    def used(self) -> int:
+        """Returns the size of the largest file."""
+        sizes = [0]
+        # Not `rglob`, which fails where a folder goes while it is looked through.
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    sizes.append((Path(folder) / name).stat().st_size)
+        return max(sizes)
+
+
+def _run(command: Sequence[str], log: Path) -> int:
+    process = start(command, log)
+    exit_code = wait(process)
+    check_none_left(process.pid)
+    return exit_code
+
+
+@contextlib.contextmanager
+def open_disk(folder: Path) -> Iterator[Tmpfs | FileSizes]:
+    """Gives the best there is in place of a disk that can be filled."""
+    folder.mkdir()
+    if not _can_mount(folder):
+        yield FileSizes(folder)
+        return
+    try:
+        yield Tmpfs(folder)
+    finally:
+        # At once, though a process that is about to end may hold it for a moment still.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _can_mount(folder: Path) -> bool:
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        return False
+    try:
+        _mount("-t", "tmpfs", "-o", f"size={_PLENTY_BYTES}", "tmpfs", folder)
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+def _mount(*arguments: object) -> None:
+    subprocess.run(["mount", *map(str, arguments)], check=True, capture_output=True)
+
+
+def measure_need(scene: Scene, disk: Tmpfs | FileSizes, job: str) -> tuple[int, int]:
+    """Runs a job undisturbed; returns how many bytes are on the disk before it, and at most during it."""
+    data = scene.prepare(job, disk.folder / "measured")
+    before = most = disk.used()
+    with start(scene.command(job, data), scene.folder / "stderr") as process:
+        while process.poll() is None:
+            most = max(most, disk.used())
+            time.sleep(0.001)
+    check_none_left(process.pid)
+    shutil.rmtree(data.parent)
+    return before, most
+
+
+def full_disk_round(
+    scene: Scene, disk: Tmpfs | FileSizes, needs: Mapping[str, tuple[int, int]], name: str, rng: random.Random
+) -> list[tuple[str, str]]:
+    """Runs a job on a disk that is too small, and again on one that is not.
+
+    Args:
+        scene: The jobs.
+        disk: Where they work.
+        needs: What `measure_need` gave for each job.
+        name: Of the folder to make there.
+        rng: Decides the job and the space.
+
+    Returns:
+        The job and its phase when the disk was full; nothing if there was room enough.
+
+    Raises:
+        FaultError: A promise was broken.
+    """
+    job = rng.choice((BUILD, UPDATE))
+    data = scene.prepare(job, disk.folder / name)
+    log = scene.folder / "stderr"
+    least, most = needs[job]
+    if rng.random() < 1 / 3:  # What is written last takes little space, and would hardly ever be hit.
+        last = sum((scene.reference / filename).stat().st_size for filename in (METADATA, MANIFEST))
+        least = max(least, most - last)
+    exit_code = disk.run(scene.command(job, data), rng.randint(least, most), log)
+    said, stopped_in = log.read_text(), scene.phase(job, data)
+    if exit_code and (exit_code != 1 or said.count("\n") != 1 or disk.sentence not in said):
+        raise FaultError(f"exit code {exit_code} on a full disk, and said: {said[-1000:]}")
+    check_between(scene, job, data)
+    finish(scene, job, data)
+    shutil.rmtree(data.parent)
+    return [(job, stopped_in)] if exit_code else []

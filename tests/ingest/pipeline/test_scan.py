@@ -1,0 +1,130 @@
+import os
+import re
+import unicodedata
+
+import pytest
+
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.pipeline.scan import scan_folder, shown
+
+
+@pytest.fixture
+def root(tmp_path):
+    for path in ("food/b.jpg", "food/a.jpg", "food/deep/er/c.jpg", "food/deep.jpg", "interior/x.jpg"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(path.encode())
+    return tmp_path
+
+
+def test_nested_files_belong_to_their_category_and_come_in_the_order_of_their_paths(root):
+    listing = scan_folder(root)
+    assert [(file.path, file.label, file.size_bytes) for file in listing] == [
+        ("food/a.jpg", 0, 10),
+        ("food/b.jpg", 0, 10),
+        ("food/deep.jpg", 0, 13),
+        ("food/deep/er/c.jpg", 0, 18),
+        ("interior/x.jpg", 1, 14),
+    ]
+    assert [file.path for file in listing] == sorted(file.path for file in listing)
+    assert listing[0].mtime_ns == (root / "food/a.jpg").stat().st_mtime_ns
+
+
+def test_the_order_does_not_depend_on_how_the_disk_lists(root, monkeypatch):
+    expected = [file.path for file in scan_folder(root)]
+    scandir = os.scandir
+
+    class Reversed:
+        def __init__(self, folder):
+            with scandir(folder) as entries:
+                self._entries = list(entries)[::-1]
+
+        def __enter__(self):
+            return iter(self._entries)
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(os, "scandir", Reversed)
+    assert [file.path for file in scan_folder(root)] == expected
+
+
+def test_clutter_is_passed_over_and_counted(root):
+    for name in (".DS_Store", "._a.jpg", "Thumbs.db", "desktop.ini"):
+        (root / "food" / name).write_bytes(b"x")
+    (root / ".git" / "objects").mkdir(parents=True)
+    (root / "readme.txt").write_bytes(b"x")
+    os.mkfifo(root / "food" / "pipe.jpg")
+    (root / "food" / "deep" / "loop").symlink_to(root / "food")
+    listing = scan_folder(root)
+    assert len(listing) == 5
+    assert dict(listing.passed_over) == {
+        "hidden or clutter": 5,
+        "outside any category": 1,
+        "neither file nor folder": 1,
+        "links in a circle": 1,
+    }
+
+
+def test_links_are_followed_and_a_link_to_nothing_is_a_file_to_be_judged(root, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "far.jpg").write_bytes(b"far")
+    (root / "linked").symlink_to(elsewhere)
+    (root / "interior" / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    (root / "interior" / "itself.jpg").symlink_to("itself.jpg")
+    assert {"linked/far.jpg", "interior/gone.jpg", "interior/itself.jpg"} <= {
+        file.path for file in scan_folder(root)
+    }
+
+
+def test_the_order_of_the_classes_is_the_users(root):
+    listing = scan_folder(root, ["interior", "food"])
+    assert listing.class_names == ("interior", "food")
+    assert {file.path.split("/")[0]: file.label for file in listing} == {"interior": 0, "food": 1}
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("typed", ["NFC", "NFD"])
+def test_korean_names_are_found_however_they_are_composed(tmp_path, on_disk, typed):
+    for name in ("음식", "실내"):
+        folder = tmp_path / unicodedata.normalize(on_disk, name)
+        folder.mkdir()
+        (folder / "사진.jpg").write_bytes(b"x")
+    listing = scan_folder(tmp_path, [unicodedata.normalize(typed, name) for name in ("음식", "실내")])
+    assert listing.class_names == ("음식", "실내")
+    assert all((tmp_path / file.path).is_file() for file in listing)
+
+
+def test_a_name_that_is_not_utf_8_can_be_written_down(root):
+    (root / "food" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"x")
+    assert "food/caf\\xe9.jpg" in [shown(file.path) for file in scan_folder(root)]
+
+
+@pytest.mark.parametrize(
+    ("class_names", "sentence"),
+    [
+        (["food", "outside"], "--class-names food outside do not match the folders in {root}: food interior"),
+        (["food"], "--class-names food do not match the folders in {root}: food interior"),
+        (["food", "food", "interior"], "--class-names food food interior do not match"),
+    ],
+)
+def test_class_names_that_do_not_match(root, class_names, sentence):
+    with pytest.raises(ConfigError, match=re.escape(sentence.format(root=root))):
+        scan_folder(root, class_names)
+
+
+def test_folders_that_cannot_be_used(root):
+    def assert_refused(folder, sentence):
+        with pytest.raises(DatasetError, match=re.escape(sentence)):
+            scan_folder(folder)
+
+    assert_refused(root / "nowhere", "nowhere: no such folder")
+    assert_refused(root / "food/a.jpg", "food/a.jpg: not a folder")
+    assert_refused(root / "interior", "no category folders in it")
+    assert_refused(root / "food", "only one category (deep); a classifier needs at least two")
+    (root / "new folder").mkdir()
+    assert_refused(root, "new folder: a category without files; add photos or remove it")
+    (root / "new folder").rename(root / " padded")
+    assert_refused(root, "category ' padded' has spaces or line breaks around it")
+    (root / " padded").rename(root / unicodedata.normalize("NFD", "é"))
+    (root / unicodedata.normalize("NFC", "é")).mkdir()
+    assert_refused(root, "two categories are called 'é'")

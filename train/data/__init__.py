@@ -1,0 +1,1 @@
+"""From a dataset folder to batches: index, order, pipeline, caches, corrupt records, TFDS folders."""

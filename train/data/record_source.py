@@ -1,0 +1,64 @@
+"""From a record back to the file that it was made of, by the manifest."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.manifest import FILENAME, open_manifest
+from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
+
+logger = logging.getLogger(__name__)
+
+
+class Place(NamedTuple):
+    """Where a record is: the number of its shard in the split, and its own in the shard."""
+
+    split: str
+    shard: int
+    number: int
+
+
+class Origin(NamedTuple):
+    """What a record was made of: path, SHA-256 in hexadecimal, and name of the class."""
+
+    path: str
+    sha256: str
+    class_name: str
+
+
+def place_of(split: SplitInfo, position: int) -> Place:
+    """Returns in which shard the record at `position` of `split` is."""
+    ends = np.cumsum([shard.num_examples for shard in split.shards])
+    shard = int(np.searchsorted(ends, position, side="right"))
+    return Place(split.name, shard, position - int(ends[shard]) + split.shards[shard].num_examples)
+
+
+def find_origins(info: DatasetInfo, places: Iterable[Place]) -> dict[Place, Origin]:
+    """Returns what the manifest says of those records that it knows; nothing where it cannot be read."""
+    wanted = set(places)
+    try:
+        return {place: origin for place, origin in _rows(info, wanted) if place in wanted}
+    except DatasetError as error:
+        logger.warning("%s", error)
+        return {}
+
+
+def _rows(info: DatasetInfo, wanted: set[Place]) -> Iterator[tuple[Place, Origin]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not info.manifest_sha256:  # Not one of ours.
+        return
+    numbers = sorted({place.number for place in wanted})
+    columns = ["split", "shard", "position", "path", "sha256", "class_name"]
+    with open_manifest(info.data_dir / FILENAME) as manifest:
+        for batch in manifest.iter_batches(columns=columns):
+            chosen = pc.call_function(
+                "is_in", [batch["position"]], pc.SetLookupOptions(pa.array(numbers, pa.int32()))
+            )
+            for row in batch.filter(chosen).to_pylist():
+                place = Place(row["split"], row["shard"], row["position"])
+                yield place, Origin(row["path"], row["sha256"], row["class_name"])

@@ -1,0 +1,123 @@
+"""Where workers wait for each other before TensorFlow does: in Python, which hears signals and knows who is missing."""
+
+import contextlib
+import faulthandler
+import logging
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+
+from shardstream.train.distributed.cluster import Cluster, WorkerLostError
+from shardstream.train.distributed.preemption import StoppedError, StopRequest, sender
+
+logger = logging.getLogger(__name__)
+
+# Pods and tasks of one job may start far apart.
+_MOST_SECS = 3600.0
+_SECS_BETWEEN_REMINDERS = 60.0
+_SECS_BETWEEN_TRIES = 0.2
+_CONNECTING_SECS = 2.0
+# All were there: what is left is to look at the devices and to start a server.
+_JOINING_SECS = 60.0
+# There is nothing to save yet; a name server may take some seconds to say no.
+_GRACE_SECS = 5.0
+
+
+def meet(cluster: Cluster) -> None:
+    """Returns once all other workers of `cluster` can be reached, each of them here or at TensorFlow's server already.
+
+    Raises:
+        StoppedError: SIGTERM or Ctrl-C.
+        WorkerLostError: Some did not come within an hour, or this one's port is taken.
+    """
+    others = [rank for rank in range(cluster.num_workers) if rank != cluster.rank]
+    missing = dict.fromkeys(others, "")
+    began = reminded = time.monotonic()
+    logger.info("%s waits for the others: %s", cluster.name, ", ".join(cluster.addresses))
+    with StopRequest(_GRACE_SECS) as stop, _listening(cluster):
+        while True:
+            for rank in list(missing):
+                _raise_if_stopped(stop, cluster, missing)
+                if reason := _reason_it_cannot_be_reached(cluster, rank):
+                    missing[rank] = reason
+                else:
+                    del missing[rank]
+            if not missing:
+                return
+            now = time.monotonic()
+            if now - began > _MOST_SECS:
+                raise WorkerLostError(
+                    f"{cluster.name}: {_named(cluster, missing)} did not come within {_MOST_SECS:,.0f} s; see whether "
+                    "all were started, can reach each other, and have these ports to themselves"
+                )
+            if now - reminded > _SECS_BETWEEN_REMINDERS:
+                logger.warning("%s still waits for %s", cluster.name, _named(cluster, missing))
+                reminded = now
+            time.sleep(_SECS_BETWEEN_TRIES)
+
+
+@contextlib.contextmanager
+def joining(cluster: Cluster) -> Iterator[None]:
+    """Ends this process with a sentence and exit code 1 if TensorFlow takes more than a minute to join the workers.
+
+    By itself it waits up to an hour for one that was there and died, and holds Python's lock: no handler, and no
+    thread of Python's, runs. The watchdog of `faulthandler` needs no lock, but speaks to programmers; so a shell
+    listens to it, and says the sentence.
+    """
+    sentence = (
+        f"shardstream-train: {cluster.name}: the workers {', '.join(cluster.addresses)} were all there, and within "
+        f"{_JOINING_SECS:g} s did not come together; the output of the others says why; start the same command again "
+        "on all hosts"
+    )
+    script = 'if read -r line; then echo "$1" >&2; fi'
+    heard, said = os.pipe()
+    with subprocess.Popen(["/bin/sh", "-c", script, "sh", sentence], stdin=heard):
+        os.close(heard)
+        faulthandler.dump_traceback_later(_JOINING_SECS, exit=True, file=said)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            os.close(said)
+
+
+def _raise_if_stopped(stop: StopRequest, cluster: Cluster, missing: dict[int, str]) -> None:
+    if stop.received:
+        raise StoppedError(
+            f"{cluster.name}: stopped by {sender(stop.received)} while it waited for {_named(cluster, missing)}; "
+            "nothing was begun",
+            stop.received,
+        )
+
+
+def _named(cluster: Cluster, missing: dict[int, str]) -> str:
+    return ", ".join(
+        f"worker {rank} ({cluster.addresses[rank]}{': ' * bool(reason)}{reason})"
+        for rank, reason in missing.items()
+    )
+
+
+def _reason_it_cannot_be_reached(cluster: Cluster, rank: int) -> str:
+    try:
+        socket.create_connection(cluster.host_and_port(rank), timeout=_CONNECTING_SECS).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+@contextlib.contextmanager
+def _listening(cluster: Cluster) -> Iterator[None]:
+    """Lets others connect to the port of this worker, and says nothing to them."""
+    _, port = cluster.host_and_port(cluster.rank)
+    everywhere = {"family": socket.AF_INET6, "dualstack_ipv6": True} if socket.has_dualstack_ipv6() else {}
+    try:
+        server = socket.create_server(("", port), **everywhere)
+    except OSError as error:
+        raise WorkerLostError(
+            f"{cluster.name}: cannot listen on its port ({os.strerror(error.errno or 0)}); end the program that has "
+            "it, or name another one on all hosts"
+        ) from None
+    with server:
+        yield

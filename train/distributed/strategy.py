@@ -1,0 +1,177 @@
+"""Devices, strategy, precision and seeds."""
+
+import contextlib
+import functools
+import importlib.metadata
+import logging
+import platform
+from collections.abc import Iterator, Mapping
+
+import keras
+import tensorflow as tf
+
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.train.distributed.cluster import ALONE, Cluster, JitCompile, Precision, StrategyName
+from shardstream.train.distributed.rendezvous import joining, meet
+
+logger = logging.getLogger(__name__)
+
+# Of the GPUs that are worth mixed precision, those from Ampere on calculate in bfloat16, which has the range
+# of float32 and needs no loss scaling; Volta and Turing have float16 only.
+_BFLOAT16_CAPABILITY = (8, 0)
+_FLOAT16_CAPABILITY = (7, 0)
+
+
+def make_strategy(name: StrategyName, cluster: Cluster = ALONE) -> tf.distribute.Strategy:
+    """Returns the strategy over the visible devices of all workers; waits until all of these are there.
+
+    Raises:
+        ConfigError: `mirrored` was asked for and there is no GPU, or the strategy is not one for so many workers.
+        StoppedError: SIGTERM or Ctrl-C while it waited for other workers.
+        WorkerLostError: Some did not come.
+    """
+    if cluster.num_workers > 1 and name not in ("auto", "multiworker"):
+        raise ConfigError(
+            f"strategy is {name!r}, but --hosts or TF_CONFIG names {cluster.num_workers} workers; "
+            "use --strategy auto or name one"
+        )
+    if cluster.num_workers > 1:
+        return _multi_worker(cluster)
+    if name == "multiworker":
+        raise ConfigError(
+            "strategy is 'multiworker', but there is one worker; name all with --hosts a:2222,b:2222 --rank 0, "
+            "or in TF_CONFIG"
+        )
+    gpus = tf.config.list_logical_devices("GPU")
+    if name == "default" or (name == "auto" and len(gpus) < 2):
+        return tf.distribute.get_strategy()
+    devices = gpus or tf.config.list_logical_devices("CPU")
+    if not gpus and len(devices) < 2:
+        raise ConfigError("strategy is 'mirrored', but TensorFlow sees no GPU; use --strategy default")
+    return _mirrored(tuple(device.name for device in devices))
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    # One for the process: a second one numbers its collective operations from the start again, and those of
+    # synchronised batch normalisation then meet the first one's ("Shape mismatch in the collective instance").
+    return tf.distribute.MirroredStrategy(devices)
+
+
+@functools.cache
+def _multi_worker(cluster: Cluster) -> tf.distribute.Strategy:
+    meet(cluster)  # TensorFlow would wait too, deaf to SIGTERM, and not say for whom.
+    distribute = tf.distribute
+    resolver = distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
+        task_type="worker",
+        task_id=cluster.rank,
+        rpc_layer="grpc",
+    )
+    # NCCL where there are GPUs; the ring is what CPUs have, and adds up in the same order each time.
+    kinds = distribute.experimental.CommunicationImplementation
+    kind = kinds.AUTO if tf.config.list_physical_devices("GPU") else kinds.RING
+    options = distribute.experimental.CommunicationOptions(implementation=kind)
+    with joining(cluster):
+        return distribute.MultiWorkerMirroredStrategy(resolver, options)
+
+
+def resolve_precision(wanted: Precision) -> str:
+    """Returns the name of the Keras dtype policy: the one wanted, or for `auto` what all GPUs do well."""
+    if wanted != "auto":
+        return wanted
+    gpus = tf.config.list_physical_devices("GPU")
+    capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in gpus]
+    return precision_for(capabilities)
+
+
+def precision_for(capabilities: list[tuple[int, int] | None]) -> str:
+    """Returns the policy for GPUs of these compute capabilities; None is a GPU that does not say."""
+    known = [capability for capability in capabilities if capability is not None]
+    if not known or len(known) < len(capabilities) or min(known) < _FLOAT16_CAPABILITY:
+        return "float32"
+    return "mixed_bfloat16" if min(known) >= _BFLOAT16_CAPABILITY else "mixed_float16"
+
+
+def free_device_bytes() -> int | None:
+    """Returns what is free on the GPU that has the least, or None where the CPU trains."""
+    gpus = [gpu.name.removeprefix("/device:") for gpu in tf.config.list_logical_devices("GPU")]
+    if not gpus:
+        return None
+    # TensorFlow has no public way to ask what it may take.
+    from tensorflow.python.client import device_lib
+
+    limits = {
+        device.name.removeprefix("/device:"): device.memory_limit
+        for device in device_lib.list_local_devices()
+    }
+    used = {gpu: tf.config.experimental.get_memory_info(gpu)["current"] for gpu in gpus}
+    return least_free(limits, used)
+
+
+def least_free(limits: Mapping[str, int], used: Mapping[str, int]) -> int:
+    """Returns what the device of `used` that has the least has left below its limit."""
+    return max(0, min(limits[name] - num_bytes for name, num_bytes in used.items()))
+
+
+@contextlib.contextmanager
+def precision_scope(policy: str) -> Iterator[None]:
+    """Layers that are made inside calculate in `policy`; their variables are float32 in any case."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def resolve_jit_compile(wanted: JitCompile, num_replicas: int) -> JitCompile:
+    """Returns whether XLA compiles the steps, on or off: as is wanted, or for `auto` on for one GPU.
+
+    Raises:
+        ConfigError: It is wanted on several devices.
+    """
+    if wanted == "on" and num_replicas > 1:
+        raise ConfigError(
+            f"jit_compile is on, but XLA cannot compile a step of {num_replicas} devices; choose auto or off"
+        )
+    if wanted != "auto":
+        return wanted
+    return "on" if num_replicas == 1 and tf.config.list_physical_devices("GPU") else "off"
+
+
+def set_deterministic() -> None:
+    """Has all operations of this process give the same bits each time, from now on."""
+    tf.config.experimental.enable_op_determinism()
+
+
+def set_seed(seed: int) -> None:
+    """Seeds Python, NumPy and TensorFlow, and with them all weights that are made afterwards."""
+    keras.utils.set_random_seed(seed)
+
+
+def check_batch_size(batch_size: int, num_replicas: int) -> None:
+    """Checks that the replicas get equal shares.
+
+    Raises:
+        ConfigError: They do not.
+    """
+    if batch_size % num_replicas:
+        whole = max(1, batch_size // num_replicas) * num_replicas
+        raise ConfigError(
+            f"batch_size {batch_size} cannot be split evenly over {num_replicas} devices; "
+            f"choose for example --batch-size {whole}"
+        )
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what a result depends on."""
+    names = ("shardstream", "tensorflow", "keras", "numpy")
+    return {"python": platform.python_version()} | {name: _version(name) for name in names}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,1 @@
+"""The loop: steps of training, evaluation, metrics."""

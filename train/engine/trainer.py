@@ -1,0 +1,269 @@
+"""What happens with one batch: a step of training, a step of evaluation, on all replicas."""
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.train.distributed.preemption_sync import PreemptionSync
+from shardstream.train.models.augmentation import NO_AUGMENTATION, Augmentation
+from shardstream.train.models.phases import Phase
+
+# What a step sums up over its examples.
+_NUM_FIGURES = 3
+_LOSS, _CORRECT, _COUNT = range(_NUM_FIGURES)
+
+
+class Metrics:
+    """Sums over the examples that were seen since `reset`, on the device."""
+
+    def __init__(self) -> None:
+        # float64: as float32 a count stands still at 16.8 million.
+        self._totals = tf.Variable(tf.zeros([3], tf.float64), trainable=False)
+        self._num_finite = tf.Variable(tf.constant(0, tf.int64), trainable=False)
+
+    def variables(self) -> dict[str, tf.Variable]:
+        """Returns all state by name."""
+        return {"totals": self._totals, "num_finite": self._num_finite}
+
+    def reset(self) -> None:
+        """Forgets all."""
+        self._totals.assign(tf.zeros_like(self._totals))
+        self._num_finite.assign(0)
+
+    def add(self, sums: tf.Tensor) -> None:
+        """Adds the sums of loss, right answers and examples over a batch, float64 [3]."""
+        self._totals.assign_add(sums)
+        # Which step it was whose loss was no number costs nothing to know afterwards, and nobody has to wait.
+        self._num_finite.assign_add(tf.cast(tf.math.is_finite(self._totals[_LOSS]), tf.int64))
+
+    def num_seen(self) -> int:
+        """Returns the number of examples; waits for the device."""
+        return int(self._totals[_COUNT])
+
+    def num_finite_steps(self) -> int:
+        """Returns how many batches came before the first whose loss was no number; waits for the device."""
+        return int(self._num_finite)
+
+    def means(self) -> dict[str, float]:
+        """Returns mean loss and accuracy; waits for the device."""
+        totals = self._totals.numpy().tolist()
+        return {"loss": totals[_LOSS] / totals[_COUNT], "accuracy": totals[_CORRECT] / totals[_COUNT]}
+
+
+class Trainer:
+    """A model, how it is trained, and the figures of what it has seen in training and in evaluation.
+
+    The loss that is shown is the plain cross-entropy, in training and validation alike. The one that is
+    minimised may be smoothed, which would lift the training curve off the validation curve.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+        *,
+        phases: Sequence[Phase],
+        augmentation: Augmentation = NO_AUGMENTATION,
+        label_smoothing: float,
+        class_weights: Sequence[float] | None = None,
+        clip_norm: float | None = None,
+        jit_compile: bool = False,
+        num_workers: int = 1,
+    ) -> None:
+        """Takes what was made in the scope of `strategy`, which `num_workers` processes share.
+
+        Args:
+            model: What is trained.
+            strategy: Where.
+            phases: How; the first begins with epoch 0.
+            augmentation: What becomes of a batch before.
+            label_smoothing: The share of each target that is spread over all classes.
+            class_weights: What an example of each class counts for in the loss that is minimised; None for 1.
+            clip_norm: The highest norm of all gradients of a step together; None for any.
+            jit_compile: Whether XLA compiles the model and its gradients; on one device alone.
+            num_workers: How many processes take part.
+        """
+        self.model = model
+        self.strategy = strategy
+        self.num_workers = num_workers
+        self.consent = PreemptionSync(num_workers)
+        self.augmentation = augmentation
+        self._phases = tuple(phases)
+        self._phase = 0
+        self._label_smoothing = label_smoothing
+        self._class_weights = class_weights
+        self._clip_norm = clip_norm
+        self._gradients = (
+            tf.function(self._gradients_of, jit_compile=True) if jit_compile else self._gradients_of
+        )
+        self.trained = Metrics()
+        self.evaluated = Metrics()
+        self.begin_epoch(0)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Trains from now on as is meant for the epoch of that number."""
+        self._phase = max(i for i, phase in enumerate(self._phases) if phase.first_epoch <= epoch)
+        self.model.optimizer = self._phases[self._phase].optimizer  # For the callbacks.
+
+    @property
+    def num_local_replicas(self) -> int:
+        """How many devices of this worker share its part of a batch."""
+        return self.strategy.num_replicas_in_sync // self.num_workers
+
+    def distributed(self, parts: Iterator[Sequence[tf.Tensor]]) -> Iterator[Any]:
+        """Yields the batches of steps, each of as many `parts` as this worker has replicas."""
+        if self.strategy.num_replicas_in_sync == 1:
+            yield from parts
+            return
+        num_local = self.num_local_replicas
+        while step := tuple(itertools.islice(parts, num_local)):
+            # Of several workers each has the replicas of consecutive numbers.
+            yield tuple(
+                self.strategy.experimental_distribute_values_from_function(
+                    lambda context, column=column: column[context.replica_id_in_sync_group % num_local]
+                )
+                for column in zip(*step, strict=True)
+            )
+
+    def variables(self) -> dict[str, tf.Variable]:
+        """Returns all state: weights, seeds of dropout and augmentation, optimizer, loss scale, figures so far.
+
+        The names tell the variables of a model apart and are the same in every process that makes it.
+        """
+        of_optimizers = [variable for phase in self._phases for variable in phase.optimizer.variables]
+        keras_variables = [*self.model.variables, *of_optimizers, *self.augmentation.variables()]
+        # Keras numbers the layers of a process, not those of a model.
+        named = {f"{i} {re.sub(r'_[0-9]+', '', v.path)}": v.value for i, v in enumerate(keras_variables)}
+        return {**named, **self.trained.variables()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Returns the values of all `variables`; waits for the device."""
+        return {name: np.asarray(variable.numpy()) for name, variable in self.variables().items()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Gives all variables the values that `state` returned.
+
+        Raises:
+            DatasetError: They are not of the same names, shapes and types: it is another model.
+        """
+        variables = self.variables()
+        expected = {
+            name: (variable.dtype.name, tuple(variable.shape)) for name, variable in variables.items()
+        }
+        found = {name: (value.dtype.name, value.shape) for name, value in state.items()}
+        if differing := dict(expected.items() ^ found.items()):
+            name = min(differing)
+            raise DatasetError(
+                f"the checkpoint is of another model: variable {name!r} is {found.get(name, 'not there')}, "
+                f"expected {expected.get(name, 'none')}; --no-resume begins the run anew"
+            )
+        for name, variable in variables.items():
+            variable.assign(state[name])
+
+    def is_sound(self, state: Mapping[str, np.ndarray]) -> bool:
+        """Returns whether all weights and figures in `state` are numbers."""
+        weights = list(state.values())[: len(self.model.variables)]
+        return all(np.isfinite(values).all() for values in (*weights, state["totals"]))
+
+    def learning_rate(self) -> float:
+        """Returns the learning rate of the next step."""
+        rate: Any = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        return float(rate)
+
+    def train(self, *batches: Any) -> None:
+        """Takes a step with each batch of (images, labels), uint8 and int32, one part for each replica.
+
+        Several in one call cost Python the time of one.
+        """
+        train: Any = self._train if len(batches) == 1 else self._train_all
+        self.consent.note(train(*batches, self.consent.wishes, self._phase))
+
+    def evaluate(self, batch: Any) -> None:
+        """Adds up the figures of (images, labels, weights); a weight of 0 makes an example count for nothing."""
+        self.consent.note(self._evaluate(batch, self.consent.wishes))
+
+    @tf.function
+    def _train(self, batch: Any, wishes: tf.Tensor, phase: int) -> tf.Tensor:
+        figures, wishes = self._run(partial(self._train_replica, self._phases[phase]), batch, wishes)
+        self.trained.add(figures)
+        return wishes
+
+    @tf.function
+    def _train_all(self, *arguments: Any) -> tf.Tensor:
+        # Each is a call of the function that one step is, which is traced once. A loop over them in TensorFlow fails
+        # with several replicas ("while/cond/Placeholder").
+        *batches, wishes, phase = arguments
+        sums = [self._train(batch, wishes, phase) for batch in batches]
+        return sums[-1]
+
+    @tf.function
+    def _evaluate(self, batch: Any, wishes: tf.Tensor) -> tf.Tensor:
+        figures, wishes = self._run(self._evaluate_replica, batch, wishes)
+        self.evaluated.add(figures)
+        return wishes
+
+    def _run(
+        self, of_replica: Callable[[Any], tf.Tensor], batch: Any, wishes: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the figures of all replicas added up, and so the wishes of all workers: one sum for both."""
+        parts = self.strategy.run(
+            lambda batch, wishes: tf.concat([of_replica(batch), wishes], axis=0), args=(batch, wishes)
+        )
+        total: Any = self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
+        return total[:_NUM_FIGURES], total[_NUM_FIGURES:]
+
+    def _train_replica(self, phase: Phase, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        images, labels = batch
+        num_classes: Any = self.model.output_shape[-1]
+        images, targets = self.augmentation(images, tf.one_hot(labels, num_classes))
+        probabilities, gradients = self._gradients(phase, images, targets)
+        if self._clip_norm is not None:
+            gradients = self._clipped(phase, gradients)
+        phase.optimizer.apply(gradients, phase.variables)
+        return self._figures(labels, probabilities, tf.ones_like(labels, tf.float32))
+
+    def _gradients_of(self, phase: Phase, images: Any, targets: Any) -> tuple[tf.Tensor, Any]:
+        with tf.GradientTape() as tape:
+            probabilities = self.model(images, training=True)
+            losses = _cross_entropy(targets, probabilities, self._label_smoothing)
+            if self._class_weights is not None:
+                losses *= tf.linalg.matvec(targets, tf.constant(self._class_weights, tf.float32))
+            # The optimizer adds up the replicas' gradients: with equal shares, a mean of their means.
+            loss = (tf.reduce_mean(losses) + sum(self.model.losses)) / self.strategy.num_replicas_in_sync
+            scaled_loss = phase.optimizer.scale_loss(loss)
+        return probabilities, tape.gradient(scaled_loss, phase.variables)
+
+    def _clipped(self, phase: Phase, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Returns this replica's part of the gradients, made smaller where those of all replicas are too large.
+
+        Keras's `global_clipnorm` looks at each replica's part alone, and so at other numbers than one device would.
+        """
+        total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        norm = tf.linalg.global_norm(total) / phase.optimizer.scale_loss(tf.constant(1.0))
+        factor = tf.minimum(1.0, self._clip_norm / norm)
+        # An infinite norm makes no numbers of the gradients, and loss scaling leaves the step out, as it has to.
+        return [gradient * factor for gradient in gradients]
+
+    def _evaluate_replica(self, batch: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        images, labels, weights = batch
+        return self._figures(labels, self.model(images, training=False), weights)
+
+    def _figures(self, labels: tf.Tensor, probabilities: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        losses = _cross_entropy(tf.one_hot(labels, probabilities.shape[-1]), probabilities, 0.0)
+        correct = tf.cast(
+            tf.equal(tf.argmax(probabilities, axis=-1, output_type=labels.dtype), labels), tf.float32
+        )
+        figures = tf.stack([losses, correct, tf.ones_like(losses)]) * weights
+        return tf.reduce_sum(tf.cast(figures, tf.float64), axis=1)
+
+
+def _cross_entropy(targets: tf.Tensor, probabilities: tf.Tensor, smoothing: float) -> tf.Tensor:
+    losses: Any = keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=smoothing)
+    return losses

@@ -1,0 +1,159 @@
+"""Changes to the pictures that do not change what they show: on the device, in training alone, before the model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from shardstream.train.models.registry import AugmentationName
+
+# pyright sees the results of one backend of Keras after the other in them, None among those.
+ops: Any = keras.ops
+# Smaller pictures than this show too little for a half of them to be looked at.
+_LEAST_VIEW = 64
+# A view is a part of a picture as large as the model is shown, more or less: enlarged by a third at most, or made
+# smaller by a third.
+_LEAST_SIDE, _MOST_SIDE = 0.76, 1.5
+_RATIO = 4 / 3
+# Brightness, contrast and saturation are multiplied by a number that is at most this far from 1.
+_LIGHT = 0.3
+# Between the seeds of two replicas: more than between those of two layers. Keras takes seeds modulo 2**31 - 2.
+_REPLICA_STRIDE = 1_000_003
+
+
+class Views(keras.layers.Layer):
+    """Shows a part of each picture, some of them mirrored, in another light.
+
+    All random numbers of a step are drawn at once, so the state of the generator is (seed, number of steps) and what
+    becomes of a batch depends on nothing else. What it does holds for photos in general: pictures are mirrored only
+    left to right, and no view reaches over an edge, where it would show what no photo has.
+    """
+
+    def __init__(self, size: int, *, image_size: int, seed: int) -> None:
+        """Makes views of `size` pixels of pictures of `image_size`, which calculate in float32 always.
+
+        As half-precision numbers the positions of pixels would be whole pixels off.
+        """
+        super().__init__(dtype="float32")
+        self.size = size
+        self._image_size = image_size
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def call(self, images: Any) -> Any:
+        """Returns float32 [batch, size, size, 3] from RGB pictures [batch, image_size, image_size, 3], 0 to 255."""
+        draws: Any = keras.random.uniform((ops.shape(images)[0], 8), seed=self.generator)
+        scale, ratio, top, left, mirrored, *light = ops.unstack(draws, 8, axis=1)
+        whole = float(self._image_size)
+        side = self.size * _LEAST_SIDE * (_MOST_SIDE / _LEAST_SIDE) ** scale
+        stretch = _RATIO ** (ratio - 0.5)
+        height, width = ops.minimum(side * stretch, whole), ops.minimum(side / stretch, whole)
+        left = left * (whole - width)
+        is_mirrored = mirrored < 0.5
+        rows = self._weights(top * (whole - height), height)
+        columns = self._weights(
+            ops.where(is_mirrored, left + width, left), ops.where(is_mirrored, -width, width)
+        )
+        views = ops.einsum("bij,bjkc->bikc", rows, images)
+        views = ops.einsum("blk,bikc->bilc", columns, views)
+        return _in_another_light(views, *(1 + _LIGHT * (2 * number - 1) for number in light))
+
+    def _weights(self, start: Any, extent: Any) -> Any:
+        """Returns [batch, size, image_size]: what each pixel of a view takes of each of a row or column of a picture.
+
+        Bilinear, and where a view is smaller than what it shows a mean, as in antialiased resizing.
+        """
+        step = ops.expand_dims(extent / self.size, 1)
+        centers = ops.expand_dims(start, 1) + (ops.arange(self.size, dtype="float32") + 0.5) * step
+        distances = ops.abs(ops.expand_dims(centers, 2) - ops.arange(self._image_size, dtype="float32") - 0.5)
+        weights = ops.relu(1 - distances / ops.maximum(ops.abs(ops.expand_dims(step, 2)), 1.0))
+        return weights / ops.sum(weights, axis=2, keepdims=True)
+
+
+def _in_another_light(images: Any, *factors: Any) -> Any:
+    brightness, contrast, saturation = (ops.reshape(factor, (-1, 1, 1, 1)) for factor in factors)
+    images = images * brightness
+    mean = ops.mean(images, axis=(1, 2, 3), keepdims=True)
+    images = mean + (images - mean) * contrast
+    grey = ops.mean(images, axis=3, keepdims=True)
+    return ops.clip(grey + (images - grey) * saturation, 0, 255)
+
+
+class Augmentation:
+    """What becomes of a batch before the model is trained with it."""
+
+    def __init__(
+        self, layers: Sequence[keras.layers.Layer] = (), mixing: Sequence[keras.layers.Layer] = ()
+    ) -> None:
+        """Takes layers for pictures, and layers that mix several pictures and their targets."""
+        self._layers = tuple(layers)
+        self._mixing = tuple(mixing)
+
+    def variables(self) -> list[keras.Variable]:
+        """Returns all state: how many random numbers were drawn."""
+        return [variable for layer in (*self._layers, *self._mixing) for variable in layer.variables]
+
+    def __call__(self, images: Any, targets: Any) -> tuple[Any, Any]:
+        """Returns pictures and targets [batch, num_classes] in place of `images` and `targets`.
+
+        Each replica draws numbers of its own, which depend on (seed, step, replica), though the generators are in
+        the same state on all of them: so one state is what a run goes on from, and the first replica draws what one
+        device would.
+        """
+        generators = self.variables()
+        shift = ops.convert_to_tensor([_REPLICA_STRIDE * _replica(), 0], dtype="int64")
+        with keras.StatelessScope([(state, state.value + shift) for state in generators]) as scope:
+            images, targets = self._changed(images, targets)
+        for state in generators:
+            state.assign(scope.get_current_value(state) - shift)
+        return images, targets
+
+    def _changed(self, images: Any, targets: Any) -> tuple[Any, Any]:
+        for layer in self._layers:
+            images = layer(images)
+        for layer in self._mixing:
+            # Cast here: a DataLayer casts nothing that comes in a dictionary.
+            mixed = layer({"images": ops.cast(images, "float32"), "labels": targets})
+            images, targets = mixed["images"], mixed["labels"]
+        return images, targets
+
+
+def _replica() -> Any:
+    """Returns the number of the replica that this is called for, of those of all workers."""
+    context = tf.distribute.get_replica_context()
+    return 0 if context is None else context.replica_id_in_sync_group
+
+
+NO_AUGMENTATION = Augmentation()
+
+
+def make_augmentation(
+    augmentation: AugmentationName, *, model: str, image_size: int, mixup: float, cutmix: float, seed: int
+) -> Augmentation:
+    """Returns the augmentation layers of a model; call it in the scope of the strategy."""
+    layers, mixing = [], []
+    if (size := view_size(augmentation, model=model, image_size=image_size)) is not None:
+        layers.append(Views(size, image_size=image_size, seed=seed))
+    if augmentation == "randaugment":
+        layers.append(keras.layers.RandAugment(value_range=(0, 255), seed=seed + 1, dtype="float32"))
+    if mixup:
+        mixing.append(keras.layers.MixUp(alpha=mixup, seed=seed + 2, dtype="float32"))
+    if cutmix:
+        alpha: Any = (cutmix, cutmix)
+        mixing.append(keras.layers.CutMix(factor=alpha, seed=seed + 3, dtype="float32"))
+    return Augmentation(layers, mixing)
+
+
+def view_size(augmentation: AugmentationName, *, model: str, image_size: int) -> int | None:
+    """Returns height and width of the pictures that a model is trained with, or None where they are as they are.
+
+    `small` sees half of the height and of the width at once, in the resolution that it will see whole pictures in:
+    it has a quarter of the work and learns more. On 740 photos split by house three ways, 50 epochs each, it got
+    0.972, 0.983 and 1.000; views of five eighths got 0.938 and 0.978 on the first two, whole pictures 0.955 over both
+    seeds of the first.
+    """
+    if augmentation == "none" or (augmentation == "default" and model == "seed"):
+        return None
+    if model == "small":
+        return min(image_size, max(_LEAST_VIEW, image_size // 2))
+    return image_size

@@ -1,0 +1,68 @@
+"""Epochs that train the same variables in the same way."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import keras
+
+from shardstream.train.models.build import CLASSIFIER
+from shardstream.train.models.optimizers import Recipe, make_optimizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Phase:
+    """A part of a run.
+
+    Each has an optimizer of its own, all of which are there from the beginning to the end of a run, so that what
+    a checkpoint holds is the same wherever it was saved. One optimizer for both would begin the second phase with
+    the step count of the first: the moving averages of the variables that are new to it would count as warm, and
+    their first updates would be three times what they should be.
+
+    Attributes:
+        first_epoch: The number of its first epoch, from 0.
+        optimizer: As Keras's `compile` leaves it: with loss scaling where the precision wants that.
+        variables: What it trains.
+    """
+
+    first_epoch: int
+    optimizer: keras.optimizers.Optimizer
+    variables: Sequence[keras.Variable]
+
+
+def compile_phase(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    *,
+    first_epoch: int = 0,
+    variables: Sequence[keras.Variable] | None = None,
+) -> Phase:
+    """Returns a phase of training `variables`, by default all; call it in the scope of the strategy.
+
+    The model is compiled for the callbacks, which look for `model.optimizer`; under mixed_float16 Keras wraps it
+    for loss scaling there.
+    """
+    model.compile(optimizer)
+    trained = model.trainable_variables if variables is None else variables
+    model.optimizer.build(trained)
+    return Phase(first_epoch=first_epoch, optimizer=model.optimizer, variables=trained)
+
+
+def one_phase(model: keras.Model, recipe: Recipe, *, epochs: int, steps_per_epoch: int) -> list[Phase]:
+    """Returns the phase that trains all of a model; call it in the scope of the strategy."""
+    return [compile_phase(model, make_optimizer(recipe, epochs=epochs, steps_per_epoch=steps_per_epoch))]
+
+
+def two_phases(
+    model: keras.Model, recipe: Recipe, *, epochs: int, head_epochs: int, steps_per_epoch: int
+) -> list[Phase]:
+    """Returns the phases of a model whose weights came from elsewhere: its last layer alone, then all of it."""
+    phases = []
+    if head_epochs:
+        optimizer = make_optimizer(recipe, epochs=head_epochs, steps_per_epoch=steps_per_epoch)
+        head = model.get_layer(CLASSIFIER).trainable_variables
+        phases.append(compile_phase(model, optimizer, variables=head))
+    if fine_epochs := epochs - head_epochs:
+        fine = dataclasses.replace(recipe, learning_rate=recipe.fine_tune_learning_rate)
+        optimizer = make_optimizer(fine, epochs=fine_epochs, steps_per_epoch=steps_per_epoch)
+        phases.append(compile_phase(model, optimizer, first_epoch=head_epochs))
+    return phases

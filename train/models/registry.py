@@ -1,0 +1,85 @@
+"""The models of `keras.applications`, known by name without loading TensorFlow."""
+
+import dataclasses
+import difflib
+from typing import Literal
+
+from shardstream.ingest.common.errors import ConfigError
+
+AugmentationName = Literal["default", "none", "randaugment"]
+ScheduleName = Literal["cosine", "constant"]
+
+# Ours, which need no table.
+OWN_MODELS = ("small", "seed")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Application:
+    """A model of `keras.applications`.
+
+    Attributes:
+        name: Of the function that builds it, and of the model everywhere here.
+        module: Of `keras.applications`; its `preprocess_input` is what the model wants to be fed with.
+        least_size: Height and width in pixels of the smallest picture that it takes.
+    """
+
+    name: str
+    module: str
+    least_size: int = 32
+
+
+def _family(module: str, *names: str, least_size: int = 32) -> dict[str, Application]:
+    return {name: Application(name, module, least_size) for name in names}
+
+
+# tests/train/test_applications.py holds it against Keras.
+APPLICATIONS = {
+    **_family("convnext", *(f"ConvNeXt{size}" for size in ("Tiny", "Small", "Base", "Large", "XLarge"))),
+    **_family("densenet", *(f"DenseNet{depth}" for depth in (121, 169, 201))),
+    **_family("efficientnet", *(f"EfficientNetB{i}" for i in range(8))),
+    **_family(
+        "efficientnet_v2", *(f"EfficientNetV2{size}" for size in ("B0", "B1", "B2", "B3", "S", "M", "L"))
+    ),
+    **_family("inception_resnet_v2", "InceptionResNetV2", least_size=75),
+    **_family("inception_v3", "InceptionV3", least_size=75),
+    **_family("mobilenet", "MobileNet"),
+    **_family("mobilenet_v2", "MobileNetV2"),
+    **_family("mobilenet_v3", "MobileNetV3Small", "MobileNetV3Large"),
+    **_family("nasnet", "NASNetMobile", "NASNetLarge"),
+    **_family("resnet", *(f"ResNet{depth}" for depth in (50, 101, 152))),
+    **_family("resnet_v2", *(f"ResNet{depth}V2" for depth in (50, 101, 152))),
+    **_family("vgg16", "VGG16"),
+    **_family("vgg19", "VGG19"),
+    **_family("xception", "Xception", least_size=71),
+}
+
+
+def find_model(name: str) -> str:
+    """Returns the name of a model as it is written, however `name` is.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    known = {known.lower(): known for known in (*OWN_MODELS, *APPLICATIONS)}
+    if found := known.get(name.lower()):
+        return found
+    close = difflib.get_close_matches(name.lower(), known, n=3)
+    hint = f"did you mean {' or '.join(known[word] for word in close)}?" if close else ""
+    raise ConfigError(
+        f"model {name!r} is not known; {hint or 'it has to be small, seed or a name of keras.applications'}"
+    )
+
+
+def check_image_size(model: str, image_size: int) -> None:
+    """Sees to it that pictures are not too small for an application.
+
+    Raises:
+        ConfigError: They are.
+    """
+    application = APPLICATIONS.get(model)
+    if application and image_size < application.least_size:
+        least = application.least_size
+        raise ConfigError(
+            f"{model} takes pictures of {least}x{least} and up, found {image_size}x{image_size}; "
+            f"choose --image-size {least} or more, or another --model"
+        )

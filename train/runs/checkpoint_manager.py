@@ -1,0 +1,155 @@
+"""When the state of a run is saved, and what that costs."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from shardstream.ingest.common.durations import Interval
+from shardstream.ingest.common.errors import MACHINE_ERRNOS
+from shardstream.train.distributed.preemption import StoppedError, StopRequest, sender
+from shardstream.train.engine.progress import BEGINNING, Progress
+from shardstream.train.engine.trainer import Trainer
+from shardstream.train.runs.callbacks import History, ModelSaver
+from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
+
+logger = logging.getLogger(__name__)
+
+# An epoch that ends sooner than so many times what a save takes is not saved at its end: at most 1 % of the time.
+_LEAST_SHARE = 100
+
+
+class CheckpointManager:
+    """Saves the state of a run now and then, at the end of an epoch, and when training is asked to stop."""
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        steps: Trainer,
+        history: History,
+        models: ModelSaver,
+        *,
+        every: Interval,
+        stop: StopRequest,
+        began: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Takes all that has state, and when this process began with the run, by `clock`."""
+        self.num_saved = 0
+        self.saving_secs = 0.0
+        self.last_position = BEGINNING
+        self._checkpoints = checkpoints
+        self._steps = steps
+        self._history = history
+        self._models = models
+        self._every = every
+        self._stop = stop
+        self._clock = clock
+        self._began = began
+        self._saved_at = clock()
+        self._cost = 0.0
+        self._position = BEGINNING
+        self._steps_since = 0
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Brings everything to where it was.
+
+        Raises:
+            DatasetError: The checkpoint is of another model.
+        """
+        self._steps.restore(checkpoint.variables)
+        self._history.restore(checkpoint.history)
+        self._models.best_weights = list(checkpoint.best_weights.values())
+        self._began -= checkpoint.secs
+        self.last_position = checkpoint.position
+
+    def total_secs(self) -> float:
+        """Returns what the run has taken so far, over all its processes."""
+        return self._clock() - self._began
+
+    def keep(self, position: Progress) -> None:
+        """Saves the state, which is at `position`, if it is time to.
+
+        Raises:
+            StoppedError: Training was asked to stop.
+        """
+        if position.step and position != self._position:
+            self._steps_since += 1
+        self._position = position
+        stopping = self._steps.consent.agree(self._stop.received, at_once=position.step == 0)
+        if stopping or self._is_due(position):
+            self._save(position)
+        if stopping:
+            self._models.write_missing()
+            raise StoppedError(
+                f"stopped by {sender(stopping)} at {position}; {self._promise(position)}", stopping
+            )
+
+    def _is_due(self, position: Progress) -> bool:
+        waited = self._clock() - self._saved_at
+        epoch_is_over = position.step == 0
+        return self._every.is_over(secs=waited, steps=self._steps_since) or (
+            epoch_is_over and waited >= _LEAST_SHARE * self._cost
+        )
+
+    def _save(self, position: Progress) -> None:
+        if position == self.last_position:
+            return
+        began = self._clock()
+        state = self._steps.state()
+        # The loop will notice and say so. Until then, a state that is worth nothing must replace no good one.
+        if not self._steps.is_sound(state):
+            return
+        checkpoint = Checkpoint(
+            position=position,
+            secs=began - self._began,
+            history=self._history.rows,
+            variables=state,
+            best_weights={str(i): weights for i, weights in enumerate(self._models.best_weights)},
+        )
+        try:
+            self._checkpoints.save(checkpoint)
+        except OSError as error:
+            if error.errno not in MACHINE_ERRNOS:
+                raise
+            logger.warning(
+                "the state was not saved (%s); training goes on, and %s", error.strerror, self.what_is_kept()
+            )
+        else:
+            self.last_position = position
+            self.num_saved += 1
+        self._saved_at, self._steps_since = self._clock(), 0
+        self._cost = self._saved_at - began
+        self.saving_secs += self._cost
+
+    def what_is_kept(self) -> str:
+        """Returns a clause about the last state."""
+        if self.last_position == BEGINNING:
+            return "no state is kept so far"
+        return f"the last state that is kept is that of {self.last_position}"
+
+    def _promise(self, position: Progress) -> str:
+        if position == self.last_position:
+            return "the same command goes on from there"
+        if self.last_position == BEGINNING:
+            return "nothing could be saved, the same command begins anew"
+        return f"the same command goes on from {self.last_position}"
+
+
+class NonChief:
+    """What a worker that is not the chief does instead: it stops with the others."""
+
+    def __init__(self, steps: Trainer, stop: StopRequest) -> None:
+        """Takes what asks all workers, and what was asked of this one."""
+        self._steps = steps
+        self._stop = stop
+
+    def keep(self, position: Progress) -> None:
+        """Asks the others.
+
+        Raises:
+            StoppedError: One of them was asked to stop.
+        """
+        if stopping := self._steps.consent.agree(self._stop.received, at_once=position.step == 0):
+            raise StoppedError(
+                f"stopped by {sender(stopping)} at {position}, with all other workers", stopping
+            )

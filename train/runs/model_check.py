@@ -1,0 +1,113 @@
+"""What a model file says of itself, looked at before Keras makes anything of it.
+
+Keras's safe mode refuses Lambda layers and pickled code. It does load layers that bring a program in a folder of its
+own (TFSMLayer), unpacks whatever else lies in the archive, and asks for as much memory as the file says it needs.
+"""
+
+import json
+import math
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from shardstream.ingest.common.errors import DatasetError
+
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+_MEMBERS = {_CONFIG, _WEIGHTS, "metadata.json"}
+
+# What Keras writes is not compressed. Who packs a model again gets a few per cent, a bomb a factor of 1,000.
+_MOST_UNPACKED = 20
+_MOST_CONFIG_BYTES = 32 << 20  # EfficientNetB7 has 1 MB.
+
+# Layers that run a program which comes with the file, or read other files of the machine.
+_PROGRAMS = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__"}
+_READERS = {"StringLookup", "IntegerLookup", "TextVectorization", "Hashing"}
+
+# A number of a weight takes 4 bytes in the file, 2 in half precision; the smallest files are all header.
+_LEAST_WEIGHT_BYTES, _HEADER_BYTES = 1, 1 << 20
+
+
+def check_model_file(path: Path) -> None:
+    """Refuses a file that is no plain model of Keras's own layers.
+
+    Raises:
+        DatasetError: It would run code of its own, is damaged, or would take far more memory than its size.
+    """
+    # Keras also takes files of HDF5, whose checks are others.
+    if not zipfile.is_zipfile(path):
+        raise _refusal(path, "not a whole .keras file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_members(path, archive)
+            config = json.loads(archive.read(_CONFIG))
+            weights_bytes = archive.getinfo(_WEIGHTS).file_size
+    # What a damaged archive leads the reader to: BadZipFile, zlib.error, NotImplementedError, RecursionError.
+    except Exception as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise _refusal(path, f"damaged ({str(error)[:200]})") from None
+    _check_objects(path, config)
+    _check_size(path, config, weights_bytes)
+
+
+def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
+    members = archive.infolist()
+    names = [member.filename for member in members]
+    if set(names) != _MEMBERS or len(names) != len(_MEMBERS):
+        odd = sorted(set(names) - _MEMBERS)[:1] or sorted(_MEMBERS - set(names))[:1] or names[:1]
+        raise _refusal(path, f"it holds other files than a model does, or lacks one: {odd[0]!r}")
+    for member in members:
+        most = _MOST_UNPACKED * member.compress_size + _HEADER_BYTES
+        if member.file_size > most or (member.filename == _CONFIG and member.file_size > _MOST_CONFIG_BYTES):
+            raise _refusal(path, f"{member.filename} unpacks to {member.file_size:,} bytes")
+
+
+def _check_objects(path: Path, config: Any) -> None:
+    for found in _objects(config):
+        name, module = found["class_name"], found.get("module")
+        if name in _PROGRAMS:
+            raise _refusal(path, f"its layer {name!r} would run code that comes with the file")
+        if name in _READERS:
+            raise _refusal(path, f"its layer {name!r} reads other files")
+        # "builtins" is a plain function by its name, such as "relu"; None is Keras's own notation, such as tensors.
+        if module is not None and module != "builtins" and str(module).split(".")[0] != "keras":
+            raise _refusal(path, f"{name!r} is of {module!r}, and only Keras's own layers are loaded")
+
+
+def _objects(config: Any) -> Iterator[dict[str, Any]]:
+    """Yields every description of an object, however deep; not by recursion, whose depth a file could exhaust."""
+    todo = [config]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            if "class_name" in value:
+                yield value
+            todo += value.values()
+        elif isinstance(value, list):
+            todo += value
+
+
+def _check_size(path: Path, config: dict[str, Any], weights_bytes: int) -> None:
+    """Compares the weights that the layers would make with those in the file, before there is memory for them."""
+    try:
+        # In this scope a layer knows the shapes of its weights and makes none.
+        with keras.StatelessScope(initialize_variables=False):
+            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        num_weights = sum(math.prod(variable.shape) for variable in model.variables)
+    except Exception as error:
+        # Else the weights would be made after all, at the next occasion.
+        keras.utils.clear_session()
+        reason = str(error).strip().split("\n", 1)[0][:200]
+        raise _refusal(path, f"cannot be loaded in Keras's safe mode: {reason}") from error
+    if _LEAST_WEIGHT_BYTES * num_weights > weights_bytes + _HEADER_BYTES:
+        keras.utils.clear_session()
+        raise _refusal(
+            path, f"its layers ask for {num_weights:,} weights, and it holds {weights_bytes:,} bytes of them"
+        )
+
+
+def _refusal(path: Path, reason: str) -> DatasetError:
+    return DatasetError(f"{path}: refused: {reason}; take a model that `shardstream-train` made")

@@ -1,0 +1,82 @@
+"""Which process is at work in a folder: a lock that ends with the process, however that ends."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from shardstream.ingest.common.errors import ConfigError
+
+_TRIES, _SECS_BETWEEN_TRIES = 20, 0.01
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Process:
+    """A process that is running."""
+
+    pid: int
+    host: str
+
+
+@contextlib.contextmanager
+def locked_by_this_process(path: Path) -> Iterator[None]:
+    """Holds a lock on the file `path`, which says who does.
+
+    Raises:
+        ConfigError: Another process holds it.
+    """
+    # Not filelock, which empties the file before it knows whether another process holds it.
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644)) as file:
+        if not _lock(file):
+            raise ConfigError(
+                f"{path.parent}: {_who(path)} is at work there; wait for it or choose another --run"
+            )
+        note = json.dumps(dataclasses.asdict(Process(os.getpid(), platform.node()))).encode()
+        # In this order, so that the file is empty at no moment.
+        os.pwrite(file.fileno(), note, 0)
+        os.ftruncate(file.fileno(), len(note))
+        yield
+
+
+def locking_process(path: Path) -> Process | None:
+    """Returns the process that holds the lock on `path`, or None if none does."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _noted(file)
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def _lock(file: IO[str]) -> bool:
+    # Who only looks holds the lock for a moment, too.
+    for _ in range(_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(_SECS_BETWEEN_TRIES)
+    return False
+
+
+def _noted(file: IO[str]) -> Process | None:
+    # The note is written a moment after the lock is taken.
+    for _ in range(_TRIES):
+        file.seek(0)
+        with contextlib.suppress(ValueError):
+            return Process(**json.load(file))
+        time.sleep(_SECS_BETWEEN_TRIES)
+    return None
+
+
+def _who(path: Path) -> str:
+    process = locking_process(path)
+    return f"process {process.pid} on {process.host}" if process else "another process"

@@ -1,0 +1,77 @@
+"""What a run came to."""
+
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+
+from shardstream.train.distributed.workers import Workers
+from shardstream.train.runs.callbacks import History
+from shardstream.train.runs.checkpoint_manager import CheckpointManager
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResult:
+    """What a run came to.
+
+    Attributes:
+        run: The run folder.
+        best_epoch: The epoch of best.keras; the first is 1.
+        val_loss: Of that epoch.
+        val_accuracy: Of that epoch.
+        epochs: How many were trained.
+        total_secs: From reading the metadata to the last file, over all processes that the run was stopped in.
+        epoch_secs: The median of the training part of an epoch, validation not included.
+        images_per_sec: The median over the epochs, in training.
+        images_per_sec_per_core: That, for each core that the run may use.
+        input_wait: The share of the training time that waited for input, the median over the epochs.
+        num_parameters: Of the model, those that are not trained included.
+        num_checkpoints: How many the last process saved.
+        checkpoint_secs: What that took.
+    """
+
+    run: Path
+    best_epoch: int
+    val_loss: float
+    val_accuracy: float
+    epochs: int
+    total_secs: float
+    epoch_secs: float
+    images_per_sec: float
+    images_per_sec_per_core: float
+    input_wait: float
+    num_parameters: int
+    num_checkpoints: int
+    checkpoint_secs: float
+
+
+def broadcast_result(workers: Workers, result: TrainResult) -> None:
+    """Tells the other workers, which wait for the end of the chief's work in `receive_result`."""
+    workers.broadcast(json.dumps(dataclasses.asdict(result) | {"run": str(result.run)}).encode())
+
+
+def receive_result(workers: Workers) -> TrainResult:
+    """Returns what the chief tells in `broadcast_result`."""
+    content = json.loads(workers.broadcast(b""))
+    return TrainResult(**content | {"run": Path(content["run"])})
+
+
+def summarize(run: Path, history: History, saver: CheckpointManager, *, num_parameters: int) -> TrainResult:
+    """Returns the figures of a finished run."""
+    best = history.best()
+    # The first epoch has the tracing of the steps in it: the median leaves it out where there are others.
+    return TrainResult(
+        run=run,
+        best_epoch=int(best["epoch"]),
+        val_loss=best["val_loss"],
+        val_accuracy=best["val_accuracy"],
+        epochs=len(history.rows),
+        total_secs=saver.total_secs(),
+        epoch_secs=statistics.median(row["train_secs"] for row in history.rows),
+        images_per_sec=statistics.median(row["images_per_sec"] for row in history.rows),
+        images_per_sec_per_core=statistics.median(row["images_per_sec_per_core"] for row in history.rows),
+        input_wait=statistics.median(row["input_wait"] for row in history.rows),
+        num_parameters=num_parameters,
+        num_checkpoints=saver.num_saved,
+        checkpoint_secs=saver.saving_secs,
+    )

@@ -1,0 +1,106 @@
+"""Going on with an unfinished run: is it the same run?"""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
+from shardstream.train.runs.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+logger = logging.getLogger(__name__)
+
+Config = TypeVar("Config", bound="DataclassInstance")
+
+# What config.json says that may change in the middle of a run: where things are, and what follows from other options.
+_FREE = {
+    *("data_dir", "run", "json", "resume", "save_every", "grace", "strategy", "versions"),
+    *("hosts", "rank", "cache_dir", "cache_limit"),
+    *("most_epochs", "least_steps", "batch_size_of_few", "steps_per_epoch"),
+}
+_NAMES = {
+    "num_replicas": "the number of devices",
+    "num_workers": "the number of workers",
+    "dataset_fingerprint": "the fingerprint of the dataset",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ResumableRun:
+    """A run that can be gone on with: what config.json says, and its last state."""
+
+    options: Mapping[str, Any]
+    checkpoint: Checkpoint
+
+    @property
+    def bad_records(self) -> Mapping[str, Sequence[int]]:
+        """For each split the positions of the records that the run leaves out."""
+        return self.options.get("bad_records", {})
+
+    def resolve(self, config: Config) -> Config:
+        """Returns `config` with what the run decided where `config` leaves it open.
+
+        Free memory decides the cache, and the cache the order of the examples: asked again, a machine that has less
+        to spare would give another run.
+        """
+        return resolve(config, self.options)
+
+    def check_same(self, folder: RunFolder, options: Mapping[str, Any]) -> None:
+        """Sees to it that `options`, which config.json would say now, are those of the run.
+
+        The number of epochs is one of them: the learning rate of each step depends on how many come.
+
+        Raises:
+            ConfigError: They are not.
+        """
+        if changed := differences(self.options, options):
+            raise ConfigError(
+                f"{folder.path}: holds an unfinished run of other options: {'; '.join(changed)}. Give the same options "
+                "to go on with it, --no-resume to throw it away, or another --run"
+            )
+        if (before := self.options["versions"]) != options["versions"]:
+            logger.warning(
+                "this run began with other versions (%s): it goes on, but perhaps not to the same bits",
+                ", ".join(f"{name} {version}" for name, version in before.items()),
+            )
+
+
+def resolve(config: Config, options: Mapping[str, Any]) -> Config:
+    """Returns `config` with what `options` say where it says `auto`."""
+    names = ("cache", "precision", "jit_compile")
+    decided = {name: options[name] for name in names if getattr(config, name) == "auto"}
+    return dataclasses.replace(config, **decided)
+
+
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, also: Collection[str] = ()
+) -> list[str]:
+    """Returns in words where two descriptions of a run differ that have to be the same, `also` in what may change."""
+    now = json.loads(json.dumps(now))
+    return [
+        f"{_NAMES.get(name, '--' + name.replace('_', '-'))} was {before.get(name)}, now {now.get(name)}"
+        for name in {**before, **now}
+        if (name not in _FREE or name in also) and before.get(name) != now.get(name)
+    ]
+
+
+def find_resumable(folder: RunFolder, checkpoints: Checkpoints) -> ResumableRun | None:
+    """Returns the run to go on with, or None where there is none or it never got as far as a checkpoint.
+
+    Raises:
+        DatasetError: There is one, but its files are damaged.
+    """
+    if not folder.is_unfinished or not (checkpoint := checkpoints.latest()):
+        return None
+    try:
+        options = json.loads(folder.config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(
+            f"{folder.config}: cannot be read ({error}), so nobody knows what run this is; --no-resume begins anew"
+        ) from None
+    return ResumableRun(options, checkpoint)

@@ -1,0 +1,183 @@
+"""The run folder: what is where, and how it is written so that nothing half-written looks whole."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from shardstream.ingest.common.atomic_io import fsync_folder
+from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError
+from shardstream.train.runs.process_lock import locked_by_this_process
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """All options as they were used, and the versions."""
+        return self.path / "config.json"
+
+    @property
+    def best_model(self) -> Path:
+        """The model of the epoch with the lowest validation loss."""
+        return self.path / "best.keras"
+
+    @property
+    def last_model(self) -> Path:
+        """The model as training left it."""
+        return self.path / "last.keras"
+
+    @property
+    def model_info(self) -> Path:
+        """What is needed to use the models; there only if `best.keras` is."""
+        return self.path / "model.json"
+
+    @property
+    def history(self) -> Path:
+        """A row for every epoch."""
+        return self.path / "history.csv"
+
+    @property
+    def curves(self) -> Path:
+        """Loss and accuracy over the epochs, drawn."""
+        return self.path / "curves.png"
+
+    @property
+    def logs(self) -> Path:
+        """TensorBoard's."""
+        return self.path / "logs"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The states to go on from; there only until the run is finished."""
+        return self.path / "checkpoints"
+
+    @property
+    def lock(self) -> Path:
+        """Says which process is at work, and is locked while it is."""
+        return self.path / ".lock"
+
+    @property
+    def diverged(self) -> Path:
+        """The pictures of the step whose loss was no number."""
+        return self.path / "diverged.txt"
+
+    @property
+    def bad_records(self) -> Path:
+        """The records that are left out, if any are."""
+        return self.path / "bad_records.csv"
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether there is a run that did not come to its end."""
+        return self.checkpoints.is_dir()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is a run that did."""
+        return not self.is_unfinished and (self.model_info.exists() or self.best_model.exists())
+
+    def check(self) -> None:
+        """Sees to it that a run overwrites nothing but an unfinished one.
+
+        Raises:
+            ConfigError: There is a finished run, or something that is none.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"{self.path}: a file; choose another --run")
+        if self.is_finished:
+            raise ConfigError(f"{self.path}: holds a finished run already; choose another --run or remove it")
+        if self.path.is_dir() and not self.config.exists() and set(self.path.iterdir()) - {self.lock}:
+            raise ConfigError(f"{self.path}: holds files that are no run; choose another --run")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes out of the folder, which is made if there is none.
+
+        It is taken away again if nothing was put into it.
+
+        Raises:
+            ConfigError: Another process is at work there.
+        """
+        is_new = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with locked_by_this_process(self.lock):
+                yield
+        finally:
+            if is_new and list(self.path.iterdir()) == [self.lock]:
+                shutil.rmtree(self.path)
+
+    def create(self, config: Mapping[str, Any]) -> None:
+        """Begins a run with `config`; what an unfinished one left is removed."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.logs, ignore_errors=True)
+        # What makes a run look finished goes before what makes it unfinished.
+        results = (
+            self.model_info,
+            self.best_model,
+            self.last_model,
+            self.history,
+            self.curves,
+            self.diverged,
+        )
+        for path in (*results, *self.checkpoints.iterdir()):
+            path.unlink(missing_ok=True)
+        write_json(self.config, config)
+
+    def finish(self) -> None:
+        """Removes the checkpoints once the results are on the disk, and with them the sign that there is more to do."""
+        for path in (self.best_model, self.last_model, self.model_info, self.history):
+            _sync_file(path)
+        fsync_folder(self.path)
+        # A kill amid their removal would leave an unfinished run without a state to go on from.
+        aside = self.path / ".checkpoints.done"
+        self.checkpoints.rename(aside)
+        shutil.rmtree(aside)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes `content` to `path`, whole or not at all."""
+    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def write_beside(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` make a file beside `path`, with the same suffix, and renames it to `path`."""
+    beside = path.with_name(f".{path.stem}.incomplete{path.suffix}")
+    try:
+        write(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_if_possible(path: Path, write: Callable[[Path], object]) -> bool:
+    """Does what `write_beside` does, or warns where the disk is full or fails; returns whether it was done.
+
+    For what will be written again: a long run is worth more than a file of it that is late.
+    """
+    try:
+        write_beside(path, write)
+    except OSError as error:
+        if error.errno not in MACHINE_ERRNOS:
+            raise
+        logger.warning("%s: not written (%s); training goes on", path, error.strerror)
+        return False
+    return True
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

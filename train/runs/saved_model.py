@@ -1,0 +1,183 @@
+"""Models on disk, and what has to be known to use one."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import keras
+import numpy as np
+
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.images.settings import Encoding, ImageSettings, Resize
+from shardstream.train.runs.model_check import check_model_file
+from shardstream.train.runs.run_folder import RunFolder, write_beside, write_json
+
+# A batch of 32 pictures of this size is 1.6 GB; no model of this project sees more than a quarter of it.
+MAX_IMAGE_SIZE = 4096
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ModelInfo:
+    """What travels with a model, so that prediction has to guess nothing.
+
+    Attributes:
+        class_names: In the order of the outputs.
+        display_names: What people are shown for each class, in the same order.
+        image_size: Height and width in pixels of the input.
+        resize: How pictures that are not square became square.
+        stored_size: Height and width in pixels of the pictures of the dataset; None where each kept its own.
+        encoding: How they were stored.
+        quality: That of their JPEGs, 1 to 100.
+        model: The name it was built by.
+        dataset_fingerprint: Of the dataset it was trained on.
+        num_parameters: All, those that are not trained included.
+        precision: What it was trained in; the files are float32.
+        versions: Of the software that trained it.
+    """
+
+    class_names: tuple[str, ...]
+    display_names: tuple[str, ...]
+    image_size: int
+    resize: Resize
+    stored_size: int | None
+    encoding: Encoding
+    quality: int
+    model: str
+    dataset_fingerprint: str
+    num_parameters: int
+    precision: str
+    versions: Mapping[str, str]
+
+    @property
+    def stored(self) -> ImageSettings:
+        """How a picture has to be stored to be what the model was trained on."""
+        return ImageSettings(
+            size=self.stored_size, resize=self.resize, encoding=self.encoding, quality=self.quality
+        )
+
+    def save(self, run_dir: Path) -> None:
+        """Writes model.json into `run_dir`."""
+        write_beside(RunFolder(run_dir).model_info, self.write)
+
+    def write(self, path: Path) -> None:
+        """Makes the file `path` itself."""
+        write_json(path, dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, run_dir: Path) -> "ModelInfo":
+        """Reads model.json of the run folder `run_dir`.
+
+        Raises:
+            DatasetError: There is no run, none with a model, or the file is damaged.
+        """
+        path = RunFolder(run_dir).model_info
+        if not path.is_file():
+            raise DatasetError(_why_there_is_no_model(run_dir))
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise DatasetError(f"{path}: not JSON ({error}); train again into another run folder") from None
+        return _model_info(path, content)
+
+
+def load_model(run_dir: Path) -> tuple[keras.Model, ModelInfo]:
+    """Returns the best model of a run, loaded in Keras's safe mode, and what goes with it.
+
+    The model takes RGB pictures [batch, image_size, image_size, 3], uint8 or float32 from 0 to 255, and gives
+    probabilities float32 [batch, num_classes].
+
+    Raises:
+        DatasetError: There is no model, or it cannot be loaded safely.
+    """
+    info = ModelInfo.load(run_dir)
+    path = RunFolder(run_dir).best_model
+    if not path.is_file():
+        raise DatasetError(
+            f"{path}: no such file, though model.json is there; train again into another run folder"
+        )
+    check_model_file(path)
+    try:
+        model = cast(keras.Model, keras.saving.load_model(path, compile=False, safe_mode=True))
+    # Keras raises whatever a damaged or hostile file leads it to: ValueError, KeyError, TypeError, BadZipFile.
+    except Exception as error:
+        reason = str(error).strip().split("\n", 1)[0][:200]
+        raise DatasetError(f"{path}: cannot be loaded in Keras's safe mode: {reason}") from error
+    expected = (None, info.image_size, info.image_size, 3), (None, len(info.class_names))
+    if (model.input_shape, model.output_shape) != expected:
+        raise DatasetError(
+            f"{path}: takes {model.input_shape} and gives {model.output_shape}, "
+            f"but model.json says {expected[0]} and {expected[1]}"
+        )
+    return model, info
+
+
+class ModelWriter:
+    """Writes the weights of a model in training as a float32 model that plain Keras loads.
+
+    The trained model itself may calculate in half precision, hold synchronised batch normalisation and live
+    on several devices; and it has layers of augmentation, which act in Keras unless a caller says
+    `training=False`. Its twin has none of that and the same weights.
+    """
+
+    def __init__(self, twin: keras.Model) -> None:
+        """Takes a model of the same layers with weights, made in float32 and outside any strategy."""
+        self.twin = twin
+
+    def write(self, model: keras.Model, path: Path) -> None:
+        """Writes a model with the weights of `model` to `path`, whole or not at all."""
+        weights = model.get_weights()
+        write_beside(path, lambda beside: self.save(weights, beside))
+
+    def save(self, weights: Sequence[np.ndarray], path: Path) -> None:
+        """Saves a model with `weights`, in the order that Keras gives them, at `path` itself."""
+        self.twin.set_weights(list(weights))
+        self.twin.save(path)
+
+
+def _why_there_is_no_model(run_dir: Path) -> str:
+    if not run_dir.is_dir():
+        return f"{run_dir}: no such run folder; make one with `shardstream-train DATA --run {run_dir}`"
+    if RunFolder(run_dir).config.exists():
+        return f"{run_dir}: this run has no model yet; it has to finish its first epoch"
+    return f"{run_dir}: no model.json in it, so it is not a run folder made by `shardstream-train`"
+
+
+def _model_info(path: Path, content: Any) -> ModelInfo:
+    names = {field.name for field in dataclasses.fields(ModelInfo)}
+    found = set(content) if isinstance(content, dict) else set()
+    if found != names:
+        differing = ", ".join(sorted(found ^ names))
+        raise DatasetError(
+            f"{path}: keys missing or unknown: {differing}; train again into another run folder"
+        )
+    checks = {
+        "class_names": _is_list_of_str(content["class_names"]),
+        "display_names": _is_list_of_str(content["display_names"])
+        and len(content["display_names"]) == len(content["class_names"]),
+        "image_size": _is_size(content["image_size"]),
+        "resize": content["resize"] in get_args(Resize),
+        "stored_size": content["stored_size"] is None or _is_size(content["stored_size"]),
+        "encoding": content["encoding"] in get_args(Encoding),
+        "quality": type(content["quality"]) is int and 1 <= content["quality"] <= 100,
+        "num_parameters": type(content["num_parameters"]) is int,
+        "versions": isinstance(content["versions"], dict),
+        **{key: isinstance(content[key], str) for key in ("model", "dataset_fingerprint", "precision")},
+    }
+    for key, is_sound in checks.items():
+        if not is_sound:
+            found_value = json.dumps(content[key], ensure_ascii=False)[:80]
+            raise DatasetError(
+                f"{path}: {key}: unusable value {found_value}; train again into another run folder"
+            )
+    lists: dict[str, Any] = {key: tuple(content[key]) for key in ("class_names", "display_names")}
+    return ModelInfo(**{**content, **lists})
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MAX_IMAGE_SIZE
+
+
+def _is_list_of_str(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

@@ -1,0 +1,124 @@
+"""One look at a run folder, whether a process is at work there or not."""
+
+import csv
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Literal
+
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.train.engine.progress import BEGINNING
+from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
+from shardstream.train.runs.process_lock import Process, locking_process
+from shardstream.train.runs.run_folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rate:
+    """How fast an epoch trained.
+
+    Attributes:
+        images_per_sec: Validation not included.
+        images_per_sec_per_core: That, for each core that the run may use.
+        input_wait: The share of the time that waited for input.
+    """
+
+    images_per_sec: float
+    images_per_sec_per_core: float
+    input_wait: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RunStatus:
+    """What a run folder says of its run.
+
+    Attributes:
+        run: The run folder.
+        condition: Whether a process is at work on it, or may go on with it, or it is at its end.
+        process: Which, if one is.
+        epochs: How many there are in all.
+        steps_per_epoch: How many steps each has.
+        epoch: Epochs that are over where the run can go on from.
+        step: Of the epoch after them.
+        checkpoint_age_secs: Of the state there; None where there is none, before the first or after the end.
+        best_epoch: The epoch with the lowest validation loss so far; None before the first is over, as the others.
+        best_val_loss: Of that epoch.
+        best_val_accuracy: Of that epoch.
+        rate: Of the last epoch that is over.
+        secs_left: For the rest at the pace so far; None where nobody knows yet.
+    """
+
+    run: Path
+    condition: Literal["running", "stopped", "finished"]
+    process: Process | None
+    epochs: int
+    steps_per_epoch: int
+    epoch: int
+    step: int
+    checkpoint_age_secs: float | None
+    best_epoch: int | None
+    best_val_loss: float | None
+    best_val_accuracy: float | None
+    rate: Rate | None
+    secs_left: float | None
+
+
+def look_at(run: Path) -> RunStatus:
+    """Returns the status of the run in the folder `run`.
+
+    Raises:
+        DatasetError: There is no run, or its files are damaged.
+    """
+    folder = RunFolder(run)
+    if not folder.config.is_file():
+        raise DatasetError(f"{run}: holds no run; make one with `shardstream-train DATA --run {run}`")
+    try:
+        config = json.loads(folder.config.read_text(encoding="utf-8"))
+        epochs, steps_per_epoch = int(config["epochs"]), int(config["steps_per_epoch"])
+        rows = _read_history(folder.history)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{run}: config.json or history.csv is damaged ({error!r})") from None
+    process = locking_process(folder.lock)
+    checkpoints = Checkpoints(folder.checkpoints)
+    checkpoint = checkpoints.latest()
+    position = checkpoint.position if checkpoint else BEGINNING
+    best = min(rows, key=lambda row: row["val_loss"], default=None)
+    return RunStatus(
+        run=run,
+        condition="running" if process else "finished" if folder.is_finished else "stopped",
+        process=process,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        epoch=len(rows) if folder.is_finished else position.epoch,
+        step=position.step,
+        checkpoint_age_secs=checkpoints.age_secs(time.time()) if checkpoint else None,
+        best_epoch=int(best["epoch"]) if best else None,
+        best_val_loss=best["val_loss"] if best else None,
+        best_val_accuracy=best["val_accuracy"] if best else None,
+        rate=_rate(rows[-1]) if rows else None,
+        secs_left=0.0 if folder.is_finished else _secs_left(checkpoint, epochs, steps_per_epoch),
+    )
+
+
+def _read_history(path: Path) -> list[dict[str, float]]:
+    if not path.is_file():
+        return []
+    # nan: the column came after the epoch.
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            {name: float(value) for name, value in row.items() if value != "nan"}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _rate(row: dict[str, float]) -> Rate | None:
+    names = [field.name for field in dataclasses.fields(Rate)]
+    return Rate(*(row[name] for name in names)) if set(names) <= set(row) else None
+
+
+def _secs_left(checkpoint: Checkpoint | None, epochs: int, steps_per_epoch: int) -> float | None:
+    if checkpoint is None:
+        return None
+    done = checkpoint.position.epoch + checkpoint.position.step / steps_per_epoch
+    return checkpoint.secs / done * (epochs - done)
