@@ -37,10 +37,9 @@ _LUMA = np.array(
     [[0.299], [0.587], [0.114]], np.float32
 )  # ITU-R BT.601, as JPEG and every conversion to gray.
 _MAX_GRAY_DIFFERENCE = 3.0  # Between the colors of a gray image, in levels.
-_ROWS_PER_TASK = 128
-_PAIRS_AT_ONCE = 1 << 14
+_PAIRS_PER_TASK = 64
 # Of more leaks than that some are compared: enough to say how many of the rest are right.
-_MAX_COMPARED = 500
+_MAX_COMPARED = 200
 _MAX_STORED = 100
 _NUMBERED = re.compile(r"(.*?)(\d{1,15})(\D*)", re.DOTALL)
 
@@ -48,20 +47,22 @@ Thumbnails = npt.NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ThumbnailTask:
-    """Records of which thumbnails are wanted.
+class CompareTask:
+    """Pairs of records that are to be compared.
 
     Attributes:
         number: Of the task.
-        sources: The files that hold them.
+        sources: The files that hold the records, each record once.
         offsets: Where each is in its file.
         lengths: Its bytes there, framing included.
+        pairs: The pairs, by the numbers of the records.
     """
 
     number: int
     sources: Sequence[str]
     offsets: Sequence[int]
     lengths: Sequence[int]
+    pairs: Sequence[tuple[int, int]]
 
 
 def find_leaks(catalog: Catalog, engine: Engine) -> LookAlikes:
@@ -93,12 +94,8 @@ def compare(catalog: Catalog, pairs: Pairs, engine: Engine) -> npt.NDArray[np.ui
         engine: What decodes them.
     """
     likeness = np.zeros(len(pairs))
-    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
-        block = pairs[start : start + _PAIRS_AT_ONCE]
-        rows = np.unique(block)
-        thumbnails = _load(catalog, rows, engine)
-        for i, (one, other) in enumerate(np.searchsorted(rows, block).tolist(), start):
-            likeness[i] = correlation(thumbnails[one], thumbnails[other])
+    for number, found in engine.run_all(correlate, _tasks(catalog, pairs), alone=correlate):
+        likeness[number * _PAIRS_PER_TASK :][: len(found)] = found
     kinds = np.full(len(pairs), NEITHER, np.uint8)
     kinds[_find_bursts(catalog, pairs, likeness)] = BURST
     kinds[likeness >= _MIN_SAME] = SAME
@@ -127,29 +124,23 @@ def correlation(one: Thumbnails, other: Thumbnails) -> float:
     return float((details[0] * details[1]).sum()) / (lengths[0] * lengths[1])
 
 
-def make_thumbnails(task: ThumbnailTask) -> tuple[int, Thumbnails]:
-    """Returns the number of a task, and the thumbnails of its records, float32 [records, 24, 24, 3]."""
-    thumbnails = np.empty((len(task.offsets), _SIZE, _SIZE, 3), np.float32)
-    for i, place in enumerate(zip(task.sources, task.offsets, task.lengths, strict=True)):
-        thumbnails[i] = _thumbnail(*place)
-    return task.number, thumbnails
+def correlate(task: CompareTask) -> tuple[int, list[float]]:
+    """Returns the number of a task, and the correlation of each of its pairs."""
+    places = zip(task.sources, task.offsets, task.lengths, strict=True)
+    thumbnails = [_thumbnail(*place) for place in places]
+    return task.number, [correlation(thumbnails[one], thumbnails[other]) for one, other in task.pairs]
 
 
-def _load(catalog: Catalog, rows: npt.NDArray[np.uint32], engine: Engine) -> Thumbnails:
-    thumbnails = np.empty((len(rows), _SIZE, _SIZE, 3), np.float32)
-    for number, part in engine.run_all(make_thumbnails, list(_tasks(catalog, rows)), alone=make_thumbnails):
-        thumbnails[number * _ROWS_PER_TASK :][: len(part)] = part
-    return thumbnails
-
-
-def _tasks(catalog: Catalog, rows: npt.NDArray[np.uint32]) -> Iterator[ThumbnailTask]:
-    for number, start in enumerate(range(0, len(rows), _ROWS_PER_TASK)):
-        chosen = rows[start : start + _ROWS_PER_TASK]
-        yield ThumbnailTask(
+def _tasks(catalog: Catalog, pairs: Pairs) -> Iterator[CompareTask]:
+    for number, start in enumerate(range(0, len(pairs), _PAIRS_PER_TASK)):
+        chosen = pairs[start : start + _PAIRS_PER_TASK]
+        rows = np.unique(chosen)
+        yield CompareTask(
             number,
-            [catalog.sources[source] for source in catalog.source_numbers[chosen]],
-            catalog.offsets[chosen].tolist(),
-            catalog.lengths[chosen].tolist(),
+            [catalog.sources[source] for source in catalog.source_numbers[rows]],
+            catalog.offsets[rows].tolist(),
+            catalog.lengths[rows].tolist(),
+            [(one, other) for one, other in np.searchsorted(rows, chosen).tolist()],
         )
 
 
