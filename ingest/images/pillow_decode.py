@@ -182,7 +182,9 @@ def _see(image: Image.Image, data: bytes, suffix: str, min_size: int) -> Decoded
     height, width = image.height, image.width
     profile = image.info.get("icc_profile") or b"" if image.mode in _RGB_MODES else b""
     rgb = to_rgb(image, min_size=min_size, repairs=repairs)
-    if 0 < rgb.max(initial=0) < _MIN_DEEP_LEVEL and _has_deep_colors(image, data):
+    # A profile says how dark they are meant: linear colors have small numbers.
+    is_dark = 0 < rgb.max(initial=0) < _MIN_DEEP_LEVEL and not name_of_profile(profile)
+    if is_dark and _has_deep_colors(image, data):
         raise ImageError("colors of 16 bits that use less than a sixteenth of their range; rescale them")
     image.close()  # Its memory, before a turned copy is made.
     if source_format != "TIFF":
