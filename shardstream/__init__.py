@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from shardstream.ingest.common.errors import ConfigError, DatasetError, LimitError, MachineError
 
 if TYPE_CHECKING:
-    from shardstream.ingest.dataset.metadata import DatasetInfo
     from shardstream.train.config import TrainConfig
+    from shardstream.train.data.dataset import Dataset
     from shardstream.train.runs.result import TrainResult
 
 __all__ = [
@@ -38,9 +38,7 @@ except importlib.metadata.PackageNotFoundError:  # Imported from a checkout that
     __version__ = "0.0.0"
 
 
-def build_dataset(
-    images: str | os.PathLike[str], data: str | os.PathLike[str], **options: Any
-) -> "DatasetInfo":
+def build_dataset(images: str | os.PathLike[str], data: str | os.PathLike[str], **options: Any) -> "Dataset":
     """Writes the images of category folders as a dataset, as `shardstream-ingest build` does.
 
     Args:
@@ -57,18 +55,33 @@ def build_dataset(
     from shardstream.ingest.commands.build import build_dataset as build
     from shardstream.ingest.commands.config import BuildConfig
 
-    return build(_make_config(BuildConfig, {**options, "images": images, "data": data})).info
+    build(_make_config(BuildConfig, {**options, "images": images, "data": data}))
+    return load_dataset(data)
 
 
-def load_dataset(data: str | os.PathLike[str]) -> "DatasetInfo":
-    """Returns what the dataset folder `data` holds: ours, or any that TensorFlow Datasets wrote.
+def load_dataset(
+    data: str | os.PathLike[str],
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    validation_share: float | None = None,
+    seed: int = 123,
+) -> "Dataset":
+    """Returns the dataset folder `data`: ours, or any that TensorFlow Datasets wrote.
+
+    Args:
+        data: The folder.
+        cache_dir: Where what is found out about folders of others is kept.
+        validation_share: The fraction of the train split to hold out, for folders with a train split alone.
+        seed: Decides which examples are held out.
 
     Raises:
+        ConfigError: `validation_share` for a dataset that has a validation split.
         DatasetError: It is not a dataset folder, not complete, or corrupt.
     """
     from shardstream.train.data.dataset import load_dataset as load
 
-    return load(Path(data))
+    folder = None if cache_dir is None else Path(cache_dir)
+    return load(Path(data), cache_dir=folder, validation_share=validation_share, seed=seed)
 
 
 def train_and_evaluate(config: "TrainConfig | None" = None, /, **options: Any) -> "TrainResult":

@@ -6,13 +6,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from shardstream.ingest.common.byte_size import parse_size
 from shardstream.ingest.common.durations import parse_interval, parse_secs
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.distributed.cluster import JitCompile, Precision, StrategyName, find_cluster
 from shardstream.train.models.registry import OWN_MODELS, AugmentationName, ScheduleName, find_model
 
-Cache = Literal["auto", "none", "memory", "disk", "device"]
+Cache = Literal["auto", "none", "memory", "disk"]
 OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
 ClassWeight = Literal["none", "balanced"]
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
@@ -48,10 +47,9 @@ _PRECISION_HELP = (
     "up, mixed_float16 on those of 7.x. The saved models are float32 always."
 )
 _CACHE_HELP = (
-    "Where decoded pictures are kept from the first epoch on, as uint8. none: nowhere, they are decoded in every "
-    "epoch. memory. disk: a file in --cache-dir that later runs on the same dataset use too. device: the memory of "
-    "each GPU, so that nothing but numbers crosses the bus. auto: the first that fits of device (where there is a "
-    "GPU), memory, disk and none, containers' limits and the model's needs respected."
+    "Where decoded images are kept, as uint8; they are decoded once, before the first epoch. none: nowhere, they are "
+    "decoded in every epoch. memory. disk: a file in --cache-dir that later runs on the same dataset use too. auto: the "
+    "first that fits of memory, disk and none, limits of containers respected. The order of the examples is the same."
 )
 _STRATEGY_HELP = (
     "default: one device. mirrored: all visible GPUs, each batch split evenly. multiworker: all GPUs of all hosts. "
@@ -116,14 +114,14 @@ class TrainConfig:
     cache_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
     """For --cache disk, and the places of records of other people's datasets; by default $XDG_CACHE_HOME/shardstream or
     ~/.cache/shardstream."""
-    cache_limit: Annotated[str | None, tyro.conf.arg(metavar="SIZE", help_behavior_hint="")] = None
-    """The most that may be in --cache-dir, such as 50GB: files that were not used for the longest time go first."""
     strategy: Annotated[StrategyName, tyro.conf.arg(help=_STRATEGY_HELP)] = "auto"
     hosts: OptionalStr = None
     """Address and port of each of several workers, such as a:2222,b:2222; the first writes the run folder."""
     rank: OptionalInt = None
     """Which of --hosts this process is, from 0 on. All get the same options but for this one."""
     resume: Annotated[bool, tyro.conf.arg(help=_RESUME_HELP)] = True
+    validation_share: OptionalFloat = None
+    """Holds out this fraction of the train split, for datasets of others that have a train split alone, such as 0.2."""
     max_bad_records: int = 0
     """How many records that cannot be read are left out and named in bad_records.csv of the run, instead of ending the
     training; from 1 on, every record is read and decoded once before the training begins."""
@@ -160,8 +158,8 @@ class TrainConfig:
             raise ConfigError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
         if self.hosts is not None or self.rank is not None:
             find_cluster(self.hosts, self.rank)
-        if self.cache_limit is not None:
-            parse_size("--cache-limit", self.cache_limit)
+        if self.validation_share is not None and not 0 < self.validation_share < 1:
+            raise ConfigError(f"validation_share must be above 0 and below 1, got {self.validation_share}")
         _check_at_least(0, max_bad_records=self.max_bad_records)
         if self.max_bad_records and self.hosts:
             raise ConfigError(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from shardstream.ingest.common.errors import DatasetError
-from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo
+from shardstream.ingest.dataset.metadata import FORMAT_VERSION, DatasetInfo, ShardInfo
 from shardstream.ingest.dataset.records import CHECKSUM_BYTES, HEADER_BYTES, RecordError, framed_length
 
 FILENAME = "index.npy"
@@ -119,6 +119,19 @@ def shard_rows(index: np.ndarray, info: DatasetInfo, filename: str) -> np.ndarra
     """Returns the rows of one shard, a view."""
     first = first_rows(info)[filename]
     return index[first : first + info.shards[filename].num_examples]
+
+
+def split_rows(info: DatasetInfo, split_name: str) -> np.ndarray:
+    """Returns the rows of one split: mapped, or read off the shards of format 3, which has no index.
+
+    Raises:
+        DatasetError: There is no such split, or its index or a shard cannot be used.
+    """
+    split = info.split(split_name)
+    if info.format_version < FORMAT_VERSION:
+        return scan_shards(info, split.shards)
+    first = first_rows(info)[split.shards[0].filename]
+    return open_index(info)[first : first + split.num_examples]
 
 
 @contextlib.contextmanager

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from shardstream.train.data.example_features import find_features
+
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK, block_checksums
 from shardstream.ingest.dataset.records import RecordError, read_records
-from shardstream.train.data.example_features import find_features
 
 logger = logging.getLogger(__name__)
 

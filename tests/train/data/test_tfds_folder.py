@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from shardstream.train.data.input_pipeline import StreamedSplit
 
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.records import frame
 from shardstream.train.__main__ import main as train
 from shardstream.train.data.dataset import load_dataset
-from shardstream.train.data.input_pipeline import StreamedSplit
 from shardstream.train.data.tfds_folder import TfdsInfo
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.train.data.split_index import SplitIndex, index_records
+
+
+@pytest.fixture(scope="module")
+def index(make_dataset) -> SplitIndex:
+    info = make_dataset(num_train=70)
+    records = index_records(info.data_dir, info.split("train").shards, info.remedy)
+    return SplitIndex.make(info, "train", records)
+
+
+def payloads(index: SplitIndex) -> list[bytes]:
+    paths = [str(index.path(shard)) for shard in range(len(index.shards))]
+    return list(tf.data.TFRecordDataset(paths).as_numpy_iterator())
+
+
+def read(index: SplitIndex, plan) -> list[bytes]:
+    records = []
+    for shard, offset, count, num_bytes in zip(*plan[:4], strict=True):
+        content = index.path(shard).read_bytes()[offset : offset + num_bytes]
+        for _ in range(count):
+            length = int.from_bytes(content[:8], "little")
+            records.append(content[12 : 12 + length])
+            content = content[16 + length :]
+        assert not content
+    return [records[place] for place in plan.order]
+
+
+@pytest.mark.parametrize("max_bytes", [1, 2000, 10**9])
+@pytest.mark.parametrize(
+    "positions", [range(70), range(69, -1, -1), [5], [69, 0, 22, 23, 24, 46, 47], [3, 3, 4, 3], range(20, 50)]
+)
+def test_reads_give_the_records(index, positions, max_bytes):
+    plan = index.plan_reads(np.asarray(positions, np.int64), max_bytes)
+    everything = payloads(index)
+    assert read(index, plan) == [everything[position] for position in positions]
+
+
+def test_neighbours_are_read_together(index):
+    assert index.plan_reads(np.arange(70), 10**9).counts.tolist() == list(index.shard_sizes)
+
+
+def test_no_record_is_read_twice(index):
+    plan = index.plan_reads(np.asarray([3, 3, 4, 3]), 10**9)
+    assert plan.counts.tolist() == [2]
+
+
+def test_an_index_of_another_split_is_refused(make_dataset, index):
+    with pytest.raises(DatasetError, match="the index of split 'train' has 69 records, the metadata say 70"):
+        SplitIndex.make(make_dataset(num_train=70), "train", index.records[1:])
