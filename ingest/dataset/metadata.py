@@ -135,6 +135,11 @@ class DatasetInfo:
         return "label"
 
     @property
+    def filename_key(self) -> str | None:
+        """The feature of an Example that holds the source file's path, if there is one."""
+        return "image/filename"
+
+    @property
     def remedy(self) -> str:
         """What to do about damage, in words."""
         return (

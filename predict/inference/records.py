@@ -8,12 +8,12 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.images.settings import Encoding, Resize
 from shardstream.predict.inference.prediction import Record, RecordBatch
 from shardstream.train.data.corruption import naming_corruption
 from shardstream.train.data.dataset import Dataset
-from shardstream.train.data.record_source import place_of
+from shardstream.train.data.split_index import SplitIndex
 
 _MEDIA_TYPES = {
     b"\xff\xd8\xff": "image/jpeg",
@@ -40,13 +40,12 @@ def read_batches(
     Raises:
         DatasetError: A shard is corrupt or short, or an image cannot be decoded.
     """
-    split = info.split(split_name)
     source = Dataset(info).source(split_name, image_size, resize=resize, with_records=True)
     first = 0
     for images, labels, serialized in naming_corruption(source.chosen(positions, batch_size=batch_size)):
         places = positions[first : first + len(labels)].tolist()
         records = [
-            _record(info, split, position, label, example)
+            _record(info, source.index, position, label, example)
             for position, label, example in zip(
                 places, labels.numpy().tolist(), serialized.numpy(), strict=True
             )
@@ -55,10 +54,10 @@ def read_batches(
         yield RecordBatch(records=records, images=images.numpy())
 
 
-def _record(info: DatasetInfo, split: SplitInfo, position: int, label: int, serialized: bytes) -> Record:
+def _record(info: DatasetInfo, index: SplitIndex, position: int, label: int, serialized: bytes) -> Record:
     features = tf.train.Example.FromString(serialized).features.feature
-    place = place_of(split, position)
-    shard = split.shards[place.shard].filename
+    place = index.locate(position)
+    shard = index.shards[place.shard].filename
     # Records of other programs may say nothing of where they are from.
     encoded = features[info.image_key].bytes_list.value[0]
     name, sha256 = (_text(features, key) for key in ("image/filename", "image/sha256"))

@@ -81,7 +81,7 @@ class RecordChecker:
         if message := self.index.offsets_error(shard):
             return message
         path, expected = self.index.path(shard), self.index.shards[shard]
-        first, end = self.index.first_positions[shard : shard + 2].tolist()
+        first, end = self.index.first_rows[shard : shard + 2].tolist()
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
@@ -92,8 +92,8 @@ class RecordChecker:
             size = os.fstat(descriptor).st_size
             if size != expected.num_bytes:
                 return f"{path}: {size:,} bytes, expected {expected.num_bytes:,}; {self.index.repair_hint}"
-            positions = np.unique(np.linspace(first, end - 1, _CHECKED_RECORDS).astype(np.int64))
-            if all(self._has_checksum(descriptor, position) for position in positions.tolist()):
+            rows = np.unique(np.linspace(first, end - 1, _CHECKED_RECORDS).astype(np.int64))
+            if all(self._has_checksum(descriptor, row, end) for row in rows.tolist()):
                 return None
         except OSError as error:
             return f"{path}: {error.strerror}"
@@ -106,12 +106,12 @@ class RecordChecker:
 
     def record_error(self, position: int) -> str | None:
         """Returns what is wrong with one record, in words that follow its name."""
-        start, end = self._bounds(position)
+        found = self.index.locate(position)
         try:
-            with self.index.path(int(self.index.shards_of(np.asarray([position]))[0])).open("rb") as file:
-                file.seek(start)
-                framed = file.read(end - start)
-            if len(framed) < end - start:
+            with self.index.path(found.shard).open("rb") as file:
+                file.seek(found.start)
+                framed = file.read(found.end - found.start)
+            if len(framed) < found.end - found.start:
                 return "is cut short"
             framed_length(framed[:HEADER_BYTES])
             payload = unframe(framed)
@@ -119,14 +119,13 @@ class RecordChecker:
             return f"cannot be read: {error.strerror}"
         except RecordError as error:
             return _without_subject(str(error))
-        if framed[-CHECKSUM_BYTES:] != self._checksum(position):
+        if int.from_bytes(framed[-CHECKSUM_BYTES:], "little") != found.checksum:
             return "is another one than was written here: a foreign or swapped shard"
         return self._decoding_error(payload)
 
     def name_record(self, position: int, reason: str) -> DatasetError:
         """Returns the error about one record: its file, number, source file, what is wrong and what to do."""
-        shard = int(self.index.shards_of(np.asarray([position]))[0])
-        number = position - int(self.index.first_positions[shard])
+        shard, number, *_ = self.index.locate(position)
         place = Place(self.index.name, shard, number)
         origin = find_origins(self.info, [place]).get(place)
         made_of = f" (of {origin.path})" if origin else ""
@@ -143,15 +142,12 @@ class RecordChecker:
             return f"cannot be decoded: {text.splitlines()[0].partition(' [Op:')[0]}"
         return None
 
-    def _has_checksum(self, descriptor: int, position: int) -> bool:
-        end = self._bounds(position)[1]
-        return os.pread(descriptor, CHECKSUM_BYTES, end - CHECKSUM_BYTES) == self._checksum(position)
-
-    def _checksum(self, position: int) -> bytes:
-        return int(self.index.records["checksum"][position]).to_bytes(CHECKSUM_BYTES, "little")
-
-    def _bounds(self, position: int) -> tuple[int, int]:
-        return int(self.index.records["offset"][position]), int(self.index.ends_of(np.asarray([position]))[0])
+    def _has_checksum(self, descriptor: int, row: int, end_row: int) -> bool:
+        records = self.index.records
+        is_last = row + 1 == end_row
+        end = os.fstat(descriptor).st_size if is_last else int(records["offset"][row + 1])
+        found = os.pread(descriptor, CHECKSUM_BYTES, end - CHECKSUM_BYTES)
+        return int.from_bytes(found, "little") == int(records["checksum"][row])
 
 
 def _without_subject(sentence: str) -> str:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError
-from shardstream.ingest.dataset.index import split_rows
 from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
-from shardstream.train.data.folder import load_info
+from shardstream.train.data.folder import load_info, open_split_index
 from shardstream.train.data.sampling import BatchSlice, EpochSampler, Window
 from shardstream.train.data.sequential import SequentialSampler
 from shardstream.train.data.split_index import SplitIndex
@@ -298,7 +297,7 @@ class Dataset:
 
     def _index(self, split: str) -> SplitIndex:
         if split not in self._indexes:
-            self._indexes[split] = SplitIndex.make(self.info, split, split_rows(self.info, split))
+            self._indexes[split] = open_split_index(self.info, split)
         return self._indexes[split]
 
 

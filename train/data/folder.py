@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError
-from shardstream.ingest.dataset.metadata import FILENAME as METADATA
+from shardstream.ingest.dataset.index import split_rows
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.data.disk_cache import default_cache_dir
+from shardstream.train.data.split_index import SplitIndex
+from shardstream.train.data.tfds_folder import TfdsInfo, is_tfds_folder, load_tfds_folder, open_tfds_index
 
 
 def load_info(
@@ -17,9 +19,7 @@ def load_info(
         ConfigError: `validation_share` for a dataset that has a validation split.
         DatasetError: It is not a dataset folder, not complete, or corrupt.
     """
-    if not (data_dir / METADATA).exists() and (data_dir / "dataset_info.json").is_file():
-        from shardstream.train.data.tfds_folder import load_tfds_folder
-
+    if is_tfds_folder(data_dir):
         return load_tfds_folder(
             data_dir, cache_dir or default_cache_dir(), validation_share=validation_share, seed=seed
         )
@@ -31,3 +31,24 @@ def load_info(
             f"{data_dir}: no validation split; build the dataset with `--validation {validation_share:g}`"
         )
     return info
+
+
+def open_split_index(info: DatasetInfo, split_name: str) -> SplitIndex:
+    """Returns where the records of a split are.
+
+    Raises:
+        DatasetError: There is no such split, or its index cannot be used.
+    """
+    if isinstance(info, TfdsInfo):
+        found = open_tfds_index(info, split_name)
+        shards, rows, selected = found.shards, found.rows, found.selected
+    else:
+        shards, rows, selected = info.split(split_name).shards, split_rows(info, split_name), None
+    return SplitIndex(
+        name=split_name,
+        data_dir=info.data_dir,
+        shards=shards,
+        records=rows,
+        selected=selected,
+        repair_hint=info.remedy,
+    )

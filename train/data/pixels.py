@@ -19,7 +19,6 @@ VERSION = 1
 _JPEG_START = b"\xff\xd8\xff"
 # What libjpeg can divide the sides of a JPEG by while it decodes, for less than the whole costs.
 _RATIOS = (1, 2, 4, 8)
-_FILENAME_KEY = "image/filename"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +30,7 @@ class ExampleDecoder:
         label_key: Feature that holds the label.
         stored: How images are stored.
         image_size: Height and width of the decoded images.
+        filename_key: Feature that holds the file name, if there is one.
         with_keys: Whether the file name is given too.
         with_records: Whether the serialized example is given too, last.
     """
@@ -39,6 +39,7 @@ class ExampleDecoder:
     label_key: str
     stored: ImageSettings
     image_size: int
+    filename_key: str | None = "image/filename"
     with_keys: bool = False
     with_records: bool = False
 
@@ -66,6 +67,7 @@ class ExampleDecoder:
             label_key=info.label_key,
             stored=info.image,
             image_size=size,
+            filename_key=info.filename_key,
             with_keys=with_keys,
             with_records=with_records,
         )
@@ -90,10 +92,10 @@ class ExampleDecoder:
             self.image_key: tf.io.FixedLenFeature([], tf.string),
             self.label_key: tf.io.FixedLenFeature([], tf.int64),
         }
-        if self.with_keys:
-            features[_FILENAME_KEY] = tf.io.FixedLenFeature([], tf.string, default_value="")
+        if self.with_keys and self.filename_key:
+            features[self.filename_key] = tf.io.FixedLenFeature([], tf.string, default_value="")
         example = tf.io.parse_single_example(serialized, features)
-        keys = (example[_FILENAME_KEY],) if self.with_keys else ()
+        keys = (example.get(self.filename_key, tf.constant("")),) if self.with_keys else ()
         image = self.decode_image(example[self.image_key])
         records = (serialized,) if self.with_records else ()
         return (image, tf.cast(example[self.label_key], tf.int32), *keys, *records)

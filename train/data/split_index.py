@@ -11,8 +11,18 @@ from typing import NamedTuple
 import numpy as np
 
 from shardstream.ingest.common.errors import DatasetError
-from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo
+from shardstream.ingest.dataset.metadata import ShardInfo
 from shardstream.ingest.dataset.records import FRAMING_BYTES
+
+
+class RecordLocation(NamedTuple):
+    """Where a record is: number of its file, its number there, first byte and the byte behind it, and its checksum."""
+
+    shard: int
+    number: int
+    start: int
+    end: int
+    checksum: int
 
 
 class ReadPlan(NamedTuple):
@@ -37,12 +47,15 @@ class ReadPlan(NamedTuple):
 class SplitIndex:
     """The files of a split and the index of their records.
 
+    An example has a position in its split. It is the row of its record in the files, unless the split is a part of
+    its files: then `selected` says which row.
+
     Attributes:
         name: The split's name.
         data_dir: The dataset folder.
-        shards: In split order.
-        records: `ingest.dataset.index.INDEX_DTYPE` [num_examples], a row per record in split order.
-        first_positions: int64 [num_shards + 1]: position of the first record of each file and, last, their number.
+        shards: The complete files, in split order.
+        records: `ingest.dataset.index.INDEX_DTYPE` [records of all files], and further fields.
+        selected: int64 [num_examples], ascending: the rows that belong to the split; None for all.
         repair_hint: What to do about corruption, in words.
     """
 
@@ -50,36 +63,21 @@ class SplitIndex:
     data_dir: Path
     shards: tuple[ShardInfo, ...]
     records: np.ndarray
-    first_positions: np.ndarray
+    selected: np.ndarray | None = None
     repair_hint: str
 
-    @classmethod
-    def make(cls, info: DatasetInfo, split_name: str, records: np.ndarray) -> "SplitIndex":
-        """Returns the split called `split_name` of `info`, whose index is `records`.
-
-        Raises:
-            DatasetError: There is no such split, or the index is of another one.
-        """
-        split = info.split(split_name)
-        if len(records) != split.num_examples:
+    def __post_init__(self) -> None:
+        num_records = sum(shard.num_examples for shard in self.shards)
+        if len(self.records) != num_records:
             raise DatasetError(
-                f"{info.data_dir}: the index of split {split_name!r} has {len(records):,} records, the metadata "
-                f"say {split.num_examples:,}; {info.remedy}"
+                f"{self.data_dir}: the index of split {self.name!r} has {len(self.records):,} records, the metadata "
+                f"say {num_records:,}; {self.repair_hint}"
             )
-        sizes = [shard.num_examples for shard in split.shards]
-        return cls(
-            name=split_name,
-            data_dir=info.data_dir,
-            shards=split.shards,
-            records=records,
-            first_positions=np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]),
-            repair_hint=info.remedy,
-        )
 
     @property
     def num_examples(self) -> int:
-        """Number of records."""
-        return len(self.records)
+        """Number of examples."""
+        return len(self.records) if self.selected is None else len(self.selected)
 
     @property
     def num_bytes(self) -> int:
@@ -87,45 +85,55 @@ class SplitIndex:
         return sum(shard.num_bytes for shard in self.shards)
 
     @property
-    def shard_sizes(self) -> tuple[int, ...]:
-        """Number of records of each file."""
-        return tuple(shard.num_examples for shard in self.shards)
+    def first_rows(self) -> np.ndarray:
+        """int64 [num_shards + 1]: the row of the first record of each file and, last, the number of rows."""
+        return _first_rows(self.shards)
+
+    @property
+    def first_positions(self) -> np.ndarray:
+        """int64 [num_shards + 1]: the position of the first example of each file and, last, their number."""
+        return self.first_rows if self.selected is None else np.searchsorted(self.selected, self.first_rows)
 
     def path(self, shard: int) -> Path:
         """Returns the path of a file by its number."""
         return self.data_dir / self.shards[shard].filename
 
-    def shards_of(self, positions: np.ndarray) -> np.ndarray:
-        """Returns the number of the file, int64, that holds each of these positions."""
-        return np.searchsorted(self.first_positions, positions, side="right") - 1
+    def rows_of(self, positions: np.ndarray) -> np.ndarray:
+        """Returns the row, int64, of each of these examples."""
+        return positions if self.selected is None else self.selected[positions]
 
-    def ends_of(self, positions: np.ndarray) -> np.ndarray:
-        """Returns the byte offset, int64, at which each of these records ends."""
-        shards = self.shards_of(positions)
-        is_last = positions + 1 == self.first_positions[shards + 1]
-        following = self.records["offset"][np.minimum(positions + 1, self.num_examples - 1)]
-        return np.where(is_last, self._file_sizes[shards], following)
+    def shards_of(self, positions: np.ndarray) -> np.ndarray:
+        """Returns the number of the file, int64, that holds each of these examples."""
+        return np.searchsorted(self.first_rows, self.rows_of(positions), side="right") - 1
+
+    def locate(self, position: int) -> RecordLocation:
+        """Returns where the record of an example is."""
+        positions = np.asarray([position])
+        row, shard = int(self.rows_of(positions)[0]), int(self.shards_of(positions)[0])
+        return RecordLocation(
+            shard=shard,
+            number=row - int(self.first_rows[shard]),
+            start=int(self.records["offset"][row]),
+            end=int(self._ends_of(np.asarray([row]))[0]),
+            checksum=int(self.records["checksum"][row]),
+        )
 
     def offsets_error(self, shard: int) -> str | None:
         """Returns what is wrong with the offsets of a file, before anything is read or allocated by them."""
-        first, end = self.first_positions[shard : shard + 2].tolist()
+        first, end = self.first_rows[shard : shard + 2].tolist()
         offsets = np.append(self.records["offset"][first:end], self.shards[shard].num_bytes)
         if offsets[0] == 0 and np.diff(offsets).min() >= FRAMING_BYTES:
             return None
         return f"{self.path(shard)}: the index says that its records start elsewhere than they can; {self.repair_hint}"
 
-    @property
-    def _file_sizes(self) -> np.ndarray:
-        return _file_sizes(self.shards)
-
     def plan_reads(self, positions: np.ndarray, max_bytes: int) -> ReadPlan:
-        """Returns how to read the records at `positions`, int64 and in any order.
+        """Returns how to read the records of the examples at `positions`, int64 and in any order.
 
         Neighbours are read with one request of at most about `max_bytes`.
         """
-        needed, order = np.unique(positions, return_inverse=True)
-        starts, ends = self.records["offset"][needed], self.ends_of(needed)
-        shards = self.shards_of(needed)
+        needed, order = np.unique(self.rows_of(positions), return_inverse=True)
+        starts, ends = self.records["offset"][needed], self._ends_of(needed)
+        shards = np.searchsorted(self.first_rows, needed, side="right") - 1
         is_first = np.ones(len(needed), bool)
         # By chunks of the file, not by what was read before: simple to compute for all at once.
         same_chunk = starts[1:] // max_bytes == starts[:-1] // max_bytes
@@ -140,7 +148,19 @@ class SplitIndex:
             order=order.astype(np.int64),
         )
 
+    def _ends_of(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the byte offset, int64, at which each of these records ends."""
+        shards = np.searchsorted(self.first_rows, rows, side="right") - 1
+        is_last = rows + 1 == self.first_rows[shards + 1]
+        following = self.records["offset"][np.minimum(rows + 1, len(self.records) - 1)]
+        return np.where(is_last, _file_sizes(self.shards)[shards], following)
+
 
 @functools.lru_cache(maxsize=8)
 def _file_sizes(shards: tuple[ShardInfo, ...]) -> np.ndarray:
     return np.asarray([shard.num_bytes for shard in shards], np.int64)
+
+
+@functools.lru_cache(maxsize=8)
+def _first_rows(shards: tuple[ShardInfo, ...]) -> np.ndarray:
+    return np.cumsum([0, *(shard.num_examples for shard in shards)], dtype=np.int64)

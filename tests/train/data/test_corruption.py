@@ -19,12 +19,8 @@ from shardstream.train.data.dataset import Dataset
 def bounds(data: Dataset, split: str, position: int) -> tuple[Path, int, int]:
     """Returns the file, the first byte and the byte behind a record. The index is read before anything is spoilt."""
     index = data._index(split)
-    at = np.asarray([position])
-    return (
-        index.path(int(index.shards_of(at)[0])),
-        int(index.records["offset"][position]),
-        int(index.ends_of(at)[0]),
-    )
+    found = index.locate(position)
+    return index.path(found.shard), found.start, found.end
 
 
 def flip(data: Dataset, position: int, where: int, split: str = "train") -> Path:

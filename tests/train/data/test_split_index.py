@@ -5,14 +5,14 @@ import pytest
 import tensorflow as tf
 
 from shardstream.ingest.common.errors import DatasetError
-from shardstream.ingest.dataset.index import split_rows
+from shardstream.train.data.folder import open_split_index
 from shardstream.train.data.split_index import SplitIndex
 
 
 @pytest.fixture(scope="module")
 def index(make_dataset) -> SplitIndex:
     info = make_dataset(num_train=70)
-    return SplitIndex.make(info, "train", split_rows(info, "train"))
+    return open_split_index(info, "train")
 
 
 def payloads(index: SplitIndex) -> list[bytes]:
@@ -43,7 +43,9 @@ def test_reads_give_the_records(index, positions, max_bytes):
 
 
 def test_neighbours_are_read_together(index):
-    assert index.plan_reads(np.arange(70), 10**9).counts.tolist() == list(index.shard_sizes)
+    assert index.plan_reads(np.arange(70), 10**9).counts.tolist() == [
+        shard.num_examples for shard in index.shards
+    ]
 
 
 def test_no_record_is_read_twice(index):
@@ -51,9 +53,9 @@ def test_no_record_is_read_twice(index):
     assert plan.counts.tolist() == [2]
 
 
-def test_an_index_of_another_split_is_refused(make_dataset, index):
+def test_an_index_of_another_split_is_refused(index):
     with pytest.raises(DatasetError, match="the index of split 'train' has 69 records, the metadata say 70"):
-        SplitIndex.make(make_dataset(num_train=70), "train", index.records[1:])
+        dataclasses.replace(index, records=index.records[1:])
 
 
 @pytest.mark.parametrize("offset", [-1, 0, 15, 10**12])
@@ -63,3 +65,15 @@ def test_offsets_that_cannot_be_are_refused_before_anything_is_read(index, offse
     spoilt = dataclasses.replace(index, records=records)
     assert "the index says that its records start elsewhere than they can" in str(spoilt.offsets_error(0))
     assert index.offsets_error(0) is None
+
+
+def test_a_split_that_is_a_part_of_its_files_reads_its_own_records(index):
+    selected = np.asarray([0, 5, 22, 23, 24, 69])
+    part = dataclasses.replace(index, selected=selected)
+    everything = payloads(index)
+    assert part.num_examples == 6
+    plan = part.plan_reads(np.asarray([5, 0, 3]), 10**9)
+    assert read(part, plan) == [everything[69], everything[0], everything[23]]
+    for position, row in enumerate(selected.tolist()):
+        assert part.locate(position) == index.locate(row)
+    assert part.shards_of(np.arange(6)).tolist() == index.shards_of(selected).tolist()
