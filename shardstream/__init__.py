@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConfigError",
+    "Dataset",
     "DatasetError",
     "LimitError",
     "MachineError",
@@ -41,8 +42,11 @@ except importlib.metadata.PackageNotFoundError:  # Imported from a checkout that
     __version__ = "0.0.0"
 
 
-# Classes whose modules load TensorFlow.
-_LAZY = {"ResumeCallback": "shardstream.train.runs.resume_callback"}
+# Classes whose modules are loaded when they are used.
+_LAZY = {
+    "Dataset": "shardstream.train.data.dataset",
+    "ResumeCallback": "shardstream.train.runs.resume_callback",
+}
 
 
 def __getattr__(name: str) -> Any:
