@@ -1,7 +1,6 @@
 """`ResumeCallback`: `model.fit` that is killed at any moment and resumed ends with the same weights, bit for bit."""
 
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -18,6 +17,7 @@ from shardstream.train.engine.progress import BEGINNING, Progress
 from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
 from shardstream.train.runs.model_state import build_variables, read_variables, restore_variables
 from shardstream.train.runs.process_lock import locked_by_this_process
+from shardstream.train.runs.resume_identity import check_identity, identity_path, read_identity
 from shardstream.train.runs.run_folder import RunFolder, write_json
 
 if TYPE_CHECKING:
@@ -209,10 +209,11 @@ class ResumeCallback(keras.callbacks.Callback):
             )
 
     def _load(self) -> None:
-        identity = _read_identity(self._folder)
-        self._restored = self._checkpoints.latest() if identity else None
+        saved = read_identity(self._folder)
+        self._found = self._checkpoints.paths()
+        self._restored = self._checkpoints.latest() if saved else None
         if self._restored:
-            _check_identity(self._folder.path, identity, self._identity)
+            check_identity(self._folder, saved, self._identity)
         self._position = self._restored.position if self._restored else BEGINNING
 
     def _load_after_failure(self) -> None:
@@ -227,8 +228,10 @@ class ResumeCallback(keras.callbacks.Callback):
             if self._is_chief:
                 self._folder.checkpoints.mkdir(parents=True, exist_ok=True)
                 session.enter_context(locked_by_this_process(self._folder.lock))
+                if self._restored and self._checkpoints.paths() != self._found:
+                    raise ConfigError(f"{self._folder.path}: another process has trained on; start again")
                 self._checkpoints.sweep()
-                write_json(self._folder.path / _IDENTITY_FILE, self._identity)
+                write_json(identity_path(self._folder), self._identity)
             stop = StopRequest(
                 self._grace_secs, signals=[signal.SIGTERM], program="shardstream.ResumeCallback"
             )
@@ -280,37 +283,3 @@ class ResumeCallback(keras.callbacks.Callback):
         logger.warning("%s: stopped by SIGTERM at %s; %s", self._folder.path, self._position, promise)
         self._end_session()
         raise SystemExit(128 + signal.SIGTERM)
-
-
-_IDENTITY_FILE = "resume.json"
-
-
-def _read_identity(folder: RunFolder) -> dict[str, Any]:
-    """Returns what the run in `folder` was begun with, nothing if there is no run.
-
-    Raises:
-        ConfigError: There are other files.
-    """
-    path = folder.path / _IDENTITY_FILE
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        content = {}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    # What a kill leaves before the first checkpoint.
-    ours = {folder.lock, path.with_name(".resume.incomplete.json"), folder.checkpoints}
-    is_empty = not folder.path.exists() or set(folder.path.iterdir()) <= ours
-    if not isinstance(content, dict) or not (content or is_empty):
-        raise ConfigError(
-            f"{folder.path}: holds files that ResumeCallback did not write; choose another folder"
-        )
-    return content
-
-
-def _check_identity(folder: Path, saved: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    for name in [*identity, *saved]:
-        if (before := saved.get(name)) != (now := identity.get(name)):
-            raise ConfigError(
-                f"{folder}: begun with {name}={before!r}, now it is {now!r}; use the same or choose another folder"
-            )
