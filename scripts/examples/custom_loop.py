@@ -5,11 +5,16 @@
 A batch is decided by (data, batch size, seed, step) alone: a loop that saves its step goes on with `start_step`.
 """
 
+# Keras has incomplete type hints.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# pyright: reportFunctionMemberAccess=false, reportCallIssue=false, reportOperatorIssue=false
+
 import argparse
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import shardstream
@@ -80,7 +85,7 @@ def evaluate(
 
     batches = data.eval_batches("validation", batch_size=batch_size, pad_last_batch=True)
     counts = [count(batch).numpy() for batch in strategy.experimental_distribute_dataset(batches)]
-    correct, total = (int(value) for value in sum(counts))
+    correct, total = (int(value) for value in np.sum(counts, axis=0))
     return correct, total
 
 

@@ -3,6 +3,10 @@
 python -m scripts.examples.fit DATA --run runs/mine
 """
 
+# Keras has incomplete type hints.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# pyright: reportFunctionMemberAccess=false, reportCallIssue=false, reportOperatorIssue=false
+
 import argparse
 import logging
 from pathlib import Path

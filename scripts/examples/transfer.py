@@ -6,6 +6,10 @@
 Each image passes the frozen layers once; all epochs of the head are on their features.
 """
 
+# Keras has incomplete type hints.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# pyright: reportFunctionMemberAccess=false, reportCallIssue=false, reportOperatorIssue=false
+
 import argparse
 from pathlib import Path
 
