@@ -45,6 +45,7 @@ def main() -> None:
         steps_per_epoch=steps_per_epoch,
         validation_data=validation,
         callbacks=[resume],
+        shuffle=False,  # The batches are shuffled; Keras warns otherwise.
         verbose=2,
     )
     model.save(args.run / "model.keras")

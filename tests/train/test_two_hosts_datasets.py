@@ -102,7 +102,9 @@ def train(name):
         callbacks.on_epoch_end(epoch)
         start_step = 0
     callbacks.on_train_end()
-    np.savez(folder / f"{name} {rank}.npz", *[np.asarray(v.value.numpy()) for v in model.variables])
+    # Batch normalization has moving averages of its own on each host, of which the chief's are kept.
+    variables = model.variables if rank == 0 else model.trainable_variables
+    np.savez(folder / f"{name} {rank}.npz", *[np.asarray(v.value.numpy()) for v in variables])
 
 
 for name in options["names"]:

@@ -41,7 +41,13 @@ def folder(tmp_path) -> Path:
 def fit(
     resume: ResumeCallback, model: keras.Model, *others: keras.callbacks.Callback, epochs: int = 3, **options
 ):
-    options = {"steps_per_epoch": STEPS, "initial_epoch": resume.initial_epoch, "verbose": 0, **options}
+    options = {
+        "steps_per_epoch": STEPS,
+        "initial_epoch": resume.initial_epoch,
+        "verbose": 0,
+        "shuffle": False,
+        **options,
+    }
     return model.fit(resume.batches(), epochs=epochs, callbacks=[*others, resume], **options)
 
 
