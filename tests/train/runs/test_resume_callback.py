@@ -73,6 +73,7 @@ def begun(folder: Path, data: Dataset, **options) -> None:
     resume = ResumeCallback(folder, data, batch_size=16, seed=7, save_every=5)
     with pytest.raises(Failure):
         fit(resume, compiled_model(**options), FailAt(STEPS + 7))
+    resume.on_train_end()  # As the end of a process does, it releases the folder.
 
 
 def test_epochs_keep_their_numbers_and_stop_early(folder, data):
