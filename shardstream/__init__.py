@@ -9,6 +9,7 @@
 Importing this package loads neither TensorFlow nor OpenCV: what needs them is imported when it is called.
 """
 
+import importlib
 import importlib.metadata
 import os
 from pathlib import Path
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
     from shardstream.train.config import TrainConfig
     from shardstream.train.data.dataset import Dataset
     from shardstream.train.runs.result import TrainResult
+    from shardstream.train.runs.resume_callback import ResumeCallback
 
 __all__ = [
     "ConfigError",
+    "Dataset",
     "DatasetError",
     "LimitError",
     "MachineError",
+    "ResumeCallback",
     "__version__",
     "build_dataset",
     "load_dataset",
@@ -36,6 +40,21 @@ try:
     __version__ = importlib.metadata.version("shardstream")
 except importlib.metadata.PackageNotFoundError:  # Imported from a checkout that is not installed.
     __version__ = "0.0.0"
+
+
+# Classes whose modules are loaded when they are used.
+_LAZY = {
+    "Dataset": "shardstream.train.data.dataset",
+    "ResumeCallback": "shardstream.train.runs.resume_callback",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def build_dataset(images: str | os.PathLike[str], data: str | os.PathLike[str], **options: Any) -> "Dataset":
