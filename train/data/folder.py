@@ -6,7 +6,6 @@ from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.data.disk_cache import default_cache_dir
-from shardstream.train.data.tfds_folder import is_tfds_folder, load_tfds_folder
 
 
 def load_info(
@@ -18,7 +17,9 @@ def load_info(
         ConfigError: `validation_share` for a dataset that has a validation split.
         DatasetError: It is not a dataset folder, not complete, or corrupt.
     """
-    if not (data_dir / METADATA).exists() and is_tfds_folder(data_dir):
+    if not (data_dir / METADATA).exists() and (data_dir / "dataset_info.json").is_file():
+        from shardstream.train.data.tfds_folder import load_tfds_folder
+
         return load_tfds_folder(
             data_dir, cache_dir or default_cache_dir(), validation_share=validation_share, seed=seed
         )

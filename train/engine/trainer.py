@@ -123,117 +123,13 @@ class Trainer:
             return
         num_local = self.num_local_replicas
         for batch in batches:
-            parts_of_tensors = [tf.split(tensor, num_local) for tensor in batch]
+            split_tensors = [tf.split(tensor, num_local) for tensor in batch]
             # Of several workers each has the replicas of consecutive numbers.
             yield tuple(
                 self.strategy.experimental_distribute_values_from_function(
                     lambda context, parts=parts: parts[context.replica_id_in_sync_group % num_local]
                 )
-                for parts in parts_of_tensors
-            )
-
-    def variables(self) -> dict[str, tf.Variable]:
-        """Returns all state by name."""
-        return {"totals": self._totals, "num_finite": self._num_finite}
-
-    def reset(self) -> None:
-        """Forgets all."""
-        self._totals.assign(tf.zeros_like(self._totals))
-        self._num_finite.assign(0)
-
-    def add(self, sums: tf.Tensor) -> None:
-        """Adds the sums of loss, right answers and examples over a batch, float64 [3]."""
-        self._totals.assign_add(sums)
-        # Which step it was whose loss was no number costs nothing to know afterwards, and nobody has to wait.
-        self._num_finite.assign_add(tf.cast(tf.math.is_finite(self._totals[_LOSS]), tf.int64))
-
-    def num_seen(self) -> int:
-        """Returns the number of examples; waits for the device."""
-        return int(self._totals[_COUNT])
-
-    def num_finite_steps(self) -> int:
-        """Returns how many batches came before the first whose loss was no number; waits for the device."""
-        return int(self._num_finite)
-
-    def means(self) -> dict[str, float]:
-        """Returns mean loss and accuracy; waits for the device."""
-        totals = self._totals.numpy().tolist()
-        return {"loss": totals[_LOSS] / totals[_COUNT], "accuracy": totals[_CORRECT] / totals[_COUNT]}
-
-
-class Trainer:
-    """A model, how it is trained, and the figures of what it has seen in training and in evaluation.
-
-    The loss that is shown is the plain cross-entropy, in training and validation alike. The one that is
-    minimised may be smoothed, which would lift the training curve off the validation curve.
-    """
-
-    def __init__(
-        self,
-        model: keras.Model,
-        strategy: tf.distribute.Strategy,
-        *,
-        phases: Sequence[Phase],
-        augmentation: Augmentation = NO_AUGMENTATION,
-        label_smoothing: float,
-        class_weights: Sequence[float] | None = None,
-        clip_norm: float | None = None,
-        jit_compile: bool = False,
-        num_workers: int = 1,
-    ) -> None:
-        """Takes what was made in the scope of `strategy`, which `num_workers` processes share.
-
-        Args:
-            model: What is trained.
-            strategy: Where.
-            phases: How; the first begins with epoch 0.
-            augmentation: What becomes of a batch before.
-            label_smoothing: The share of each target that is spread over all classes.
-            class_weights: What an example of each class counts for in the loss that is minimised; None for 1.
-            clip_norm: The highest norm of all gradients of a step together; None for any.
-            jit_compile: Whether XLA compiles the model and its gradients; on one device alone.
-            num_workers: How many processes take part.
-        """
-        self.model = model
-        self.strategy = strategy
-        self.num_workers = num_workers
-        self.consent = PreemptionSync(num_workers)
-        self.augmentation = augmentation
-        self._phases = tuple(phases)
-        self._phase = 0
-        self._label_smoothing = label_smoothing
-        self._class_weights = class_weights
-        self._clip_norm = clip_norm
-        self._gradients = (
-            tf.function(self._gradients_of, jit_compile=True) if jit_compile else self._gradients_of
-        )
-        self.trained = Metrics()
-        self.evaluated = Metrics()
-        self.begin_epoch(0)
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Trains from now on as is meant for the epoch of that number."""
-        self._phase = max(i for i, phase in enumerate(self._phases) if phase.first_epoch <= epoch)
-        self.model.optimizer = self._phases[self._phase].optimizer  # For the callbacks.
-
-    @property
-    def num_local_replicas(self) -> int:
-        """How many devices of this worker share its part of a batch."""
-        return self.strategy.num_replicas_in_sync // self.num_workers
-
-    def distributed(self, batches: Iterable[Sequence[tf.Tensor]]) -> Iterator[Any]:
-        """Yields this worker's batches, each divided evenly among its replicas."""
-        if self.strategy.num_replicas_in_sync == 1:
-            yield from batches
-            return
-        num_local = self.num_local_replicas
-        for batch in batches:
-            # Of several workers each has the replicas of consecutive numbers.
-            yield tuple(
-                self.strategy.experimental_distribute_values_from_function(
-                    lambda context, parts=parts: parts[context.replica_id_in_sync_group % num_local]
-                )
-                for tensor in batch
+                for parts in split_tensors
             )
 
     def variables(self) -> dict[str, tf.Variable]:
