@@ -49,7 +49,8 @@ _PRECISION_HELP = (
 _CACHE_HELP = (
     "Where decoded images are kept, as uint8; they are decoded once, before the first epoch. none: nowhere, they are "
     "decoded in every epoch. memory. disk: a file in --cache-dir that later runs on the same dataset use too. auto: "
-    "the first that fits of memory, disk and none, limits of containers respected. The order of examples is the same."
+    "the first that fits of memory, disk and none, limits of containers respected. The order of the examples is the "
+    "same."
 )
 _STRATEGY_HELP = (
     "default: one device. mirrored: all visible GPUs, each batch split evenly. multiworker: all GPUs of all hosts. "

@@ -25,8 +25,8 @@ from shardstream.train.distributed.strategy import (
     versions,
 )
 from shardstream.train.distributed.workers import Workers, join_workers
-from shardstream.train.engine.loop import TrainingData
 from shardstream.train.engine.trainer import Trainer
+from shardstream.train.engine.training_data import TrainingData, make_training_data
 from shardstream.train.models.augmentation import make_augmentation, view_size
 from shardstream.train.models.build import build_model
 from shardstream.train.models.optimizers import (
@@ -178,31 +178,17 @@ def prepare(config: TrainConfig) -> ResolvedConfig:
 
 def make_data(setup: ResolvedConfig) -> TrainingData:
     """Returns what a run learns from and evaluates on, decoded into the cache that was asked for."""
-    config, data = setup.config, setup.data
-    seed, batch_size = config.seed, setup.batch_size
-    options: Any = {
-        "batch_size": batch_size,
-        "image_size": setup.image_size,
-        "shard": setup.workers.shard,
-        "cache": config.cache,
-        "cache_dir": config.cache_dir,
-        "max_bad_records": config.max_bad_records,
-        "progress": _DecodingProgress(),
-    }
-
-    def train_batches(start_step: int) -> tf.data.Dataset:
-        return data.train_batches(seed=seed, start_step=start_step, **options)
-
-    train_batches(0)  # Fills the cache now, where its progress is seen.
-    validation = data.eval_batches("validation", pad_last_batch=True, **options)
-    num_skipped = len(setup.bad_records.get("validation", ()))
-    return TrainingData(
-        train_batches=train_batches,
-        validation_batches=validation,
-        num_validation_examples=data.splits["validation"].num_examples - num_skipped,
-        steps_per_epoch=setup.steps_per_epoch,
-        batch_size=batch_size,
-        file_names=lambda step: data.file_names("train", step, batch_size=batch_size, seed=seed),
+    config = setup.config
+    return make_training_data(
+        setup.data,
+        batch_size=setup.batch_size,
+        seed=config.seed,
+        image_size=setup.image_size,
+        shard=setup.workers.shard,
+        cache=config.cache,
+        cache_dir=config.cache_dir,
+        max_bad_records=config.max_bad_records,
+        progress=_DecodingProgress(),
     )
 
 

@@ -16,9 +16,10 @@ from shardstream.train.distributed.preemption import StopRequest
 from shardstream.train.distributed.workers import Workers, join_workers
 from shardstream.train.engine.callbacks import InputWarning, ProgressBar, ProgressLines
 from shardstream.train.engine.early_stopping import EarlyStopping
-from shardstream.train.engine.loop import DivergedError, Loop, TrainingData
+from shardstream.train.engine.loop import DivergedError, Loop
 from shardstream.train.engine.progress import BEGINNING, Progress
 from shardstream.train.engine.trainer import Trainer
+from shardstream.train.engine.training_data import TrainingData
 from shardstream.train.models.weights import load_weights
 from shardstream.train.resolve import ResolvedConfig, make_data, make_model, make_model_info, prepare
 from shardstream.train.runs.broadcast import broadcast_run, receive_run

@@ -8,7 +8,7 @@ import pytest
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.train.config import TrainConfig
-from shardstream.train.data.input_pipeline import StreamedSplit
+from shardstream.train.data.dataset import Dataset
 from shardstream.train.resolve import prepare
 from shardstream.train.run import train_and_evaluate
 from shardstream.train.runs.saved_model import ModelInfo, load_model
@@ -80,8 +80,8 @@ def test_the_best_model_is_the_one_of_that_epoch_and_predicts_as_evaluated(run, 
     model, _ = load_model(folder)
     for mine, theirs in zip(model.get_weights(), watcher.weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    source = StreamedSplit(striped, "validation", image_size=16)
-    ((images, labels),) = source.ordered_batches(batch_size=50)
+    (batch,) = Dataset(striped).eval_batches("validation", batch_size=50)
+    images, labels, _ = (tensor.numpy() for tensor in batch)
     probabilities = model.predict(images, verbose=0)
     assert (probabilities.argmax(axis=1) == labels).mean() == pytest.approx(result.val_accuracy)
     losses = -np.log(probabilities[np.arange(50), labels])
@@ -105,7 +105,7 @@ def test_the_config_is_kept_with_everything_decided(run, striped):
         "precision": "float32",
         "batch_size": 16,
         "seed": 123,
-        "cache": "memory",
+        "cache": "auto",
         "num_replicas": 1,
     }
     assert {name: config[name] for name in decided} == decided

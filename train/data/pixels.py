@@ -148,8 +148,7 @@ def _decode_all(stored: ImageSettings, image_size: int) -> Any:
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def decode_all(encoded: tf.Tensor) -> tf.Tensor:
         with tf.device("CPU"):
-            images = tf.map_fn(decode, encoded, fn_output_signature=image, parallel_iterations=usable_cores())
-        return images
+            return tf.map_fn(decode, encoded, fn_output_signature=image, parallel_iterations=usable_cores())
 
     return decode_all
 

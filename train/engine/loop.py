@@ -4,14 +4,12 @@ Not Keras's `fit`: it cannot be started in the middle of an epoch, and under a s
 twice and runs steps that are not whole. What continues a run is `Trainer.state()` and a `Progress`.
 """
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from shardstream.ingest.common.cpu_limits import usable_cores
 from shardstream.ingest.common.errors import DatasetError, UserError
@@ -20,6 +18,7 @@ from shardstream.train.engine.evaluation import evaluate
 from shardstream.train.engine.meter import EpochMeter
 from shardstream.train.engine.progress import BEGINNING, Progress
 from shardstream.train.engine.trainer import Trainer
+from shardstream.train.engine.training_data import TrainingData
 
 # Reading a figure waits for the device. Between readings it runs ahead of Python, which a GPU needs.
 _STEPS_BETWEEN_READINGS = 50
@@ -40,27 +39,6 @@ class DivergedError(UserError):
         """Takes the sentence for the user."""
         super().__init__(sentence)
         self.records = records
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class TrainingData:
-    """What a loop learns from and evaluates on.
-
-    Attributes:
-        train_batches: Returns this worker's batches (images, labels) from a step on, counted over all epochs.
-        validation_batches: Each example once, (images, labels, weights) of equal shapes.
-        num_validation_examples: Over all workers.
-        steps_per_epoch: Of training.
-        batch_size: Over all workers.
-        file_names: Returns the source files of the examples of a step, counted over all epochs, for errors.
-    """
-
-    train_batches: Callable[[int], tf.data.Dataset]
-    validation_batches: tf.data.Dataset
-    num_validation_examples: int
-    steps_per_epoch: int
-    batch_size: int
-    file_names: Callable[[int], list[str]]
 
 
 class Loop:

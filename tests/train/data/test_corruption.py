@@ -8,6 +8,8 @@ import pytest
 import tensorflow as tf
 
 from shardstream.ingest.common.errors import DatasetError, LimitError
+from shardstream.ingest.dataset.index import FILENAME as INDEX
+from shardstream.ingest.dataset.index import first_rows
 from shardstream.ingest.dataset.records import frame
 from shardstream.ingest.images.settings import ImageSettings
 from shardstream.train.data.corruption import dataset_error
@@ -40,7 +42,11 @@ def rewrite(data: Dataset, position: int, change: Callable[[bytes], bytes], spli
     framed = frame(change(content[start + 12 : end - 4]))
     assert len(framed) == end - start
     path.write_bytes(content[:start] + framed + content[end:])
-    data._index(split).records["checksum"][position] = int.from_bytes(framed[-4:], "little")
+    index = np.load(data.info.data_dir / INDEX)
+    first = next(iter(data.info.split(split).shards)).filename
+    index["checksum"][first_rows(data.info)[first] + position] = int.from_bytes(framed[-4:], "little")
+    np.save(data.info.data_dir / INDEX, index)
+    data._indexes.clear()
     return path
 
 

@@ -1,16 +1,18 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from shardstream.ingest.common.errors import DatasetError
-from shardstream.train.data.split_index import SplitIndex, index_records
+from shardstream.ingest.dataset.index import split_rows
+from shardstream.train.data.split_index import SplitIndex
 
 
 @pytest.fixture(scope="module")
 def index(make_dataset) -> SplitIndex:
     info = make_dataset(num_train=70)
-    records = index_records(info.data_dir, info.split("train").shards, info.remedy)
-    return SplitIndex.make(info, "train", records)
+    return SplitIndex.make(info, "train", split_rows(info, "train"))
 
 
 def payloads(index: SplitIndex) -> list[bytes]:
@@ -52,3 +54,12 @@ def test_no_record_is_read_twice(index):
 def test_an_index_of_another_split_is_refused(make_dataset, index):
     with pytest.raises(DatasetError, match="the index of split 'train' has 69 records, the metadata say 70"):
         SplitIndex.make(make_dataset(num_train=70), "train", index.records[1:])
+
+
+@pytest.mark.parametrize("offset", [-1, 0, 15, 10**12])
+def test_offsets_that_cannot_be_are_refused_before_anything_is_read(index, offset):
+    records = np.array(index.records)
+    records["offset"][1] = offset
+    spoilt = dataclasses.replace(index, records=records)
+    assert "the index says that its records start elsewhere than they can" in str(spoilt.offsets_error(0))
+    assert index.offsets_error(0) is None
