@@ -4,8 +4,7 @@
 
 Three situations take turns for several rounds, in one process and on one iterator: alone, beside a thread that spins
 in pure Python, and beside a process that spins. The process takes a core away, the thread a core and Python's lock:
-what that costs besides is the ratio of the two rates. The batches are taken in two ways: by `next`, as a loop in Python
-takes them, which needs the lock for every batch itself, and by `Dataset.reduce`, which shows the pipeline alone.
+what that costs besides is the ratio of the two rates. A loop in Python takes the batches, as training does.
 
 Python for each image: processor time in the generators of the pipeline, and how often they are asked.
 """
@@ -47,8 +46,6 @@ class BenchConfig:
     """How often each situation is measured."""
     secs: float = 3.0
     """For how long, each time."""
-    consumers: tuple[Literal["next", "reduce"], ...] = ("next", "reduce")
-    """How batches are taken."""
 
 
 class PythonMeter:
@@ -90,58 +87,28 @@ def main(config: BenchConfig) -> None:
     tf.data.Dataset.from_generator = meter.wrap(tf.data.Dataset.from_generator)
     batches = load_dataset(config.data_dir).train_batches(config.batch_size, seed=1, cache=config.cache)
     meter.secs, meter.calls = 0.0, 0
-    takers = {"next": take_by_next(iter(batches)), "reduce": take_by_reduce(batches)}
-    rates: dict[str, dict[str, list[float]]] = {
-        name: {situation: [] for situation in SITUATIONS} for name in config.consumers
-    }
+    iterator = iter(batches)
+    rates: dict[str, list[float]] = {situation: [] for situation in SITUATIONS}
     num_images = 0
     for _ in range(config.rounds):
-        for name, situation in itertools.product(config.consumers, SITUATIONS):
+        for situation in SITUATIONS:
             with beside(situation):
-                count, secs = takers[name](config.secs)
-            rates[name][situation].append(count * config.batch_size / secs)
+                count, secs = take(iterator, config.secs)
+            rates[situation].append(count * config.batch_size / secs)
             num_images += (count + _WARM_UP_BATCHES) * config.batch_size
     report(rates, python_us=1e6 * meter.secs / num_images, images_per_call=num_images / max(1, meter.calls))
 
 
-def take_by_next(iterator: Iterator[Any]) -> Callable[[float], tuple[int, float]]:
-    """Returns what takes batches for some seconds, as a loop in Python does: their number and the time."""
-
-    def take(secs: float) -> tuple[int, float]:
-        for _ in range(_WARM_UP_BATCHES):
-            next(iterator)
-        start = time.perf_counter()
-        for count in itertools.count(1):
-            next(iterator)
-            if (passed := time.perf_counter() - start) >= secs:
-                return count, passed
-        raise AssertionError
-
-    return take
-
-
-def take_by_reduce(batches: Any) -> Callable[[float], tuple[int, float]]:
-    """Returns the same without Python for each batch."""
-    import tensorflow as tf
-
-    def take(secs: float) -> tuple[int, float]:
-        # The graph looks at the clock, once the first batches are there.
-        first = tf.zeros([], tf.float64)
-        state = (tf.zeros([], tf.int64), first, first)
-
-        def count(state: tuple[Any, ...], _: Any) -> tuple[Any, ...]:
-            number, start, now = state
-            start = tf.cond(number <= _WARM_UP_BATCHES, tf.timestamp, lambda: start)
-            return number + 1, start, tf.timestamp() + 0 * now
-
-        timed = batches.scan(state, lambda state, batch: (count(state, batch), count(state, batch)))
-        timed = timed.take_while(
-            lambda number, start, now: tf.logical_or(number <= _WARM_UP_BATCHES + 1, now - start < secs)
-        )
-        number, start, now = timed.reduce(state, lambda _, latest: latest)
-        return int(number) - _WARM_UP_BATCHES - 1, float(now - start)
-
-    return take
+def take(iterator: Iterator[Any], secs: float) -> tuple[int, float]:
+    """Takes batches for some seconds, and returns their number and the time."""
+    for _ in range(_WARM_UP_BATCHES):
+        next(iterator)
+    start = time.perf_counter()
+    for count in itertools.count(1):
+        next(iterator)
+        if (passed := time.perf_counter() - start) >= secs:
+            return count, passed
+    raise AssertionError
 
 
 @contextlib.contextmanager
@@ -172,13 +139,11 @@ def spin(stopped: threading.Event) -> None:
         pass
 
 
-def report(rates: dict[str, dict[str, list[float]]], *, python_us: float, images_per_call: float) -> None:
-    """Prints medians and ratios."""
-    print("| batches by | alone, img/s | beside a thread | beside a process | thread / process |")
-    print("|---|---|---|---|---|")
-    for name, found in rates.items():
-        alone, thread, process = (statistics.median(found[situation]) for situation in SITUATIONS)
-        print(f"| {name} | {alone:,.0f} | {thread:,.0f} | {process:,.0f} | {thread / process:.2f} |")
+def report(rates: dict[str, list[float]], *, python_us: float, images_per_call: float) -> None:
+    """Prints medians and their ratio."""
+    alone, thread, process = (statistics.median(rates[situation]) for situation in SITUATIONS)
+    print("| alone, img/s | beside a thread | beside a process | thread / process |\n|---|---|---|---|")
+    print(f"| {alone:,.0f} | {thread:,.0f} | {process:,.0f} | {thread / process:.2f} |")
     print(f"\nPython: {python_us:.2f} core us an image, {images_per_call:,.0f} images a call")
     figures = {"rates": rates, "python_us": python_us, "images_per_call": images_per_call}
     print(json.dumps(figures | {"load_average": os.getloadavg()[0]}))
