@@ -42,8 +42,8 @@ def rates(cache, alone, both, wait) -> TierRates:
             [rates("none", 500, 490, 0.5), TierRates(cache="memory", skipped="too large")],
             (
                 "the input limits this training: it gives 500 img/s, and the step takes 1,000; no cache that was "
-                "measured helps; more CPU cores, or images stored at 64x64 (shardstream-ingest build --image-size) would, "
-                "by 100% at most"
+                "measured helps; more CPU cores, or images stored at 64x64 (shardstream-ingest build --image-size) "
+                "would, by 100% at most"
             ),
         ),
     ],
