@@ -56,6 +56,7 @@ _STRATEGY_HELP = (
     "default: one device. mirrored: all visible GPUs, each batch split evenly. multiworker: all GPUs of all hosts. "
     "auto: multiworker if --hosts or TF_CONFIG names several, mirrored if there are several GPUs."
 )
+_DEVICES_HELP = "default: one device. mirrored: all visible GPUs. auto: mirrored if there are several GPUs."
 _RESUME_HELP = (
     "Goes on with an unfinished run of the same options in the run folder, from its last state and to the same "
     "result as if it had never been stopped. --no-resume throws that run away and begins anew."
@@ -186,9 +187,9 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DoctorConfig:
-    """Measures each part of a training alone and the whole, names what limits it, and what would help by how much.
+    """Measures how fast input and step of a training are, alone and together, with each cache that fits.
 
-    Nothing is left behind. On a machine with other work the figures are those of what is left of it.
+    One host is measured, whatever TF_CONFIG says, and nothing is left behind. Other work on the machine slows all.
     """
 
     data_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
@@ -200,9 +201,14 @@ class DoctorConfig:
     """Pictures per step, over all devices together; by default 32, and 16 for small on fewer than 1,000 pictures."""
     precision: Annotated[Precision, tyro.conf.arg(help=_PRECISION_HELP)] = "auto"
     cache: Annotated[Cache, tyro.conf.arg(help=_CACHE_HELP)] = "auto"
-    strategy: Annotated[StrategyName, tyro.conf.arg(help=_STRATEGY_HELP)] = "auto"
+    cache_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    """The folder of disk caches, whose disk is measured; by default $XDG_CACHE_HOME/shardstream or
+    ~/.cache/shardstream."""
+    validation_share: OptionalFloat = None
+    """As in training, for datasets of others that have a train split alone."""
+    strategy: Annotated[Literal["auto", "default", "mirrored"], tyro.conf.arg(help=_DEVICES_HELP)] = "auto"
     seconds: float = 2.0
-    """For how long each of about a dozen measurements goes on."""
+    """How long each measurement takes: one of the step, two of each cache, which start half as long before."""
     json: bool = False
     """Prints one JSON object."""
 

@@ -147,18 +147,16 @@ def accuracy_on_test(folder: Path, data_dir: Path) -> float | None:
     """Returns the accuracy of the best model on the split `test`, as the saved file predicts, or None without one."""
     import numpy as np
 
-    from shardstream.ingest.dataset.metadata import DatasetInfo
-    from shardstream.train.data.cache import make_source
+    from shardstream.train.data.dataset import load_dataset
     from shardstream.train.runs.saved_model import load_model
 
-    data = DatasetInfo.load(data_dir)
+    data = load_dataset(data_dir)
     if "test" not in data.splits:
         return None
     model, info = load_model(folder)
-    source = make_source(data, "test", tier="none", image_size=info.image_size)
     right: list[bool] = []
-    for images, labels in source.ordered_batches(batch_size=32):
-        right += (np.argmax(model(images, training=False), axis=1) == labels).tolist()
+    for images, labels, _ in data.eval_batches("test", batch_size=32, image_size=info.image_size):
+        right += (np.argmax(model(images, training=False), axis=1) == labels.numpy()).tolist()
     return statistics.mean(right)
 
 

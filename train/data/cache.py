@@ -24,7 +24,7 @@ Tier = Literal["none", "memory", "disk", "auto"]
 # DLPack tensors must start at a multiple of this, or TensorFlow ends the process.
 _ALIGNMENT = 64
 # What is free now is not all for images: the model, encoded records and other programs need some too.
-_USABLE_FRACTION = 0.5
+USABLE_FRACTION = 0.5
 
 # Called with how many images are decoded, and how many there are.
 Progress = Callable[[int, int], None]
@@ -103,16 +103,24 @@ class ImageCaches:
 
 def choose_tier(request: CacheRequest, folder: Path) -> Tier:
     """Returns the fastest tier that `request` fits in, and logs in one line why."""
-    memory, disk = free_memory_bytes(), _free_disk_bytes(folder)
-    fits = {"memory": memory, "disk": disk}
-    tier: Tier = next(
-        (name for name, free in fits.items() if request.num_bytes <= _USABLE_FRACTION * free), "none"
-    )  # pyright: ignore[reportAssignmentType]
+    free = free_bytes(folder)
+    fitting: list[Tier] = [name for name in free if request.num_bytes <= USABLE_FRACTION * free[name]]
+    tier = fitting[0] if fitting else "none"
     logger.info(
         "cache: %s for %.2f GB of decoded images, as %.2f GB of memory and %.2f GB of disk are free",
-        *(tier, request.num_bytes / 1e9, memory / 1e9, disk / 1e9),
+        *(tier, request.num_bytes / 1e9, free["memory"] / 1e9, free["disk"] / 1e9),
     )
     return tier
+
+
+def free_bytes(folder: Path) -> dict[Tier, int]:
+    """Returns what is free for caches, the faster tier first: of memory, and of the disk of `folder`."""
+    return {"memory": free_memory_bytes(), "disk": shutil.disk_usage(nearest_folder(folder)).free}
+
+
+def nearest_folder(folder: Path) -> Path:
+    """Returns `folder`, or the nearest of its parents that exists."""
+    return next(path for path in [folder, *folder.absolute().parents] if path.exists())
 
 
 def cached_batches(
@@ -181,11 +189,6 @@ def _check_memory(request: CacheRequest) -> None:
             f"cache='memory' needs {request.num_bytes / 1e9:.2f} GB for the decoded images, {free / 1e9:.2f} GB are "
             "free; use cache='disk' or cache='none'"
         )
-
-
-def _free_disk_bytes(folder: Path) -> int:
-    existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
-    return shutil.disk_usage(existing).free
 
 
 def _aligned(num_bytes: int) -> np.ndarray:
