@@ -90,8 +90,8 @@ def build_backbone(
     if tuple(x.shape[1:3]) != (image_size, image_size):
         # Without antialiasing a smaller image shows every other pixel of the larger one.
         x = layers.Resizing(image_size, image_size, antialias=True)(x)
-    scale = [1 / (255 * stddev) for stddev in _STDDEV]
-    offset = [-mean / stddev for mean, stddev in zip(_MEAN, _STDDEV, strict=True)]
+    scale: Any = [1 / (255 * stddev) for stddev in _STDDEV]
+    offset: Any = [-mean / stddev for mean, stddev in zip(_MEAN, _STDDEV, strict=True)]
     x = layers.Rescaling(scale, offset)(x)
     x = layers.Conv2D(_STEM_CHANNELS, 3, strides=2, padding="same", use_bias=False, name="stem")(x)
     x = _normalized(x, "stem", synchronized=synchronized)

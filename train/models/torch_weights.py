@@ -116,7 +116,9 @@ def _check_opcodes(file: io.BytesIO) -> None:
             raise ValueError(f"the opcode {opcode.name} is not allowed")
         # The unpickler allocates as many slots for memos as the highest number says.
         is_memo = opcode.name in ("BINPUT", "LONG_BINPUT")
-        if (position or start) - start > _MAX_PICKLE_BYTES or (is_memo and argument > _MAX_PICKLE_BYTES // 4):
+        if (position or start) - start > _MAX_PICKLE_BYTES or (
+            is_memo and int(argument or 0) > _MAX_PICKLE_BYTES // 4
+        ):
             raise ValueError(f"a pickle of more than {_MAX_PICKLE_BYTES >> 20} MB")
     file.seek(start)
 
