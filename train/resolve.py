@@ -42,8 +42,8 @@ from shardstream.train.models.optimizers import (
     default_head_epochs,
     make_recipe,
 )
-from shardstream.train.models.phases import one_phase, two_phases
-from shardstream.train.models.registry import check_image_size
+from shardstream.train.models.phases import fine_tune_phase, one_phase, two_phases
+from shardstream.train.models.registry import BACKBONES, FineTune, check_image_size
 from shardstream.train.models.weights import fix_moments
 from shardstream.train.runs.saved_model import ModelInfo, ModelWriter
 
@@ -142,7 +142,8 @@ def prepare(
             raise DatasetError(
                 f"{info.data_dir}: no split {name!r}, which training needs; build the dataset with --validation 0.2"
             )
-    image_size = config.image_size or info.image.size or _IMAGE_SIZE_OF_ORIGINALS
+    of_originals = BACKBONES.get(config.model, _IMAGE_SIZE_OF_ORIGINALS)
+    image_size = config.image_size or info.image.size or of_originals
     bad: list[BadRecord] = []
     if bad_records is None and config.max_bad_records:
         names = ("train", "validation")
@@ -153,6 +154,8 @@ def prepare(
     num_examples = info.splits["train"].num_examples
     recipe = make_recipe(config.model, dataclasses.asdict(config))
     batch_size = config.batch_size or default_batch_size(recipe, num_examples)
+    if config.model in BACKBONES and fine_tune(config) == "none":
+        batch_size = min(batch_size, num_examples)  # Nothing is trained in batches.
     if batch_size > num_examples:
         raise ConfigError(
             f"batch_size {batch_size} is more than the {num_examples} pictures of split 'train'; "
@@ -162,6 +165,8 @@ def prepare(
     check_batch_size(batch_size, workers.strategy.num_replicas_in_sync)
     check_image_size(config.model, image_size)
     epochs = config.epochs or default_epochs(recipe, num_examples, batch_size)
+    if config.model in BACKBONES and fine_tune(config) == "none":
+        epochs = 0
     head_epochs = (
         default_head_epochs(config.weights, epochs) if config.head_epochs is None else config.head_epochs
     )
@@ -187,6 +192,11 @@ def prepare(
     )
 
 
+def fine_tune(config: TrainConfig) -> FineTune:
+    """Returns what of a backbone is trained by gradients."""
+    return config.fine_tune or "none"
+
+
 def _settle_cache(
     config: TrainConfig,
     info: DatasetInfo,
@@ -199,6 +209,8 @@ def _settle_cache(
 ) -> Tier:
     if config.cache != "auto":
         return config.cache
+    if config.model in BACKBONES and fine_tune(config) == "none":
+        return "none"  # Each image is decoded once.
     hosts = hosts or {workers.cluster.name: find_free(config)}
     with precision_scope(precision):
         model = build_model(
@@ -270,7 +282,10 @@ def make_model(setup: ResolvedConfig) -> tuple[Trainer, ModelWriter]:
             seed=config.seed,
         )
         lengths = {"epochs": setup.epochs, "steps_per_epoch": setup.steps_per_epoch}
-        if config.weights == "none":
+        if config.model in BACKBONES:
+            fix_moments(model)
+            phases = fine_tune_phase(model, setup.recipe, fine_tune=fine_tune(config), **lengths)
+        elif config.weights == "none":
             phases = one_phase(model, setup.recipe, **lengths)
         else:
             fix_moments(model)

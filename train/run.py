@@ -21,7 +21,9 @@ from shardstream.train.engine.early_stopping import EarlyStopping
 from shardstream.train.engine.loop import DivergedError, Loop
 from shardstream.train.engine.progress import BEGINNING, Progress
 from shardstream.train.engine.trainer import Trainer
+from shardstream.train.models.registry import BACKBONES
 from shardstream.train.models.weights import load_weights
+from shardstream.train.pretrained_head import fit_head, load_pretrained_backbone
 from shardstream.train.resolve import (
     ResolvedConfig,
     find_free,
@@ -100,6 +102,8 @@ def _lead(
         if setup.bad:
             write_bad_records(folder.bad_records, setup.info, setup.bad)
     with make_progress() as progress, stop:
+        if setup.config.model in BACKBONES and not unfinished:
+            _start_from_features(setup, steps, stop, history, models)
         kept = [
             history,
             models,
@@ -138,6 +142,17 @@ def _follow(
     with stop, sharing_records(workers):
         make_loop(setup, sources, steps, callbacks, NonChief(steps, stop).keep).run(position)
     return receive_result(workers)
+
+
+def _start_from_features(
+    setup: ResolvedConfig, steps: Trainer, stop: StopRequest, history: History, models: ModelSaver
+) -> None:
+    """Makes the pretrained backbone with a head that fits its features the model to begin with, and the best so far."""
+    load_pretrained_backbone(steps.model, setup.config.model)
+    head = fit_head(setup, stop)
+    head.apply(steps.model)
+    history.rows.append(head.row)
+    models.best_weights = steps.model.get_weights()
 
 
 @contextlib.contextmanager

@@ -11,12 +11,14 @@ from shardstream.train.engine.temperature import cross_entropy, fit_temperature
 NUM_FOLDS = 5
 # What the strengths are compared on, of more examples: the best one hardly depends on the rest.
 MAX_EXAMPLES = 10_000
+# Fewer where classes are many: so many logits are enough.
+_MAX_LOGITS, _MIN_EXAMPLES = 200_000, 2_000
 # From strong to weak, so that each fit begins with the one before.
-STRENGTHS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
+STRENGTHS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003)
 # Weaker ones are not tried once so many have been worse than the best.
 _PATIENCE = 2
 # Of each element of the gradient. The exact minimum of a fold decides nothing.
-_TOLERANCE = 1e-4
+_TOLERANCE = 5e-4
 _MAX_ITERATIONS = 100
 
 
@@ -60,7 +62,7 @@ def cross_validate(
     """
     weights = np.ones(len(labels)) if weights is None else weights
     folds = assign_folds(labels, groups, num_folds=NUM_FOLDS, seed=seed)
-    chosen = _some(folds, seed)
+    chosen = _some(len(labels), num_classes, seed)
     features, labels, weights, folds = features[chosen], labels[chosen], weights[chosen], folds[chosen]
     if len(np.unique(folds)) < 2:
         # One example or one group: there is nothing to predict that was not seen.
@@ -159,11 +161,12 @@ def _deal_classes(labels: np.ndarray, num_folds: int, generator: np.random.Gener
     return folds
 
 
-def _some(folds: np.ndarray, seed: int) -> np.ndarray:
+def _some(num_examples: int, num_classes: int, seed: int) -> np.ndarray:
     """Returns the positions of what is compared: all examples, or as many as are enough, in their order."""
-    if len(folds) <= MAX_EXAMPLES:
-        return np.arange(len(folds))
-    return np.sort(np.random.default_rng(seed).permutation(len(folds))[:MAX_EXAMPLES])
+    most = min(MAX_EXAMPLES, max(_MIN_EXAMPLES, _MAX_LOGITS // num_classes))
+    if num_examples <= most:
+        return np.arange(num_examples)
+    return np.sort(np.random.default_rng(seed).permutation(num_examples)[:most])
 
 
 def choose_head(

@@ -30,7 +30,7 @@ _FORMAT = 1
 # As constants of the graph the weights let TensorFlow merge a convolution, its normalization and its activation.
 _MAX_CONSTANTS = 100_000_000
 
-# (images uint8 [batch, size, size, 3], labels int32 [batch], ...); what follows these two is not looked at.
+# (images uint8 [batch, size, size, 3], labels int32 [batch], ...); the fourth, if there is one, are file names.
 Batches = Iterable[Sequence[Any]]
 
 
@@ -41,10 +41,12 @@ class Features:
     Attributes:
         values: float16 [num_examples, num_features].
         labels: int32 [num_examples].
+        names: The file names, where the batches had them.
     """
 
     values: np.ndarray
     labels: np.ndarray
+    names: Sequence[str] | None = None
 
 
 def make_extractor(backbone: keras.Model) -> Callable[[Any], np.ndarray]:
@@ -100,8 +102,9 @@ def extract_features(
     """
     values: np.ndarray | None = None
     labels = np.empty(num_examples, np.int32)
+    names: list[str] = []
     done = 0
-    for images, batch_labels, *_ in batches:
+    for images, batch_labels, *others in batches:
         features = extract(images)
         if done + len(features) > num_examples:
             raise DatasetError(f"more than the {num_examples:,} images that there should be")
@@ -111,11 +114,17 @@ def extract_features(
             values = np.empty((num_examples, features.shape[1]), DTYPE)
         values[done : done + len(features)] = features
         labels[done : done + len(features)] = np.asarray(batch_labels)
+        names += _names(*others)
         done += len(features)
         after_batch(done)
     if values is None or done != num_examples:
         raise DatasetError(f"found {done:,} images, expected {num_examples:,}")
-    return Features(values, labels)
+    return Features(values, labels, names or None)
+
+
+def _names(_: Any = None, names: Any = ()) -> list[str]:
+    """Returns the names of a batch, whose weights come before them."""
+    return [bytes(name).decode("utf-8", "surrogateescape") for name in np.asarray(names).tolist()]
 
 
 class FeatureCache:
@@ -156,7 +165,7 @@ def _key(identity: Mapping[str, Any]) -> str:
 def _load(path: Path) -> Features | None:
     try:
         with np.load(path, allow_pickle=False) as file:
-            values, labels = file["values"], file["labels"]
+            values, labels, names = file["values"], file["labels"], file["names"]
     except FileNotFoundError:
         return None
     # What a damaged archive leads the reader to: ValueError, BadZipFile, KeyError, EOFError.
@@ -167,16 +176,21 @@ def _load(path: Path) -> Features | None:
     if not is_valid or labels.shape != values.shape[:1] or not np.isfinite(values).all():
         logger.warning("%s: not features; they are computed again", path)
         return None
-    return Features(values, labels)
+    texts = bytes(names).decode("utf-8", "surrogateescape").split("\0") if names.size else None
+    if texts is not None and len(texts) != len(labels):
+        return None
+    return Features(values, labels, texts)
 
 
 def _save(path: Path, features: Features) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    text = "\0".join(features.names or ()).encode("utf-8", "surrogateescape")
+    names = np.frombuffer(text, np.uint8)
     # Of the process, so that two of them do not write into one file.
     beside = path.with_name(f".{path.stem}.{os.getpid()}.incomplete")
     try:
         with beside.open("wb") as file:
-            np.savez(file, values=features.values, labels=features.labels)
+            np.savez(file, values=features.values, labels=features.labels, names=names)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

@@ -20,6 +20,8 @@ FEATURES = "features"
 NUM_FEATURES = 1280
 NUM_LOGITS = 1000
 
+# What the names of the layers of the last two stages begin with: two thirds of the weights, a sixth of the work.
+LAST_LAYERS = ("stage5", "stage6", "head")
 _STEM_CHANNELS = 32
 _BATCH_NORM_EPSILON = 1e-3
 # Of the images of ImageNet, as fractions of 255.
@@ -53,6 +55,7 @@ VARIANTS = {
 class _Block:
     """An inverted residual (Sandler et al. 2018): 1x1 expansion, depthwise convolution, 1x1 projection."""
 
+    name: str
     kernel_size: int
     strides: int
     expansion: int
@@ -95,16 +98,16 @@ def build_backbone(
     x = layers.Rescaling(scale, offset)(x)
     x = layers.Conv2D(_STEM_CHANNELS, 3, strides=2, padding="same", use_bias=False, name="stem")(x)
     x = _normalized(x, "stem", synchronized=synchronized)
-    for number, block in enumerate(_blocks(VARIANTS[variant])):
-        x = _inverted_residual(x, block, f"block{number}", synchronized=synchronized)
+    for block in _blocks(VARIANTS[variant]):
+        x = _inverted_residual(x, block, synchronized=synchronized)
     x = layers.Conv2D(NUM_FEATURES, 1, use_bias=False, name="head")(x)
     x = _normalized(x, "head", synchronized=synchronized)
     # float32 under mixed precision too: what the classifier is fitted to.
     return layers.GlobalAveragePooling2D(name=FEATURES, dtype="float32")(x)
 
 
-def _inverted_residual(x: Any, block: _Block, name: str, *, synchronized: bool) -> Any:
-    shortcut = x
+def _inverted_residual(x: Any, block: _Block, *, synchronized: bool) -> Any:
+    shortcut, name = x, block.name
     if block.expansion != 1:
         x = layers.Conv2D(block.inputs * block.expansion, 1, use_bias=False, name=f"{name}_expand")(x)
         x = _normalized(x, f"{name}_expand", synchronized=synchronized)
@@ -131,7 +134,8 @@ def _blocks(variant: Variant) -> Iterator[_Block]:
         is_scaled = 0 < stage < len(_STAGES) - 1
         outputs = _scaled_channels(channels, variant.width)
         for repeat in range(math.ceil(repeats * variant.depth) if is_scaled else repeats):
-            yield _Block(kernel_size, 1 if repeat else strides, expansion, inputs, outputs)
+            name = f"stage{stage}_block{repeat}"
+            yield _Block(name, kernel_size, 1 if repeat else strides, expansion, inputs, outputs)
             inputs = outputs
 
 
@@ -174,7 +178,7 @@ def _layer_values(variant: str, tensors: Mapping[str, np.ndarray]) -> Iterator[t
     """Yields the name of each layer with weights, and the weights in Keras's order and layout."""
     yield from _convolution_values(tensors, "stem", "_conv_stem", "_bn0")
     for number, block in enumerate(_blocks(VARIANTS[variant])):
-        ours, theirs = f"block{number}", f"_blocks.{number}."
+        ours, theirs = block.name, f"_blocks.{number}."
         if block.expansion != 1:
             yield from _convolution_values(
                 tensors, f"{ours}_expand", f"{theirs}_expand_conv", f"{theirs}_bn0"

