@@ -17,7 +17,8 @@ _MAX_LOGITS, _MIN_EXAMPLES = 200_000, 2_000
 STRENGTHS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003)
 # Weaker ones are not tried once so many have been worse than the best.
 _PATIENCE = 2
-# Of each element of the gradient. The exact minimum of a fold decides nothing.
+# Of each element of the gradient. Where the classes can be told apart without a mistake, a weak regularization has its
+# minimum far away, and where a fit ends on the way there matters: so all fits end alike, the last one too.
 _TOLERANCE = 5e-4
 _MAX_ITERATIONS = 100
 
@@ -122,11 +123,13 @@ class _Path:
         """Returns the logits of each example by the head that has not seen its fold."""
         logits = np.zeros((len(self._folds), self._num_classes))
         for fold, problem in self._problems.items():
-            self._heads[fold] = problem.fit(
-                l2, start=self._heads.get(fold), tolerance=_TOLERANCE, max_iterations=_MAX_ITERATIONS
-            )
+            self._heads[fold] = _fit(problem, l2, self._heads.get(fold))
             logits[self._folds == fold] = self._heads[fold].logits(self._features[self._folds == fold])
         return logits
+
+
+def _fit(problem: HeadProblem, l2: float, start: LinearHead | None) -> LinearHead:
+    return problem.fit(l2, start=start, tolerance=_TOLERANCE, max_iterations=_MAX_ITERATIONS)
 
 
 def assign_folds(labels: np.ndarray, groups: np.ndarray | None, *, num_folds: int, seed: int) -> np.ndarray:
@@ -193,4 +196,9 @@ def choose_head(
         features, labels, num_classes=num_classes, seed=seed, groups=groups, weights=weights
     )
     problem = HeadProblem(features, labels, num_classes=num_classes, weights=weights)
-    return problem.fit(found.l2).calibrated(found.temperature), found
+    head = None
+    for l2 in STRENGTHS[: STRENGTHS.index(found.l2) + 1]:
+        head = _fit(problem, l2, head)
+    if head is None:
+        raise ValueError(f"{found.l2} is none of the strengths")
+    return head.calibrated(found.temperature), found
