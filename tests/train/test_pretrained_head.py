@@ -21,18 +21,20 @@ from shardstream.train.runs.status import look_at
 SIZE = 112
 
 
+IMAGE = ImageSettings(size=SIZE, resize="stretch", encoding="jpeg", quality=95)
+
+
+def picture(number, label):
+    """Stripes whose direction is the class, as large as a backbone wants them."""
+    y, x = np.mgrid[:SIZE, :SIZE]
+    waves = [np.sin(x * 0.6), np.sin(y * 0.6), np.sin((x + y) * 0.2)][label]
+    noise = np.random.default_rng([number, label]).normal(0, 30, (SIZE, SIZE, 3))
+    return np.clip(128 + 60 * waves[..., None] + noise, 0, 255).astype(np.uint8)
+
+
 @pytest.fixture(scope="module")
 def textured(make_dataset):
-    """Pictures whose classes differ by the direction of stripes, as large as a backbone wants them."""
-
-    def picture(number, label):
-        y, x = np.mgrid[:SIZE, :SIZE]
-        waves = [np.sin(x * 0.6), np.sin(y * 0.6), np.sin((x + y) * 0.2)][label]
-        noise = np.random.default_rng([number, label]).normal(0, 30, (SIZE, SIZE, 3))
-        return np.clip(128 + 60 * waves[..., None] + noise, 0, 255).astype(np.uint8)
-
-    image = ImageSettings(size=SIZE, resize="stretch", encoding="jpeg", quality=95)
-    return make_dataset(num_train=120, num_validation=30, image=image, picture=picture)
+    return make_dataset(num_train=60, num_validation=15, image=IMAGE, picture=picture)
 
 
 def config_for(info, folder, **options):
@@ -68,12 +70,12 @@ def test_the_model_file_predicts_what_was_evaluated(run, textured):
     model, info = load_model(folder / "run")
     assert (info.model, info.image_size, model.input_shape[1:3]) == ("lite0", SIZE, (SIZE, SIZE))
     ((images, labels),) = StreamedSplit(textured, "validation", image_size=SIZE).ordered_batches(
-        batch_size=30
+        batch_size=15
     )
     probabilities = model.predict(images, verbose=0)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     assert (probabilities.argmax(axis=1) == labels).mean() == pytest.approx(result.val_accuracy)
-    losses = -np.log(probabilities[np.arange(30), labels])
+    losses = -np.log(probabilities[np.arange(15), labels])
     assert losses.mean() == pytest.approx(result.val_loss, rel=0.02)
 
 
@@ -195,8 +197,7 @@ def test_weights_that_are_not_installed(textured, tmp_path, monkeypatch):
 
 
 def test_a_class_with_one_image_is_named(make_dataset, tmp_path, caplog):
-    image = ImageSettings(size=SIZE, resize="stretch", encoding="raw", quality=95)
-    info = make_dataset(num_train=4, num_validation=3, image=image)
+    info = make_dataset(num_train=4, num_validation=3, image=IMAGE, picture=picture)
     train_and_evaluate(config_for(info, tmp_path))
     assert (
         "class 'class1' has one image in the training split, from which nothing can be learnt" in caplog.text

@@ -74,7 +74,7 @@ def test_batches_are_measured_as_training_makes_them(striped, monkeypatch):
 
 
 def test_the_table_names_all_parts_and_the_tier_that_is_chosen(striped, capsys):
-    assert main(["doctor", str(striped.data_dir), "--seconds", "0.02", "--model", "seed"]) == 0
+    assert main(["doctor", str(striped.data_dir), "--seconds", "0.02", "--model", "notebook"]) == 0
     shown = capsys.readouterr().out
     for text in (*INPUT, "step", "--cache none", "is the limit: "):
         assert text in shown
@@ -84,7 +84,7 @@ def test_the_table_names_all_parts_and_the_tier_that_is_chosen(striped, capsys):
 
 def test_a_tier_that_does_not_fit_is_not_tried(striped, monkeypatch):
     monkeypatch.setattr(doctor, "free_memory_bytes", lambda: 1000)
-    found = measure(DoctorConfig(data_dir=striped.data_dir, cache="none", seconds=0.02, model="seed"))
+    found = measure(DoctorConfig(data_dir=striped.data_dir, cache="none", seconds=0.02, model="notebook"))
     (memory,) = (mode for mode in found.modes if mode.cache == "memory")
     assert memory.images_per_sec is None
     assert memory.unfit == "the pictures take 0.00 GB, and 0.00 GB of memory are free"
@@ -99,7 +99,7 @@ def test_a_disk_that_is_full_is_not_tried(striped, monkeypatch):
 
 def test_the_tier_that_was_asked_for_is_measured_whatever_is_free(striped, monkeypatch):
     monkeypatch.setattr(doctor, "free_memory_bytes", lambda: 1000)
-    found = measure(DoctorConfig(data_dir=striped.data_dir, cache="memory", seconds=0.02, model="seed"))
+    found = measure(DoctorConfig(data_dir=striped.data_dir, cache="memory", seconds=0.02, model="notebook"))
     assert found.mode("memory").images_per_sec is not None
 
 
