@@ -148,7 +148,8 @@ def train_tutorial(info: Any, seed: int) -> Any:
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer="adam", loss=loss, metrics=["accuracy"])
-    model.fit(images, labels, batch_size=_BATCH_SIZE, epochs=_EPOCHS, validation_data=validation, verbose=0)
+    quietly: Any = {"verbose": 0}
+    model.fit(images, labels, batch_size=_BATCH_SIZE, epochs=_EPOCHS, validation_data=validation, **quietly)
     return model
 
 
