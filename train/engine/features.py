@@ -164,7 +164,8 @@ def _key(identity: Mapping[str, Any]) -> str:
 
 def _load(path: Path) -> Features | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: NumPy leaves the file of a damaged archive open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             values, labels, names = file["values"], file["labels"], file["names"]
     except FileNotFoundError:
         return None
