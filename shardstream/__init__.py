@@ -18,6 +18,10 @@ from typing import TYPE_CHECKING, Any
 from shardstream.ingest.common.errors import ConfigError, DatasetError, LimitError, MachineError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+
     from shardstream.train.config import TrainConfig
     from shardstream.train.data.dataset import Dataset
     from shardstream.train.runs.result import TrainResult
@@ -32,6 +36,7 @@ __all__ = [
     "ResumeCallback",
     "__version__",
     "build_dataset",
+    "embed",
     "load_dataset",
     "train_and_evaluate",
 ]
@@ -124,6 +129,28 @@ def train_and_evaluate(config: "TrainConfig | None" = None, /, **options: Any) -
     from shardstream.train.run import train_and_evaluate as train
 
     return train(resolved)
+
+
+def embed(
+    model: str | os.PathLike[str], images: "Iterable[str | os.PathLike[str] | bytes | np.ndarray]"
+) -> "np.ndarray":
+    """Returns the features of images, float32 [num_images, num_features].
+
+    Args:
+        model: "lite0", a backbone with weights from ImageNet, or the folder of a run.
+        images: Paths, the bytes of files, or uint8 arrays [height, width, 3], RGB.
+
+    Raises:
+        ConfigError: The weights of the backbone are not installed as they were published.
+        DatasetError: There is no such run, or an image cannot be decoded.
+    """
+    from shardstream.train.startup import start_tensorflow
+
+    start_tensorflow()
+    from shardstream.train.embedding import embed as embed_images
+
+    paths = (Path(image) if isinstance(image, os.PathLike) else image for image in images)
+    return embed_images(os.fspath(model), paths)
 
 
 def _make_config(config_type: type, options: dict[str, Any]) -> Any:

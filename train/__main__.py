@@ -110,6 +110,18 @@ def _check_folders(config: TrainConfig) -> None:
 def _print_table(result: "TrainResult") -> None:
     from shardstream.ingest.common.durations import duration
 
+    if not result.epochs:
+        _print_rows(
+            {
+                "trained": "a classifier on the features of the pretrained model",
+                "val_loss": f"{result.val_loss:.4f}",
+                "val_accuracy": f"{result.val_accuracy:.4f}",
+                "time": duration(result.total_secs),
+                "parameters": f"{result.num_parameters:,}",
+            }
+        )
+        print(escape_control_chars(str(result.run)))
+        return
     saving, count = result.checkpoint_secs, result.num_checkpoints
     _print_rows(
         {

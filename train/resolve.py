@@ -13,6 +13,7 @@ from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.common.progress import Advance, progress
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.config import JitCompile, TrainConfig
+from shardstream.train.data.cache import Tier
 from shardstream.train.data.dataset import Dataset, load_dataset
 from shardstream.train.data.skipping import BadRecords
 from shardstream.train.distributed.strategy import (
@@ -37,8 +38,8 @@ from shardstream.train.models.optimizers import (
     default_head_epochs,
     make_recipe,
 )
-from shardstream.train.models.phases import one_phase, two_phases
-from shardstream.train.models.registry import check_image_size
+from shardstream.train.models.phases import fine_tune_phase, one_phase, two_phases
+from shardstream.train.models.registry import BACKBONES, FineTune, check_image_size
 from shardstream.train.models.weights import fix_moments
 from shardstream.train.runs.saved_model import ModelInfo, ModelWriter
 
@@ -138,10 +139,13 @@ def prepare(config: TrainConfig) -> ResolvedConfig:
             raise DatasetError(
                 f"{config.data_dir}: no split {name!r}, which training needs; build the dataset with --validation 0.2"
             )
-    image_size = config.image_size or data.image_size or _IMAGE_SIZE_OF_ORIGINALS
+    of_originals = BACKBONES.get(config.model, _IMAGE_SIZE_OF_ORIGINALS)
+    image_size = config.image_size or data.image_size or of_originals
     num_examples = data.splits["train"].num_examples
     recipe = make_recipe(config.model, dataclasses.asdict(config))
     batch_size = config.batch_size or default_batch_size(recipe, num_examples)
+    if config.model in BACKBONES and fine_tune(config) == "none":
+        batch_size = min(batch_size, num_examples)  # Nothing is trained in batches.
     if batch_size > num_examples:
         raise ConfigError(
             f"batch_size {batch_size} is larger than split 'train' with its {num_examples} examples; "
@@ -156,6 +160,8 @@ def prepare(config: TrainConfig) -> ResolvedConfig:
     check_batch_size(batch_size, workers.strategy.num_replicas_in_sync)
     check_image_size(config.model, image_size)
     epochs = config.epochs or default_epochs(recipe, num_examples, batch_size)
+    if config.model in BACKBONES and fine_tune(config) == "none":
+        epochs = 0
     head_epochs = (
         default_head_epochs(config.weights, epochs) if config.head_epochs is None else config.head_epochs
     )
@@ -176,6 +182,11 @@ def prepare(config: TrainConfig) -> ResolvedConfig:
     )
 
 
+def fine_tune(config: TrainConfig) -> FineTune:
+    """Returns what of a backbone is trained by gradients."""
+    return config.fine_tune or "none"
+
+
 def make_data(setup: ResolvedConfig) -> TrainingData:
     """Returns what a run learns from and evaluates on, decoded into the cache that was asked for."""
     config = setup.config
@@ -185,11 +196,17 @@ def make_data(setup: ResolvedConfig) -> TrainingData:
         seed=config.seed,
         image_size=setup.image_size,
         shard=setup.workers.shard,
-        cache=config.cache,
+        cache=_cache(config),
         cache_dir=config.cache_dir,
         max_bad_records=config.max_bad_records,
         progress=_DecodingProgress(),
     )
+
+
+def _cache(config: TrainConfig) -> Tier:
+    if config.cache == "auto" and config.model in BACKBONES and fine_tune(config) == "none":
+        return "none"  # Each image is decoded once.
+    return config.cache
 
 
 class _DecodingProgress:
@@ -237,7 +254,10 @@ def make_model(setup: ResolvedConfig) -> tuple[Trainer, ModelWriter]:
             seed=config.seed,
         )
         lengths = {"epochs": setup.epochs, "steps_per_epoch": setup.steps_per_epoch}
-        if config.weights == "none":
+        if config.model in BACKBONES:
+            fix_moments(model)
+            phases = fine_tune_phase(model, setup.recipe, fine_tune=fine_tune(config), **lengths)
+        elif config.weights == "none":
             phases = one_phase(model, setup.recipe, **lengths)
         else:
             fix_moments(model)

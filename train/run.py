@@ -20,7 +20,9 @@ from shardstream.train.engine.loop import DivergedError, Loop
 from shardstream.train.engine.progress import BEGINNING, Progress
 from shardstream.train.engine.trainer import Trainer
 from shardstream.train.engine.training_data import TrainingData
+from shardstream.train.models.registry import BACKBONES
 from shardstream.train.models.weights import load_weights
+from shardstream.train.pretrained_head import fit_head, load_pretrained_backbone
 from shardstream.train.resolve import ResolvedConfig, make_data, make_model, make_model_info, prepare
 from shardstream.train.runs.broadcast import broadcast_run, receive_run
 from shardstream.train.runs.callbacks import Curves, History, ModelSaver
@@ -92,6 +94,8 @@ def _lead(
         if any(map(len, setup.bad_records.values())):
             write_bad_records(folder.bad_records, setup.data, setup.bad_records)
     with make_progress() as progress, stop:
+        if setup.config.model in BACKBONES and not unfinished:
+            _start_from_features(setup, steps, stop, history, models)
         kept = [
             history,
             models,
@@ -129,6 +133,17 @@ def _follow(
     with stop, sharing_records(workers):
         make_loop(setup, data, steps, callbacks, NonChief(steps, stop).keep).run(position)
     return receive_result(workers)
+
+
+def _start_from_features(
+    setup: ResolvedConfig, steps: Trainer, stop: StopRequest, history: History, models: ModelSaver
+) -> None:
+    """Makes the pretrained backbone with a head that fits its features the model to begin with, and the best so far."""
+    load_pretrained_backbone(steps.model, setup.config.model)
+    head = fit_head(setup, stop)
+    head.apply(steps.model)
+    history.rows.append(head.row)
+    models.best_weights = steps.model.get_weights()
 
 
 @contextlib.contextmanager

@@ -83,13 +83,13 @@ class Row:
     total_secs: float
 
 
-NAMES = {"small": "small", "seed": "notebook's CNN without Dense(1024)"}
+NAMES = {"small": "small", "notebook": "notebook's CNN without Dense(1024)"}
 
 
 def main(config: BenchConfig) -> None:
     """Runs the benchmark and prints a table and one JSON line."""
     start_tensorflow()
-    runs: dict[str, list[Run]] = {"small": [], "seed": []}
+    runs: dict[str, list[Run]] = {"small": [], "notebook": []}
     with tempfile.TemporaryDirectory() as folder:
         for number, (data_dir, seed) in enumerate(itertools.product(config.data_dirs, config.seeds)):
             for model in runs:
@@ -128,7 +128,7 @@ def train(config: BenchConfig, data_dir: Path, model: str, seed: int, folder: Pa
         seed=seed,
     )
     began = time.monotonic()
-    with without_first_layer() if model == "seed" else contextlib.nullcontext():
+    with without_first_layer() if model == "notebook" else contextlib.nullcontext():
         result = train_and_evaluate(options, callbacks=[Epochs()])
     total_secs = time.monotonic() - began
     ends = [*begun[1:], time.process_time()]
@@ -162,7 +162,7 @@ def accuracy_on_test(folder: Path, data_dir: Path) -> float | None:
 
 @contextlib.contextmanager
 def without_first_layer() -> Iterator[None]:
-    """Builds `seed` without Dense(1024) while it lasts: with it, an epoch would take an hour."""
+    """Builds `notebook` without Dense(1024) while it lasts: with it, an epoch would take an hour."""
     import keras
 
     from shardstream.train.models import build as models
@@ -170,10 +170,10 @@ def without_first_layer() -> Iterator[None]:
     def build(image_size: int | None, num_classes: int, seed: int) -> keras.Model:
         whole = original(8, num_classes, seed)
         kept = [type(layer).from_config(layer.get_config()) for layer in whole.layers[1:]]
-        return keras.Sequential([keras.Input((image_size, image_size, 3)), *kept], name="seed")
+        return keras.Sequential([keras.Input((image_size, image_size, 3)), *kept], name="notebook")
 
-    original = models._build_seed
-    with mock.patch.object(models, "_build_seed", build):
+    original = models._build_notebook
+    with mock.patch.object(models, "_build_notebook", build):
         yield
 
 

@@ -68,8 +68,8 @@ OPTIONS = {
     "lost": "--model small --cache none --epochs 1 --no-resume",
     "killed": "--model small --cache memory --epochs 12 --save-every 5steps",
     "whole": "--model small --cache memory --epochs 12 --save-every 1h",
-    "auto": "--model seed --cache auto --epochs 1",
-    "plain": f"--model seed --cache none --epochs {EPOCHS} --save-every 1h --learning-rate 0.01",
+    "auto": "--model notebook --cache auto --epochs 1",
+    "plain": f"--model notebook --cache none --epochs {EPOCHS} --save-every 1h --learning-rate 0.01",
 }
 
 

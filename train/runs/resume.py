@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.train.models.registry import find_model
 from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
 from shardstream.train.runs.run_folder import RunFolder
 
@@ -95,4 +96,5 @@ def find_resumable(folder: RunFolder, checkpoints: Checkpoints) -> ResumableRun 
         raise DatasetError(
             f"{folder.config}: cannot be read ({error}), so nobody knows what run this is; --no-resume begins anew"
         ) from None
-    return ResumableRun(options, checkpoint)
+    # A run that began before the model had its name.
+    return ResumableRun({**options, "model": find_model(str(options["model"]))}, checkpoint)
