@@ -77,15 +77,15 @@ def run_seed(
     """Builds a dataset and adds a trial of each model to `trials`."""
     import shardstream
 
-    info = shardstream.build_dataset(
+    data = shardstream.build_dataset(
         folder, scratch / "data", seed=seed, test=0.2, keep_together=config.keep_together
     )
     for model in config.models:
         began = time.monotonic()
         is_ours = model != "tutorial"
-        trained = train_ours(info, model, seed, scratch / model) if is_ours else train_tutorial(info, seed)
+        trained = train_ours(data, model, seed, scratch / model) if is_ours else train_tutorial(data, seed)
         secs = time.monotonic() - began
-        images, labels = read_split(info, "test", trained.input_shape[1])
+        images, labels = read_split(data, "test", trained.input_shape[1])
         probabilities = trained.predict(images, verbose=0)
         trials[model].append(Trial(correct=probabilities.argmax(axis=1) == labels, secs=secs))
         accuracy = trials[model][-1].correct.mean()
@@ -105,26 +105,26 @@ def read_split(data: Any, split: str, image_size: int) -> tuple[np.ndarray, np.n
     return np.concatenate(images), np.concatenate(labels)
 
 
-def train_ours(info: Any, model: str, seed: int, run: Path) -> Any:
+def train_ours(data: Any, model: str, seed: int, run: Path) -> Any:
     """Returns the best model of a run with default options; no features of earlier runs are used."""
     from shardstream.train.config import TrainConfig
     from shardstream.train.run import train_and_evaluate
     from shardstream.train.runs.saved_model import load_model
 
     cache = run.with_name(f"{run.name}-cache")
-    config = TrainConfig(data_dir=info.data_dir, run=run, model=model, seed=seed, cache_dir=cache)
+    config = TrainConfig(data_dir=data.info.data_dir, run=run, model=model, seed=seed, cache_dir=cache)
     train_and_evaluate(config)
     return load_model(run)[0]
 
 
-def train_tutorial(info: Any, seed: int) -> Any:
+def train_tutorial(data: Any, seed: int) -> Any:
     """Returns the model of the tutorial, trained on the training split."""
     import keras
     from keras import layers
 
     keras.utils.set_random_seed(seed)
-    images, labels = read_split(info, "train", _IMAGE_SIZE)
-    validation = read_split(info, "validation", _IMAGE_SIZE)
+    images, labels = read_split(data, "train", _IMAGE_SIZE)
+    validation = read_split(data, "validation", _IMAGE_SIZE)
     model = keras.Sequential(
         [
             keras.Input((_IMAGE_SIZE, _IMAGE_SIZE, 3)),
@@ -143,7 +143,7 @@ def train_tutorial(info: Any, seed: int) -> Any:
             layers.Dropout(0.2),
             layers.Flatten(),
             layers.Dense(128, activation="relu"),
-            layers.Dense(info.num_classes),
+            layers.Dense(len(data.class_names)),
         ]
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
