@@ -86,7 +86,7 @@ def estimate_update(config: UpdateConfig) -> Estimate:
         tempfile.TemporaryDirectory(dir=config.work_dir) as spool,
     ):
         listing = scan_again(config, old, spool=Path(spool) / "spool")
-        taken = load_previous(Catalog(listing), old, engine)
+        taken = load_previous(Catalog(listing), old)
         files = np.ones(len(listing), bool) if config.rehash else ~taken.same
         estimate = _estimate(listing, files, old.judging, old.split_rule.fractions, engine)
     # Of the files that are not read, as large a share is kept as was.
