@@ -16,7 +16,13 @@ from shardstream.ingest.images.settings import ImageSettings
 from shardstream.predict.inference.classifier import BATCH_SIZE, Predictor, load_predictor
 from shardstream.predict.inference.prediction import RecordBatch
 from shardstream.predict.inference.prediction_table import PredictionTable
-from shardstream.predict.metrics.comparison import Comparison, Cost, OtherPredictions, compare
+from shardstream.predict.metrics.comparison import (
+    Comparison,
+    Cost,
+    OtherPredictions,
+    compare,
+    correct_for_multiplicity,
+)
 from shardstream.predict.output.prediction_files import PredictionsFiles
 from shardstream.train.data.decode import PictureDecoder
 from shardstream.train.runs.run_folder import RunFolder
@@ -97,7 +103,7 @@ class OtherPredictionsBuilder:
 class ModelComparison:
     """Has other models look at what the first one has seen, and writes down what all of them say."""
 
-    def __init__(self, others: Sequence[ComparedModel], count: int, files: PredictionsFiles) -> None:
+    def __init__(self, others: Sequence[ComparedModel], count: int, files: PredictionsFiles | None) -> None:
         """Is told how many records will come."""
         self._others = others
         self._builders = [OtherPredictionsBuilder(count) for _ in others]
@@ -108,17 +114,19 @@ class ModelComparison:
         said = [other.predict(batch) for other in self._others]
         for builder, of_other in zip(self._builders, said, strict=True):
             builder.add(batch, of_other)
-        self._files.write(batch, probabilities, said)
+        if self._files is not None:
+            self._files.write(batch, probabilities, said)
 
     def compare(
         self, outcomes: PredictionTable, weights: np.ndarray, *, num_classes: int
     ) -> list[Comparison]:
         """Returns how each of the other models fares against the first."""
         names = short_names([other.run_dir for other in self._others])
-        return [
+        comparisons = [
             compare(outcomes, builder.finish(), weights, name=name, cost=other.cost, num_classes=num_classes)
             for name, other, builder in zip(names, self._others, self._builders, strict=True)
         ]
+        return correct_for_multiplicity(comparisons)
 
 
 def load_compared_models(run_dirs: Sequence[Path], info: DatasetInfo) -> list[ComparedModel]:

@@ -10,7 +10,8 @@ from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.predict.findings.gallery import Shown
 from shardstream.predict.inference.selection import Sampling
 from shardstream.predict.metrics.comparison import Comparison, Cost
-from shardstream.predict.output.result import PAGE, PhotoReport, Report
+from shardstream.predict.output.result import PhotoReport, Report
+from shardstream.predict.output.staging import PAGE
 
 MAX_ROWS = 32
 
