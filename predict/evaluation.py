@@ -8,12 +8,13 @@ import numpy as np
 from shardstream.ingest.common.atomic_io import file_sha256
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.compared_models import ModelComparison, load_compared_models
+from shardstream.predict.config import PredictConfig
 from shardstream.predict.findings.gallery import Shown, choose_rows, load_shown
 from shardstream.predict.findings.summary import find_issues
 from shardstream.predict.inference.classifier import check_same_classes
 from shardstream.predict.inference.predict_loop import predict_records
 from shardstream.predict.inference.prediction_table import PredictionTable
-from shardstream.predict.inference.selection import Sampling, Selection
+from shardstream.predict.inference.selection import Sampling, Selection, choose_split, select
 from shardstream.predict.inference.thumbnails import PICTURE_BYTES
 from shardstream.predict.metrics.calibration import calibrate
 from shardstream.predict.metrics.classification import summarize
@@ -23,6 +24,7 @@ from shardstream.predict.output.fonts import choose_label_font
 from shardstream.predict.output.metrics_json import comparison_metrics, make_metrics, make_provenance
 from shardstream.predict.output.prediction_files import PredictionsFiles
 from shardstream.predict.output.result import Report
+from shardstream.train.data.dataset import load_dataset
 from shardstream.train.runs.run_folder import RunFolder
 from shardstream.train.runs.saved_model import ModelInfo
 
@@ -105,6 +107,34 @@ def evaluate(
         changed=_load_changed(info, selection, outcomes, comparisons, model.info),
         metrics=metrics,
         provenance=make_provenance(run_dir, info, selection.split, model.info, metrics),
+    )
+
+
+def evaluate_config(config: PredictConfig) -> Report:
+    """Returns the report that the options of the command ask for, without writing it.
+
+    Raises:
+        ConfigError, DatasetError: As the command would say.
+    """
+    info = load_dataset(config.data)
+    selection = select(
+        info,
+        choose_split(info, config.split),
+        batch=config.batch,
+        every_record=config.all,
+        sampling=config.sampling,
+        size=config.sample_size,
+        seed=config.seed_used,
+    )
+    return evaluate(
+        config.run,
+        info,
+        selection,
+        compare=config.compare,
+        sampling=config.sampling,
+        gallery_size=config.gallery_size,
+        limits=Limits(accuracy=config.min_accuracy, class_recall=config.min_class_recall),
+        seed=config.seed_used,
     )
 
 

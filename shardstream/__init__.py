@@ -5,6 +5,8 @@
     shardstream.build_dataset("photos", "data/photos", image_size=300)
     data = shardstream.load_dataset("data/photos")
     shardstream.train_and_evaluate(data_dir="data/photos", run="runs/first", epochs=20)
+    shardstream.evaluate("runs/first", "data/photos").summary.accuracy
+    shardstream.load_classifier("runs/first").predict(["a.jpg"])[0].class_name
 
 Importing this package loads neither TensorFlow nor OpenCV: what needs them is imported when it is called.
 """
@@ -18,6 +20,8 @@ from shardstream.ingest.common.errors import ConfigError, DatasetError, LimitErr
 
 if TYPE_CHECKING:
     from shardstream.ingest.dataset.metadata import DatasetInfo
+    from shardstream.predict.inference.image_classifier import ImageClassifier
+    from shardstream.predict.output.result import Report
     from shardstream.train.config import TrainConfig
     from shardstream.train.runs.result import TrainResult
 
@@ -28,6 +32,8 @@ __all__ = [
     "MachineError",
     "__version__",
     "build_dataset",
+    "evaluate",
+    "load_classifier",
     "load_dataset",
     "train_and_evaluate",
 ]
@@ -93,6 +99,51 @@ def train_and_evaluate(config: "TrainConfig | None" = None, /, **options: Any) -
     from shardstream.train.run import train_and_evaluate as train
 
     return train(config)
+
+
+def evaluate(run: str | os.PathLike[str], data: str | os.PathLike[str], **options: Any) -> "Report":
+    """Returns the figures and findings of a model on a dataset, as a report of `shardstream-predict` has them.
+
+    Nothing is written. Every image of the validation split is predicted unless options say otherwise.
+
+    Args:
+        run: The run folder.
+        data: The dataset folder.
+        options: `split`, `sample`, `sampling`, `batch`, `seed`, `compare`, `gallery`, `min_accuracy` and
+            `min_class_recall` of the command.
+
+    Returns:
+        `.summary.accuracy` has `.value`, `.low` and `.high`; `.metrics` is what metrics.json holds.
+
+    Raises:
+        ConfigError, DatasetError: As the command would say.
+    """
+    from shardstream.predict.config import PredictConfig
+
+    every = (
+        not {"all", "sample", "batch"} & options.keys() and options.get("sampling", "uniform") == "uniform"
+    )
+    config = _make_config(PredictConfig, {"all": every, **options, "run": run, "data": data})
+    from shardstream.train.startup import start_tensorflow
+
+    start_tensorflow()
+    from shardstream.predict.evaluation import evaluate_config
+
+    return evaluate_config(config)
+
+
+def load_classifier(run: str | os.PathLike[str]) -> "ImageClassifier":
+    """Returns the best model of a run folder, for images in any form: `classifier.predict(["a.jpg", b"...", array])`.
+
+    Raises:
+        DatasetError: The run has no model, or one that would run code of its own.
+    """
+    from shardstream.train.startup import start_tensorflow
+
+    start_tensorflow()
+    from shardstream.predict.inference.image_classifier import load_image_classifier
+
+    return load_image_classifier(Path(run))
 
 
 def _make_config(config_type: type, options: dict[str, Any]) -> Any:

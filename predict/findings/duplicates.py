@@ -87,8 +87,8 @@ class Duplicates:
 def find_duplicates(info: DatasetInfo, split_name: str) -> Duplicates | None:
     """Returns what looks alike by the manifest's perceptual hashes; None where there is no manifest to be read.
 
-    A model that has seen a copy of an image in training is better on it than it will be on new ones. Hashes are alike of
-    images of one thing on one background, too: only what the pixels confirm contradicts its label.
+    A model that has seen a copy of an image in training is better on it than it will be on new ones. Hashes are alike
+    of images of one thing on one background, too: only what the pixels confirm contradicts its label.
     """
     path = info.data_dir / MANIFEST
     try:

@@ -208,7 +208,8 @@ def macro_f1(confusion: Confusion) -> Estimate:
     num_others = max(confusion.num_classes - 1, 1)
     centre = f1_of(rates, one_more, (one_more.sum() - one_more) / num_others)
     drawn = np.array([draw() for _ in range(_NUM_DRAWS)])
-    size = centre * (1 - centre) / float(drawn.var())
+    # Of very few images all draws may be alike.
+    size = min(float(counts.sum()), max(centre * (1 - centre), 1e-3) / max(float(drawn.var()), 1e-6))
     unbiased = min(1.0, max(0.0, value - float(drawn.mean()) + centre))
     # A sample of which the classes were drawn alike has less of that bias: the interval holds both.
     ends = [proportion_interval(share * size, size) for share in (value, unbiased)]

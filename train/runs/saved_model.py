@@ -72,9 +72,8 @@ class ModelInfo:
         Raises:
             DatasetError: There is no run, none with a model, or the file is damaged.
         """
+        RunFolder(run_dir).check_has_model()
         path = RunFolder(run_dir).model_info
-        if not path.is_file():
-            raise DatasetError(_why_there_is_no_model(run_dir))
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
@@ -134,14 +133,6 @@ class ModelWriter:
         """Saves a model with `weights`, in the order that Keras gives them, at `path` itself."""
         self.twin.set_weights(list(weights))
         self.twin.save(path)
-
-
-def _why_there_is_no_model(run_dir: Path) -> str:
-    if not run_dir.is_dir():
-        return f"{run_dir}: no such run folder; make one with `shardstream-train DATA --run {run_dir}`"
-    if RunFolder(run_dir).config.exists():
-        return f"{run_dir}: this run has no model yet; it has to finish its first epoch"
-    return f"{run_dir}: no model.json in it, so it is not a run folder made by `shardstream-train`"
 
 
 def _model_info(path: Path, content: Any) -> ModelInfo:

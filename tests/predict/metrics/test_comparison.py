@@ -1,6 +1,7 @@
 """Figures of two models on the same records, against other people's formulas, and the command with several runs."""
 
 import csv
+import dataclasses
 import json
 import re
 
@@ -164,7 +165,8 @@ def test_memory_of_a_comparison_does_not_grow_with_the_classes(make_outcomes):
     ones = np.ones(len(labels), np.float32)
     other = OtherPredictions(predicted=labels, probabilities=ones, actual_probabilities=ones)
     shares = np.zeros((len(labels), 5), np.float32)
-    outcomes = make_outcomes(np.zeros(len(labels), int), shares, labels=labels.astype(np.int32))
+    outcomes = make_outcomes(np.zeros(len(labels), int), shares)
+    outcomes = dataclasses.replace(outcomes, labels=labels.astype(np.int32))
     tracemalloc.start()
     compare(outcomes, other, ones, name="other", cost=COST, num_classes=1000)
     peak = tracemalloc.get_traced_memory()[1]
