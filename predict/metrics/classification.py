@@ -19,6 +19,7 @@ from shardstream.predict.metrics.intervals import (
 _BRIER_OF_MISTAKE = 1.5
 
 _NUM_DRAWS = 300
+_MAX_CELLS = 1_000_000  # Of the matrices that are drawn at once: 8 MB.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,38 +180,80 @@ def macro_f1(confusion: Confusion) -> Estimate:
     error is not one that cannot have any. How far they lie apart says of how many images a proportion would lie
     as far apart; how far their mean lies from the matrix is the bias of a ratio of small counts.
     """
-    counts, support = confusion.counts, confusion.support
-    actual, wrong = confusion.actual, ~confusion.right
+    support = confusion.support
     each = confusion.by_actual(confusion.weights) / np.maximum(support, 1)  # The weight of one image.
     shrunk = support / (support + 2)  # The drawn matrices have as many images as this one.
-    rates = np.where(wrong, counts, counts + 1) * shrunk[actual]
-    occurs = np.flatnonzero(support)
-    rng = np.random.default_rng(0)
-
-    def f1_of(cells: np.ndarray, extra: np.ndarray, extra_as: np.ndarray) -> float:
-        weights = cells * each[actual]
-        rows = confusion.by_actual(weights) + extra
-        columns = confusion.by_predicted(weights) + extra_as
-        defined = rows + columns > 0
-        found = 2 * confusion.on_diagonal(weights)
-        return float(np.mean(found[defined] / (rows + columns)[defined])) if defined.any() else 0.0
-
-    def draw() -> float:
-        errors = rng.poisson(shrunk[occurs])
-        rows = np.repeat(occurs, errors)
-        as_others = (rows + rng.integers(1, max(confusion.num_classes, 2), len(rows))) % confusion.num_classes
-        extra = np.bincount(rows, each[rows], confusion.num_classes)
-        return f1_of(rng.poisson(rates), extra, np.bincount(as_others, each[rows], confusion.num_classes))
-
-    none = np.zeros(confusion.num_classes)
-    value = f1_of(counts.astype(np.float64), none, none)
-    one_more = each * shrunk
+    rates = np.where(confusion.right, confusion.counts + 1, confusion.counts) * shrunk[confusion.actual]
+    one_more = (each * shrunk)[np.newaxis]
     num_others = max(confusion.num_classes - 1, 1)
-    centre = f1_of(rates, one_more, (one_more.sum() - one_more) / num_others)
-    drawn = np.array([draw() for _ in range(_NUM_DRAWS)])
+    none = np.zeros((1, confusion.num_classes))
+    value = float(_f1_means(confusion, confusion.counts[np.newaxis], each, none, none)[0])
+    spread = (one_more.sum() - one_more) / num_others
+    centre = float(_f1_means(confusion, rates[np.newaxis], each, one_more, spread)[0])
+    rng = np.random.default_rng(0)
+    at_once = max(1, _MAX_CELLS // len(rates))
+    drawn = np.concatenate(
+        [
+            _f1_means(
+                confusion,
+                rng.poisson(rates, (min(at_once, _NUM_DRAWS - first), len(rates))),
+                each,
+                *_draw_errors(rng, shrunk, each, min(at_once, _NUM_DRAWS - first)),
+            )
+            for first in range(0, _NUM_DRAWS, at_once)
+        ]
+    )
     # Of very few images all draws may be alike.
-    size = min(float(counts.sum()), max(centre * (1 - centre), 1e-3) / max(float(drawn.var()), 1e-6))
+    size = min(float(support.sum()), max(centre * (1 - centre), 1e-3) / max(float(drawn.var()), 1e-6))
     unbiased = min(1.0, max(0.0, value - float(drawn.mean()) + centre))
     # A sample of which the classes were drawn alike has less of that bias: the interval holds both.
     ends = [proportion_interval(share * size, size) for share in (value, unbiased)]
     return Estimate(value, min(low for low, _ in ends), max(high for _, high in ends))
+
+
+def _draw_errors(
+    rng: np.random.Generator, rates: np.ndarray, each: np.ndarray, num_draws: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the weights of drawn errors by actual and by predicted class, any other one: [num_draws, num_classes]."""
+    num_classes = len(rates)
+    cells = np.repeat(
+        np.arange(num_draws * num_classes), rng.poisson(rates, (num_draws, num_classes)).ravel()
+    )
+    draws, actual = np.divmod(cells, num_classes)
+    predicted = (actual + rng.integers(1, max(num_classes, 2), len(actual))) % num_classes
+    return tuple(
+        np.bincount(draws * num_classes + labels, each[actual], num_draws * num_classes).reshape(
+            num_draws, -1
+        )
+        for labels in (actual, predicted)
+    )
+
+
+def _f1_means(
+    confusion: Confusion,
+    counts: np.ndarray,
+    each: np.ndarray,
+    by_actual: np.ndarray,
+    by_predicted: np.ndarray,
+) -> np.ndarray:
+    """Returns the macro F1 of several matrices with the cells of `confusion` and other counts, [matrices, cells].
+
+    Args:
+        confusion: The cells.
+        counts: How many images each cell has.
+        each: What an image of each class weighs.
+        by_actual: More weight in the rows, [matrices, num_classes], off the diagonal.
+        by_predicted: The same in the columns.
+    """
+    num_matrices, num_classes = by_actual.shape
+    weights = counts * each[confusion.actual]
+    firsts = num_classes * np.arange(num_matrices)[:, np.newaxis]
+
+    def total(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
+        sums = np.bincount((firsts + labels).ravel(), values.ravel(), num_matrices * num_classes)
+        return sums.reshape(num_matrices, num_classes)
+
+    found = 2 * total(confusion.actual, np.where(confusion.right, weights, 0))
+    both = total(confusion.actual, weights) + by_actual + total(confusion.predicted, weights) + by_predicted
+    defined = both > 0
+    return (found / np.where(defined, both, 1)).sum(axis=1) / np.maximum(defined.sum(axis=1), 1)

@@ -53,7 +53,7 @@ def photos(tmp_path_factory):
 
 
 def rows_of(out):
-    with (out / "predictions.csv").open(encoding="utf-8", newline="") as file:
+    with (out / "predictions.csv").open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -1,5 +1,7 @@
 """Intervals against published numbers, and how often they hold the truth on simulated data."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -102,6 +104,7 @@ def test_intervals_of_a_stratified_sample_hold_the_truth_as_often_as_they_say(ac
     assert num_held / _TRIALS >= _LEAST
 
 
+@functools.cache
 def loss_population(accuracy, sharpness, num_classes=5, size=40_000):
     """The losses and Brier scores of a model, whose probabilities are calibrated where `sharpness` is 1."""
     rng = np.random.default_rng(5)
