@@ -7,7 +7,7 @@ import numpy as np
 from shardstream.predict.inference.prediction import SMALLEST_PROBABILITY
 from shardstream.predict.inference.prediction_table import PredictionTable
 
-# A label is listed where it is more likely wrong than correct.
+# A label is listed where it is more likely wrong than correct, and another class more likely than not.
 _LEAST_PROBABILITY = 0.5
 # Of the images that are predicted as confidently as those of the list so many have to be predicted correctly. Else
 # the model is as often wrong where it is confident, and its confidence says little about a label.
@@ -61,7 +61,9 @@ def find_label_issues(outcomes: PredictionTable, *, num_classes: int) -> LabelIs
         of_noise = noise / (num_classes - 1) * (1 - label)
         chance = of_noise / (of_noise + (1 - noise) * label)
         order = np.argsort(-chance, kind="stable")
-        order = order[chance[order] >= _LEAST_PROBABILITY]
+        # The model itself has to prefer one other class to all others together.
+        likely = (chance >= _LEAST_PROBABILITY) & (outcomes.probabilities[wrong] >= _LEAST_PROBABILITY)
+        order = order[likely[order]]
         rows, probabilities = wrong[order], chance[order]
         if not _is_good_where_confident(outcomes, rows):
             rows, probabilities = rows[:0], probabilities[:0]

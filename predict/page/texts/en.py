@@ -159,7 +159,7 @@ ENGLISH: Mapping[str, str] = {
     "count": "Count",
     "share_of_class": "Fraction of the class",
     # Calibration.
-    "calibration": "Calibration: are the probabilities right?",
+    "calibration": "Calibration",
     "calibration_meaning": "Of images with a probability of 0.8, eight of ten should be correct.",
     "reliability": "Reliability",
     "reliability_meaning": (
