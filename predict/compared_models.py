@@ -13,7 +13,7 @@ from shardstream.ingest.common.cpu_limits import usable_cores
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.images.settings import ImageSettings
-from shardstream.predict.inference.classifier import BATCH_SIZE, Predictor, load_predictor
+from shardstream.predict.inference.classifier import BATCH_SIZE, Predictor, check_same_classes, load_predictor
 from shardstream.predict.inference.prediction import RecordBatch
 from shardstream.predict.inference.prediction_table import PredictionTable
 from shardstream.predict.metrics.comparison import (
@@ -135,14 +135,25 @@ def load_compared_models(run_dirs: Sequence[Path], info: DatasetInfo) -> list[Co
     Raises:
         DatasetError: A run has no model, or one that knows other classes than the dataset has.
     """
-    models = [ModelInfo.load(run_dir) for run_dir in run_dirs]
-    for run_dir, model in zip(run_dirs[1:], models[1:], strict=True):
-        _check_classes(run_dir, model, info)
+    models = check_models(run_dirs, info)
     wanted = [(model.image_size, model.resize) for model in models]
     return [
         ComparedModel(run_dir, load_predictor(run_dir), info, decode=seen != wanted[0])
         for run_dir, seen in zip(run_dirs, wanted, strict=True)
     ]
+
+
+def check_models(run_dirs: Sequence[Path], info: DatasetInfo) -> list[ModelInfo]:
+    """Returns what is known of the models of some runs, the first of which has the classes in the dataset's order.
+
+    Raises:
+        DatasetError: A run has no model, or one that knows other classes than the dataset has.
+    """
+    models = [ModelInfo.load(run_dir) for run_dir in run_dirs]
+    check_same_classes(run_dirs[0], models[0], info)
+    for run_dir, model in zip(run_dirs[1:], models[1:], strict=True):
+        _check_classes(run_dir, model, info)
+    return models
 
 
 def short_names(run_dirs: Sequence[Path]) -> list[str]:

@@ -11,7 +11,6 @@ from shardstream.predict.compared_models import ModelComparison, load_compared_m
 from shardstream.predict.config import PredictConfig
 from shardstream.predict.findings.gallery import Shown, choose_rows, load_shown
 from shardstream.predict.findings.summary import find_issues
-from shardstream.predict.inference.classifier import check_same_classes
 from shardstream.predict.inference.predict_loop import predict_records
 from shardstream.predict.inference.prediction_table import PredictionTable
 from shardstream.predict.inference.selection import Sampling, Selection, choose_split, select
@@ -63,7 +62,6 @@ def evaluate(
     Raises:
         DatasetError: The run has no model, or one for other classes; a shard is corrupt.
     """
-    check_same_classes(run_dir, ModelInfo.load(run_dir), info)
     model, *others = load_compared_models([run_dir, *compare], info)
     weights, num_classes = selection.weights, info.num_classes
     comparison = ModelComparison(others, len(selection.positions), files)

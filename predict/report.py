@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shardstream.ingest.dataset.metadata import DatasetInfo
-from shardstream.predict.compared_models import short_names
+from shardstream.predict.compared_models import check_models, short_names
 from shardstream.predict.evaluation import evaluate
 from shardstream.predict.inference.selection import Sampling, Selection
 from shardstream.predict.metrics.gate import Limits
@@ -59,6 +59,7 @@ def build_report(
         ConfigError: The folder has files that are no report.
         DatasetError: The run has no model, or one for other classes; a shard is corrupt.
     """
+    check_models([run_dir, *compare], info)  # Before anything is made.
     with staging_in(out) as staging:
         with predictions_files(
             staging / PARQUET, staging / TABLE, info.class_names, others=short_names(compare)

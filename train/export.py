@@ -22,7 +22,7 @@ from shardstream.train.data.dataset import load_dataset
 from shardstream.train.data.decode import PictureDecoder
 from shardstream.train.data.split_reader import SplitReader
 from shardstream.train.runs.run_folder import RunFolder, write_json
-from shardstream.train.runs.saved_model import ModelInfo, load_model
+from shardstream.train.runs.saved_model import ModelInfo, inference_function, load_model
 
 logger = logging.getLogger(__name__)
 
@@ -135,11 +135,12 @@ class _Module(tf.Module):
     def __init__(self, model: keras.Model, info: ModelInfo) -> None:
         super().__init__()
         self.model = model
+        self._call = inference_function(model)
         images = tf.TensorSpec([None, info.image_size, info.image_size, 3], tf.uint8, "images")
         self.predict = tf.function(self._predict, input_signature=[images])
 
     def _predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = self.model(tf.cast(images, tf.float32), training=False)
+        probabilities = self._call(tf.cast(images, tf.float32))
         return {"probabilities": tf.identity(probabilities, "probabilities")}
 
 

@@ -48,7 +48,9 @@ def proportion_interval(num_right: float, num_examples: float) -> tuple[float, f
     """
     low, high = wilson_interval(num_right, num_examples)
     rare_right, rare_wrong = (
-        float(np.interp(count, range(len(_POISSON_LIMITS)), _POISSON_LIMITS, right=np.inf)) / num_examples
+        float(np.interp(count, range(len(_POISSON_LIMITS)), _POISSON_LIMITS)) / num_examples
+        if count < len(_POISSON_LIMITS) - 1
+        else 1.0
         for count in (num_right, num_examples - num_right)
     )
     return min(low, rare_right), max(high, 1 - rare_wrong)

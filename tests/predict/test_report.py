@@ -227,10 +227,23 @@ def test_a_publication_that_is_killed_leaves_no_page(tmp_path, monkeypatch):
     }
 
 
-def test_findings_are_complete_in_their_file_and_beside_the_predictions(trial, everything):
+def test_findings_are_complete_in_their_file_and_beside_the_predictions(
+    photo, make_trial, write_run, tmp_path
+):
     import pyarrow.parquet as pq
 
+    # 30 wrong labels are more than the page shows.
+    wrong = [photo(label=0, looks_like=1, path=f"food/wrong{i}.png") for i in range(30)]
+    others = [photo(label=i % 3, looks_like=i % 3, path=f"x/{i}.png") for i in range(600)]
+    made = make_trial([*others[:300], *wrong, *others[300:]])
+    run, everything = (
+        write_run(tmp_path / "sure", made.info, kernel=9 * np.eye(3, dtype=np.float32)),
+        tmp_path / "out",
+    )
+    assert main([str(run), str(made.data), "--all", "--gallery", "30", "--out", str(everything)]) == 0
     metrics = metrics_of(everything)
+    page = (everything / "index.html").read_text(encoding="utf-8")
+    assert f"The first 24 of {metrics['num_label_issues']}; findings.csv has them all." in page
     with (everything / "findings.csv").open(encoding="utf-8-sig", newline="") as file:
         found = list(csv.DictReader(file))
     for column, number in (
@@ -239,7 +252,8 @@ def test_findings_are_complete_in_their_file_and_beside_the_predictions(trial, e
     ):
         ranks = [int(row[column]) for row in found if row[column]]
         assert ranks == list(range(1, number + 1))
-    assert metrics["num_label_issues"] > 0
+    assert metrics["num_label_issues"] == 30
+    assert {row["source_path"][:10] for row in found if row["label_issue"]} == {"food/wrong"}
     rows = rows_of(everything)
     issues = {row["source_path"]: row["label_issue"] for row in found if row["label_issue"]}
     assert {row["source_path"]: row["label_issue"] for row in rows if row["label_issue"]} == issues

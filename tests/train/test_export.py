@@ -116,7 +116,6 @@ def test_without_its_dataset_the_cost_is_not_known(run, tmp_path, capsys, caplog
             ["{run}", "--format", "savedmodel", "--quantize", "float16"],
             "--quantize float16 is for --format tflite",
         ),
-        (["{run}", "--format", "pickle"], "savedmodel"),
     ],
 )
 def test_what_cannot_be_exported(run, tmp_path, capsys, arguments, sentence):
@@ -124,6 +123,13 @@ def test_what_cannot_be_exported(run, tmp_path, capsys, arguments, sentence):
     places = {"run": run, "empty": tmp_path / "empty"}
     assert main(["export", *(word.format(**places) for word in arguments)]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_an_unknown_format_names_those_there_are(run, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["export", str(run), "--format", "pickle"])
+    printed = capsys.readouterr()
+    assert all(name in printed.err + printed.out for name in ("savedmodel", "tflite", "onnx", "keras"))
 
 
 def test_onnx_without_its_package_says_what_to_install(run, capsys, monkeypatch):
