@@ -74,7 +74,9 @@ def find_label_issues(outcomes: PredictionTable, *, num_classes: int) -> LabelIs
 def _is_good_where_confident(outcomes: PredictionTable, rows: np.ndarray) -> bool:
     if not len(rows):
         return False
-    confident = outcomes.probabilities >= np.quantile(outcomes.probabilities[rows], 0.1)
+    # Wrong labels may be where a model is most confident of all: half of its correct predictions belong to it as well.
+    usual = np.median(outcomes.probabilities[outcomes.right]) if outcomes.right.any() else 1.0
+    confident = outcomes.probabilities >= min(np.quantile(outcomes.probabilities[rows], 0.1), usual)
     return float(outcomes.right[confident].mean()) >= _LEAST_ACCURACY
 
 

@@ -12,6 +12,9 @@ Z = 1.959963984540054
 # The 5th percentiles of the means of Poisson distributions of which 0 to 3 were seen; at 4 Wilson's limit takes over.
 _POISSON_LIMITS = (0.0, 0.0513, 0.3554, 0.8177, 1.555)
 
+# They hold for a small fraction of the examples.
+_RARE = 0.15
+
 # Chance alone makes a difference below this p-value in one of 20 reports.
 SIGNIFICANCE = 0.05
 
@@ -49,7 +52,7 @@ def proportion_interval(num_right: float, num_examples: float) -> tuple[float, f
     low, high = wilson_interval(num_right, num_examples)
     rare_right, rare_wrong = (
         float(np.interp(count, range(len(_POISSON_LIMITS)), _POISSON_LIMITS)) / num_examples
-        if count < len(_POISSON_LIMITS) - 1
+        if count < min(len(_POISSON_LIMITS) - 1, _RARE * num_examples)
         else 1.0
         for count in (num_right, num_examples - num_right)
     )

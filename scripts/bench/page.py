@@ -64,7 +64,11 @@ def main(config: PageConfig) -> None:
     text = config.page.read_text(encoding="utf-8")
     found = [measure(text, width=config.width) for _ in range(config.repeats)]
     medians = {name: round(statistics.median(one[name] for one in found), 1) for name in found[0]}
-    facts = {"page_bytes": len(text.encode()), "images": text.count('src="data:image/'), "width": config.width}
+    facts = {
+        "page_bytes": len(text.encode()),
+        "images": text.count('src="data:image/'),
+        "width": config.width,
+    }
     print(json.dumps(facts | medians))
 
 
