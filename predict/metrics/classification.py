@@ -221,12 +221,13 @@ def _draw_errors(
     )
     draws, actual = np.divmod(cells, num_classes)
     predicted = (actual + rng.integers(1, max(num_classes, 2), len(actual))) % num_classes
-    return tuple(
+    by_actual, by_predicted = (
         np.bincount(draws * num_classes + labels, each[actual], num_draws * num_classes).reshape(
             num_draws, -1
         )
         for labels in (actual, predicted)
     )
+    return by_actual, by_predicted
 
 
 def _f1_means(
