@@ -227,41 +227,32 @@ def test_a_publication_that_is_killed_leaves_no_page(tmp_path, monkeypatch):
     }
 
 
-def test_findings_are_complete_in_their_file_and_beside_the_predictions(
-    photo, make_trial, write_run, tmp_path
-):
+def test_findings_are_complete_in_their_file_and_beside_the_predictions(trial, monkeypatch, tmp_path):
     import pyarrow.parquet as pq
 
-    # 30 wrong labels are more than the page shows.
-    wrong = [photo(label=0, looks_like=1, path=f"food/wrong{i}.png") for i in range(30)]
-    others = [photo(label=i % 3, looks_like=i % 3, path=f"x/{i}.png") for i in range(600)]
-    made = make_trial([*others[:300], *wrong, *others[300:]])
-    run, everything = (
-        write_run(tmp_path / "sure", made.info, kernel=9 * np.eye(3, dtype=np.float32)),
-        tmp_path / "out",
-    )
-    assert main([str(run), str(made.data), "--all", "--gallery", "30", "--out", str(everything)]) == 0
-    metrics = metrics_of(everything)
-    page = (everything / "index.html").read_text(encoding="utf-8")
-    assert f"The first 24 of {metrics['num_label_issues']}; findings.csv has them all." in page
-    with (everything / "findings.csv").open(encoding="utf-8-sig", newline="") as file:
-        found = list(csv.DictReader(file))
-    for column, number in (
-        ("label_issue", metrics["num_label_issues"]),
-        ("odd_image", metrics["num_odd_pictures"]),
-    ):
-        ranks = [int(row[column]) for row in found if row[column]]
-        assert ranks == list(range(1, number + 1))
+    from shardstream.predict.findings import summary
+    from shardstream.predict.findings.label_issues import LabelIssues
+
+    # More than the page shows.
+    listed = np.arange(0, 60, 2)[::-1]
+    issues = LabelIssues(rows=listed, probabilities=np.linspace(0.99, 0.6, 30), errors=np.empty(0, np.int64))
+    monkeypatch.setattr(summary, "find_label_issues", lambda outcomes, num_classes: issues)
+    assert main([str(trial.run), str(trial.data), "--all", "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "The first 24 of 30; findings.csv has them all." in page
+    with (tmp_path / "findings.csv").open(encoding="utf-8-sig", newline="") as file:
+        found = [row for row in csv.DictReader(file) if row["label_issue"]]
+    assert [row["source_path"] for row in found] == [trial.photos[row].path for row in listed]
+    assert [int(row["label_issue"]) for row in found] == list(range(1, 31))
+    metrics = metrics_of(tmp_path)
     assert metrics["num_label_issues"] == 30
-    assert {row["source_path"][:10] for row in found if row["label_issue"]} == {"food/wrong"}
-    rows = rows_of(everything)
-    issues = {row["source_path"]: row["label_issue"] for row in found if row["label_issue"]}
-    assert {row["source_path"]: row["label_issue"] for row in rows if row["label_issue"]} == issues
-    table = pq.read_table(everything / "predictions.parquet").to_pydict()
-    assert [rank or "" for rank in table["label_issue"]] == [
-        int(row["label_issue"]) if row["label_issue"] else "" for row in rows
-    ]
-    assert table["source_path"] == [row["source_path"] for row in rows]
+    assert metrics["label_issues_expected_precision"] == pytest.approx(issues.probabilities.mean())
+    ranks = {row["source_path"]: row["label_issue"] for row in rows_of(tmp_path) if row["label_issue"]}
+    assert ranks == {row["source_path"]: row["label_issue"] for row in found}
+    table = pq.read_table(tmp_path / "predictions.parquet").to_pydict()
+    assert [rank for rank in table["label_issue"] if rank] == [30 - i for i in range(30)]
+    assert table["source_path"] == [photo.path for photo in trial.photos]
+    assert len(table["probabilities"]) == 81
 
 
 def test_a_dataset_of_one_split_needs_no_name_and_several_do(trial, write_dataset, tmp_path, capsys):
