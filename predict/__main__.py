@@ -44,9 +44,9 @@ def _predict(config: PredictConfig, *, command: str) -> int:
     from shardstream.predict.inference.selection import choose_split, select
     from shardstream.predict.metrics.gate import Limits, enforce
     from shardstream.predict.output.staging import check_report_folder
-    from shardstream.train.data.dataset import load_dataset
+    from shardstream.train.data.folder import load_info
 
-    info = load_dataset(config.data)
+    info = load_info(config.data)
     check_report_folder(config.report_dir)
     selection = select(
         info,

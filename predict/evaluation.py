@@ -23,7 +23,7 @@ from shardstream.predict.output.fonts import choose_label_font
 from shardstream.predict.output.metrics_json import comparison_metrics, make_metrics, make_provenance
 from shardstream.predict.output.prediction_files import PredictionsFiles
 from shardstream.predict.output.result import Report
-from shardstream.train.data.dataset import load_dataset
+from shardstream.train.data.folder import load_info
 from shardstream.train.runs.run_folder import RunFolder
 from shardstream.train.runs.saved_model import ModelInfo
 
@@ -114,7 +114,7 @@ def evaluate_config(config: PredictConfig) -> Report:
     Raises:
         ConfigError, DatasetError: As the command would say.
     """
-    info = load_dataset(config.data)
+    info = load_info(config.data)
     selection = select(
         info,
         choose_split(info, config.split),

@@ -18,9 +18,8 @@ import tensorflow as tf
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.dataset.metadata import DatasetInfo
-from shardstream.train.data.dataset import load_dataset
-from shardstream.train.data.decode import PictureDecoder
-from shardstream.train.data.split_reader import SplitReader
+from shardstream.train.data.dataset import Dataset
+from shardstream.train.data.folder import load_info
 from shardstream.train.runs.run_folder import RunFolder, write_json
 from shardstream.train.runs.saved_model import ModelInfo, inference_function, load_model
 
@@ -255,7 +254,7 @@ def run_tflite(interpreter: tf.lite.Interpreter, images: np.ndarray) -> np.ndarr
 def _find_dataset(run_dir: Path, info: ModelInfo) -> DatasetInfo | None:
     try:
         config = json.loads(RunFolder(run_dir).config.read_text(encoding="utf-8"))
-        dataset = load_dataset(Path(config["data_dir"]))
+        dataset = load_info(Path(config["data_dir"]))
     except (OSError, ValueError, KeyError, TypeError, DatasetError):
         return None
     usable = dataset.fingerprint == info.dataset_fingerprint and "validation" in dataset.splits
@@ -263,12 +262,13 @@ def _find_dataset(run_dir: Path, info: ModelInfo) -> DatasetInfo | None:
 
 
 def _validation_images(dataset: DatasetInfo, info: ModelInfo) -> tuple[np.ndarray, np.ndarray]:
-    reader = SplitReader(dataset, "validation")
-    decoder = PictureDecoder(stored=dataset.image, image_size=info.image_size, resize=info.resize)
+    source = Dataset(dataset).source("validation", info.image_size, resize=info.resize, with_records=True)
     count = min(_NUM_MEASURED, dataset.split("validation").num_examples)
     chosen = np.linspace(0, dataset.split("validation").num_examples - 1, count).astype(np.int64)
-    batches = list(reader.batches(reader.windows_of(chosen), decoder, batch_size=_BATCH_SIZE))
-    images = np.concatenate([batch.images for batch in batches])
-    labels = np.concatenate([batch.labels for batch in batches])
+    batches = [
+        (images.numpy(), labels.numpy())
+        for images, labels, _ in source.chosen(chosen, batch_size=_BATCH_SIZE)
+    ]
+    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     order = [dataset.class_names.index(name) for name in info.class_names]
     return images, np.argsort(order)[labels]

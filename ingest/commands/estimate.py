@@ -72,7 +72,7 @@ def estimate_update(config: UpdateConfig) -> Estimate:
         config.engine, workers=config.workers, scheduler=config.scheduler, preload=TASK_MODULES
     ) as engine:
         listing = scan_folder(config.images, class_names_of(old))
-        taken = load_previous(Catalog(listing), old, engine)
+        taken = load_previous(Catalog(listing), old)
         files = np.ones(len(listing), bool) if config.rehash else ~taken.same
         estimate = _estimate(listing, files, old.judging, old.split_rule.fractions, engine)
     # Of the files that are not read, as large a share is kept as was.

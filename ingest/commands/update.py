@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from shardstream.ingest.commands.config import UpdateConfig
 from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
 from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 from shardstream.ingest.dataset.metadata import DatasetInfo
@@ -52,7 +53,7 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
         _check_nothing_else_there(old)
         listing = scan_folder(config.images, class_names_of(old))
         catalog = Catalog(listing)
-        taken = load_previous(catalog, old, engine)
+        taken = load_previous(catalog, old)
         files = np.ones(len(listing), bool) if config.rehash else ~taken.same
         num_changed = _judge(catalog, files, old, place, engine)
         check_verdicts(catalog, max_rejected=config.max_rejected)
@@ -82,7 +83,7 @@ def _options(config: UpdateConfig) -> dict[str, object]:
 
 def _check_nothing_else_there(old: DatasetInfo) -> None:
     """Sees to it that nobody keeps anything else in a folder that is going to be removed."""
-    own = {*old.shards, METADATA, MANIFEST, *TFDS}
+    own = {*old.shards, METADATA, MANIFEST, INDEX, *TFDS}
     names = [shown(path.name) for path in sorted(old.data_dir.iterdir()) if path.name not in own]
     if others := [name for name in names if not is_clutter(name)]:
         more = ", ..." if len(others) > _MAX_SHOWN else ""

@@ -15,7 +15,7 @@ from shardstream.ingest.common.cpu_limits import usable_cores
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.images.process import process_image
 from shardstream.predict.inference.classifier import BATCH_SIZE, Predictor, load_predictor
-from shardstream.train.data.decode import PictureDecoder
+from shardstream.train.data.pixels import decode_images
 
 # As for files on the command line.
 _MAX_PIXELS = 100_000_000
@@ -56,7 +56,7 @@ class ImageClassifier:
         info = predictor.info
         self._predictor = predictor
         self._stored = info.stored
-        self._decoder = PictureDecoder(stored=info.stored, image_size=info.image_size, resize=info.resize)
+        self._resize = info.resize
         self.class_names: Sequence[str] = info.class_names
         self.display_names: Sequence[str] = info.display_names
         self.image_size = info.image_size
@@ -80,20 +80,19 @@ class ImageClassifier:
         numbered = enumerate(images)
         with ThreadPoolExecutor(usable_cores()) as threads:
             while batch := list(itertools.islice(numbered, BATCH_SIZE)):
-                pixels = np.stack(list(threads.map(self._prepare, batch)))
+                stored = list(threads.map(self._prepare, batch))
+                pixels = decode_images(stored, self._stored, image_size=self.image_size, resize=self._resize)
                 probabilities = self._predictor.predict_images(pixels, f"image {batch[0][0]}")
                 found += [self._prediction(row) for row in probabilities]
         return found
 
-    def _prepare(self, numbered: tuple[int, ImageSource]) -> np.ndarray:
+    def _prepare(self, numbered: tuple[int, ImageSource]) -> bytes:
         number, source = numbered
         name, suffix, data = _read(number, source)
         processed = process_image(data, suffix, image=self._stored, max_pixels=_MAX_PIXELS)
         if processed.verdict == "rejected":
             raise ImageReadError(f"{name}: {processed.reason}")
-        pixels = np.empty((self.image_size, self.image_size, 3), np.uint8)
-        self._decoder.decode(memoryview(processed.stored), pixels)
-        return pixels
+        return processed.stored
 
     def _prediction(self, probabilities: np.ndarray) -> ImagePrediction:
         values = probabilities.tolist()

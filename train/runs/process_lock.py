@@ -35,7 +35,7 @@ def locked_by_this_process(path: Path) -> Iterator[None]:
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644)) as file:
         if not _lock(file):
             raise ConfigError(
-                f"{path.parent}: {_who(path)} is at work there; wait for it or choose another --run"
+                f"{path.parent}: {_who(path)} is at work there; wait for it or choose another run folder"
             )
         note = json.dumps(dataclasses.asdict(Process(os.getpid(), platform.node()))).encode()
         # In this order, so that the file is empty at no moment.

@@ -123,7 +123,7 @@ def test_evaluate_gives_the_figures_of_the_command_and_writes_nothing(trial, tmp
 def example_of(heading):
     """The Python code of a section of docs/api.md."""
     text = (ROOT / "docs/api.md").read_text(encoding="utf-8").split(f"## {heading}\n")[1]
-    found = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    found = re.search(r"```py\n(.*?)```", text, re.DOTALL)
     assert found
     return found[1]
 

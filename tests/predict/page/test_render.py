@@ -164,7 +164,7 @@ def test_the_page_opens_with_the_answer(usual):
         "Accuracy 50.0 % 95 % interval 15.0 % to 85.0 % 2 of 4 images correct, 2 incorrect"
     )
     assert "실외 exterior0.0 % 1 of 1 missed" in text
-    assert "음식 predicted as 실내1 1 picture, 50.0 % of the class" in text
+    assert "음식 predicted as 실내1 1 image, 50.0 % of the class" in text
 
 
 def test_cards_come_wrong_first_with_the_highest_loss_first(usual):
