@@ -14,6 +14,7 @@ from PIL import Image
 from shardstream.ingest.common.cpu_limits import usable_cores
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.images.process import process_image
+from shardstream.ingest.images.settings import Resize
 from shardstream.predict.inference.classifier import BATCH_SIZE, Predictor, load_predictor
 from shardstream.train.data.pixels import decode_images
 
