@@ -51,8 +51,8 @@ def main() -> None:
     head.fit(*train, validation_data=validation, batch_size=args.batch_size, epochs=args.epochs, verbose=0)
 
     model = keras.Model(backbone.inputs, head(backbone.outputs[0]))
-    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     model.save(args.model)
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     batches = data.eval_batches("validation", batch_size=args.batch_size, image_size=image_size)
     print(f"validation accuracy {model.evaluate(batches, return_dict=True, verbose=0)['accuracy']:.3f}")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from scripts.demo_images import __main__ as make_demo_images
+from scripts.demo_images import photos as make_demo_images
 
 COUNT = 40
 SEED = 7

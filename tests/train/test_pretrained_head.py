@@ -4,12 +4,12 @@ import json
 import keras
 import numpy as np
 import pytest
-from shardstream.train.data.input_pipeline import StreamedSplit
 
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.images.settings import ImageSettings
 from shardstream.train import pretrained_head
 from shardstream.train.config import TrainConfig
+from shardstream.train.data.dataset import Dataset
 from shardstream.train.models import pretrained
 from shardstream.train.models.build import CLASSIFIER
 from shardstream.train.models.pretrained import load_pretrained
@@ -69,9 +69,8 @@ def test_the_model_file_predicts_what_was_evaluated(run, textured):
     folder, result = run
     model, info = load_model(folder / "run")
     assert (info.model, info.image_size, model.input_shape[1:3]) == ("lite0", SIZE, (SIZE, SIZE))
-    ((images, labels),) = StreamedSplit(textured, "validation", image_size=SIZE).ordered_batches(
-        batch_size=15
-    )
+    (batch,) = Dataset(textured).eval_batches("validation", batch_size=15, image_size=SIZE)
+    images, labels, _ = (tensor.numpy() for tensor in batch)
     probabilities = model.predict(images, verbose=0)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     assert (probabilities.argmax(axis=1) == labels).mean() == pytest.approx(result.val_accuracy)

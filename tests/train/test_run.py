@@ -142,7 +142,9 @@ def config_for(info, tmp_path, **options) -> TrainConfig:
 
 
 def test_a_batch_larger_than_the_split_is_refused(striped, tmp_path):
-    sentence = "batch_size 193 is more than the 192 pictures of split 'train'; choose a smaller --batch-size"
+    sentence = (
+        "batch_size 193 is larger than split 'train' with its 192 examples; choose a smaller --batch-size"
+    )
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
         train_and_evaluate(config_for(striped, tmp_path, batch_size=193))
     assert not (tmp_path / "run").exists()

@@ -207,7 +207,7 @@ def test_a_full_disk_is_outlasted_and_costs_nothing_in_the_end(stopped, tmp_path
             limit.lift()
         results.append(best_weights(config.run))
         assert epochs_of(config.run) == ["1", "2", "3", "4"]
-        warnings = [record.levelname for record in caplog.records if record.name.startswith("train")]
+        warnings = [record.levelname for record in caplog.records if record.name.startswith("shardstream")]
         assert ("WARNING" in warnings) == (name == "full")
     for mine, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
@@ -239,7 +239,7 @@ def test_a_run_whose_loss_is_no_number_ends_and_its_last_sound_state_is_kept(sto
     with pytest.raises(DivergedError) as diverged:
         train_and_evaluate(config, [Spoil()])
     sentence = str(diverged.value)
-    assert sentence.startswith("the loss is no number any more at step 3 of epoch 2, with the pictures a/")
+    assert sentence.startswith("NaN loss at step 3 of epoch 2, with the images a/")
     assert sentence.endswith("; the last state that is kept is that of step 2 of epoch 2")
     names = (config.run / "diverged.txt").read_text().splitlines()
     assert len(set(names)) == 64

@@ -104,7 +104,7 @@ def history(data: Dataset, model: keras.Model) -> dict[str, list[float]]:
 
 
 def test_the_size_of_images_that_differ_has_to_be_given(numbered):
-    image = dataclasses.replace(numbered.info.image, size=None)
+    image = dataclasses.replace(numbered.info.image, size=None, encoding="png")
     judging = dataclasses.replace(numbered.info.judging, image=image)
     data = Dataset(dataclasses.replace(numbered.info, judging=judging))
     assert data.image_size is None

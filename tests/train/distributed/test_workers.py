@@ -15,7 +15,7 @@ def test_one_worker_has_nobody_to_tell():
     alone = Workers(ALONE, tf.distribute.get_strategy())
     assert alone.broadcast(b"word") == b"word"
     assert alone.gather(b"word") == [b"word"]
-    assert (alone.is_chief, alone.share.num_workers) == (True, 1)
+    assert (alone.is_chief, alone.shard) == (True, (0, 1))
 
 
 @pytest.mark.parametrize("cluster", [ALONE, TWO])

@@ -23,8 +23,8 @@ SEED_LAYERS = [
 ]
 
 
-def test_seed_is_the_notebooks_model_layer_by_layer():
-    model = build_model("seed", image_size=16, num_classes=3, seed=0)
+def test_notebook_is_the_notebooks_model_layer_by_layer():
+    model = build_model("notebook", image_size=16, num_classes=3, seed=0)
     found = [
         (type(layer).__name__, tuple(layer.output.shape[1:]), layer.count_params()) for layer in model.layers
     ]
@@ -56,9 +56,9 @@ def multiplications(model: keras.Model) -> int:
 
 def test_the_costs_that_help_speaks_of():
     """2 operations for a multiply-add; the weights of the model at 300x300 fit into any memory."""
-    seed = build_model("seed", image_size=300, num_classes=3, seed=0)
-    assert 2 * multiplications(seed) / 1e9 == pytest.approx(107.6, abs=0.1)
-    after_first = seed.layers[2]
+    notebook = build_model("notebook", image_size=300, num_classes=3, seed=0)
+    assert 2 * multiplications(notebook) / 1e9 == pytest.approx(107.6, abs=0.1)
+    after_first = notebook.layers[2]
     assert 2 * 300 * 300 * 64 * int(np.prod(after_first.kernel.shape[:-1])) / 1e9 == pytest.approx(
         106.2, abs=0.1
     )
