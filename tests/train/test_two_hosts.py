@@ -56,7 +56,8 @@ def die(*_, **__):
 shardstream.train.resolve.build_model = build_model
 argvs = json.loads(sys.argv[1])
 if argvs[0][argvs[0].index("--rank") + 1] == "1":
-    shardstream.train.data.cache.free_memory_bytes = lambda: 1000  # It takes the disk, the chief its memory.
+    # It takes the disk, the chief its memory.
+    shardstream.train.data.cache.free_bytes = lambda folder: {"memory": 1000, "disk": 10**9}
     if "--no-resume" in argvs[0]:
         shardstream.train.resolve.build_model = die
 sys.exit(max(main(argv) for argv in argvs))
