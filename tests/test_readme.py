@@ -16,6 +16,9 @@ DOCUMENTS = [
 ]
 
 
+SUB_COMMANDS = (["doctor"], ["export"], ["status"])
+
+
 def code_blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
 
@@ -50,7 +53,7 @@ def test_options_that_are_named_exist(path, capsys):
     for line in re.findall(r"shardstream-(?:ingest|train|predict) [^\n`|]*", text):
         program, *words = line.split()
         main = importlib.import_module(f"shardstream.{program.removeprefix('shardstream-')}.__main__").main
-        command = words[:1] if program == "shardstream-ingest" else []
+        command = words[:1] if program == "shardstream-ingest" or words[:1] in SUB_COMMANDS else []
         with pytest.raises(SystemExit) as left:
             main([*command, "--help"])
         assert left.value.code == 0, line
