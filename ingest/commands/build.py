@@ -1,6 +1,7 @@
 """Category folders to a dataset folder: the whole job."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def build_dataset(config: BuildConfig) -> BuildResult:
         MachineError: The disk is full, the photos went away, or a worker process died for no file's fault.
     """
     began = time.monotonic()
-    if config.data.exists() or config.data.is_symlink():
+    if not _is_free(config.data):
         return _finish_killed(config)
     with open_engine(
         config.engine,
@@ -57,8 +58,15 @@ def build_dataset(config: BuildConfig) -> BuildResult:
                 split_rule=config.split_rule,
                 shard_bytes=config.shard_bytes,
             )
-            place.finish()
+            place.publish()
     return summarize(catalog, info, num_read=len(listing), seconds=time.monotonic() - began)
+
+
+def _is_free(data: Path) -> bool:
+    """Whether a dataset may be made there: nothing is, or an empty folder, as job systems make them."""
+    if data.is_symlink():
+        return False
+    return not data.exists() or (data.is_dir() and not any(data.iterdir()))
 
 
 def _finish_killed(config: BuildConfig) -> BuildResult:

@@ -7,15 +7,13 @@ import numpy.typing as npt
 
 from shardstream.ingest.commands.config import UpdateConfig
 from shardstream.ingest.common.errors import ConfigError, DatasetError
-from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
-from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 from shardstream.ingest.dataset.metadata import DatasetInfo
-from shardstream.ingest.dataset.tfds_files import FILENAMES as TFDS
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.execution.factory import open_engine
 from shardstream.ingest.pipeline.build_result import BuildResult, summarize
 from shardstream.ingest.pipeline.catalog import Catalog, settle_identical
 from shardstream.ingest.pipeline.map_tasks import MapPlan
+from shardstream.ingest.pipeline.own_files import DESCRIPTIONS
 from shardstream.ingest.pipeline.reuse import load_previous
 from shardstream.ingest.pipeline.scan import Listing, is_clutter, scan_folder, shown
 from shardstream.ingest.pipeline.split_assignment import assign_splits
@@ -66,7 +64,7 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
                 split_rule=old.split_rule,
                 shard_bytes=old.shard_bytes,
             )
-            place.finish()
+            place.replace((*old.shards, *DESCRIPTIONS))
         else:
             info = old
             assign_splits(
@@ -82,7 +80,7 @@ def _options(config: UpdateConfig) -> dict[str, object]:
 
 def _check_nothing_else_there(old: DatasetInfo) -> None:
     """Sees to it that nobody keeps anything else in a folder that is going to be removed."""
-    own = {*old.shards, METADATA, MANIFEST, *TFDS}
+    own = {*old.shards, *DESCRIPTIONS}
     names = [shown(path.name) for path in sorted(old.data_dir.iterdir()) if path.name not in own]
     if others := [name for name in names if not is_clutter(name)]:
         more = ", ..." if len(others) > _MAX_SHOWN else ""

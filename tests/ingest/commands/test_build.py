@@ -229,7 +229,7 @@ def test_a_full_disk_is_said_and_what_was_done_is_kept(photos, tmp_path):
     result = subprocess.run(limited, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        f"shardstream-ingest: {tmp_path}/d.incomplete: File too large; what was done is kept: mend that and start "
+        f"shardstream-ingest: {tmp_path}/d.incomplete: File too large; what was done is kept: fix that and start "
         "the same command again\n"
     )
     assert not (tmp_path / "d").exists()

@@ -11,11 +11,11 @@ import subprocess
 import sys
 import time
 
-import filelock
 import pytest
 
 from shardstream.ingest.__main__ import main
 from shardstream.ingest.commands.verify import verify_dataset
+from shardstream.ingest.common.locks import lock_file
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.records import decode_example, frame, read_records
 
@@ -433,7 +433,7 @@ def test_an_update_that_met_damage_goes_on_after_the_repair(photos, data, photo,
 
 def test_a_repair_beside_another_job_is_refused(photos, data, capsys):
     data.with_name("d.incomplete").mkdir()
-    with filelock.FileLock(data.with_name("d.incomplete") / "lock"):
+    with lock_file(data.with_name("d.lock"), busy="busy"):
         assert main(["repair", str(photos), str(data)]) == 2
     assert "d.incomplete: another process is at work there" in capsys.readouterr().err
 
@@ -455,7 +455,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(photos, data, capsys):
     result = subprocess.run([*limited, str(photos), str(data)], capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        f"shardstream-ingest: {data}.incomplete: File too large; what was done is kept: mend that and start the same "
+        f"shardstream-ingest: {data}.incomplete: File too large; what was done is kept: fix that and start the same "
         "command again\n"
     )
     assert content(data) == {name: what for name, what in before.items() if name != SHARD}
