@@ -82,14 +82,12 @@ def remake_shard(
     return spec.path
 
 
-def remake_manifest(
-    info: DatasetInfo, metadata: bytes, *, images: Path, place: StagingArea, engine: Engine
-) -> Path:
+def remake_manifest(info: DatasetInfo, *, images: Path, place: StagingArea, engine: Engine) -> Path:
     """Writes the manifest into `place.dataset` and returns its path; judges all photos again for that.
 
     Args:
-        info: What the dataset is thought to be. It is, if the manifest of the photos has the hash that it had.
-        metadata: The bytes of metadata.json, in whatever state: the hash has to be in them.
+        info: What the dataset should be. It is, if the manifest of the photos has the hash that this says, or is the
+            very one that is there.
         images: The source folder.
         place: Where the work is done.
         engine: What the work runs on.
@@ -111,7 +109,9 @@ def remake_manifest(
     ShardPlan(catalog, place.shards, name=info.name, seed=info.split_rule.seed, shard_bytes=info.shard_bytes)
     path = place.dataset / MANIFEST
     write_manifest(catalog, path, info.with_manifest("").encode())
-    if file_sha256(path).encode() not in metadata:
+    there = info.data_dir / MANIFEST
+    expected = {info.manifest_sha256, file_sha256(there) if there.is_file() else ""}
+    if file_sha256(path) not in expected:
         raise CannotRepairError(_what_changed(catalog, info))
     return path
 

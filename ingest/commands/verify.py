@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from shardstream.ingest.common.atomic_io import file_sha256
+from shardstream.ingest.common.errors import is_machine_error
 from shardstream.ingest.common.progress import progress
 from shardstream.ingest.dataset.corruption import Corruption
 from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
@@ -97,7 +98,9 @@ def _extra_files(info: DatasetInfo) -> Iterator[tuple[str, str]]:
         if ".tfrecord" in path.name and path.name not in info.shards:
             try:
                 yield path.name, file_sha256(path)
-            except OSError:
+            except OSError as error:
+                if is_machine_error(error):
+                    raise
                 yield path.name, ""
 
 
@@ -136,7 +139,7 @@ def _photos(info: DatasetInfo, faults: list[ShardError]) -> dict[tuple[str, int 
     if not wanted:
         return {}
     filenames = sorted({filename for filename, _ in wanted})
-    origins = RecordSources(info.data_dir / MANIFEST, [places[filename] for filename in filenames])
+    origins = RecordSources(info, [places[filename] for filename in filenames])
     return {
         (filename, record): origin.path
         for filename in filenames

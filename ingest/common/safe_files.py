@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -64,11 +65,13 @@ def parse_errors(path: Path, remedy: str) -> Iterator[None]:
         raise DatasetError(f"{path}: cannot be read: nested too deeply; {remedy}") from None
     except MemoryError:
         raise DatasetError(f"{path}: cannot be read: it asks for too much memory; {remedy}") from None
+    except json.JSONDecodeError as error:
+        raise DatasetError(f"{path}: not JSON ({error}); {remedy}") from None
     except OSError as error:
         if is_machine_error(error):
             raise
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}; {remedy}") from None
-    except Exception as error:  # noqa: BLE001 - Which ones, no parser says.
+    except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise DatasetError(f"{path}: cannot be read: {reason}; {remedy}") from None
 

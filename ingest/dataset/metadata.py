@@ -10,7 +10,9 @@ from typing import get_args
 
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.common.json_reader import JsonNode
+from shardstream.ingest.common.safe_files import parse_errors, read_regular
 from shardstream.ingest.dataset.records import block_checksum
+from shardstream.ingest.dataset.validation import check_info
 from shardstream.ingest.images.settings import Check, Encoding, ImageSettings, ProcessingSettings, Resize
 
 FORMAT_VERSION = 3
@@ -201,7 +203,9 @@ class DatasetInfo:
         path = data_dir / FILENAME
         if not path.is_file():
             raise DatasetError(_why_there_is_no_metadata(data_dir))
-        return cls.decode(data_dir, path, path.read_bytes())
+        with parse_errors(path, _REPAIR):
+            content = read_regular(path)
+        return cls.decode(data_dir, path, content)
 
     @classmethod
     def decode(cls, data_dir: Path, path: Path, content: bytes) -> "DatasetInfo":
@@ -215,11 +219,10 @@ class DatasetInfo:
         Raises:
             DatasetError: It is damaged, edited, or of another format version.
         """
-        try:
-            values = json.loads(content)
-        except ValueError as error:
-            raise DatasetError(f"{path}: not JSON ({error}); {_REPAIR}") from None
-        return cls._from_json(data_dir, JsonNode(path, _REPAIR, values))
+        with parse_errors(path, _REPAIR):
+            info = cls._from_json(data_dir, JsonNode(path, _REPAIR, json.loads(content)))
+            check_info(info, path, _REPAIR)
+        return info
 
     @classmethod
     def _from_json(cls, data_dir: Path, node: JsonNode) -> "DatasetInfo":
@@ -255,7 +258,7 @@ def block_checksums(checksums: Sequence[bytes]) -> tuple[int, ...]:
 
 
 _REBUILD = "make the dataset again with `shardstream-ingest build`"
-_REPAIR = "mend it with `shardstream-ingest repair IMAGES DATA`"
+_REPAIR = "repair it with `shardstream-ingest repair IMAGES DATA`"
 
 
 def _judging(node: JsonNode) -> ProcessingSettings:

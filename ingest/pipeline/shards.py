@@ -21,6 +21,7 @@ from shardstream.ingest.dataset.records import (
     with_label,
 )
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
+from shardstream.ingest.dataset.validation import shard_filename
 from shardstream.ingest.pipeline.catalog import Catalog, shuffled_rows
 
 
@@ -47,11 +48,6 @@ class ShardSpec:
     lengths: npt.NDArray[np.uint32]
     digests: npt.NDArray[np.uint64]
     labels: npt.NDArray[np.uint16]
-
-
-def shard_filename(name: str, split: str, number: int, num_shards: int) -> str:
-    """Returns the name that TensorFlow Datasets expects a shard to have."""
-    return f"{name}-{split}.tfrecord-{number:05d}-of-{num_shards:05d}"
 
 
 def shard_sizes(num_examples: int, num_shards: int) -> list[int]:

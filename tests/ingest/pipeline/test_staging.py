@@ -6,7 +6,6 @@ from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.common.locks import lock_file
 from shardstream.ingest.pipeline.staging import open_repair_place, open_staging
 
-
 TASK = f"{0:032x}.verdicts"
 
 
