@@ -5,8 +5,11 @@ import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
+from shardstream.ingest.common.errors import is_machine_error
+from shardstream.ingest.common.retries import retry_transient
+from shardstream.ingest.common.safe_files import open_regular
 from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK, ShardInfo, block_checksums
 from shardstream.ingest.dataset.records import RecordError, decode_example, read_records
@@ -70,7 +73,7 @@ def check_shard(check: ShardExpectation) -> CheckedShard:
     """Reads a file once, or twice if it is whole and pictures are to be decoded."""
     shard = check.shard
     try:
-        found = _read(check.path)
+        found = retry_transient(lambda: _read(check.path))
         if found.sha256 != shard.sha256:
             faults = [_difference(found, shard)]
         else:
@@ -78,6 +81,8 @@ def check_shard(check: ShardExpectation) -> CheckedShard:
     except FileNotFoundError:
         return CheckedShard(shard, "", [ShardError(shard.filename, "missing")])
     except OSError as error:
+        if is_machine_error(error):
+            raise
         return CheckedShard(shard, "", [ShardError(shard.filename, f"cannot be read: {error.strerror}")])
     return CheckedShard(shard, found.sha256, faults)
 
@@ -85,8 +90,8 @@ def check_shard(check: ShardExpectation) -> CheckedShard:
 class _HashedReader(io.BufferedReader):
     """A file that is hashed as it is read from its beginning to its end."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path), _READ_BYTES)
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(cast(io.FileIO, file), _READ_BYTES)
         self.digest = hashlib.sha256()
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -99,7 +104,7 @@ def _read(path: Path) -> _Found:
     num_examples, bad_record = 0, ""
     block_offsets: list[int] = []
     checksums: list[bytes] = []
-    with _HashedReader(path) as file:
+    with open_regular(path, buffering=0) as raw, _HashedReader(raw) as file:
         try:
             for record in read_records(file):
                 if num_examples % RECORDS_PER_BLOCK == 0:
@@ -151,7 +156,7 @@ def _wrong_description(found: _Found, shard: ShardInfo) -> Iterator[ShardError]:
 
 
 def _check_pictures(check: ShardExpectation) -> Iterator[ShardError]:
-    with check.path.open("rb", buffering=_READ_BYTES) as file:
+    with open_regular(check.path, buffering=_READ_BYTES) as file:
         for number, record in enumerate(read_records(file)):
             for what in _check_picture(check, record.payload):
                 yield ShardError(

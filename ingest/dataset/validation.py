@@ -1,4 +1,4 @@
-"""Whether metadata can be true: a dataset folder may come from a stranger, and its values are used as names and sizes."""
+"""Whether metadata can be true: a dataset folder may come from a stranger, and its values become names and sizes."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
-from shardstream.ingest.dataset.manifest import open_manifest
+from shardstream.ingest.dataset.manifest import read_rows
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 from shardstream.ingest.pipeline.catalog import Catalog, rejected_files
@@ -56,10 +55,14 @@ def look_through_manifest(info: DatasetInfo) -> Findings:
     Raises:
         DatasetError: Its manifest is missing or damaged.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    with open_manifest(info.data_dir / MANIFEST) as manifest:
-        table = manifest.read(columns=["path", "verdict", "reason", "split", "perceptual_hash"])
+    columns = ["path", "verdict", "reason", "split", "perceptual_hash"]
+    batches = [rows.select(columns) for rows in read_rows(info)]
+    table = pa.Table.from_batches(batches).unify_dictionaries() if batches else None
+    if table is None:
+        return Findings({}, [], 0, [])
     rejected = table.filter(pc.field("verdict") == "rejected").select(["path", "reason"]).to_pylist()
     hashed = table.filter(pc.field("split").is_valid() & pc.field("perceptual_hash").is_valid())
     hashes = hashed["perceptual_hash"].to_numpy()

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from shardstream.ingest.common.errors import DatasetError
-from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
-from shardstream.ingest.dataset.manifest import open_manifest
+from shardstream.ingest.common.safe_files import open_regular
+from shardstream.ingest.dataset.manifest import read_rows
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.records import HEADER_BYTES, RecordError, framed_length
 from shardstream.ingest.execution.base import Engine
@@ -17,7 +17,6 @@ from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.results import OK, REJECTED, REPAIRED
 from shardstream.ingest.pipeline.scan import Listing, shown
 
-_ROWS_AT_ONCE = 16_384
 _JUDGED = {"ok": OK, "repaired": REPAIRED, "rejected": REJECTED}
 
 
@@ -78,9 +77,8 @@ def load_previous(catalog: Catalog, old: DatasetInfo, engine: Engine) -> Previou
 
 
 def _rows(old: DatasetInfo) -> Iterator[dict]:
-    with open_manifest(old.data_dir / MANIFEST) as manifest:
-        for batch in manifest.iter_batches(batch_size=_ROWS_AT_ONCE):
-            yield from batch.to_pylist()
+    for rows in read_rows(old):
+        yield from rows.to_pylist()
 
 
 def _matches(listing: Listing, before: Iterator[dict]) -> Iterator[tuple[int | None, dict]]:
@@ -130,7 +128,7 @@ def index_shard(path: Path) -> tuple[str, np.ndarray]:
     """
     offsets = [0]
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path, buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             while offsets[-1] < size:
                 header = os.pread(file.fileno(), HEADER_BYTES, offsets[-1])

@@ -254,7 +254,7 @@ def edit(data):
     """Edits the metadata so that they fit themselves."""
     info = DatasetInfo.load(data)
     rule = dataclasses.replace(info.split_rule, seed=124)
-    dataclasses.replace(info, display_names=("a", "b", "c"), name="e", split_rule=rule).save(data)
+    dataclasses.replace(info, display_names=("a", "b", "c"), split_rule=rule).save(data)
 
 
 def test_without_any_description_that_the_photos_bear_out_nothing_is_changed(photos, data, capsys):
