@@ -19,7 +19,7 @@ from shardstream.ingest.pipeline.manifest_writer import write_manifest
 from shardstream.ingest.pipeline.map_tasks import MapPlan
 from shardstream.ingest.pipeline.results import REJECTED
 from shardstream.ingest.pipeline.scan import Listing, scan_folder
-from shardstream.ingest.pipeline.shards import ShardPlan, make_spec, write_shard
+from shardstream.ingest.pipeline.shards import ShardPlan, make_spec, write_shard, write_shard_alone
 from shardstream.ingest.pipeline.split_assignment import assign_splits
 from shardstream.ingest.pipeline.staging import StagingArea
 from shardstream.ingest.pipeline.steps import process_files
@@ -74,7 +74,7 @@ def remake_shard(
     process_files(catalog, MapPlan(catalog.listing, rows, judging=info.judging, folder=place.units), engine)
     _check_photos(catalog, origins)
     spec = make_spec(catalog, rows, place.shards / shard.filename, split)
-    (written,) = engine.run_all(write_shard, [spec], alone=write_shard)
+    (written,) = engine.run_all(write_shard, [spec], alone=write_shard_alone)
     if written != shard:
         raise CannotRepairError(
             "its photos are as they were, but other versions of decoders make other bytes of them"

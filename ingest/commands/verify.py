@@ -1,6 +1,7 @@
 """Is the dataset what its metadata say? Reads everything, and names what is damaged, missing or foreign."""
 
 import dataclasses
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,12 @@ from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
 from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo
 from shardstream.ingest.dataset.metadata_check import read_metadata_state
 from shardstream.ingest.dataset.provenance import RecordSources
-from shardstream.ingest.dataset.shard_check import ShardError, ShardExpectation, check_shard
+from shardstream.ingest.dataset.shard_check import (
+    ShardError,
+    ShardExpectation,
+    check_shard,
+    check_shard_alone,
+)
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.execution.factory import open_engine
 
@@ -70,13 +76,23 @@ def check_shards(
     info: DatasetInfo, shards: Iterable[ShardInfo], engine: Engine, *, deep: bool = False
 ) -> Iterator[tuple[str, str, list[ShardError]]]:
     """Reads shards, and yields of each the name, the SHA-256 of what it holds, and what is wrong with it."""
-    checks = [
-        ShardExpectation(info.data_dir / shard.filename, shard, info.num_classes, info.image, deep)
-        for shard in shards
-    ]
-    total = sum(check.shard.num_examples for check in checks)
-    with progress("verifying", total, "records") as advance:
-        for checked in engine.run_all(check_shard, checks, alone=check_shard):
+    shards = list(shards)
+    with (
+        tempfile.TemporaryDirectory(prefix="shardstream-") as logs,
+        progress("verifying", sum(shard.num_examples for shard in shards), "records") as advance,
+    ):
+        checks = (
+            ShardExpectation(
+                info.data_dir / shard.filename,
+                shard,
+                info.num_classes,
+                info.image,
+                deep,
+                log=Path(logs) / shard.filename if deep else None,
+            )
+            for shard in shards
+        )
+        for checked in engine.run_all(check_shard, checks, alone=check_shard_alone):
             advance(checked.shard.num_examples, num_bytes=checked.shard.num_bytes)
             yield checked.shard.filename, checked.sha256, checked.faults
 

@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import io
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
@@ -13,6 +15,7 @@ from shardstream.ingest.common.safe_files import open_regular
 from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK, ShardInfo, block_checksums
 from shardstream.ingest.dataset.records import RecordError, decode_example, read_records
+from shardstream.ingest.execution.crashes import MAX_SECS_PER_ITEM, REASON, AttemptLog, run_isolated
 from shardstream.ingest.images.decode import ImageError, check_whole, decode, read_source
 from shardstream.ingest.images.settings import ImageSettings
 
@@ -29,6 +32,8 @@ class ShardExpectation:
         num_classes: The number of labels there are.
         image: How pictures are stored.
         deep: Whether every picture is decoded.
+        log: Where the worker notes which record it is at; None where no picture is decoded.
+        crashing: The numbers of records whose pictures killed two worker processes.
     """
 
     path: Path
@@ -36,6 +41,8 @@ class ShardExpectation:
     num_classes: int
     image: ImageSettings
     deep: bool
+    log: Path | None = None
+    crashing: frozenset[int] = frozenset()
 
 
 class ShardError(NamedTuple):
@@ -155,13 +162,32 @@ def _wrong_description(found: _Found, shard: ShardInfo) -> Iterator[ShardError]:
         yield ShardError(METADATA, f"block_checksums of {shard.filename}: its records have others")
 
 
+def check_shard_alone(check: ShardExpectation) -> CheckedShard:
+    """Checks a shard whose worker died, in processes of its own: a picture that kills two of them is an error."""
+    return run_isolated(
+        check_shard,
+        check,
+        log=check.log or Path(os.devnull),
+        without=lambda check, items: dataclasses.replace(check, crashing=items),
+    )
+
+
 def _check_pictures(check: ShardExpectation) -> Iterator[ShardError]:
-    with open_regular(check.path, buffering=_READ_BYTES) as file:
+    if check.log is None:
+        return
+    with open_regular(check.path, buffering=_READ_BYTES) as file, AttemptLog(check.log) as attempts:
         for number, record in enumerate(read_records(file)):
-            for what in _check_picture(check, record.payload):
-                yield ShardError(
-                    check.shard.filename, f"record {number} at byte {record.offset}: {what}", number
-                )
+            where = f"record {number} at byte {record.offset}"
+            if number in check.crashing:
+                yield ShardError(check.shard.filename, f"{where}: its picture {REASON}", number)
+                continue
+            attempts.note(number)
+            # What hangs hears no Python: the alarm ends the process, and the log says at which record.
+            signal.alarm(MAX_SECS_PER_ITEM)
+            faults = list(_check_picture(check, record.payload))
+            signal.alarm(0)
+            for what in faults:
+                yield ShardError(check.shard.filename, f"{where}: {what}", number)
 
 
 def _check_picture(check: ShardExpectation, payload: bytes) -> Iterator[str]:

@@ -11,7 +11,7 @@ from shardstream.ingest.common.errors import MachineError
 from shardstream.ingest.execution.base import Result, Task
 from shardstream.ingest.execution.processes import run_alone
 
-# An item may take so long, reading included. A photo of 100 million pixels takes 2 s; a slow machine is ten times slower.
+# For an item, reading included. A photo of 100 million pixels takes 2 s; a slow machine is ten times slower.
 MAX_SECS_PER_ITEM = 45
 REASON = "kills or hangs its decoder"
 

@@ -1,8 +1,8 @@
 """Worker processes of this machine, forked from a server that has the decoders loaded.
 
 Each worker has a pipe of its own, so that one that dies costs the task that it had and no other. Not
-ProcessPoolExecutor, where a death breaks the pool with all that is under way, and not multiprocessing's own fork server,
-whose settings all of a user's process share.
+ProcessPoolExecutor, where a death breaks the pool with all that is under way, and not multiprocessing's own fork
+server, whose settings all of a user's process share.
 """
 
 import contextlib
@@ -225,7 +225,7 @@ class _Process(context.ForkServerProcess):
         super().__init__(target=_work, args=(pipe,), daemon=True)
         self._server: forkserver.ForkServer | None = server
 
-    def _Popen(self, process_obj: "_Process") -> _Popen:  # noqa: N802 - As multiprocessing calls it.
+    def _Popen(self, process_obj: "_Process") -> _Popen:
         return _Popen(process_obj)
 
     def take_server(self) -> forkserver.ForkServer:

@@ -3,13 +3,14 @@
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from shardstream.ingest.common.atomic_io import open_atomic
-from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.errors import DatasetError, MachineError
 from shardstream.ingest.common.hashing_writer import HashingWriter
 from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK, ShardInfo, block_checksums
 from shardstream.ingest.dataset.records import (
@@ -22,6 +23,7 @@ from shardstream.ingest.dataset.records import (
 )
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 from shardstream.ingest.dataset.validation import shard_filename
+from shardstream.ingest.execution.processes import run_alone
 from shardstream.ingest.pipeline.catalog import Catalog, shuffled_rows
 
 
@@ -114,6 +116,21 @@ def write_shard(spec: ShardSpec) -> ShardInfo:
     """
     with open_atomic(spec.path) as file, HashingWriter(file) as writer:
         return _write_records(spec, writer)
+
+
+def write_shard_alone(spec: ShardSpec) -> ShardInfo:
+    """Writes a shard whose worker died, in a process of its own.
+
+    Raises:
+        MachineError: That died as well.
+    """
+    try:
+        return run_alone(write_shard, spec)
+    except BrokenExecutor:
+        raise MachineError(
+            f"{spec.path.name}: the process that wrote it died twice, most often because memory ran out; the same "
+            "command goes on where this one stopped, and fewer --workers need less memory"
+        ) from None
 
 
 def _write_records(spec: ShardSpec, writer: HashingWriter) -> ShardInfo:

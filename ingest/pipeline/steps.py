@@ -15,7 +15,7 @@ from shardstream.ingest.images.settings import ProcessingSettings
 from shardstream.ingest.pipeline.catalog import Catalog, rejected_files, settle_identical
 from shardstream.ingest.pipeline.manifest_writer import load_arrow, write_manifest
 from shardstream.ingest.pipeline.map_tasks import MapPlan, process_task, process_task_in_parts
-from shardstream.ingest.pipeline.shards import ShardPlan, write_shard
+from shardstream.ingest.pipeline.shards import ShardPlan, write_shard, write_shard_alone
 from shardstream.ingest.pipeline.split_assignment import assign_splits
 from shardstream.ingest.pipeline.staging import StagingArea
 
@@ -124,7 +124,7 @@ def _write(plan: ShardPlan, place: StagingArea, engine: Engine) -> dict[str, Sha
     """Returns the description of each shard by the name of its file."""
     shards: dict[str, ShardInfo] = {}
     with progress("writing", plan.num_records, "records") as advance:
-        for shard in engine.run_all(write_shard, plan, alone=write_shard):
+        for shard in engine.run_all(write_shard, plan, alone=write_shard_alone):
             place.take(shard.filename)
             shards[shard.filename] = shard
             advance(shard.num_examples, num_bytes=shard.num_bytes)
