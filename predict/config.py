@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.common.safe_files import refuse_link
 from shardstream.predict.inference.selection import RANKED, Sampling
 from shardstream.predict.page.texts.languages import Language
 
@@ -131,5 +132,11 @@ class PredictConfig:
 
     @property
     def report_dir(self) -> Path:
-        """The folder that the report is written into."""
+        """The folder that the report is written into.
+
+        Raises:
+            ConfigError: It is the one in the run folder, and that is a link: what lies there may be somebody's.
+        """
+        if self.out is None:
+            refuse_link(self.run / "report")
         return self.run / "report" if self.out is None else self.out

@@ -10,6 +10,7 @@ from shardstream.ingest.dataset.metadata import SplitRule
 from shardstream.ingest.dataset.split_hash import draw, splits_of, stratify
 from shardstream.ingest.pipeline.catalog import NO_SPLIT, Catalog, draw_rows
 from shardstream.ingest.pipeline.near_duplicates import find_pairs, group_rows, straddling
+from shardstream.ingest.pipeline.path_groups import find_groups
 from shardstream.ingest.pipeline.scan import shown
 
 DUPLICATES, NEAR_DUPLICATES = "duplicates", "near-duplicates"
@@ -50,11 +51,11 @@ def assign_splits(catalog: Catalog, rule: SplitRule) -> None:
         return
     leaders = _leaders(catalog, rows) if rule.keep_together == NEAR_DUPLICATES else rows
     numbers = draw_rows(catalog, leaders, rule.seed, "split")
-    if pattern := group_pattern(rule.keep_together):
-        for i, row in enumerate(rows):
-            match = pattern.search(shown(catalog.listing.path(int(row))))
-            if match and match[1] is not None:
-                numbers[i] = draw(rule.seed, "split", b"group/" + match[1].encode())
+    if group_pattern(rule.keep_together):
+        paths = (shown(catalog.listing.path(int(row))) for row in rows)
+        for i, group in enumerate(find_groups(rule.keep_together, paths)):
+            if group is not None:
+                numbers[i] = draw(rule.seed, "split", b"group/" + group.encode())
     catalog.splits[rows] = splits_of(numbers, rule.fractions)
 
 

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.errors import DatasetError, is_machine_error
+from shardstream.ingest.common.safe_files import open_regular, read_regular
 from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK, block_checksums
 from shardstream.ingest.dataset.records import RecordError, read_records
 from shardstream.train.data.example_features import find_features
@@ -59,7 +60,7 @@ def index_shards(
     try:
         return [
             IndexedShard(num_bytes, num_examples, *map(tuple, arrays))
-            for num_bytes, num_examples, *arrays in json.loads(kept.read_bytes())
+            for num_bytes, num_examples, *arrays in json.loads(read_regular(kept, max_bytes=1 << 32))
         ]
     except (OSError, ValueError, TypeError):
         pass  # There is none yet, or no whole one.
@@ -90,7 +91,7 @@ def _index(path: Path, label_key: bytes, num_classes: int) -> IndexedShard:
     counts = [0] * num_classes
     number = 0
     try:
-        with path.open("rb", buffering=_READ_BYTES) as file:
+        with open_regular(path, buffering=_READ_BYTES) as file:
             for number, record in enumerate(read_records(file)):
                 if number % RECORDS_PER_BLOCK == 0:
                     offsets.append(record.offset)
@@ -111,6 +112,12 @@ def _index(path: Path, label_key: bytes, num_classes: int) -> IndexedShard:
             )
     except RecordError as error:
         raise DatasetError(f"{path}: {error}; make or download the dataset again") from None
+    except OSError as error:
+        if is_machine_error(error):
+            raise
+        raise DatasetError(
+            f"{path}: cannot be read: {error.strerror}; make or download the dataset again"
+        ) from None
 
 
 def _keep(path: Path, shards: Sequence[IndexedShard]) -> None:

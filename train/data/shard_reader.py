@@ -134,7 +134,7 @@ def _payload(block: np.ndarray, start: int, end: int) -> memoryview | str:
 
 def _read(path: Path, offset: int, out: np.ndarray) -> np.ndarray:
     """Fills `out` from there on, and returns the part of it that was filled: less if the file ends before."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # A pipe would be waited for.
     try:
         done = 0
         while done < len(out) and (more := os.preadv(descriptor, [out[done:].data], offset + done)):

@@ -8,17 +8,21 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.safe_files import parse_errors, read_regular
 from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo, SplitInfo, SplitRule
+from shardstream.ingest.dataset.validation import MAX_CLASSES, is_plain_name
 from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
 from shardstream.train.data.shard_index import IndexedShard, index_shards
 
 logger = logging.getLogger(__name__)
 
+_REMEDY = "make or download the dataset again"
+_MAX_SHARDS = 1 << 20
 DATASET_INFO, FEATURES = "dataset_info.json", "features.json"
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 # What others call the split that a training is validated on, the likeliest first.
@@ -76,8 +80,11 @@ def load_tfds_folder(data_dir: Path, cache_dir: Path) -> TfdsInfo:
     image_key = _only(features, "image_feature.Image", data_dir)
     label_key = _only(features, "class_label_feature.ClassLabel", data_dir)
     class_names = _class_names(data_dir, label_key, features[label_key])
+    described = _split_lengths(content, data_dir / DATASET_INFO)
+    lengths = {name: of_shards for name, (_, of_shards) in described.items()}
     filenames = {
-        str(split["name"]): _filenames(split, content, data_dir) for split in content.get("splits", [])
+        name: _filenames(split, len(lengths[name]), content, data_dir)
+        for name, (split, _) in described.items()
     }
     flat = [name for names in filenames.values() for name in names]
     shards = index_shards(data_dir, flat, label_key.encode(), len(class_names), cache_dir=cache_dir)
@@ -87,7 +94,7 @@ def load_tfds_folder(data_dir: Path, cache_dir: Path) -> TfdsInfo:
         for name, names in filenames.items()
         if any(indexed[shard].num_examples for shard in names)
     }
-    _check_counts(content, splits, data_dir)
+    _check_counts(lengths, splits, data_dir)
     return TfdsInfo(
         data_dir=data_dir,
         name=str(content.get("name", data_dir.name)),
@@ -106,18 +113,20 @@ def load_tfds_folder(data_dir: Path, cache_dir: Path) -> TfdsInfo:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: cannot be read ({error}); make or download the dataset again") from None
+    with parse_errors(path, _REMEDY):
+        content = json.loads(read_regular(path))
     if not isinstance(content, dict):
-        raise DatasetError(f"{path}: expected an object of JSON; make or download the dataset again")
+        raise DatasetError(f"{path}: expected an object of JSON; {_REMEDY}")
     return content
 
 
 def _features(path: Path) -> dict[str, dict[str, Any]]:
-    features = _read_json(path).get("featuresDict", {}).get("features", {})
-    return {str(name): feature for name, feature in features.items()}
+    content = _read_json(path)
+    with parse_errors(path, _REMEDY):
+        features = content["featuresDict"]["features"]
+        if not all(isinstance(feature, dict) for feature in features.values()):
+            raise ValueError("a feature that is no object")
+        return {str(name): feature for name, feature in features.items()}
 
 
 def _only(features: Mapping[str, dict[str, Any]], kind: str, data_dir: Path) -> str:
@@ -133,34 +142,60 @@ def _only(features: Mapping[str, dict[str, Any]], kind: str, data_dir: Path) -> 
 
 
 def _class_names(data_dir: Path, label_key: str, feature: Mapping[str, Any]) -> tuple[str, ...]:
-    count = int(feature.get("classLabel", {}).get("numClasses", 0))
-    path = data_dir / f"{label_key.replace('/', '.')}.labels.txt"
-    if not path.is_file():
+    with parse_errors(data_dir / FEATURES, _REMEDY):
+        count = int(feature["classLabel"]["numClasses"])
+        if not 1 <= count <= MAX_CLASSES:
+            raise ValueError(f"{count} classes, expected 1 to {MAX_CLASSES:,}")
+    filename = f"{label_key.replace('/', '.')}.labels.txt"
+    path = data_dir / filename
+    if not is_plain_name(filename) or not path.exists():
         return tuple(map(str, range(count)))
-    names = tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
+    with parse_errors(path, _REMEDY):
+        lines = read_regular(path).decode("utf-8").splitlines()
+    names = tuple(line.strip() for line in lines if line.strip())
     if len(names) != count or len(set(names)) != count:
         raise DatasetError(f"{path}: {len(set(names))} names, {FEATURES} says {count} classes")
     return names
 
 
-def _filenames(split: Mapping[str, Any], content: Mapping[str, Any], data_dir: Path) -> list[str]:
+def _split_lengths(content: Mapping[str, Any], path: Path) -> dict[str, tuple[dict[str, Any], list[int]]]:
+    """Returns each split's description and the number of records in each of its shards, by its name."""
+    splits: dict[str, tuple[dict[str, Any], list[int]]] = {}
+    with parse_errors(path, _REMEDY):
+        for split in content.get("splits", []):
+            lengths = [int(length) for length in list(split.get("shardLengths", []))]
+            if len(lengths) > _MAX_SHARDS or not all(0 <= length < 1 << 40 for length in lengths):
+                raise ValueError("shardLengths that no dataset has")
+            name = split["name"]
+            if not isinstance(name, str) or not is_plain_name(name) or name in splits:
+                raise ValueError("a split without a name of its own")
+            splits[name] = split, lengths
+    return splits
+
+
+def _filenames(
+    split: Mapping[str, Any], num_shards: int, content: Mapping[str, Any], data_dir: Path
+) -> list[str]:
     template = str(split.get("filepathTemplate") or _TEMPLATE)
-    count = len(split.get("shardLengths", []))
     names = []
-    for number in range(count):
+    for number in range(num_shards):
         name = template
         for key, value in {
             "DATASET": content.get("name", ""),
             "SPLIT": split["name"],
             "FILEFORMAT": "tfrecord",
-            "SHARD_X_OF_Y": f"{number:05d}-of-{count:05d}",
+            "SHARD_X_OF_Y": f"{number:05d}-of-{num_shards:05d}",
             "SHARD_INDEX": f"{number:05d}",
-            "NUM_SHARDS": f"{count:05d}",
+            "NUM_SHARDS": f"{num_shards:05d}",
         }.items():
             name = name.replace(f"{{{key}}}", str(value))
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise DatasetError(f"{data_dir / DATASET_INFO}: {name!r} is not in the folder of the dataset")
+        if not all(is_plain_name(part) for part in name.split("/")):
+            raise DatasetError(
+                f"{data_dir / DATASET_INFO}: {name[:200]!r} is not in the folder of the dataset; {_REMEDY}"
+            )
         names.append(name)
+    if len(set(names)) != len(names):
+        raise DatasetError(f"{data_dir / DATASET_INFO}: several shards of one name; {_REMEDY}")
     return names
 
 
@@ -186,14 +221,15 @@ def _split(name: str, shards: Mapping[str, IndexedShard], num_classes: int, data
     return SplitInfo(name=name, shards=tuple(infos), class_counts=tuple(class_counts))
 
 
-def _check_counts(content: Mapping[str, Any], splits: Mapping[str, SplitInfo], data_dir: Path) -> None:
-    for split in content.get("splits", []):
-        name, expected = split["name"], sum(map(int, split.get("shardLengths", [])))
+def _check_counts(
+    lengths: Mapping[str, Sequence[int]], splits: Mapping[str, SplitInfo], data_dir: Path
+) -> None:
+    for name, of_shards in lengths.items():
+        expected = sum(of_shards)
         found = splits[name].num_examples if name in splits else 0
         if found != expected:
             raise DatasetError(
-                f"{data_dir}: split {name!r} has {found:,} records, {DATASET_INFO} says {expected:,}; "
-                "make or download the dataset again"
+                f"{data_dir}: split {name!r} has {found:,} records, {DATASET_INFO} says {expected:,}; {_REMEDY}"
             )
 
 

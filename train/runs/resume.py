@@ -6,7 +6,8 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.common.safe_files import parse_errors, read_regular
 from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
 from shardstream.train.runs.run_folder import RunFolder
 
@@ -97,10 +98,6 @@ def find_resumable(folder: RunFolder, checkpoints: Checkpoints) -> ResumableRun 
     """
     if not folder.is_unfinished or not (checkpoint := checkpoints.latest()):
         return None
-    try:
-        options = json.loads(folder.config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(
-            f"{folder.config}: cannot be read ({error}), so nobody knows what run this is; --no-resume begins anew"
-        ) from None
+    with parse_errors(folder.config, "so nobody knows what run this is; --no-resume begins anew"):
+        options = dict(json.loads(read_regular(folder.config)))
     return ResumableRun(options, checkpoint)
