@@ -83,16 +83,15 @@ def train_and_evaluate(config: "TrainConfig | None" = None, /, **options: Any) -
     """
     from shardstream.train.config import TrainConfig
 
-    if config is None:
-        config = _make_config(TrainConfig, options)
-    elif options:
+    if config is not None and options:
         raise ConfigError("give a TrainConfig or options, not both")
+    resolved: TrainConfig = _make_config(TrainConfig, options) if config is None else config
     from shardstream.train.startup import start_tensorflow
 
     start_tensorflow()
     from shardstream.train.run import train_and_evaluate as train
 
-    return train(config)
+    return train(resolved)
 
 
 def _make_config(config_type: type, options: dict[str, Any]) -> Any:

@@ -40,7 +40,7 @@ def train(config: TrainConfig) -> int:
 
     log_to_stderr()
     is_chief = find_cluster(config.hosts, config.rank).is_chief
-    logging.getLogger("train").setLevel(logging.INFO if is_chief else logging.WARNING)
+    logging.getLogger("shardstream").setLevel(logging.INFO if is_chief else logging.WARNING)
     result = train_and_evaluate(config)
     if not is_chief:
         return 0  # One of several workers speaks for all.
@@ -60,7 +60,7 @@ def doctor(config: DoctorConfig) -> int:
 
     start_tensorflow()
     log_to_stderr()
-    logging.getLogger("train").setLevel(logging.INFO)
+    logging.getLogger("shardstream").setLevel(logging.INFO)
     from shardstream.train.profiling.diagnosis import diagnose
     from shardstream.train.profiling.doctor import measure
     from shardstream.train.profiling.doctor_table import as_dict, print_diagnosis

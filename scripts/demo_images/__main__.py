@@ -1,6 +1,6 @@
 """Draws the demo photos: three categories, in them what real folders hold as well (broken, turned, twice there).
 
-Usage: make_demo_images.py OUT [--count 200] [--seed 7]
+Usage: python -m scripts.demo_images OUT [--count 200] [--seed 7]
 
 A picture depends on nothing but (seed, category, number): the same versions of OpenCV and Pillow write the same bytes.
 """

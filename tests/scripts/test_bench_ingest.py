@@ -18,7 +18,7 @@ CATEGORIES = ("exterior", "food", "interior")
 
 
 def run_script(script: ModuleType, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(script.__file__), *map(str, arguments)]
+    command = [sys.executable, "-m", script.__name__, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=200)
 
 

@@ -12,7 +12,7 @@ COMMANDS = ["python", "shardstream-ingest", "shardstream-train", "shardstream-pr
 STAND_IN = """#!/bin/sh
 echo "$(basename "$0") $*" >>calls
 case $(basename "$0") in
-  python) mkdir $2 ;;
+  python) mkdir "$3" ;;
   shardstream-ingest) [ ! -e fails ] && mkdir "$3" ;;
   shardstream-train) mkdir "$3" ;;
 esac

@@ -9,14 +9,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from scripts.demo_images import __main__ as make_demo_images
 
-SCRIPT = Path(make_demo_images.__file__)
 COUNT = 40
 SEED = 7
 
 
 def run_script(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "scripts.demo_images", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 

@@ -12,7 +12,7 @@ from scripts.faults.mutations import MUTATIONS, draw_sources, load_sources, muta
 
 
 def run_script(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(fault_images.__file__), *map(str, arguments)]
+    command = [sys.executable, "-m", fault_images.__name__, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=200)
 
 

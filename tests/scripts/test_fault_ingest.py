@@ -58,7 +58,17 @@ def test_a_campaign_disturbs_as_often_as_asked(scene, capsys, campaign, column):
 
 
 def test_the_command_prints_a_table_and_a_line_and_leaves_nothing(photos, tmp_path):
-    command = [sys.executable, fault_ingest.__file__, "damages", photos, "--folder", tmp_path, "--count", 4]
+    command = [
+        sys.executable,
+        "-m",
+        fault_ingest.__name__,
+        "damages",
+        photos,
+        "--folder",
+        tmp_path,
+        "--count",
+        4,
+    ]
     result = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=200)
     assert (result.returncode, result.stderr) == (0, "")
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,8 @@ def test_a_small_campaign_finds_nothing_wrong(tmp_path):
     """A kill and a signal: disturbed or not, the same bits."""
     command = [
         sys.executable,
-        fault_train.__file__,
+        "-m",
+        fault_train.__name__,
         "--kills",
         "1",
         "--terms",
