@@ -7,6 +7,7 @@ import numpy as np
 
 from shardstream.ingest.commands.config import BuildConfig
 from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.common.versions import writer_versions
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.execution.factory import open_engine
 from shardstream.ingest.pipeline.build_result import BuildResult, summarize
@@ -47,8 +48,8 @@ def build_dataset(config: BuildConfig) -> BuildResult:
             catalog = Catalog(listing)
             rows = np.arange(len(listing), dtype=np.uint32)
             plan = MapPlan(listing, rows, judging=config.judging, folder=place.units)
-            process_files(catalog, plan, engine)
-            check_verdicts(catalog, max_rejected=config.max_rejected)
+            process_files(catalog, plan, engine, max_rejected=config.max_rejected, place=place)
+            check_verdicts(catalog, max_rejected=config.max_rejected, place=place)
             info = assemble(
                 catalog,
                 place,
@@ -57,6 +58,7 @@ def build_dataset(config: BuildConfig) -> BuildResult:
                 judging=config.judging,
                 split_rule=config.split_rule,
                 shard_bytes=config.shard_bytes,
+                versions=writer_versions(),
             )
             place.publish()
     return summarize(catalog, info, num_read=len(listing), seconds=time.monotonic() - began)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardstream.ingest.commands.config import BuildConfig, UpdateConfig
-from shardstream.ingest.commands.update import class_names_of
+from shardstream.ingest.commands.update import class_names_of, warn_of_versions
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES, TRAIN
 from shardstream.ingest.execution.base import Engine
@@ -35,7 +35,8 @@ class Estimate:
         passed_over: The number of files that would not be looked at, by reason.
         source_bytes: The size of all files.
         num_read: How many files would be read.
-        num_removed: For an update, how many files of the dataset are there no more.
+        num_removed: For an update, how many files of the dataset are gone.
+        classes_removed: For an update, the classes that are gone.
         num_sampled: How many were read for this.
         sampled_verdicts: What became of those.
         splits: About how many pictures each split would have.
@@ -48,6 +49,7 @@ class Estimate:
     source_bytes: int
     num_read: int
     num_removed: int
+    classes_removed: list[str]
     num_sampled: int
     sampled_verdicts: dict[str, int]
     splits: dict[str, int]
@@ -72,15 +74,17 @@ def estimate_update(config: UpdateConfig) -> Estimate:
         config.engine, workers=config.workers, scheduler=config.scheduler, preload=TASK_MODULES
     ) as engine:
         listing = scan_folder(config.images, class_names_of(old))
-        taken = load_previous(Catalog(listing), old, engine)
-        files = np.ones(len(listing), bool) if config.rehash else ~taken.same
+        warn_of_versions(old, rehash=config.rehash)
+        state = load_previous(Catalog(listing), old, engine)
+        files = np.ones(len(listing), bool) if config.rehash else ~state.same
         estimate = _estimate(listing, files, old.judging, old.split_rule.fractions, engine)
     # Of the files that are not read, as large a share is kept as was.
-    share = (~files).sum() / taken.num_before
+    share = (~files).sum() / state.num_before
     splits = {name: split.num_examples for name, split in old.splits.items()}
     return dataclasses.replace(
         estimate,
-        num_removed=taken.num_before - taken.num_found,
+        num_removed=len(state.gone_labels),
+        classes_removed=[name for name in old.class_names if name not in listing.class_names],
         num_bytes=round(estimate.num_bytes + share * sum(split.num_bytes for split in old.splits.values())),
         splits={name: round(estimate.splits.get(name, 0) + share * splits[name]) for name in splits},
     )
@@ -108,6 +112,7 @@ def _estimate(
         source_bytes=int(listing.sizes.sum()),
         num_read=len(rows),
         num_removed=0,
+        classes_removed=[],
         num_sampled=len(chosen),
         sampled_verdicts={verdict: count for verdict, count in counts.items() if count},
         splits={split: splits[split] for split in SPLIT_NAMES if splits.get(split)},

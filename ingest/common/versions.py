@@ -37,3 +37,12 @@ def differing(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Returns which versions are not the same, for a sentence; empty if all are."""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return ", ".join(f"{name} {before.get(name, 'unknown')} (now {now.get(name, 'none')})" for name in names)
+
+
+def mixed(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Returns the versions of what was made by several, all of them by name."""
+    found = {}
+    for name in {**before, **now}:
+        versions = [*before.get(name, "unknown").split(" + "), now.get(name, "none")]
+        found[name] = " + ".join(dict.fromkeys(versions))
+    return found

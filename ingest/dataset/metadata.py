@@ -104,6 +104,7 @@ class DatasetInfo:
         splits: By name; a split without examples is not there.
         verdicts: The number of source files by verdict.
         manifest_sha256: Of manifest.parquet, in hexadecimal.
+        versions: Of shardstream, the decoders and the encoders that made the records, by name.
     """
 
     data_dir: Path
@@ -117,6 +118,7 @@ class DatasetInfo:
     splits: Mapping[str, SplitInfo]
     verdicts: Mapping[str, int]
     manifest_sha256: str
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def image(self) -> ImageSettings:
@@ -245,6 +247,8 @@ class DatasetInfo:
             },
             verdicts=node.get("verdicts", dict),
             manifest_sha256=node.get("manifest_sha256", str),
+            # Older datasets do not say.
+            versions=node.get("versions", dict) if "versions" in node.value else {},
         )
         if info.fingerprint != node.get("fingerprint", str):
             raise DatasetError(f"{node.path}: does not match its own fingerprint: it was edited; {_REPAIR}")

@@ -91,6 +91,8 @@ def _check_settings(info: "DatasetInfo") -> None:
     _expect(in_range and sum(rule.fractions.values()) <= 1, "split_rule.fractions", "at most 1 in all")
     _expect(_is_text(rule.keep_together), "split_rule.keep_together", "at most 1,024 characters")
     _check_counts(info.verdicts, "verdicts")
+    named = all(isinstance(text, str) and _is_text(text) for item in info.versions.items() for text in item)
+    _expect(named, "versions", "a text for each name")
 
 
 def _check_counts(counts: Mapping[str, object], where: str) -> None:

@@ -169,6 +169,18 @@ class MapPlan:
                 ) from None
             yield self.rows(number), _path(self._folder, unit, "pictures"), verdicts
 
+    def rejected_so_far(self) -> Iterator[tuple[str, str]]:
+        """Yields the path and the reason of each rejected file of the tasks that are done."""
+        for number, name in sorted(self._names.items()):
+            try:
+                results = TaskResults.load(_path(self._folder, name, "verdicts"))
+            except (FileNotFoundError, RecordError):
+                continue
+            rows = self.rows(number)
+            for i in np.flatnonzero(results.table["verdict"] == REJECTED).tolist():
+                reason = results.reasons[results.table["reason"][i]]
+                yield shown(self._listing.path(int(rows[i]))), reason
+
     def rows(self, number: int) -> npt.NDArray[np.uint32]:
         """Returns the rows of the listing that unit `number` holds."""
         return self._rows[self._starts[number] : self._starts[number + 1]]

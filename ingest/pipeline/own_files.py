@@ -32,9 +32,14 @@ def is_task_file(name: str) -> bool:
     return _TASK_FILE.fullmatch(name) is not None
 
 
+def is_shard(name: str) -> bool:
+    """Whether shards have such names."""
+    return _SHARD.fullmatch(name) is not None
+
+
 def is_dataset_file(name: str) -> bool:
     """Whether a file of that name may be part of a dataset in progress."""
-    return (_SHARD.fullmatch(name) or _DESCRIPTION.fullmatch(name)) is not None
+    return is_shard(name) or _DESCRIPTION.fullmatch(name) is not None
 
 
 def remove_files(folder: Path, is_ours: Callable[[str], bool]) -> None:

@@ -22,6 +22,7 @@ from shardstream.ingest.common.locks import lock_file
 from shardstream.ingest.common.safe_files import parse_errors, read_regular, refuse_link
 from shardstream.ingest.pipeline.own_files import (
     is_dataset_file,
+    is_shard,
     is_task_file,
     keep_leftovers,
     remove_files,
@@ -69,6 +70,21 @@ class StagingArea:
     def take(self, shard: str) -> None:
         """Takes a shard that a worker of this run has written into the dataset."""
         (self.shards / shard).rename(self.dataset / shard)
+
+    def link(self, names: Iterable[str]) -> None:
+        """Gives shards of the older dataset a second name in the new one.
+
+        Raises:
+            OSError: The file system has no hard links; nothing is left.
+        """
+        try:
+            for name in names:
+                if is_shard(name):
+                    (self.dataset / name).hardlink_to(self.data / name)
+        except OSError:
+            remove_files(self.dataset, is_dataset_file)
+            self.dataset.mkdir(exist_ok=True)
+            raise
 
     def publish(self) -> None:
         """Gives the dataset its name, which nothing but an empty folder may have.

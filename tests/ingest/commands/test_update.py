@@ -150,7 +150,8 @@ def test_a_new_category_takes_its_place_among_the_labels(photos, tmp_path, photo
     (photos / "garden").mkdir()
     for number in range(8):
         (photos / f"garden/{number}.jpg").write_bytes(photo(7000 + number))
-    assert update(photos, tmp_path / "d") == 0
+    assert update(photos, tmp_path / "d") == 2
+    assert update(photos, tmp_path / "d", "--allow-class-changes") == 0
     assert_as_from_scratch(photos, tmp_path / "d", tmp_path)
 
 
@@ -170,7 +171,7 @@ def test_a_new_category_that_has_no_place_is_refused(photos, tmp_path, photo, ca
     (photos / "garden").mkdir()
     (photos / "garden/0.jpg").write_bytes(photo(7000))
     capsys.readouterr()
-    assert update(photos, tmp_path / "d") == 2
+    assert update(photos, tmp_path / "d", "--allow-class-changes") == 2
     errors = capsys.readouterr().err
     assert sentence in errors
     assert errors.count("\n") == 1
