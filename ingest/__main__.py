@@ -1,8 +1,12 @@
 """shardstream-ingest: category folders in, sharded TFRecords out."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+# Before NumPy is loaded: its threads take address space that nothing here uses.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from shardstream.ingest.commands.config import (
     BuildConfig,
@@ -28,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "repair": (RepairConfig, _repair),
         "info": (InfoConfig, _info),
     }
+    commandline.log_to_stderr()
     return commandline.run("shardstream-ingest", commands, argv, description=__doc__ or "")
 
 

@@ -4,12 +4,13 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import io
 import os
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.common.safe_files import open_regular
@@ -62,7 +63,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 def file_sha256(path: Path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
     with open_regular(path, buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(cast(io.FileIO, file), "sha256").hexdigest()
 
 
 def fsync_folder_contents(folder: Path) -> None:

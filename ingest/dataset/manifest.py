@@ -1,10 +1,9 @@
 """manifest.parquet: a row for every source file, so that every record leads back to a file on disk."""
 
 import contextlib
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -45,14 +44,16 @@ def open_manifest(path: Path, *, read_dictionary: Sequence[str] = ()) -> "Iterat
     """
     import pyarrow.parquet as pq
 
-    with parse_errors(path, REMEDY):
-        with open_regular(path):
-            pass  # Arrow's own reader would wait for the writer of a pipe.
-        with pq.ParquetFile(
-            path, page_checksum_verification=True, read_dictionary=list(read_dictionary)
-        ) as manifest:
-            _check_schema(path, manifest)
-            yield manifest
+    # Not by its path: Arrow's own reader would wait for the writer of a pipe, and takes names of UTF-8 alone.
+    with (
+        parse_errors(path, REMEDY),
+        open_regular(path) as file,
+        pq.ParquetFile(
+            file, page_checksum_verification=True, read_dictionary=list(read_dictionary)
+        ) as manifest,
+    ):
+        _check_schema(path, manifest)
+        yield manifest
 
 
 def read_metadata(path: Path) -> bytes:
@@ -135,17 +136,22 @@ class _RowCheck:
     def _check_lengths(self, batch: "pa.RecordBatch", name: str) -> None:
         import pyarrow.compute as pc
 
-        longest = pc.max(pc.binary_length(batch.column(name).dictionary)).as_py() or 0
+        texts = batch.column(name).dictionary
+        longest = pc.call_function("max", [pc.call_function("binary_length", [texts])]).as_py() or 0
         if longest > _MAX_TEXT_BYTES:
             raise self._error(f"a {name} of {longest:,} bytes")
 
     def _check_texts(self, batch: "pa.RecordBatch") -> None:
         import pyarrow.compute as pc
 
-        hashes, paths = (batch.column(name).dictionary for name in ("sha256", "path"))
-        if len(hashes) and not pc.all(pc.match_substring_regex(hashes, "^[0-9a-f]{64}$")).as_py():
+        def matching(name: str, pattern: str) -> "pa.BooleanArray":
+            texts = [batch.column(name).dictionary]
+            return pc.call_function("match_substring_regex", texts, pc.MatchSubstringOptions(pattern))
+
+        hashes = matching("sha256", "^[0-9a-f]{64}$")
+        if len(hashes) and not pc.call_function("all", [hashes]).as_py():
             raise self._error("a sha256 that is none")
-        if pc.any(pc.match_substring_regex(paths, _LEADS_OUT)).as_py():
+        if pc.call_function("any", [matching("path", _LEADS_OUT)]).as_py():
             raise self._error("a path that leads out of the photos")
 
     def _check_places(self, batch: "pa.RecordBatch") -> None:
@@ -180,7 +186,7 @@ class _RowCheck:
         return DatasetError(f"{self._info.data_dir / FILENAME}: has {what}; {REMEDY}")
 
 
-def make_writer(file: "Path | io.RawIOBase", schema: "pa.Schema") -> "pq.ParquetWriter":
+def make_writer(file: "BinaryIO", schema: "pa.Schema") -> "pq.ParquetWriter":
     """Returns a writer whose pages are compressed and have checksums."""
     import pyarrow.parquet as pq
 

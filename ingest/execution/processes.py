@@ -8,6 +8,7 @@ server, whose settings all of a user's process share.
 import contextlib
 import io
 import multiprocessing
+import multiprocessing.context as context
 import os
 import queue
 import signal
@@ -15,7 +16,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
-from multiprocessing import context, forkserver, popen_forkserver, reduction, spawn, util
+from multiprocessing import forkserver, popen_forkserver, reduction, spawn, util
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -209,13 +210,18 @@ class _Popen(popen_forkserver.Popen):
             reduction.dump(process_obj, content)
         finally:
             context.set_spawning_popen(None)
-        self.sentinel, writing = server.connect_to_new_process(self._fds)
+        self.sentinel, writing = server.connect_to_new_process(self._fds)  # pyright: ignore[reportAttributeAccessIssue]
         # A duplicate of the writing end is what the child watches to end with this process.
         kept = os.dup(writing)
-        self.finalizer = util.Finalize(self, util.close_fds, (kept, self.sentinel))
+        self.finalizer = util.Finalize(self, _close_all, (kept, self.sentinel))
         with open(writing, "wb", closefd=True) as file:  # noqa: PTH123 - A descriptor has no path.
             file.write(content.getbuffer())
         self.pid = forkserver.read_signed(self.sentinel)
+
+
+def _close_all(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 class _Process(context.ForkServerProcess):

@@ -196,4 +196,3 @@ def test_a_file_that_kills_its_decoder_costs_that_file_alone(monkeypatch, tmp_pa
     chunk.log.write_bytes((1).to_bytes(8, "little"))
     done = loose._judge_alone(chunk)
     assert (done.number, len(done.photos), len(deaths)) == (3, 3, 1)
-
