@@ -8,6 +8,7 @@ A picture depends on nothing but (seed, category, number): the same versions of 
 import argparse
 import functools
 import io
+import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -92,8 +93,9 @@ def odd_files(seed: int, count: int, drawn: dict[str, bytes]) -> Iterator[tuple[
 def write_photos(out: Path, count: int, seed: int) -> int:
     """Writes `count` pictures of each category and the odd files to `out`; returns the number of files."""
     draw = functools.partial(picture_file, seed, count)
-    # OpenCV's own threads only get into each other's way in a pool.
-    with ProcessPoolExecutor(initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    # Not forked: NumPy's OpenBLAS has threads. OpenCV's own threads only get into each other's way in a pool.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         files = dict(pool.map(draw, range(count * len(SCENES)), chunksize=8))
     files |= dict(odd_files(seed, count, files))
     for name, content in files.items():

@@ -22,7 +22,8 @@ PHASES = ("start", "map", "reduce", "finish")
 _SETTINGS = ("--image-size", "64", "--shard-size", "64KiB")
 _SECS_BETWEEN_LOOKS = 0.0005
 _MAX_SECS = 120
-_MAX_ORPHAN_SECS = 5.0
+# A process that is left for good is still there then; one that is about to end needs a core for it first.
+_MAX_ORPHAN_SECS = 30.0
 
 Contents = dict[str, str]  # The SHA-256 of each file by its name.
 

@@ -31,7 +31,9 @@ from PIL import Image
 from scripts.faults import loopback
 
 GRACE_SECS = 30.0
-_INSIDE = "SHARDSTREAM_FAULTS_IN_NETWORK"
+# What this script starts itself anew with: whether it has a network of its own.
+_STARTED = "SHARDSTREAM_FAULTS_STARTED"
+_IN_NETWORK, _WITHOUT = "in a network", "without"
 _PHASES = ("start", "steps", "finished")
 
 
@@ -123,7 +125,7 @@ def all_kinds() -> "list[Any]":
     tiers = [tier for tier in get_args(Cache) if tier != "auto"]
     kinds = [Kind(f"cache {tier}", ("--cache", tier, "--strategy", "default")) for tier in tiers]
     kinds.append(Kind("two devices", ("--cache", "memory", "--strategy", "mirrored"), num_devices=2))
-    if os.environ.get(_INSIDE):
+    if os.environ.get(_STARTED) == _IN_NETWORK:
         kinds.append(Kind("two hosts", ("--cache", "memory"), num_workers=2))
     return kinds
 
@@ -167,21 +169,24 @@ def _check_one_thread() -> None:
         raise RuntimeError("this process has threads, and forking it would not be sound")
 
 
-def _enter_network() -> None:
-    """Starts this script anew in a network of its own, if it can have one."""
-    if reason := loopback.reason_it_cannot():
+def _start_anew() -> None:
+    """Starts this script anew without NumPy's threads, and in a network of its own if it can have one.
+
+    OpenBLAS reads the variable when NumPy is imported, which is before any line of this script.
+    """
+    reason = loopback.reason_it_cannot()
+    if reason:
         print(f"two hosts are left out: {reason}", file=sys.stderr)
-        return
-    environment = os.environ | {_INSIDE: "1", "OPENBLAS_NUM_THREADS": "1"}
-    argv = [*loopback.UNSHARE, sys.executable, "-m", "scripts.faults.train", *sys.argv[1:]]
+    environment = os.environ | {_STARTED: _WITHOUT if reason else _IN_NETWORK, "OPENBLAS_NUM_THREADS": "1"}
+    again = [sys.executable, "-m", "scripts.faults.train", *sys.argv[1:]]
+    argv = [*(() if reason else loopback.UNSHARE), *again]
     os.execvpe(argv[0], argv, environment)
 
 
 if __name__ == "__main__":
     _config = tyro.cli(Campaign)
-    if os.environ.get(_INSIDE):
+    if _STARTED not in os.environ:
+        _start_anew()
+    if os.environ[_STARTED] == _IN_NETWORK:
         loopback.bring_up("lo")
-    else:
-        os.environ["OPENBLAS_NUM_THREADS"] = "1"
-        _enter_network()
     sys.exit(main(_config))

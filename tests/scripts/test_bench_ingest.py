@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import ModuleType
 
@@ -124,6 +125,21 @@ def test_copies_of_photos_differ_in_bytes_and_not_in_pictures(photos, tmp_path):
 
 def pixels(content: bytes) -> bytes:
     return np.asarray(Image.open(io.BytesIO(content))).tobytes()
+
+
+@pytest.mark.parametrize("installed", [{"opencv-python"}, {"opencv-python-headless"}, set()])
+def test_either_wheel_of_opencv_will_do(monkeypatch, installed):
+    def version(name):
+        if name not in installed:
+            raise PackageNotFoundError(name)
+        return "5.0"
+
+    monkeypatch.setattr(way, "version", version)
+    if installed:
+        assert {way.opencv_wheel()} == installed
+    else:
+        with pytest.raises(PackageNotFoundError, match="opencv-python or opencv-python-headless"):
+            way.opencv_wheel()
 
 
 WORKER = """

@@ -96,6 +96,13 @@ def test_a_peer_that_cannot_be_installed_is_a_row_with_the_reason(tmp_path, monk
     assert "| peer | not installed: a/b |" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_the_reason_is_found_wherever_it_was_printed(stream):
+    program = f"import sys; print('no ensurepip here', file=sys.{stream}); sys.exit(1)"
+    with pytest.raises(environments.InstallError, match=r"^not installed: no ensurepip here$"):
+        environments._run([sys.executable, "-c", program], "peer")
+
+
 def test_an_environment_that_is_there_as_it_should_be_is_used(tmp_path, monkeypatch):
     monkeypatch.setitem(environments.PINS, "peer", ("./nowhere",))
     (tmp_path / "peer").mkdir()

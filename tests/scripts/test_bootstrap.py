@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ["cat", "cksum", "cp", "dirname", "find", "id", "mkdir", "rm", "sh", "tail", "touch"]
+TOOLS = ["cat", "cksum", "cp", "dirname", "env", "find", "id", "mkdir", "rm", "sh", "tail", "touch", "true"]
 
 FAKE_PYTHON = """#!/bin/sh
 echo "$*" >>"$CALLS"
@@ -39,7 +39,12 @@ class Skeleton:
             (self.path / tool).symlink_to(shutil.which(tool))
 
     def add_python(self, name: str = "python3") -> None:
-        (self.path / name).write_text(FAKE_PYTHON)
+        self.add(name, FAKE_PYTHON)
+
+    def add(self, name: str, program: str) -> None:
+        """Puts a stand-in for a program on the PATH, in the place of what is there."""
+        (self.path / name).unlink(missing_ok=True)
+        (self.path / name).write_text(program)
         (self.path / name).chmod(0o755)
 
     def trouble(self, name: str) -> Path:
@@ -218,4 +223,82 @@ def test_an_environment_of_somebody_else_is_left_alone(skeleton):
 def test_an_unknown_argument_is_told(skeleton):
     result = skeleton.bootstrap("developer")
     assert result.returncode == 1
-    assert result.stderr == "bootstrap: takes nothing or 'dev', found 'developer'\n"
+    assert result.stderr == "bootstrap: takes nothing, 'dev', or 'dev --system', found 'developer'\n"
+
+
+FAKE_APT = """#!/bin/sh
+echo "apt-get $*" >>"$CALLS"
+case $* in
+  --simulate*) [ -e "$CALLS.installed" ] || echo "Inst chromium (1)" ;;
+  update) [ ! -e "$CALLS.no-mirror" ] || { echo "Could not resolve the mirror"; exit 100; } ;;
+  install*) touch "$CALLS.installed" ;;
+esac
+"""
+SKIPPED = "tests that need them are skipped: chromium xvfb xdotool fonts-noto-cjk util-linux"
+
+
+@pytest.fixture(name="debian")
+def _debian(skeleton) -> Skeleton:
+    """Where one is root and apt-get is there."""
+    skeleton.add_python()
+    skeleton.add("apt-get", FAKE_APT)
+    skeleton.add("id", "#!/bin/sh\necho 0\n")
+    return skeleton
+
+
+def test_system_installs_the_programs_of_the_tests_once(debian):
+    result = debian.bootstrap("dev", "--system")
+    assert result.returncode == 0, result.stderr
+    calls = debian.calls_file.read_text()
+    (install,) = [line for line in calls.splitlines() if line.startswith("apt-get install --yes")]
+    assert {"chromium", "xvfb", "xdotool", "fonts-noto-cjk", "libgl1"} <= set(install.split())
+    # OpenCV with windows loads only once they are there.
+    assert calls.index(install) < calls.index("requirements.lock")
+    assert debian.installed() == [*EVERYTHING, "requirements-dev.lock"]
+    result = debian.bootstrap("dev", "--system")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "apt-get install" not in debian.calls_file.read_text()
+
+
+def test_without_system_nothing_is_installed_for_the_tests(debian):
+    assert debian.bootstrap("dev").returncode == 0
+    assert "apt-get" not in debian.calls_file.read_text()
+
+
+def test_system_goes_through_sudo(debian):
+    debian.add("id", "#!/bin/sh\necho 1000\n")
+    debian.add("sudo", '#!/bin/sh\necho "sudo $*" >>"$CALLS"\nshift\nexec "$@"\n')
+    assert debian.bootstrap("dev", "--system").returncode == 0
+    calls = debian.calls_file.read_text()
+    assert "sudo -n env DEBIAN_FRONTEND=noninteractive" in calls
+    assert "apt-get install --yes" in calls
+
+
+def test_opencv_without_windows_is_replaced_once_its_libraries_are_there(debian):
+    debian.bootstrap("dev")
+    (debian.root / ".venv/lib/python3.11/site-packages/opencv_python_headless-5.0.dist-info").mkdir(
+        parents=True
+    )
+    assert debian.bootstrap("dev", "--system").returncode == 0
+    assert debian.installed() == [*EVERYTHING, "requirements-dev.lock"]
+
+
+@pytest.mark.parametrize(
+    ("removed", "trouble", "sentence"),
+    [
+        ("apt-get", "", f"there is no apt-get here to install the programs of the tests; {SKIPPED}"),
+        ("id", "", f"--system wants root or a sudo without a password; {SKIPPED}"),
+        ("", "no-mirror", f"apt-get failed, its last lines are above; {SKIPPED}"),
+    ],
+)
+def test_system_says_why_it_installs_nothing_and_goes_on(debian, removed, trouble, sentence):
+    if removed == "apt-get":
+        (debian.path / "apt-get").unlink()
+    if removed == "id":
+        debian.add("id", "#!/bin/sh\necho 1000\n")
+    if trouble:
+        debian.trouble(trouble).touch()
+    result = debian.bootstrap("dev", "--system")
+    assert result.returncode == 0, result.stderr
+    assert f"bootstrap: {sentence}\n" in result.stderr
+    assert debian.installed() == [*EVERYTHING, "requirements-dev.lock"]

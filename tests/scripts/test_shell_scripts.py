@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SH_SCRIPTS = ["bootstrap", "check", "demo", "fix", "lock", "test"]
+SH_SCRIPTS = ["bootstrap", "check", "demo", "faults/bare_machine.sh", "fix", "lock", "test"]
 
 
 @pytest.mark.parametrize("name", [*(f"scripts/{name}" for name in SH_SCRIPTS), ".ci/run"])
@@ -26,3 +26,11 @@ def test_scripts_are_posix_and_stop_at_errors(name):
 def test_ci_parses_and_stops_at_errors():
     assert "set -euo pipefail" in (ROOT / ".ci/run").read_text(encoding="utf-8")
     assert subprocess.run(["bash", "-n", ROOT / ".ci/run"]).returncode == 0
+
+
+def test_a_suite_that_the_bare_machine_does_not_know_is_told():
+    result = subprocess.run(
+        [ROOT / "scripts/faults/bare_machine.sh", "woody"], capture_output=True, text=True
+    )
+    sentence = "takes bookworm or trixie, then arguments of scripts/test; found 'woody'"
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", f"bare machine: {sentence}\n")

@@ -22,8 +22,10 @@ from shardstream.train.engine.trainer import Trainer
 from shardstream.train.models.phases import compile_phase
 from shardstream.train.runs.run_folder import RunFolder
 
-if reason := loopback.reason_it_cannot():
-    pytest.skip(f"two hosts are tried in a network of their own: {reason}", allow_module_level=True)
+REASON = loopback.reason_it_cannot()
+pytestmark = pytest.mark.skipif(
+    REASON is not None, reason=f"two hosts are tried in a network of their own: {REASON}"
+)
 
 # What has dropout draws other numbers on two devices than on one, so that there is a model without it as well.
 MODEL = """

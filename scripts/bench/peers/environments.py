@@ -34,19 +34,22 @@ def python_of(name: str, folder: Path) -> str:
     if stamp.is_file() and stamp.read_text() == pins:
         return str(home / "bin" / "python")
     print(f"{name}: making {home}", file=sys.stderr, flush=True)
-    _run([sys.executable, "-m", "venv", str(home)], name)
+    python = str(home / "bin" / "python")
+    # The pip of this environment installs there: Debian's Python has no ensurepip unless python3-venv is installed.
+    _run([sys.executable, "-m", "venv", "--without-pip", str(home)], name)
     # In turn, so that a library does not bring a torch of its own choice.
     for pin in PINS[name]:
-        _run([str(home / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", pin], name)
+        pip = [sys.executable, "-m", "pip", "--python", python]
+        _run([*pip, "install", "--quiet", "--disable-pip-version-check", pin], name)
     stamp.write_text(pins)
-    return str(home / "bin" / "python")
+    return python
 
 
 def _run(command: list[str], name: str) -> None:
     result = subprocess.run(command, check=False, capture_output=True, text=True)
     if result.returncode:
-        lines = [line.strip() for line in result.stderr.splitlines() if "error" in line.lower()] or [
-            "no reason given"
-        ]
+        # Some programs write their reason to stdout: `venv` does.
+        said = [line.strip() for line in (result.stdout + "\n" + result.stderr).splitlines() if line.strip()]
+        reasons = [line for line in said if "error" in line.lower()] or said[-1:] or ["no reason given"]
         hint = f" (it needs {SYSTEM_PACKAGES} of the system)" if name == "ffcv" else ""
-        raise InstallError(f"not installed: {lines[-1] if name != 'ffcv' else lines[0]}{hint}")
+        raise InstallError(f"not installed: {reasons[-1] if name != 'ffcv' else reasons[0]}{hint}")

@@ -5,7 +5,7 @@ import pictures
 from ffcv.fields import IntField, RGBImageField  # pyright: ignore[reportMissingImports]
 from ffcv.writer import DatasetWriter  # pyright: ignore[reportMissingImports]
 from PIL import Image
-from way import arguments, list_photos, measure
+from way import arguments, list_photos, measure, opencv_wheel
 
 Picture = np.ndarray | Image.Image
 
@@ -46,7 +46,7 @@ def main() -> None:
         str(options.out / "photos.beton"), {"image": image, "label": IntField()}, num_workers=options.workers
     )
     measure(
-        lambda: writer.from_indexed_dataset(dataset), "ffcv", "torch", "opencv-python", "pillow", "simplejpeg"
+        lambda: writer.from_indexed_dataset(dataset), "ffcv", "torch", opencv_wheel(), "pillow", "simplejpeg"
     )
 
 

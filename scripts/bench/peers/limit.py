@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import google_crc32c
 import pictures
-from way import arguments, list_photos, measure
+from way import arguments, list_photos, measure, opencv_wheel
 
 
 def copy(path: str) -> None:
@@ -59,7 +59,7 @@ def main() -> None:
     start = (options.out, context.Barrier(options.workers))
     with ProcessPoolExecutor(options.workers, context, start_worker, start) as executor:
         list(executor.map(work, paths[: options.workers]))  # Starts them all.
-        measure(lambda: list(executor.map(work, paths, chunksize=16)), "simplejpeg", "opencv-python", "numpy")
+        measure(lambda: list(executor.map(work, paths, chunksize=16)), "simplejpeg", opencv_wheel(), "numpy")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pictures
 from litdata import optimize  # pyright: ignore[reportMissingImports]
-from way import arguments, list_photos, measure
+from way import arguments, list_photos, measure, opencv_wheel
 
 
 def original(photo: tuple[str, int]) -> dict[str, object]:
@@ -40,7 +40,7 @@ def main() -> None:
         ),
         "litdata",
         "torch",
-        "opencv-python-headless",
+        opencv_wheel(),
         "simplejpeg",
     )
 

@@ -1,6 +1,6 @@
 """shardstream: `build`, from the call on; the start of its workers counts."""
 
-from way import arguments, measure
+from way import arguments, measure, opencv_wheel
 
 from shardstream.ingest.commands.build import build_dataset
 from shardstream.ingest.commands.config import BuildConfig
@@ -16,7 +16,7 @@ def main() -> None:
     config = BuildConfig(
         images=options.photos, data=options.out, image_size=size, check=options.check, workers=options.workers
     )
-    measure(lambda: build_dataset(config), "shardstream", "simplejpeg", "opencv-python", "numpy")
+    measure(lambda: build_dataset(config), "shardstream", "simplejpeg", opencv_wheel(), "numpy")
 
 
 if __name__ == "__main__":

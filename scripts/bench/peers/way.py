@@ -4,12 +4,29 @@ The other environments import this too: the standard library has to do.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+# Two wheels with the same module cv2: the second has no windows, and needs fewer libraries of the system.
+OPENCV_WHEELS = ("opencv-python", "opencv-python-headless")
+
+
+def opencv_wheel() -> str:
+    """Returns the name of the OpenCV wheel that is installed.
+
+    Raises:
+        PackageNotFoundError: There is none.
+    """
+    for name in OPENCV_WHEELS:
+        with contextlib.suppress(PackageNotFoundError):
+            version(name)
+            return name
+    raise PackageNotFoundError(" or ".join(OPENCV_WHEELS))
 
 
 def arguments(description: str) -> argparse.ArgumentParser:

@@ -196,6 +196,7 @@ def window(virtual_display):
         # One start of five Qt 5 loses what the server says in the first moments, that the window is there among it,
         # and waits for that before it paints: its own log shows the gap. Who hides and shows the window is told anew.
         xdotool(virtual_display, "windowunmap --sync windowmap --sync")
+    assert viewer.poll() is None, viewer.stderr.read()
     yield viewer
     viewer.kill()
     viewer.wait(30)

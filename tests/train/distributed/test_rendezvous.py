@@ -10,8 +10,10 @@ import pytest
 
 from scripts.faults import loopback
 
-if reason := loopback.reason_it_cannot():
-    pytest.skip(f"workers wait in a network of their own: {reason}", allow_module_level=True)
+REASON = loopback.reason_it_cannot()
+pytestmark = pytest.mark.skipif(
+    REASON is not None, reason=f"workers wait in a network of their own: {REASON}"
+)
 
 # Where TensorFlow loads, so does the rest of the command. Reminders come at once, to see that it waits.
 COMMAND = """
