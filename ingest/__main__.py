@@ -16,6 +16,7 @@ from shardstream.ingest.commands.config import (
     VerifyConfig,
 )
 from shardstream.ingest.common import commandline
+from shardstream.ingest.common.memory_limits import use_one_arena
 from shardstream.ingest.common.terminal import json_line
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "info": (InfoConfig, _info),
     }
     commandline.log_to_stderr()
+    use_one_arena()
     return commandline.run("shardstream-ingest", commands, argv, description=__doc__ or "")
 
 
