@@ -13,6 +13,7 @@ from shardstream.ingest.execution.factory import open_engine
 from shardstream.ingest.pipeline.build_result import BuildResult, summarize
 from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.diagnostics import look_through_manifest
+from shardstream.ingest.pipeline.disk_space import check_free_space
 from shardstream.ingest.pipeline.map_tasks import MapPlan
 from shardstream.ingest.pipeline.scan import Listing, scan_folder
 from shardstream.ingest.pipeline.staging import has_staging, open_staging
@@ -45,6 +46,7 @@ def build_dataset(config: BuildConfig) -> BuildResult:
         with open_staging(
             config.data, _options(config), restart=config.restart, work_dir=config.work_dir
         ) as place:
+            check_free_space(listing, config.judging.image, [place.units, place.shards])
             catalog = Catalog(listing)
             rows = np.arange(len(listing), dtype=np.uint32)
             plan = MapPlan(listing, rows, judging=config.judging, folder=place.units)

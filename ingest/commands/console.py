@@ -174,6 +174,9 @@ def info_json(info: DatasetInfo, findings: Findings) -> dict[str, Any]:
         "fingerprint": info.fingerprint,
         "verdicts": dict(info.verdicts),
         "rejections": findings.rejections,
+        "repairs": findings.repairs,
+        "lossy_repairs": findings.lossy,
+        "conflicts": findings.conflicts,
         "num_leaks": findings.num_leaks,
         "leaks": findings.leaks,
         "splits": {
@@ -192,6 +195,18 @@ def _print_findings(findings: Findings, console: Console) -> None:
     if findings.rejections:
         console.print(_counts("rejected because", findings.rejections))
         for path, reason in findings.rejected:
+            console.print(
+                escape_control_chars(f"  {path}: {reason}"), markup=False, highlight=False, soft_wrap=True
+            )
+    if findings.repairs:
+        console.print(_counts("repaired because", findings.repairs))
+    for title, files in (
+        ("repairs that lost something", findings.lossy),
+        ("conflicts, left out of all classes", findings.conflicts),
+    ):
+        if files:
+            console.print(f"{title}, such as:", highlight=False)
+        for path, reason in files:
             console.print(
                 escape_control_chars(f"  {path}: {reason}"), markup=False, highlight=False, soft_wrap=True
             )
