@@ -231,7 +231,7 @@ class _Process(context.ForkServerProcess):
         super().__init__(target=_work, args=(pipe,), daemon=True)
         self._server: forkserver.ForkServer | None = server
 
-    def _Popen(self, process_obj: "_Process") -> _Popen:
+    def _Popen(self, process_obj: "_Process") -> _Popen:  # pyright: ignore[reportIncompatibleMethodOverride]
         return _Popen(process_obj)
 
     def take_server(self) -> forkserver.ForkServer:
