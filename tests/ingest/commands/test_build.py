@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import filelock
 import pyarrow.parquet as pq
 import pytest
 
 from shardstream.ingest.__main__ import main
+from shardstream.ingest.common.locks import lock_file
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.records import decode_example, read_records
 
@@ -334,7 +334,7 @@ def test_each_file_is_opened_once_whatever_the_options(photos, tmp_path, photo, 
 
 def test_two_builds_at_once_into_one_place_are_refused(photos, tmp_path, capsys):
     (tmp_path / "d.incomplete").mkdir()
-    with filelock.FileLock(tmp_path / "d.incomplete/lock"):
+    with lock_file(tmp_path / "d.lock", busy="busy"):
         assert build(photos, tmp_path / "d") == 2
     assert "d.incomplete: another process is at work there" in capsys.readouterr().err
     assert build(photos, tmp_path / "d") == 0
