@@ -64,7 +64,7 @@ def estimate_build(config: BuildConfig) -> Estimate:
     ) as engine:
         listing = scan_folder(config.images, config.class_names)
         files = np.ones(len(listing), bool)
-        return _estimate(listing, files, config.judging, config.fractions, engine)
+        return _estimate(listing, files, config.judging, config.fractions, engine, _shared_folder(config))
 
 
 def estimate_update(config: UpdateConfig) -> Estimate:
@@ -77,7 +77,8 @@ def estimate_update(config: UpdateConfig) -> Estimate:
         warn_of_versions(old, rehash=config.rehash)
         state = load_previous(Catalog(listing), old, engine)
         files = np.ones(len(listing), bool) if config.rehash else ~state.same
-        estimate = _estimate(listing, files, old.judging, old.split_rule.fractions, engine)
+        fractions, shared = old.split_rule.fractions, _shared_folder(config)
+        estimate = _estimate(listing, files, old.judging, fractions, engine, shared)
     # Of the files that are not read, as large a share is kept as was.
     share = (~files).sum() / state.num_before
     splits = {name: split.num_examples for name, split in old.splits.items()}
@@ -90,17 +91,25 @@ def estimate_update(config: UpdateConfig) -> Estimate:
     )
 
 
+def _shared_folder(config: BuildConfig | UpdateConfig) -> Path | None:
+    """Returns where results lie for a while: workers on other machines do not see this one's /tmp."""
+    if config.engine == "local":
+        return None
+    return config.work_dir or config.data.absolute().parent
+
+
 def _estimate(
     listing: Listing,
     files: npt.NDArray[np.bool_],
     judging: ProcessingSettings,
     fractions: Mapping[str, float],
     engine: Engine,
+    shared: Path | None,
 ) -> Estimate:
     rows = np.flatnonzero(files).astype(np.uint32)
     # Spread over all classes and folders.
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(_MAX_SAMPLED, len(rows))).astype(np.intp))
-    counts, num_bytes, seconds = _judge_sample(listing, rows[chosen], judging, engine)
+    counts, num_bytes, seconds = _judge_sample(listing, rows[chosen], judging, engine, shared)
     scale = len(rows) / max(1, len(chosen))
     num_kept = round(scale * (counts["ok"] + counts["repaired"]))
     splits = {split: round(fraction * num_kept) for split, fraction in fractions.items()}
@@ -122,12 +131,16 @@ def _estimate(
 
 
 def _judge_sample(
-    listing: Listing, rows: npt.NDArray[np.uint32], judging: ProcessingSettings, engine: Engine
+    listing: Listing,
+    rows: npt.NDArray[np.uint32],
+    judging: ProcessingSettings,
+    engine: Engine,
+    shared: Path | None,
 ) -> tuple[dict[str, int], int, float]:
     """Returns the number of files by verdict, the bytes of all records, and how many seconds it took."""
     counts: dict[str, int] = dict.fromkeys(VERDICTS, 0)
     num_bytes = 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=shared, prefix=".shardstream-") as folder:
         # The first file is for the start of the processes, which is no part of the rate.
         warm_up = MapPlan(listing, rows[:1], judging=judging, folder=Path(folder) / "first")
         list(engine.run_all(process_task, warm_up, alone=process_task_in_parts))

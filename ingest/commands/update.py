@@ -137,7 +137,9 @@ def _write_manifest(catalog: Catalog, old: DatasetInfo, place: StagingArea, engi
         )
     else:
         plan_shards(catalog, old.name, old.split_rule, old.shard_bytes, place)
-        info = write_descriptions(catalog, dataclasses.replace(old, verdicts=catalog.counts, manifest_sha256=""), place)
+        info = write_descriptions(
+            catalog, dataclasses.replace(old, verdicts=catalog.counts, manifest_sha256=""), place
+        )
     place.replace((*old.shards, *DESCRIPTIONS))
     return info
 

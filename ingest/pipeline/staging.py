@@ -165,7 +165,7 @@ def open_staging(
         try:
             yield place
         except UserError:
-            if not any(units.iterdir()):
+            if not any(units.iterdir()) and not (root / REJECTED_LIST).exists():
                 place.remove()  # Nothing was done that the next command would have to fit to.
             raise
 

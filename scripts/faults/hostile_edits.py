@@ -4,8 +4,8 @@
 
 A dataset of PHOTOS is copied, one of its descriptions is edited (values of JSON, bytes, links and pipes in the place of
 files), its hashes are made to fit again in half of the rounds, and info, verify, update and repair are run. Each must
-end within --secs with one of its exit codes, a message, no traceback and less than 1 GB of memory; and nothing outside of the
-dataset may change. Prints a table and one JSON line; ends with 1 if anything went wrong.
+end within --secs with one of its exit codes, a message, no traceback and less than 1 GB of memory, and nothing outside
+of the dataset may change. Prints a table and one JSON line; ends with 1 if anything went wrong.
 """
 
 import collections
