@@ -137,7 +137,6 @@ def _check_size(path: Path, config: dict[str, Any], weights_bytes: int) -> None:
         if not isinstance(model, keras.Model):
             raise _refusal(path, f"{_CONFIG} describes no model")
         num_weights = sum(math.prod(variable.shape) for variable in model.variables)
-        _check_activations(path, model)
     except DatasetError:
         keras.utils.clear_session()
         raise
@@ -151,6 +150,11 @@ def _check_size(path: Path, config: dict[str, Any], weights_bytes: int) -> None:
         raise _refusal(
             path, f"its layers ask for {num_weights:,} weights, and it holds {weights_bytes:,} bytes of them"
         )
+    try:
+        _check_activations(path, model)
+    except DatasetError:
+        keras.utils.clear_session()
+        raise
 
 
 def _refusal(path: Path, reason: str) -> DatasetError:
