@@ -43,9 +43,9 @@ def _predict(config: PredictConfig, *, command: str) -> int:
     # What can be wrong with the options is found before TensorFlow's seconds.
     from shardstream.predict.inference.selection import select
     from shardstream.predict.metrics.gate import Limits, enforce
-    from shardstream.train.data.dataset import load_dataset
+    from shardstream.train.data.folder import load_info
 
-    info = load_dataset(config.data)
+    info = load_info(config.data)
     selection = select(
         info,
         config.split,

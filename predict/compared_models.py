@@ -4,12 +4,10 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from shardstream.ingest.common.cpu_limits import usable_cores
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.images.settings import ImageSettings
@@ -18,7 +16,7 @@ from shardstream.predict.inference.prediction import RecordBatch
 from shardstream.predict.inference.prediction_table import PredictionTable
 from shardstream.predict.metrics.comparison import Comparison, Cost, OtherPredictions, compare
 from shardstream.predict.output.prediction_files import PredictionsFiles
-from shardstream.train.data.decode import PictureDecoder
+from shardstream.train.data.pixels import decode_images
 from shardstream.train.runs.run_folder import RunFolder
 from shardstream.train.runs.saved_model import ModelInfo
 
@@ -153,15 +151,11 @@ def _check_classes(run_dir: Path, model: ModelInfo, info: DatasetInfo) -> None:
         )
 
 
-def _decoder(image: ImageSettings, model: ModelInfo) -> Callable[[RecordBatch], np.ndarray]:
-    """Returns what makes the pictures of a batch as a model wants them, from the stored bytes as training does."""
-    decoder = PictureDecoder(stored=image, image_size=model.image_size, resize=model.resize)
+def _decoder(stored: ImageSettings, model: ModelInfo) -> Callable[[RecordBatch], np.ndarray]:
+    """Returns what makes the images of a batch as a model wants them, from the stored bytes as training does."""
 
     def decode_batch(batch: RecordBatch) -> np.ndarray:
-        pictures = np.empty((len(batch.records), model.image_size, model.image_size, 3), np.uint8)
-        with ThreadPoolExecutor(usable_cores()) as threads:
-            encoded = [memoryview(record.encoded) for record in batch.records]
-            list(threads.map(decoder.decode, encoded, pictures))
-        return pictures
+        encoded = [record.encoded for record in batch.records]
+        return decode_images(encoded, stored, image_size=model.image_size, resize=model.resize)
 
     return decode_batch

@@ -25,7 +25,7 @@ from shardstream.predict.output.staging import publish, staging_in
 from shardstream.predict.page.formatting import percent
 from shardstream.predict.page.render import render
 from shardstream.predict.page.texts.languages import TEXTS, Language
-from shardstream.train.data.decode import PictureDecoder
+from shardstream.train.data.pixels import decode_images
 from shardstream.train.runs.saved_model import ModelInfo
 
 PAGE, TABLE, METRICS = "index.html", "predictions.csv", "metrics.json"
@@ -169,13 +169,15 @@ def _predict(
 ) -> Iterator[tuple[JudgedPhoto, np.ndarray | None, np.ndarray | None]]:
     """Yields each file with its pixels and probabilities; None where it was rejected."""
     model = predictor.info
-    decoder = PictureDecoder(stored=model.stored, image_size=model.image_size, resize=model.resize)
     photos = process_photos(paths, model.stored)
     while batch := list(itertools.islice(photos, BATCH_SIZE)):
         kept = [photo for photo in batch if photo.judged.verdict != "rejected"]
-        images = np.empty((len(kept), model.image_size, model.image_size, 3), np.uint8)
-        for photo, pixels in zip(kept, images, strict=True):
-            decoder.decode(memoryview(photo.judged.stored), pixels)
+        images = decode_images(
+            [photo.judged.stored for photo in kept],
+            model.stored,
+            image_size=model.image_size,
+            resize=model.resize,
+        )
         said = predictor.predict_images(images, kept[0].path) if kept else np.empty((0, 0), np.float32)
         seen = iter(zip(images, said, strict=True))
         for photo in batch:

@@ -9,6 +9,7 @@
 Importing this package loads neither TensorFlow nor OpenCV: what needs them is imported when it is called.
 """
 
+import importlib
 import importlib.metadata
 import os
 from pathlib import Path
@@ -17,17 +18,25 @@ from typing import TYPE_CHECKING, Any
 from shardstream.ingest.common.errors import ConfigError, DatasetError, LimitError, MachineError
 
 if TYPE_CHECKING:
-    from shardstream.ingest.dataset.metadata import DatasetInfo
+    from collections.abc import Iterable
+
+    import numpy as np
+
     from shardstream.train.config import TrainConfig
+    from shardstream.train.data.dataset import Dataset
     from shardstream.train.runs.result import TrainResult
+    from shardstream.train.runs.resume_callback import ResumeCallback
 
 __all__ = [
     "ConfigError",
+    "Dataset",
     "DatasetError",
     "LimitError",
     "MachineError",
+    "ResumeCallback",
     "__version__",
     "build_dataset",
+    "embed",
     "load_dataset",
     "train_and_evaluate",
 ]
@@ -38,9 +47,22 @@ except importlib.metadata.PackageNotFoundError:  # Imported from a checkout that
     __version__ = "0.0.0"
 
 
-def build_dataset(
-    images: str | os.PathLike[str], data: str | os.PathLike[str], **options: Any
-) -> "DatasetInfo":
+# Classes whose modules are loaded when they are used.
+_LAZY = {
+    "Dataset": "shardstream.train.data.dataset",
+    "ResumeCallback": "shardstream.train.runs.resume_callback",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def build_dataset(images: str | os.PathLike[str], data: str | os.PathLike[str], **options: Any) -> "Dataset":
     """Writes the images of category folders as a dataset, as `shardstream-ingest build` does.
 
     Args:
@@ -57,18 +79,33 @@ def build_dataset(
     from shardstream.ingest.commands.build import build_dataset as build
     from shardstream.ingest.commands.config import BuildConfig
 
-    return build(_make_config(BuildConfig, {**options, "images": images, "data": data})).info
+    build(_make_config(BuildConfig, {**options, "images": images, "data": data}))
+    return load_dataset(data)
 
 
-def load_dataset(data: str | os.PathLike[str]) -> "DatasetInfo":
-    """Returns what the dataset folder `data` holds: ours, or any that TensorFlow Datasets wrote.
+def load_dataset(
+    data: str | os.PathLike[str],
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    validation_share: float | None = None,
+    seed: int = 123,
+) -> "Dataset":
+    """Returns the dataset folder `data`: ours, or any that TensorFlow Datasets wrote.
+
+    Args:
+        data: The folder.
+        cache_dir: Where what is found out about folders of others is kept.
+        validation_share: The fraction of the train split to hold out, for folders with a train split alone.
+        seed: Decides which examples are held out.
 
     Raises:
+        ConfigError: `validation_share` for a dataset that has a validation split.
         DatasetError: It is not a dataset folder, not complete, or corrupt.
     """
     from shardstream.train.data.dataset import load_dataset as load
 
-    return load(Path(data))
+    folder = None if cache_dir is None else Path(cache_dir)
+    return load(Path(data), cache_dir=folder, validation_share=validation_share, seed=seed)
 
 
 def train_and_evaluate(config: "TrainConfig | None" = None, /, **options: Any) -> "TrainResult":
@@ -92,6 +129,28 @@ def train_and_evaluate(config: "TrainConfig | None" = None, /, **options: Any) -
     from shardstream.train.run import train_and_evaluate as train
 
     return train(resolved)
+
+
+def embed(
+    model: str | os.PathLike[str], images: "Iterable[str | os.PathLike[str] | bytes | np.ndarray]"
+) -> "np.ndarray":
+    """Returns the features of images, float32 [num_images, num_features].
+
+    Args:
+        model: "lite0", a backbone with weights from ImageNet, or the folder of a run.
+        images: Paths, the bytes of files, or uint8 arrays [height, width, 3], RGB.
+
+    Raises:
+        ConfigError: The weights of the backbone are not installed as they were published.
+        DatasetError: There is no such run, or an image cannot be decoded.
+    """
+    from shardstream.train.startup import start_tensorflow
+
+    start_tensorflow()
+    from shardstream.train.embedding import embed as embed_images
+
+    paths = (Path(image) if isinstance(image, os.PathLike) else image for image in images)
+    return embed_images(os.fspath(model), paths)
 
 
 def _make_config(config_type: type, options: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -52,24 +53,31 @@ def train(config: TrainConfig) -> int:
 
 
 def doctor(config: DoctorConfig) -> int:
-    """Measures, prints what limits a training and what would help, and returns the exit code."""
-    from shardstream.train.data.dataset import load_dataset
+    """Measures, prints how fast input and step are and what would help, and returns the exit code."""
+    # This host alone is measured: nobody waits for others.
+    os.environ.pop("TF_CONFIG", None)
+    from shardstream.train.data.folder import load_info
 
-    load_dataset(config.data_dir)
+    load_info(
+        config.data_dir,
+        cache_dir=config.cache_dir,
+        validation_share=config.validation_share,
+        seed=config.train_config().seed,
+    )
     from shardstream.train.startup import start_tensorflow
 
     start_tensorflow()
     log_to_stderr()
     logging.getLogger("shardstream").setLevel(logging.INFO)
-    from shardstream.train.profiling.diagnosis import diagnose
-    from shardstream.train.profiling.doctor import measure
-    from shardstream.train.profiling.doctor_table import as_dict, print_diagnosis
+    from shardstream.train.profiling.doctor import diagnose, table_lines
 
-    found = measure(config)
+    diagnosis = diagnose(config)
     if config.json:
-        print(json_line(as_dict(found, diagnose(found))))
+        print(json_line(dataclasses.asdict(diagnosis)))
     else:
-        print_diagnosis(found, diagnose(found))
+        for line in [*table_lines(diagnosis), diagnosis.advice]:
+            if line:
+                print(escape_control_chars(line))
     return 0
 
 
@@ -86,17 +94,34 @@ def status(config: StatusConfig) -> int:
 
 
 def _check_folders(config: TrainConfig) -> None:
-    from shardstream.train.data.dataset import load_dataset
+    from shardstream.train.data.folder import load_info
     from shardstream.train.runs.run_folder import RunFolder
 
     if find_cluster(config.hosts, config.rank).is_chief:
         RunFolder(config.run).check()
-    load_dataset(config.data_dir, cache_dir=config.cache_dir)
+    load_info(
+        config.data_dir,
+        cache_dir=config.cache_dir,
+        validation_share=config.validation_share,
+        seed=config.seed,
+    )
 
 
 def _print_table(result: "TrainResult") -> None:
     from shardstream.ingest.common.durations import duration
 
+    if not result.epochs:
+        _print_rows(
+            {
+                "trained": "a classifier on the features of the pretrained model",
+                "val_loss": f"{result.val_loss:.4f}",
+                "val_accuracy": f"{result.val_accuracy:.4f}",
+                "time": duration(result.total_secs),
+                "parameters": f"{result.num_parameters:,}",
+            }
+        )
+        print(escape_control_chars(str(result.run)))
+        return
     saving, count = result.checkpoint_secs, result.num_checkpoints
     _print_rows(
         {

@@ -6,13 +6,19 @@ from typing import Annotated, Literal
 
 import tyro
 
-from shardstream.ingest.common.byte_size import parse_size
 from shardstream.ingest.common.durations import parse_interval, parse_secs
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.distributed.cluster import JitCompile, Precision, StrategyName, find_cluster
-from shardstream.train.models.registry import OWN_MODELS, AugmentationName, ScheduleName, find_model
+from shardstream.train.models.registry import (
+    BACKBONES,
+    OWN_MODELS,
+    AugmentationName,
+    FineTune,
+    ScheduleName,
+    find_model,
+)
 
-Cache = Literal["auto", "none", "memory", "disk", "device"]
+Cache = Literal["auto", "none", "memory", "disk"]
 OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
 ClassWeight = Literal["none", "balanced"]
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
@@ -23,11 +29,17 @@ OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_beha
 
 # Not docstrings of the fields: there each line break would show.
 _MODEL_HELP = (
-    "small: a compact residual network, 0.3 million parameters, trained with augmentation. seed: the layers of "
+    "small: a compact residual network, 0.3 million parameters, trained with augmentation. lite0: EfficientNet-Lite0 "
+    "with weights trained on ImageNet, which the installation brings; lite1 and lite2 are larger, in packages of their "
+    "own. Run once for each picture, they need a minute where others need an hour. notebook: the layers of "
     "the notebook this project grew from. Its first one, Dense(1024) on every pixel, makes the convolution after "
     "it read 1024 channels: 106 of its 108 GFLOP for one picture of 300x300, where small takes 0.5, and 0.7 GB "
     "of activations for each picture of a batch. Or any of keras.applications, such as ResNet50, EfficientNetV2B0, "
     "MobileNetV3Small or ConvNeXtTiny, with its own preprocessing inside."
+)
+_FINE_TUNE_HELP = (
+    "What of lite0, lite1 or lite2 is trained after a classifier was fitted to their features: none; last, the last "
+    "third of the blocks; or full, everything. Options such as --epochs and --mixup are for last and full."
 )
 _WEIGHTS_HELP = (
     "What the model begins with. none: nothing. imagenet: what Keras downloads for an application. A path: a .keras "
@@ -41,25 +53,40 @@ _JIT_HELP = (
 _AUGMENTATION_HELP = (
     "Changes to the pictures in training, on the device. default: parts of them, mirrored or not, in another light; "
     "small is trained with parts of half the height and width. none: the pictures as they are, which is "
-    "the default of seed too, as the notebook had it. randaugment: two operations of RandAugment besides."
+    "the default of notebook too, as the notebook had it. randaugment: two operations of RandAugment besides."
 )
 _PRECISION_HELP = (
     "What the layers calculate in. auto: float32 on a CPU, mixed_bfloat16 on GPUs of compute capability 8.0 and "
     "up, mixed_float16 on those of 7.x. The saved models are float32 always."
 )
 _CACHE_HELP = (
-    "Where decoded pictures are kept from the first epoch on, as uint8. none: nowhere, they are decoded in every "
-    "epoch. memory. disk: a file in --cache-dir that later runs on the same dataset use too. device: the memory of "
-    "each GPU, so that nothing but numbers crosses the bus. auto: the first that fits of device (where there is a "
-    "GPU), memory, disk and none, containers' limits and the model's needs respected."
+    "Where decoded images are kept, as uint8; they are decoded once, before the first epoch. none: nowhere, they are "
+    "decoded in every epoch. memory. disk: a file in --cache-dir that later runs on the same dataset use too. auto: "
+    "the first that fits of memory, disk and none, limits of containers respected. The order of the examples is the "
+    "same."
 )
 _STRATEGY_HELP = (
     "default: one device. mirrored: all visible GPUs, each batch split evenly. multiworker: all GPUs of all hosts. "
     "auto: multiworker if --hosts or TF_CONFIG names several, mirrored if there are several GPUs."
 )
+_DEVICES_HELP = "default: one device. mirrored: all visible GPUs. auto: mirrored if there are several GPUs."
 _RESUME_HELP = (
     "Goes on with an unfinished run of the same options in the run folder, from its last state and to the same "
     "result as if it had never been stopped. --no-resume throws that run away and begins anew."
+)
+# What goes with training by gradients alone.
+_GRADIENT_OPTIONS = (
+    *(
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "weight_decay",
+        "label_smoothing",
+        "augmentation",
+        "mixup",
+        "cutmix",
+    ),
+    *("schedule", "warmup_epochs", "clip_norm", "early_stopping", "steps_per_execution"),
 )
 
 
@@ -72,6 +99,9 @@ class TrainConfig:
     run: Path
     """The run folder to make, for example runs/first."""
     model: Annotated[str, tyro.conf.arg(metavar="NAME", help=_MODEL_HELP)] = "small"
+    fine_tune: Annotated[
+        FineTune | None, tyro.conf.arg(metavar="none|last|full", help=_FINE_TUNE_HELP, help_behavior_hint="")
+    ] = None
     weights: Annotated[str, tyro.conf.arg(metavar="none|imagenet|PATH", help=_WEIGHTS_HELP)] = "none"
     head_epochs: OptionalInt = None
     """With --weights: epochs that train the last layer alone; by default a quarter of all."""
@@ -88,18 +118,18 @@ class TrainConfig:
     learning_rate: OptionalFloat = None
     """The highest learning rate; by default the model's own: 0.002 for small, 0.001 for others."""
     weight_decay: OptionalFloat = None
-    """Decoupled weight decay (AdamW); by default 0.02, none for seed."""
+    """Decoupled weight decay (AdamW); by default 0.02, none for notebook."""
     label_smoothing: OptionalFloat = None
-    """Share of each target that is spread over all classes; by default 0.1, 0 for seed."""
+    """Share of each target that is spread over all classes; by default 0.1, 0 for notebook, lite0, lite1 and lite2."""
     augmentation: Annotated[AugmentationName, tyro.conf.arg(help=_AUGMENTATION_HELP)] = "default"
     mixup: float = 0.0
     """The alpha of MixUp, for example 0.2, which blends two pictures and their classes; 0 for none."""
     cutmix: float = 0.0
     """The alpha of CutMix, for example 1, which puts a part of a picture into another; 0 for none."""
     schedule: OptionalSchedule = None
-    """How the learning rate goes on after its warm-up; by default cosine, constant for seed."""
+    """How the learning rate goes on after its warm-up; by default cosine, constant for notebook."""
     warmup_epochs: OptionalFloat = None
-    """Epochs in which the learning rate rises from 0; by default a tenth of all, five at most, none for seed."""
+    """Epochs in which the learning rate rises from 0; by default a tenth of all, five at most, none for notebook."""
     clip_norm: OptionalFloat = None
     """The highest norm that the gradients of a step may have together; by default any."""
     class_weight: ClassWeight = "none"
@@ -116,14 +146,14 @@ class TrainConfig:
     cache_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
     """For --cache disk, and the places of records of other people's datasets; by default $XDG_CACHE_HOME/shardstream or
     ~/.cache/shardstream."""
-    cache_limit: Annotated[str | None, tyro.conf.arg(metavar="SIZE", help_behavior_hint="")] = None
-    """The most that may be in --cache-dir, such as 50GB: files that were not used for the longest time go first."""
     strategy: Annotated[StrategyName, tyro.conf.arg(help=_STRATEGY_HELP)] = "auto"
     hosts: OptionalStr = None
     """Address and port of each of several workers, such as a:2222,b:2222; the first writes the run folder."""
     rank: OptionalInt = None
     """Which of --hosts this process is, from 0 on. All get the same options but for this one."""
     resume: Annotated[bool, tyro.conf.arg(help=_RESUME_HELP)] = True
+    validation_share: OptionalFloat = None
+    """Holds out this fraction of the train split, for datasets of others that have a train split alone, such as 0.2."""
     max_bad_records: int = 0
     """How many records that cannot be read are left out and named in bad_records.csv of the run, instead of ending the
     training; from 1 on, every record is read and decoded once before the training begins."""
@@ -146,7 +176,7 @@ class TrainConfig:
             warmup_epochs=self.warmup_epochs,
         )
         if self.image_size is not None and self.image_size < 8:
-            # Four halvings in `small`, and two in `seed`, have to leave something.
+            # Four halvings in `small`, and two in `notebook`, have to leave something.
             raise ConfigError(f"image_size must be at least 8, got {self.image_size}")
         for name in ("mixup", "cutmix"):
             if not 0 <= getattr(self, name) <= 1:
@@ -156,12 +186,13 @@ class TrainConfig:
             if rate is not None and not 0 < rate < float("inf"):
                 raise ConfigError(f"{name} must be positive, got {rate}")
         self._check_weights()
+        self._check_fine_tune()
         if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
         if self.hosts is not None or self.rank is not None:
             find_cluster(self.hosts, self.rank)
-        if self.cache_limit is not None:
-            parse_size("--cache-limit", self.cache_limit)
+        if self.validation_share is not None and not 0 < self.validation_share < 1:
+            raise ConfigError(f"validation_share must be above 0 and below 1, got {self.validation_share}")
         _check_at_least(0, max_bad_records=self.max_bad_records)
         if self.max_bad_records and self.hosts:
             raise ConfigError(
@@ -184,12 +215,30 @@ class TrainConfig:
                 f"head_epochs {self.head_epochs} is more than the {self.epochs} epochs there are"
             )
 
+    def _check_fine_tune(self) -> None:
+        if self.model not in BACKBONES:
+            if self.fine_tune is not None:
+                raise ConfigError(f"fine_tune is for {', '.join(BACKBONES)}, and the model is {self.model}")
+            return
+        if self.weights != "none":
+            raise ConfigError(
+                f"{self.model} has weights already; leave out --weights, or choose another --model"
+            )
+        if (self.fine_tune or "none") == "none":
+            defaults = {field.name: field.default for field in dataclasses.fields(self)}
+            for name in _GRADIENT_OPTIONS:
+                if getattr(self, name) != defaults[name]:
+                    raise ConfigError(
+                        f"{name} is for training by gradients, and {self.model} is not trained further; give "
+                        "--fine-tune last or full, or leave it out"
+                    )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DoctorConfig:
-    """Measures each part of a training alone and the whole, names what limits it, and what would help by how much.
+    """Measures how fast input and step of a training are, alone and together, with each cache that fits.
 
-    Nothing is left behind. On a machine with other work the figures are those of what is left of it.
+    One host is measured, whatever TF_CONFIG says, and nothing is left behind. Other work on the machine slows all.
     """
 
     data_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
@@ -201,9 +250,14 @@ class DoctorConfig:
     """Pictures per step, over all devices together; by default 32, and 16 for small on fewer than 1,000 pictures."""
     precision: Annotated[Precision, tyro.conf.arg(help=_PRECISION_HELP)] = "auto"
     cache: Annotated[Cache, tyro.conf.arg(help=_CACHE_HELP)] = "auto"
-    strategy: Annotated[StrategyName, tyro.conf.arg(help=_STRATEGY_HELP)] = "auto"
+    cache_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    """The folder of disk caches, whose disk is measured; by default $XDG_CACHE_HOME/shardstream or
+    ~/.cache/shardstream."""
+    validation_share: OptionalFloat = None
+    """As in training, for datasets of others that have a train split alone."""
+    strategy: Annotated[Literal["auto", "default", "mirrored"], tyro.conf.arg(help=_DEVICES_HELP)] = "auto"
     seconds: float = 2.0
-    """For how long each of about a dozen measurements goes on."""
+    """How long each measurement takes: one of the step, two of each cache, which start half as long before."""
     json: bool = False
     """Prints one JSON object."""
 

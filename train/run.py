@@ -11,8 +11,6 @@ import keras
 from shardstream.ingest.common.durations import parse_interval, parse_secs
 from shardstream.ingest.common.errors import machine_errors
 from shardstream.train.config import TrainConfig
-from shardstream.train.data.bad_records import write_bad_records
-from shardstream.train.data.input_pipeline import ExampleSource
 from shardstream.train.distributed.cluster import find_cluster
 from shardstream.train.distributed.preemption import StopRequest
 from shardstream.train.distributed.workers import Workers, join_workers
@@ -21,22 +19,19 @@ from shardstream.train.engine.early_stopping import EarlyStopping
 from shardstream.train.engine.loop import DivergedError, Loop
 from shardstream.train.engine.progress import BEGINNING, Progress
 from shardstream.train.engine.trainer import Trainer
+from shardstream.train.engine.training_data import TrainingData
+from shardstream.train.models.registry import BACKBONES
 from shardstream.train.models.weights import load_weights
-from shardstream.train.resolve import (
-    ResolvedConfig,
-    find_free,
-    make_model,
-    make_model_info,
-    make_sources,
-    prepare,
-)
-from shardstream.train.runs.broadcast import broadcast_run, receive_run, share_free
+from shardstream.train.pretrained_head import fit_head, load_pretrained_backbone
+from shardstream.train.resolve import ResolvedConfig, make_data, make_model, make_model_info, prepare
+from shardstream.train.runs.broadcast import broadcast_run, receive_run
 from shardstream.train.runs.callbacks import Curves, History, ModelSaver
 from shardstream.train.runs.checkpoint import Checkpoints
 from shardstream.train.runs.checkpoint_manager import CheckpointManager, NonChief
 from shardstream.train.runs.result import TrainResult, broadcast_result, receive_result, summarize
 from shardstream.train.runs.resume import find_resumable
 from shardstream.train.runs.run_folder import RunFolder, write_if_possible
+from shardstream.train.runs.skipped_records import write_bad_records
 from shardstream.train.runs.tensorboard import TensorBoardLogs
 
 logger = logging.getLogger(__name__)
@@ -75,16 +70,15 @@ def _lead(
     began = time.monotonic()
     checkpoints = Checkpoints(folder.checkpoints)
     unfinished = find_resumable(folder, checkpoints) if config.resume else None
-    hosts = share_free(workers, find_free(config))
     if unfinished:
-        setup = prepare(unfinished.resolve(config), unfinished.bad_records)
+        setup = prepare(unfinished.resolve(config))
         unfinished.check_same(folder, setup.describe())
     else:
-        setup = prepare(config, hosts=hosts)
+        setup = prepare(config)
     broadcast_run(workers, setup.describe(), unfinished.checkpoint if unfinished else None)
     stop = StopRequest(parse_secs("grace", config.grace))
     history = History(folder.history)
-    sources = make_sources(setup)
+    data = make_data(setup)
     steps, writer = make_model(setup)
     models = ModelSaver(folder, writer, make_model_info(setup, writer.twin), history)
     every = parse_interval("save_every", config.save_every)
@@ -97,9 +91,11 @@ def _lead(
         if config.weights != "none":
             load_weights(steps.model, config.weights)
         folder.create(setup.describe())
-        if setup.bad:
-            write_bad_records(folder.bad_records, setup.info, setup.bad)
+        if any(map(len, setup.bad_records.values())):
+            write_bad_records(folder.bad_records, setup.data, setup.bad_records)
     with make_progress() as progress, stop:
+        if setup.config.model in BACKBONES and not unfinished:
+            _start_from_features(setup, steps, stop, history, models)
         kept = [
             history,
             models,
@@ -108,7 +104,7 @@ def _lead(
             InputWarning(history.rows, config.data_dir),
         ]
         callbacks = [*kept, *early_stopping(config, history.rows), progress, *callbacks]
-        loop = make_loop(setup, sources, steps, callbacks, saver.keep)
+        loop = make_loop(setup, data, steps, callbacks, saver.keep)
         with _diverging(folder, saver, models), sharing_records(workers):
             loop.run(saver.last_position)
     folder.finish()
@@ -121,12 +117,11 @@ def _follow(
     config: TrainConfig, workers: Workers, callbacks: Sequence[keras.callbacks.Callback]
 ) -> TrainResult:
     """Trains as one of the other workers, which do what the chief says and write nothing."""
-    share_free(workers, find_free(config))
     orders = receive_run(workers)
     setup = prepare(orders.resolve(config))
     orders.check_same(workers, setup.describe())
     stop = StopRequest(parse_secs("grace", config.grace))
-    sources = make_sources(setup)
+    data = make_data(setup)
     steps, _ = make_model(setup)
     position, history = BEGINNING, []
     if orders.checkpoint:
@@ -136,8 +131,19 @@ def _follow(
         load_weights(steps.model, config.weights)
     callbacks = [*early_stopping(config, history), *callbacks]
     with stop, sharing_records(workers):
-        make_loop(setup, sources, steps, callbacks, NonChief(steps, stop).keep).run(position)
+        make_loop(setup, data, steps, callbacks, NonChief(steps, stop).keep).run(position)
     return receive_result(workers)
+
+
+def _start_from_features(
+    setup: ResolvedConfig, steps: Trainer, stop: StopRequest, history: History, models: ModelSaver
+) -> None:
+    """Makes the pretrained backbone with a head that fits its features the model to begin with, and the best so far."""
+    load_pretrained_backbone(steps.model, setup.config.model)
+    head = fit_head(setup, stop)
+    head.apply(steps.model)
+    history.rows.append(head.row)
+    models.best_weights = steps.model.get_weights()
 
 
 @contextlib.contextmanager
@@ -166,21 +172,16 @@ def _diverging(folder: RunFolder, saver: CheckpointManager, models: ModelSaver) 
 
 def make_loop(
     setup: ResolvedConfig,
-    sources: tuple[ExampleSource, ExampleSource],
+    data: TrainingData,
     steps: Trainer,
     callbacks: Sequence[keras.callbacks.Callback],
     keep: Callable[[Progress], None],
 ) -> Loop:
     """Returns the loop over all epochs."""
-    train, validation = sources
     return Loop(
         steps,
-        info=setup.info,
-        train=train,
-        validation=validation,
+        data,
         epochs=setup.epochs,
-        batch_size=setup.batch_size,
-        seed=setup.config.seed,
         callbacks=callbacks,
         keep=keep,
         steps_per_execution=setup.config.steps_per_execution,

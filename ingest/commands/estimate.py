@@ -75,7 +75,7 @@ def estimate_update(config: UpdateConfig) -> Estimate:
     ) as engine:
         listing = scan_folder(config.images, class_names_of(old))
         warn_of_versions(old, rehash=config.rehash)
-        state = load_previous(Catalog(listing), old, engine)
+        state = load_previous(Catalog(listing), old)
         files = np.ones(len(listing), bool) if config.rehash else ~state.same
         fractions, shared = old.split_rule.fractions, _shared_folder(config)
         estimate = _estimate(listing, files, old.judging, fractions, engine, shared)

@@ -75,7 +75,7 @@ def remake_shard(
     _check_photos(catalog, origins)
     spec = make_spec(catalog, rows, place.shards / shard.filename, split)
     (written,) = engine.run_all(write_shard, [spec], alone=write_shard_alone)
-    if written != shard:
+    if written.info != shard:
         raise CannotRepairError(
             "its photos are as they were, but other versions of decoders make other bytes of them"
         )

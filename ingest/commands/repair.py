@@ -8,7 +8,9 @@ from shardstream.ingest.commands.config import RepairConfig
 from shardstream.ingest.commands.rebuild import CannotRepairError, remake_manifest, remake_shard
 from shardstream.ingest.commands.verify import check_shards, examine
 from shardstream.ingest.common.atomic_io import file_sha256, fsync_file, fsync_folder, write_atomic
-from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.dataset.index import FILENAME as INDEX
+from shardstream.ingest.dataset.index import open_index_writer, scan_shards
 from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
 from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 from shardstream.ingest.dataset.metadata import DatasetInfo
@@ -146,6 +148,8 @@ def _repair(job: _Job, damaged: Collection[str], contents: dict[str, str]) -> _O
     """
     done = _write_small_files(job, damaged)
     done |= _repair_shards(job, contents.keys() & job.info.shards.keys())
+    if INDEX in damaged or not (job.info.data_dir / INDEX).exists():
+        done |= _write_index(job)
     return done | {
         filename: _Done("left where it is: no file of this dataset; move it elsewhere", False)
         for filename in contents.keys() - job.info.shards.keys()
@@ -160,6 +164,18 @@ def _write_small_files(job: _Job, damaged: Collection[str]) -> _Outcomes:
             outcome = f"written again from {MANIFEST if filename == METADATA else METADATA}"
             done[filename] = _replace(job.place.dataset / filename, job.info.data_dir, outcome)
     return done
+
+
+def _write_index(job: _Job) -> _Outcomes:
+    """Writes the index again, of the shards as they are now."""
+    path = job.place.dataset / INDEX
+    try:
+        rows = scan_shards(job.info, job.info.shards.values())
+    except DatasetError as error:
+        return {INDEX: _Done(f"not repaired: {error}", False)}
+    with open_index_writer(path, len(rows)) as index:
+        index[:] = rows
+    return {INDEX: _replace(path, job.info.data_dir, "written again from the shards")}
 
 
 def _repair_shards(job: _Job, filenames: Collection[str]) -> _Outcomes:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from shardstream.ingest.commands.config import UpdateConfig
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.common.versions import differing, mixed, writer_versions
-from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.dataset.metadata import FORMAT_VERSION, DatasetInfo
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.execution.factory import open_engine
 from shardstream.ingest.pipeline.build_result import BuildResult, summarize
@@ -71,7 +71,7 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
         listing = scan_folder(config.images, class_names_of(old))
         check_classes(old, listing, allow_class_changes=config.allow_class_changes)
         catalog = Catalog(listing)
-        state = load_previous(catalog, old, engine)
+        state = load_previous(catalog, old)
         check_gone(old, listing, state, max_gone=config.max_gone, num_reappeared=None)
         files = np.ones(len(listing), bool) if config.rehash else ~state.same
         known = catalog.digests.copy()
@@ -100,7 +100,9 @@ def _write(
 ) -> DatasetInfo:
     """Puts a new dataset in the place of `old`, as far as anything in it differs, and returns its description."""
     versions = writer_versions() if is_made_anew else mixed(old.versions, writer_versions())
-    if is_made_anew or records_differ(old, catalog, state, known):
+    # An older format has other files beside the shards.
+    is_older = old.format_version < FORMAT_VERSION and rows_differ(catalog, state, known)
+    if is_made_anew or is_older or records_differ(old, catalog, state, known):
         info = assemble(
             catalog,
             place,

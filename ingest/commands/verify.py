@@ -5,12 +5,16 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from shardstream.ingest.common.atomic_io import file_sha256
-from shardstream.ingest.common.errors import is_machine_error
+from shardstream.ingest.common.errors import DatasetError, is_machine_error
 from shardstream.ingest.common.progress import progress
 from shardstream.ingest.dataset.corruption import Corruption
+from shardstream.ingest.dataset.index import FILENAME as INDEX
+from shardstream.ingest.dataset.index import first_rows, open_index
 from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
-from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo
+from shardstream.ingest.dataset.metadata import FORMAT_VERSION, DatasetInfo, ShardInfo
 from shardstream.ingest.dataset.metadata_check import read_metadata_state
 from shardstream.ingest.dataset.provenance import RecordSources
 from shardstream.ingest.dataset.shard_check import (
@@ -65,7 +69,8 @@ def examine(data_dir: Path, engine: Engine, *, deep: bool = False) -> Examinatio
     if described.info is not None:
         manifest_is_whole = not any(damage.filename == MANIFEST for damage in damages)
         extra = dict(_extra_files(described.info))
-        found, faults = _check_shards(described.info, engine, deep)
+        index = _open_index(described.info, damages)
+        found, faults = _check_shards(described.info, index, engine, deep)
         damages += [Corruption(name, _extra(sha256, described.info)) for name, sha256 in extra.items()]
         damages += _shard_damages(described.info, found, faults, names_photos=manifest_is_whole)
         contents = extra | found
@@ -73,18 +78,31 @@ def examine(data_dir: Path, engine: Engine, *, deep: bool = False) -> Examinatio
 
 
 def check_shards(
-    info: DatasetInfo, shards: Iterable[ShardInfo], engine: Engine, *, deep: bool = False
+    info: DatasetInfo,
+    shards: Iterable[ShardInfo],
+    engine: Engine,
+    *,
+    index: np.ndarray | None = None,
+    deep: bool = False,
 ) -> Iterator[tuple[str, str, list[ShardError]]]:
     """Reads shards, and yields of each the name, the SHA-256 of what it holds, and what is wrong with it."""
     shards = list(shards)
+    firsts = first_rows(info)
+
+    def rows(shard: ShardInfo) -> np.ndarray | None:
+        first = firsts[shard.filename]
+        return None if index is None else np.array(index[first : first + shard.num_examples])
+
     with (
         tempfile.TemporaryDirectory(prefix="shardstream-") as logs,
         progress("verifying", sum(shard.num_examples for shard in shards), "records") as advance,
     ):
+        # One by one: the rows of all shards together would be the whole index.
         checks = (
             ShardExpectation(
                 info.data_dir / shard.filename,
                 shard,
+                rows(shard),
                 info.num_classes,
                 info.image,
                 deep,
@@ -97,11 +115,26 @@ def check_shards(
             yield checked.shard.filename, checked.sha256, checked.faults
 
 
-def _check_shards(info: DatasetInfo, engine: Engine, deep: bool) -> tuple[dict[str, str], list[ShardError]]:
+def _open_index(info: DatasetInfo, damages: list[Corruption]) -> np.ndarray | None:
+    """Returns the index, or None and notes in `damages` what is wrong with it; format 3 has none."""
+    if info.format_version < FORMAT_VERSION:
+        return None
+    try:
+        return open_index(info)
+    except DatasetError as error:
+        damages.append(
+            Corruption(INDEX, str(error).removeprefix(f"{info.data_dir / INDEX}: ").split("; ")[0])
+        )
+        return None
+
+
+def _check_shards(
+    info: DatasetInfo, index: np.ndarray | None, engine: Engine, deep: bool
+) -> tuple[dict[str, str], list[ShardError]]:
     """Returns what each shard holds that is not what it has to hold, and all faults."""
     found: dict[str, str] = {}
     all_faults: list[ShardError] = []
-    for filename, sha256, faults in check_shards(info, info.shards.values(), engine, deep=deep):
+    for filename, sha256, faults in check_shards(info, info.shards.values(), engine, index=index, deep=deep):
         if sha256 != info.shards[filename].sha256:
             found[filename] = sha256
         all_faults += faults

@@ -3,24 +3,20 @@
 import dataclasses
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.common.json_reader import JsonNode
 from shardstream.ingest.common.safe_files import parse_errors, read_regular
-from shardstream.ingest.dataset.records import block_checksum
 from shardstream.ingest.dataset.validation import check_info
 from shardstream.ingest.images.settings import Check, Encoding, ImageSettings, ProcessingSettings, Resize
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+# Of the oldest format that is read as it is: it had block offsets and checksums here instead of in index.npy.
+OLDEST_VERSION = 3
 FILENAME = "metadata.json"
-
-# An offset and a checksum are kept for every 16th record: a stream that starts at any of them reads little in vain, and
-# those of a million records are 2 MB.
-RECORDS_PER_BLOCK = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,17 +46,12 @@ class ShardInfo:
         num_examples: The number of records, never 0.
         num_bytes: The size of the file, framing included.
         sha256: Of the file, in hexadecimal.
-        block_offsets: The byte offset of record 0, 16, 32, ...
-        block_checksums: What `block_checksum` gives for the 16 records from there on: which they are, and in which
-            order, so that whoever reads a block knows another file by it.
     """
 
     filename: str
     num_examples: int
     num_bytes: int
     sha256: str
-    block_offsets: tuple[int, ...]
-    block_checksums: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +96,7 @@ class DatasetInfo:
         verdicts: The number of source files by verdict.
         manifest_sha256: Of manifest.parquet, in hexadecimal.
         versions: Of shardstream, the decoders and the encoders that made the records, by name.
+        format_version: Of the folder that was read; what is written has the newest.
     """
 
     data_dir: Path
@@ -119,6 +111,7 @@ class DatasetInfo:
     verdicts: Mapping[str, int]
     manifest_sha256: str
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
 
     @property
     def image(self) -> ImageSettings:
@@ -144,6 +137,11 @@ class DatasetInfo:
     def label_key(self) -> str:
         """The feature of an Example that holds the label."""
         return "label"
+
+    @property
+    def filename_key(self) -> str | None:
+        """The feature of an Example that holds the source file's path, if there is one."""
+        return "image/filename"
 
     @property
     def remedy(self) -> str:
@@ -183,7 +181,7 @@ class DatasetInfo:
     def encode(self) -> bytes:
         """Returns the content of metadata.json. The same information always gives the same bytes."""
         content = dataclasses.asdict(self)
-        del content["data_dir"]
+        del content["data_dir"], content["format_version"]
         content["splits"] = {
             name: {"class_counts": split["class_counts"], "shards": split["shards"]}
             for name, split in content["splits"].items()
@@ -229,9 +227,14 @@ class DatasetInfo:
     @classmethod
     def _from_json(cls, data_dir: Path, node: JsonNode) -> "DatasetInfo":
         version = node.get("format_version", int)
-        if version != FORMAT_VERSION:
+        if version > FORMAT_VERSION:
             raise DatasetError(
-                f"{node.path}: format version {version}, this program reads {FORMAT_VERSION}; {_REBUILD}"
+                f"{node.path}: format version {version}, this shardstream reads up to {FORMAT_VERSION}; "
+                "install a newer shardstream"
+            )
+        if version < OLDEST_VERSION:
+            raise DatasetError(
+                f"{node.path}: format version {version}, this shardstream reads {OLDEST_VERSION} and newer; {_REBUILD}"
             )
         info = cls(
             data_dir=data_dir,
@@ -249,16 +252,11 @@ class DatasetInfo:
             manifest_sha256=node.get("manifest_sha256", str),
             # Older datasets do not say.
             versions=node.get("versions", dict) if "versions" in node.value else {},
+            format_version=version,
         )
         if info.fingerprint != node.get("fingerprint", str):
             raise DatasetError(f"{node.path}: does not match its own fingerprint: it was edited; {_REPAIR}")
         return info
-
-
-def block_checksums(checksums: Sequence[bytes]) -> tuple[int, ...]:
-    """Returns what identifies each block of a file whose records have these checksums."""
-    starts = range(0, len(checksums), RECORDS_PER_BLOCK)
-    return tuple(block_checksum(checksums[start : start + RECORDS_PER_BLOCK]) for start in starts)
 
 
 _REBUILD = "make the dataset again with `shardstream-ingest build`"
@@ -299,21 +297,12 @@ def _split(name: str, node: JsonNode) -> SplitInfo:
 
 
 def _shard(node: JsonNode) -> ShardInfo:
-    shard = ShardInfo(
+    return ShardInfo(
         filename=node.get("filename", str),
         num_examples=node.get("num_examples", int),
         num_bytes=node.get("num_bytes", int),
         sha256=node.get("sha256", str),
-        block_offsets=tuple(node.items("block_offsets", int)),
-        block_checksums=tuple(node.items("block_checksums", int)),
     )
-    num_blocks = math.ceil(shard.num_examples / RECORDS_PER_BLOCK)
-    if not len(shard.block_offsets) == len(shard.block_checksums) == num_blocks:
-        raise DatasetError(
-            f"{node.path}: {node.where}: expected {num_blocks} block_offsets and block_checksums each, found "
-            f"{len(shard.block_offsets)} and {len(shard.block_checksums)}; {_REPAIR}"
-        )
-    return shard
 
 
 def _why_there_is_no_metadata(data_dir: Path) -> str:

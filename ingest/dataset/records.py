@@ -17,7 +17,7 @@ Source: github.com/tensorflow/tensorflow, tensorflow/core/example/*.proto, tsl/l
 import functools
 import io
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
 import google_crc32c
@@ -139,11 +139,6 @@ def check_origin(payload: bytes, sha256: bytes) -> None:
     # All features but the picture are behind it, and take a few hundred bytes and the length of a path.
     if payload.rfind(sha256) < 0:
         raise RecordError("another record than expected")
-
-
-def block_checksum(checksums: Iterable[bytes | memoryview]) -> int:
-    """Returns the CRC-32C of the checksums of consecutive records, 4 bytes each as they are written."""
-    return google_crc32c.value(b"".join(checksums))
 
 
 def _read_payload(file: BinaryIO, header: bytes, num_left: int, where: str) -> tuple[bytes, bytes]:

@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
+import numpy as np
+
 from shardstream.ingest.common.errors import is_machine_error
 from shardstream.ingest.common.retries import retry_transient
 from shardstream.ingest.common.safe_files import open_regular
+from shardstream.ingest.dataset.index import FILENAME as INDEX
+from shardstream.ingest.dataset.index import index_rows
 from shardstream.ingest.dataset.metadata import FILENAME as METADATA
-from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK, ShardInfo, block_checksums
+from shardstream.ingest.dataset.metadata import ShardInfo
 from shardstream.ingest.dataset.records import RecordError, decode_example, read_records
 from shardstream.ingest.execution.crashes import MAX_SECS_PER_ITEM, REASON, AttemptLog, run_isolated
 from shardstream.ingest.images.decode import ImageError, check_whole, decode, read_source
@@ -29,6 +33,7 @@ class ShardExpectation:
     Attributes:
         path: Of the file.
         shard: What it has to hold.
+        rows: Its rows of the index, `INDEX_DTYPE` [num_examples]; None where there is no index to compare with.
         num_classes: The number of labels there are.
         image: How pictures are stored.
         deep: Whether every picture is decoded.
@@ -38,6 +43,7 @@ class ShardExpectation:
 
     path: Path
     shard: ShardInfo
+    rows: np.ndarray | None
     num_classes: int
     image: ImageSettings
     deep: bool
@@ -71,8 +77,7 @@ class _Found(NamedTuple):
     num_bytes: int
     sha256: str
     num_examples: int  # Whole ones, before the first that is not.
-    block_offsets: tuple[int, ...]
-    block_checksums: tuple[int, ...]
+    rows: np.ndarray  # Of the index, as they have to be.
     bad_record: str  # What is wrong with the first record that is not whole.
 
 
@@ -82,9 +87,12 @@ def check_shard(check: ShardExpectation) -> CheckedShard:
     try:
         found = retry_transient(lambda: _read(check.path))
         if found.sha256 != shard.sha256:
-            faults = [_difference(found, shard)]
+            faults = [_difference(found, shard, check.rows)]
         else:
-            faults = [*_wrong_description(found, shard), *(_check_pictures(check) if check.deep else ())]
+            faults = [
+                *_wrong_description(found, shard, check.rows),
+                *(_check_pictures(check) if check.deep else ()),
+            ]
     except FileNotFoundError:
         return CheckedShard(shard, "", [ShardError(shard.filename, "missing")])
     except OSError as error:
@@ -109,13 +117,12 @@ class _HashedReader(io.BufferedReader):
 
 def _read(path: Path) -> _Found:
     num_examples, bad_record = 0, ""
-    block_offsets: list[int] = []
+    offsets: list[int] = []
     checksums: list[bytes] = []
     with open_regular(path, buffering=0) as raw, _HashedReader(raw) as file:
         try:
             for record in read_records(file):
-                if num_examples % RECORDS_PER_BLOCK == 0:
-                    block_offsets.append(record.offset)
+                offsets.append(record.offset)
                 checksums.append(record.checksum)
                 num_examples += 1
         except RecordError as error:
@@ -126,17 +133,16 @@ def _read(path: Path) -> _Found:
             num_bytes=file.tell(),
             sha256=file.digest.hexdigest(),
             num_examples=num_examples,
-            block_offsets=tuple(block_offsets),
-            block_checksums=block_checksums(checksums),
+            rows=index_rows(offsets, checksums),
             bad_record=bad_record,
         )
 
 
-def _difference(found: _Found, shard: ShardInfo) -> ShardError:
+def _difference(found: _Found, shard: ShardInfo, rows: np.ndarray | None) -> ShardError:
     """Says what a file with another hash than it has to have is."""
     counts = f"{found.num_examples} records, expected {shard.num_examples}"
-    num_blocks = min(len(found.block_offsets), len(shard.block_offsets))
-    starts_alike = found.block_offsets[:num_blocks] == shard.block_offsets[:num_blocks]
+    num_rows = min(found.num_examples, shard.num_examples)
+    starts_alike = rows is None or bool((found.rows[:num_rows] == rows[:num_rows]).all())
     if found.num_examples >= shard.num_examples and found.num_bytes > shard.num_bytes and starts_alike:
         what = f"{found.num_bytes - shard.num_bytes} bytes too many, behind its last record or foreign"
     elif found.bad_record:
@@ -148,7 +154,7 @@ def _difference(found: _Found, shard: ShardInfo) -> ShardError:
     return ShardError(shard.filename, what)
 
 
-def _wrong_description(found: _Found, shard: ShardInfo) -> Iterator[ShardError]:
+def _wrong_description(found: _Found, shard: ShardInfo, rows: np.ndarray | None) -> Iterator[ShardError]:
     """Yields what the metadata say wrongly of a file that is the right one."""
     for name, stated, counted in (
         ("num_examples", shard.num_examples, found.num_examples),
@@ -156,10 +162,10 @@ def _wrong_description(found: _Found, shard: ShardInfo) -> Iterator[ShardError]:
     ):
         if stated != counted:
             yield ShardError(METADATA, f"{name} of {shard.filename}: {stated}, it has {counted}")
-    if shard.block_offsets != found.block_offsets:
-        yield ShardError(METADATA, f"block_offsets of {shard.filename}: its records start elsewhere")
-    if shard.block_checksums != found.block_checksums:
-        yield ShardError(METADATA, f"block_checksums of {shard.filename}: its records have others")
+    if rows is not None and not np.array_equal(rows, found.rows):
+        yield ShardError(
+            INDEX, f"rows of {shard.filename}: its records are elsewhere or have other checksums"
+        )
 
 
 def check_shard_alone(check: ShardExpectation) -> CheckedShard:

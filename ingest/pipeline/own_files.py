@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from shardstream.ingest.common.terminal import escape_control_chars
+from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
 from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 from shardstream.ingest.dataset.tfds_files import FILENAMES as TFDS
 
-DESCRIPTIONS = (METADATA, MANIFEST, "index.npy", *TFDS)
+DESCRIPTIONS = (METADATA, MANIFEST, INDEX, *TFDS)
 # What file managers leave in every folder that they show.
 CLUTTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 # What NFS calls a removed file that somebody still reads; it goes by itself.

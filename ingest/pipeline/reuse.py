@@ -3,18 +3,17 @@
 import array
 import collections
 import dataclasses
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from shardstream.ingest.common.errors import DatasetError
-from shardstream.ingest.common.safe_files import open_regular
+from shardstream.ingest.dataset.index import FILENAME as INDEX
+from shardstream.ingest.dataset.index import first_rows, open_index, scan_shards
 from shardstream.ingest.dataset.manifest import read_rows
-from shardstream.ingest.dataset.metadata import DatasetInfo
-from shardstream.ingest.dataset.records import HEADER_BYTES, RecordError, framed_length
-from shardstream.ingest.execution.base import Engine
+from shardstream.ingest.dataset.metadata import FORMAT_VERSION, DatasetInfo
+from shardstream.ingest.dataset.records import FRAMING_BYTES
 from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.results import OK, REJECTED, REPAIRED, VERDICTS
 from shardstream.ingest.pipeline.scan import Listing, shown
@@ -68,7 +67,7 @@ class PreviousState:
         return self.num_before - len(self.gone_labels)
 
 
-def load_previous(catalog: Catalog, old: DatasetInfo, engine: Engine) -> PreviousState:
+def load_previous(catalog: Catalog, old: DatasetInfo) -> PreviousState:
     """Fills the rows of `catalog` whose paths are in the manifest of `old` with what that says of them.
 
     A file that was a duplicate or a conflict has no record there: it is taken for accepted, with a record of no
@@ -113,7 +112,7 @@ def load_previous(catalog: Catalog, old: DatasetInfo, engine: Engine) -> Previou
             catalog.source_numbers[row] = shard_numbers[before["split"], before["shard"]]
             catalog.positions[row] = before["position"]
             catalog.lengths[row] = 1  # Has a record: where, the shards will say.
-    _find_records(catalog, old, engine)
+    _find_records(catalog, old)
     return state
 
 
@@ -166,40 +165,38 @@ def _plain_paths(listing: Listing, spelt: dict[str, list[int]]) -> Iterator[tupl
             yield row, path.encode()
 
 
-def _find_records(catalog: Catalog, old: DatasetInfo, engine: Engine) -> None:
+def _find_records(catalog: Catalog, old: DatasetInfo) -> None:
     """Sets offset and length of each record that was taken over, by its position in its shard."""
     rows = np.flatnonzero(catalog.lengths)
     order = rows[np.argsort(catalog.source_numbers[rows], kind="stable")]
     starts = np.searchsorted(catalog.source_numbers[order], np.arange(len(catalog.sources) + 1))
     numbers = {Path(source).name: number for number, source in enumerate(catalog.sources)}
-    paths = [old.data_dir / filename for filename in old.shards]
-    for filename, offsets in engine.run_all(index_shard, paths, alone=index_shard):
+    # Format 3 has no index: its shards say where their records are.
+    index = open_index(old) if old.format_version == FORMAT_VERSION else scan_shards(old, old.shards.values())
+    firsts = first_rows(old)
+    for filename, shard in old.shards.items():
         number = numbers[filename]
         rows = order[starts[number] : starts[number + 1]]
-        if len(offsets) - 1 != old.shards[filename].num_examples:
+        _check_size(old.data_dir / filename, shard.num_bytes)
+        offsets = index["offset"][firsts[filename] :][: shard.num_examples]
+        lengths = np.diff(offsets, append=shard.num_bytes)
+        if offsets[0] or lengths.min() < FRAMING_BYTES:
             raise DatasetError(
-                f"{old.data_dir / filename}: {len(offsets) - 1} records, metadata says "
-                f"{old.shards[filename].num_examples}; mend it with `shardstream-ingest repair` first"
+                f"{old.data_dir / INDEX}: the offsets of {filename} do not rise from 0; "
+                "repair it with `shardstream-ingest repair` first"
             )
         catalog.offsets[rows] = offsets[catalog.positions[rows]]
-        catalog.lengths[rows] = np.diff(offsets)[catalog.positions[rows]]
+        catalog.lengths[rows] = lengths[catalog.positions[rows]]
 
 
-def index_shard(path: Path) -> tuple[str, np.ndarray]:
-    """Returns the name of a shard, and the offset of each record and of the end, in bytes, uint64 [records + 1].
-
-    Raises:
-        DatasetError: The file is missing or damaged.
-    """
-    offsets = [0]
+def _check_size(path: Path, num_bytes: int) -> None:
     try:
-        with open_regular(path, buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            while offsets[-1] < size:
-                header = os.pread(file.fileno(), HEADER_BYTES, offsets[-1])
-                offsets.append(offsets[-1] + framed_length(header))
-    except (OSError, RecordError) as error:
-        raise DatasetError(f"{path}: {error}; mend it with `shardstream-ingest repair` first") from None
-    if offsets[-1] != size:
-        raise DatasetError(f"{path}: cut inside of a record; mend it with `shardstream-ingest repair` first")
-    return path.name, np.asarray(offsets, np.uint64)
+        size = path.stat().st_size
+    except OSError as error:
+        raise DatasetError(
+            f"{path}: {error.strerror}; repair it with `shardstream-ingest repair` first"
+        ) from None
+    if size != num_bytes:
+        raise DatasetError(
+            f"{path}: {size:,} bytes, metadata says {num_bytes:,}; repair it with `shardstream-ingest repair` first"
+        )

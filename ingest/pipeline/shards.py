@@ -1,10 +1,12 @@
 """The reduce step: which record goes into which file, and the files themselves."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,8 @@ import numpy.typing as npt
 from shardstream.ingest.common.atomic_io import open_atomic
 from shardstream.ingest.common.errors import DatasetError, MachineError
 from shardstream.ingest.common.hashing_writer import HashingWriter
-from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK, ShardInfo, block_checksums
+from shardstream.ingest.dataset.index import index_rows
+from shardstream.ingest.dataset.metadata import ShardInfo
 from shardstream.ingest.dataset.records import (
     CHECKSUM_BYTES,
     RecordError,
@@ -88,6 +91,11 @@ class ShardPlan:
         """The number of records in all shards."""
         return sum(len(rows) for _, _, rows in self._shards)
 
+    def first_rows(self) -> dict[str, int]:
+        """Returns the row of the index at which each shard begins, by the name of its file."""
+        ends = itertools.accumulate((len(rows) for _, _, rows in self._shards), initial=0)
+        return {path.name: first for (path, _, _), first in zip(self._shards, ends, strict=False)}
+
     def filenames(self, split: str) -> list[str]:
         """Returns the names of the shards of `split`, in order."""
         return [path.name for path, of_split, _ in self._shards if of_split == split]
@@ -108,8 +116,15 @@ def make_spec(catalog: Catalog, rows: npt.NDArray[np.uint32], path: Path, split:
     )
 
 
-def write_shard(spec: ShardSpec) -> ShardInfo:
-    """Writes one shard and returns its description.
+class WrittenShard(NamedTuple):
+    """A shard that was written: its description, and the rows of the index, `INDEX_DTYPE` [num_examples]."""
+
+    info: ShardInfo
+    rows: npt.NDArray[np.void]
+
+
+def write_shard(spec: ShardSpec) -> WrittenShard:
+    """Writes one shard and returns what it is.
 
     Raises:
         DatasetError: A record that is to be copied is damaged, or is another one than expected.
@@ -118,7 +133,7 @@ def write_shard(spec: ShardSpec) -> ShardInfo:
         return _write_records(spec, writer)
 
 
-def write_shard_alone(spec: ShardSpec) -> ShardInfo:
+def write_shard_alone(spec: ShardSpec) -> WrittenShard:
     """Writes a shard whose worker died, in a process of its own.
 
     Raises:
@@ -133,14 +148,13 @@ def write_shard_alone(spec: ShardSpec) -> ShardInfo:
         ) from None
 
 
-def _write_records(spec: ShardSpec, writer: HashingWriter) -> ShardInfo:
-    block_offsets: list[int] = []
+def _write_records(spec: ShardSpec, writer: HashingWriter) -> WrittenShard:
+    offsets: list[int] = []
     checksums: list[bytes] = []
     sha256s = spec.digests.astype(">u8").tobytes().hex().encode()
     with _Sources(spec.sources) as sources:
         for record, label in enumerate(spec.labels.tolist()):
-            if record % RECORDS_PER_BLOCK == 0:
-                block_offsets.append(writer.num_bytes)
+            offsets.append(writer.num_bytes)
             place = spec.source_numbers[record], spec.offsets[record], spec.lengths[record]
             framed, payload = sources.read(*map(int, place), sha256=sha256s[64 * record : 64 * (record + 1)])
             labelled = with_label(payload, label)
@@ -149,14 +163,10 @@ def _write_records(spec: ShardSpec, writer: HashingWriter) -> ShardInfo:
             writer.write(framed)
             checksums.append(framed[-CHECKSUM_BYTES:])
     sha256 = writer.finish()
-    return ShardInfo(
-        filename=spec.path.name,
-        num_examples=len(spec.labels),
-        num_bytes=writer.num_bytes,
-        sha256=sha256,
-        block_offsets=tuple(block_offsets),
-        block_checksums=block_checksums(checksums),
+    info = ShardInfo(
+        filename=spec.path.name, num_examples=len(spec.labels), num_bytes=writer.num_bytes, sha256=sha256
     )
+    return WrittenShard(info, index_rows(offsets, checksums))
 
 
 class _Sources:

@@ -20,6 +20,7 @@ from shardstream.ingest.common.atomic_io import (
 from shardstream.ingest.common.errors import ConfigError, DatasetError, UserError, machine_errors
 from shardstream.ingest.common.locks import lock_file
 from shardstream.ingest.common.safe_files import parse_errors, read_regular, refuse_link
+from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.pipeline.own_files import (
     is_dataset_file,
     is_shard,
@@ -72,14 +73,14 @@ class StagingArea:
         (self.shards / shard).rename(self.dataset / shard)
 
     def link(self, names: Iterable[str]) -> None:
-        """Gives shards of the older dataset a second name in the new one.
+        """Gives shards of the older dataset, and their index, a second name in the new one.
 
         Raises:
             OSError: The file system has no hard links; nothing is left.
         """
         try:
             for name in names:
-                if is_shard(name):
+                if is_shard(name) or name == INDEX:
                     (self.dataset / name).hardlink_to(self.data / name)
         except OSError:
             remove_files(self.dataset, is_dataset_file)

@@ -10,6 +10,8 @@ import numpy as np
 from shardstream.ingest.common.atomic_io import file_sha256, open_atomic_nosync
 from shardstream.ingest.common.errors import DatasetError, LimitError
 from shardstream.ingest.common.progress import progress
+from shardstream.ingest.dataset.index import FILENAME as INDEX
+from shardstream.ingest.dataset.index import open_index_writer
 from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
 from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo, SplitInfo, SplitRule
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES, TRAIN
@@ -171,12 +173,17 @@ def _check_splits(catalog: Catalog, rule: SplitRule) -> None:
 
 
 def _write(plan: ShardPlan, place: StagingArea, engine: Engine) -> dict[str, ShardInfo]:
-    """Returns the description of each shard by the name of its file."""
+    """Writes the shards and the index; returns the description of each shard by the name of its file."""
     shards: dict[str, ShardInfo] = {}
-    with progress("writing", plan.num_records, "records") as advance:
-        for shard in engine.run_all(write_shard, plan, alone=write_shard_alone):
+    with (
+        progress("writing", plan.num_records, "records") as advance,
+        open_index_writer(place.dataset / INDEX, plan.num_records) as index,
+    ):
+        first_rows = plan.first_rows()
+        for shard, rows in engine.run_all(write_shard, plan, alone=write_shard_alone):
             place.take(shard.filename)
             shards[shard.filename] = shard
+            index[first_rows[shard.filename] :][: len(rows)] = rows
             advance(shard.num_examples, num_bytes=shard.num_bytes)
     return shards
 

@@ -1,23 +1,19 @@
 """The chosen records of a split, read in one streaming pass and decoded as training decodes them."""
 
-import contextlib
-import dataclasses
 import hashlib
 import io
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
-from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.images.settings import Encoding, Resize
 from shardstream.predict.inference.prediction import Record, RecordBatch
-from shardstream.train.data.corruption import check_shards
-from shardstream.train.data.decode import PictureDecoder
-from shardstream.train.data.example_features import Feature, find_features
-from shardstream.train.data.record_source import place_of
-from shardstream.train.data.split_reader import SplitReader
-from shardstream.train.data.stream import Record as StreamRecord
+from shardstream.train.data.corruption import naming_corruption
+from shardstream.train.data.dataset import Dataset
+from shardstream.train.data.split_index import SplitIndex
 
 _MEDIA_TYPES = {
     b"\xff\xd8\xff": "image/jpeg",
@@ -26,7 +22,6 @@ _MEDIA_TYPES = {
     b"BM": "image/bmp",
     b"RIFF": "image/webp",
 }
-_KEYS = {b"image/filename", b"image/sha256", b"image/source_height", b"image/source_width"}
 
 
 def read_batches(
@@ -43,40 +38,31 @@ def read_batches(
     Reads only the parts of shards that hold one of them, and holds a few batches in memory, however many there are.
 
     Raises:
-        DatasetError: A shard is damaged or short, or a picture cannot be decoded.
+        DatasetError: A shard is corrupt or short, or an image cannot be decoded.
     """
-    split = info.split(split_name)
-    narrowed = _only_shards(info, split, positions)
-    check_shards(narrowed, split_name)
-    reader = SplitReader(info, split_name)
-    decoder = PictureDecoder(stored=info.image, image_size=image_size, resize=resize)
-    batches = reader.batches(reader.windows_of(positions), decoder, batch_size=batch_size)
-    with contextlib.closing(batches):
-        for batch in batches:
-            records = [
-                _record(info, split, record, label)
-                for record, label in zip(batch.records, batch.labels.tolist(), strict=True)
-            ]
-            yield RecordBatch(records=records, images=batch.images)
+    source = Dataset(info).source(split_name, image_size, resize=resize, with_records=True)
+    first = 0
+    for images, labels, serialized in naming_corruption(source.chosen(positions, batch_size=batch_size)):
+        places = positions[first : first + len(labels)].tolist()
+        records = [
+            _record(info, source.index, position, label, example)
+            for position, label, example in zip(
+                places, labels.numpy().tolist(), serialized.numpy(), strict=True
+            )
+        ]
+        first += len(records)
+        yield RecordBatch(records=records, images=images.numpy())
 
 
-def _only_shards(info: DatasetInfo, split: SplitInfo, positions: np.ndarray) -> DatasetInfo:
-    """Returns a dataset that has only the shards that are read, so that no other one need be there."""
-    ends = np.cumsum([shard.num_examples for shard in split.shards])
-    shards = tuple(split.shards[i] for i in np.unique(np.searchsorted(ends, positions, side="right")))
-    return dataclasses.replace(info, splits={split.name: dataclasses.replace(split, shards=shards)})
-
-
-def _record(info: DatasetInfo, split: SplitInfo, record: StreamRecord, label: int) -> Record:
-    image_key = info.image_key.encode()
-    features = find_features(record.payload, _KEYS | {image_key})
-    place = place_of(split, record.position)
-    shard = split.shards[place.shard].filename
+def _record(info: DatasetInfo, index: SplitIndex, position: int, label: int, serialized: bytes) -> Record:
+    features = tf.train.Example.FromString(serialized).features.feature
+    place = index.locate(position)
+    shard = index.shards[place.shard].filename
     # Records of other programs may say nothing of where they are from.
-    encoded = bytes(features.pop(image_key))
-    name, sha256 = (_text(features, key) for key in (b"image/filename", b"image/sha256"))
-    height, width = (features.get(key) for key in (b"image/source_height", b"image/source_width"))
-    if not isinstance(height, int) or not isinstance(width, int):
+    encoded = features[info.image_key].bytes_list.value[0]
+    name, sha256 = (_text(features, key) for key in ("image/filename", "image/sha256"))
+    height, width = (_number(features, f"image/source_{side}") for side in ("height", "width"))
+    if height is None or width is None:
         width, height = Image.open(io.BytesIO(encoded)).size
     return Record(
         shard=shard,
@@ -91,9 +77,14 @@ def _record(info: DatasetInfo, split: SplitInfo, record: StreamRecord, label: in
     )
 
 
-def _text(features: Mapping[bytes, Feature], key: bytes) -> str:
-    value = features.get(key)
-    return bytes(value).decode("utf-8", "backslashreplace") if isinstance(value, memoryview) else ""
+def _text(features: Mapping[str, tf.train.Feature], key: str) -> str:
+    values = features[key].bytes_list.value if key in features else ()
+    return values[0].decode("utf-8", "backslashreplace") if values else ""
+
+
+def _number(features: Mapping[str, tf.train.Feature], key: str) -> int | None:
+    values = features[key].int64_list.value if key in features else ()
+    return int(values[0]) if values else None
 
 
 def media_type(encoded: bytes, encoding: Encoding) -> str | None:

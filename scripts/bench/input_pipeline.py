@@ -91,7 +91,6 @@ WAYS = (
     Way("ours, --cache none", ("read_shardstream.py", "--cache", "none")),
     Way("ours, --cache memory", ("read_shardstream.py", "--cache", "memory")),
     Way("ours, --cache disk", ("read_shardstream.py", "--cache", "disk")),
-    Way("ours, --cache device", ("read_shardstream.py", "--cache", "device")),
     Way(KERAS, ("read_keras.py", "--photos", "originals")),
     Way("Keras image_dataset_from_directory, 300x300", ("read_keras.py", "--photos", "files")),
     Way("TFDS as_dataset", ("read_tfds.py", "--no-autocache")),

@@ -162,13 +162,10 @@ def fit(options: TrainConfig, inputs: Callable[..., dict[str, Any]], end_epoch: 
     """Trains with `model.fit`, with the same model, optimizer and pictures."""
     import keras
 
-    from shardstream.train.resolve import make_model, make_sources, prepare
+    from shardstream.train.resolve import make_model, prepare
 
     setup = prepare(options)
-    pictures = []
-    for source in make_sources(setup):
-        source.complete()
-        pictures.append(source.arrays())  # pyright: ignore[reportAttributeAccessIssue] - In memory it has them.
+    pictures = [decoded(setup.data, split, setup.image_size) for split in ("train", "validation")]
     steps, _ = make_model(setup)
 
     class Augmented(keras.Model):
@@ -195,6 +192,13 @@ def fit(options: TrainConfig, inputs: Callable[..., dict[str, Any]], end_epoch: 
         callbacks=[calling(end_epoch)],
         verbose=0,  # pyright: ignore[reportArgumentType] - The hint knows the words alone.
     )
+
+
+def decoded(data: Any, split: str, image_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the images and labels of a split."""
+    batches = list(data.eval_batches(split, batch_size=64, image_size=image_size).as_numpy_iterator())
+    images, labels, _ = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return images, labels
 
 
 def as_arrays(train: tuple[np.ndarray, ...], validation: tuple[np.ndarray, ...], batch_size: int) -> Any:

@@ -181,7 +181,7 @@ def make_report(config: PlantConfig, seed: int, folder: Path) -> "Report":
     build("held-out", "planted", validation=0)
     run = folder / "run"
     train_and_evaluate(TrainConfig(data_dir=folder / "training", run=run, seed=seed, epochs=config.epochs))
-    info = load_dataset(folder / "planted")
+    info = load_dataset(folder / "planted").info
     return build_report(
         run,
         info,

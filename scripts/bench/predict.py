@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tyro
 
-from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK, DatasetInfo, ShardInfo, block_checksums
+from shardstream.ingest.dataset.index import FILENAME, index_rows
+from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo
 from shardstream.ingest.dataset.records import CHECKSUM_BYTES, frame, read_records
 from shardstream.train.startup import start_tensorflow
 
@@ -183,7 +184,7 @@ def write_over(info: DatasetInfo, split_name: str, count: int, folder: Path) -> 
     for shard in split.shards:
         with (info.data_dir / shard.filename).open("rb") as file:
             framed += [frame(record.payload) for record in read_records(file)]
-    shards = []
+    shards, rows = [], []
     for start in range(0, count, RECORDS_PER_SHARD):
         records = [framed[i % len(framed)] for i in range(start, min(start + RECORDS_PER_SHARD, count))]
         starts = [0, *itertools.accumulate(map(len, records))]
@@ -195,10 +196,10 @@ def write_over(info: DatasetInfo, split_name: str, count: int, folder: Path) -> 
                 num_examples=len(records),
                 num_bytes=len(content),
                 sha256=hashlib.sha256(content).hexdigest(),
-                block_offsets=tuple(starts[:-1:RECORDS_PER_BLOCK]),
-                block_checksums=block_checksums([record[-CHECKSUM_BYTES:] for record in records]),
             )
         )
+        rows.append(index_rows(starts[:-1], [record[-CHECKSUM_BYTES:] for record in records]))
+    np.save(folder / FILENAME, np.concatenate(rows))
     large = dataclasses.replace(split, shards=tuple(shards))
     return dataclasses.replace(info, data_dir=folder, splits={split_name: large})
 

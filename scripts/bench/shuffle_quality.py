@@ -1,28 +1,22 @@
-"""How well an epoch's order mixes the examples, with each kind of cache and beside a true permutation.
+"""How well an epoch's order mixes the examples, beside a true permutation.
 
     python -m scripts.bench.shuffle_quality --counts 3000 100000 1000000
 
-The mean displacement is how far an example is from its place in the files, as a share of the split: 1/3 for a true
-permutation. The correlation of neighbours is that of the places of an example and the next one: 0 for a true
-permutation, 1 for files in order. Nothing is read; the splits are reckoned from the size of a record.
+The mean displacement is how far an example is from its place in the files, as a fraction of the split: 1/3 for a true
+permutation. The correlation of batches is that of the mean places of a batch and of the next one: 0 for a true
+permutation, 1 for files in order. Inside a batch the order means nothing: each part of the split gives a slice of it.
+Nothing is read, as the order depends on the sizes of the files alone.
 """
 
 import argparse
-import math
 
 import numpy as np
 
-from shardstream.ingest.dataset.metadata import RECORDS_PER_BLOCK, ShardInfo, SplitInfo
-from shardstream.train.data.order import (
-    Blocks,
-    blocks_per_window,
-    epoch_permutation,
-    plan_epoch,
-    stream_order,
-)
+from shardstream.train.data.sampling import EpochSampler
 
 _SHARD_BYTES = 128 * 2**20
 _SEED = 123
+_BATCH_SIZE = 32
 
 
 def displacement(order: np.ndarray) -> float:
@@ -30,37 +24,29 @@ def displacement(order: np.ndarray) -> float:
     return float(np.abs(order - np.arange(len(order))).mean() / len(order))
 
 
-def neighbour_correlation(order: np.ndarray) -> float:
-    """Returns the correlation of the places of an example and the next one."""
-    return float(np.corrcoef(order[:-1], order[1:])[0, 1])
+def batch_correlation(order: np.ndarray) -> float:
+    """Returns the correlation of the mean places of a batch and the next one."""
+    means = order[: len(order) // _BATCH_SIZE * _BATCH_SIZE].reshape(-1, _BATCH_SIZE).mean(axis=1)
+    return float(np.corrcoef(means[:-1], means[1:])[0, 1])
 
 
-def make_split(num_examples: int, record_bytes: int) -> SplitInfo:
-    """Returns a split of shards of the usual size."""
+def make_sampler(num_examples: int, record_bytes: int) -> EpochSampler:
+    """Returns the order of a split whose files have the usual size."""
     size = _SHARD_BYTES // record_bytes
     sizes = [min(size, num_examples - first) for first in range(0, num_examples, size)]
-    shards = tuple(
-        ShardInfo(
-            filename="",
-            num_examples=size,
-            num_bytes=size * record_bytes,
-            sha256="",
-            block_offsets=tuple(range(0, size * record_bytes, RECORDS_PER_BLOCK * record_bytes)),
-            block_checksums=(0,) * math.ceil(size / RECORDS_PER_BLOCK),  # Nothing is read.
-        )
-        for size in sizes
-    )
-    return SplitInfo(name="train", shards=shards, class_counts=(num_examples,))
+    num_bytes = num_examples * record_bytes
+    return EpochSampler.make(sizes, num_bytes=num_bytes, batch_size=_BATCH_SIZE, seed=_SEED)
 
 
-def orders(split: SplitInfo, *, seed: int, epoch: int) -> dict[str, np.ndarray]:
-    """Returns an epoch's order by the name of what gives it."""
-    plan = plan_epoch(Blocks.of(split), blocks_per_window=blocks_per_window(split), seed=seed, epoch=epoch)
-    return {
-        "none; the first epoch of all": stream_order(plan),
-        "memory, disk, device; later epochs": epoch_permutation(split.num_examples, seed=seed, epoch=epoch),
-        "(a true permutation)": np.random.default_rng([seed, epoch, 1]).permutation(split.num_examples),
-    }
+def epoch_order(sampler: EpochSampler, epoch: int) -> np.ndarray:
+    """Returns the position of each example of an epoch, but those that fill no batch."""
+    first, steps = epoch * sampler.steps_per_epoch, sampler.steps_per_epoch
+    parts = []
+    for window in sampler.windows(start_step=first):
+        if window.first_step >= first + steps:
+            return np.concatenate(parts)
+        parts.append(window.positions.reshape(-1))
+    raise AssertionError
 
 
 def main() -> None:
@@ -71,13 +57,19 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[3000, 100_000, 1_000_000])
     parser.add_argument("--record-bytes", type=int, default=41_000)
     options = parser.parse_args()
-    print("| pictures | order | displacement | correlation of neighbours |\n|---|---|---|---|")
+    print("| images | order | displacement | correlation of batches |\n|---|---|---|---|")
     for count in options.counts:
-        split = make_split(count, options.record_bytes)
-        epochs = [orders(split, seed=_SEED, epoch=epoch) for epoch in range(1, 6)]
-        for name in epochs[0]:
-            moved = np.mean([displacement(epoch[name]) for epoch in epochs])
-            alike = np.mean([neighbour_correlation(epoch[name]) for epoch in epochs])
+        sampler = make_sampler(count, options.record_bytes)
+        num_given = sampler.steps_per_epoch * _BATCH_SIZE
+        orders = {
+            "each epoch": [epoch_order(sampler, epoch) for epoch in range(5)],
+            "(a true permutation)": [
+                np.random.default_rng([_SEED, epoch, 1]).permutation(num_given) for epoch in range(5)
+            ],
+        }
+        for name, epochs in orders.items():
+            moved = np.mean([displacement(order) for order in epochs])
+            alike = np.mean([batch_correlation(order) for order in epochs])
             print(f"| {count:,} | {name} | {moved:.3f} | {alike:+.3f} |")
 
 

@@ -83,13 +83,13 @@ class Row:
     total_secs: float
 
 
-NAMES = {"small": "small", "seed": "notebook's CNN without Dense(1024)"}
+NAMES = {"small": "small", "notebook": "notebook's CNN without Dense(1024)"}
 
 
 def main(config: BenchConfig) -> None:
     """Runs the benchmark and prints a table and one JSON line."""
     start_tensorflow()
-    runs: dict[str, list[Run]] = {"small": [], "seed": []}
+    runs: dict[str, list[Run]] = {"small": [], "notebook": []}
     with tempfile.TemporaryDirectory() as folder:
         for number, (data_dir, seed) in enumerate(itertools.product(config.data_dirs, config.seeds)):
             for model in runs:
@@ -128,7 +128,7 @@ def train(config: BenchConfig, data_dir: Path, model: str, seed: int, folder: Pa
         seed=seed,
     )
     began = time.monotonic()
-    with without_first_layer() if model == "seed" else contextlib.nullcontext():
+    with without_first_layer() if model == "notebook" else contextlib.nullcontext():
         result = train_and_evaluate(options, callbacks=[Epochs()])
     total_secs = time.monotonic() - began
     ends = [*begun[1:], time.process_time()]
@@ -147,24 +147,22 @@ def accuracy_on_test(folder: Path, data_dir: Path) -> float | None:
     """Returns the accuracy of the best model on the split `test`, as the saved file predicts, or None without one."""
     import numpy as np
 
-    from shardstream.ingest.dataset.metadata import DatasetInfo
-    from shardstream.train.data.cache import make_source
+    from shardstream.train.data.dataset import load_dataset
     from shardstream.train.runs.saved_model import load_model
 
-    data = DatasetInfo.load(data_dir)
+    data = load_dataset(data_dir)
     if "test" not in data.splits:
         return None
     model, info = load_model(folder)
-    source = make_source(data, "test", tier="none", image_size=info.image_size)
     right: list[bool] = []
-    for images, labels in source.ordered_batches(batch_size=32):
-        right += (np.argmax(model(images, training=False), axis=1) == labels).tolist()
+    for images, labels, _ in data.eval_batches("test", batch_size=32, image_size=info.image_size):
+        right += (np.argmax(model(images, training=False), axis=1) == labels.numpy()).tolist()
     return statistics.mean(right)
 
 
 @contextlib.contextmanager
 def without_first_layer() -> Iterator[None]:
-    """Builds `seed` without Dense(1024) while it lasts: with it, an epoch would take an hour."""
+    """Builds `notebook` without Dense(1024) while it lasts: with it, an epoch would take an hour."""
     import keras
 
     from shardstream.train.models import build as models
@@ -172,10 +170,10 @@ def without_first_layer() -> Iterator[None]:
     def build(image_size: int | None, num_classes: int, seed: int) -> keras.Model:
         whole = original(8, num_classes, seed)
         kept = [type(layer).from_config(layer.get_config()) for layer in whole.layers[1:]]
-        return keras.Sequential([keras.Input((image_size, image_size, 3)), *kept], name="seed")
+        return keras.Sequential([keras.Input((image_size, image_size, 3)), *kept], name="notebook")
 
-    original = models._build_seed
-    with mock.patch.object(models, "_build_seed", build):
+    original = models._build_notebook
+    with mock.patch.object(models, "_build_notebook", build):
         yield
 
 

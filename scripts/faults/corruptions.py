@@ -115,7 +115,7 @@ def edit_metadata(victim: Victim) -> None:
     """Changes a field of the metadata so that they fit themselves still."""
     info = DatasetInfo.load(victim.data)
     split = victim.rng.choice(list(info.splits.values()))
-    shard = dataclasses.replace(split.shards[0], block_offsets=(*split.shards[0].block_offsets, 1))
+    shard = dataclasses.replace(split.shards[0], num_bytes=split.shards[0].num_bytes + 1)
     edited = dataclasses.replace(split, shards=(shard, *split.shards[1:]))
     changes = {
         "name": f"{info.name}x",

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo, SplitInfo, SplitRule, block_checksums
+from shardstream.ingest.dataset.index import FILENAME as INDEX
+from shardstream.ingest.dataset.index import scan_shards
+from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo, SplitInfo, SplitRule
 from shardstream.ingest.dataset.records import encode_entries, encode_example, frame
 from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
 from shardstream.predict.findings.duplicates import Duplicates
@@ -114,12 +116,12 @@ def write_dataset(
         manifest_sha256="",
     )
     info.save(folder)
+    np.save(folder / INDEX, scan_shards(info, info.shards.values()))
     return info
 
 
 def _write_shard(path: Path, photos: Sequence[Photo]) -> ShardInfo:
     frames = [frame(encode_example(encode_entries(photo.features()))) for photo in photos]
-    starts = np.cumsum([0, *map(len, frames)])[: len(frames)]
     content = b"".join(frames)
     path.write_bytes(content)
     return ShardInfo(
@@ -127,8 +129,6 @@ def _write_shard(path: Path, photos: Sequence[Photo]) -> ShardInfo:
         num_examples=len(photos),
         num_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
-        block_offsets=tuple(int(start) for start in starts[::16]),
-        block_checksums=block_checksums([record[-4:] for record in frames]),
     )
 
 
@@ -218,8 +218,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[DatasetInfo, list[i
     """A dataset made by the real ingest, and the labels of its validation split in file order."""
     from shardstream.ingest.commands.build import build_dataset
     from shardstream.ingest.commands.config import BuildConfig
-    from shardstream.train.data.example_features import find_features
-    from shardstream.train.data.split_reader import SplitReader
+    from shardstream.train.data.dataset import Dataset
 
     folder = tmp_path_factory.mktemp("built")
     for i in range(60):
@@ -237,9 +236,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[DatasetInfo, list[i
         )
     )
     info = DatasetInfo.load(folder / "data")
-    reader = SplitReader(info, "validation")
-    records = reader.records(reader.ordered_windows())
-    return info, [int(find_features(record.payload, (b"label",))[b"label"]) for record in records]
+    labels = [labels.numpy() for _, labels, _ in Dataset(info).eval_batches("validation", batch_size=8)]
+    return info, np.concatenate(labels).tolist()
 
 
 @pytest.fixture

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from shardstream.ingest.dataset.index import FILENAME as INDEX
+from shardstream.ingest.dataset.index import scan_shards
 from shardstream.ingest.dataset.metadata import (
-    RECORDS_PER_BLOCK,
     DatasetInfo,
     ShardInfo,
     SplitInfo,
     SplitRule,
-    block_checksums,
 )
-from shardstream.ingest.dataset.records import CHECKSUM_BYTES, frame
 from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
 
 SIZE = 16
@@ -60,7 +59,9 @@ def make_dataset(tmp_path_factory: pytest.TempPathFactory) -> MakeDataset:
             verdicts={"ok": num_train + num_validation},
             manifest_sha256="",
         ).save(folder)
-        return DatasetInfo.load(folder)
+        info = DatasetInfo.load(folder)
+        np.save(folder / INDEX, scan_shards(info, info.shards.values()))
+        return info
 
     return make
 
@@ -129,12 +130,9 @@ def _write_shard(path: Path, records: list[bytes]) -> ShardInfo:
     with tf.io.TFRecordWriter(str(path)) as writer:
         for record in records:
             writer.write(record)
-    starts = np.cumsum([0] + [len(record) + 16 for record in records])[:-1]
     return ShardInfo(
         filename=path.name,
         num_examples=len(records),
         num_bytes=path.stat().st_size,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        block_offsets=tuple(starts[::RECORDS_PER_BLOCK].tolist()),
-        block_checksums=block_checksums([frame(record)[-CHECKSUM_BYTES:] for record in records]),
     )

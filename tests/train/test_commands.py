@@ -17,7 +17,7 @@ def test_a_run_from_the_command_line_prints_json(striped, tmp_path, capsys):
         "8",
         "--json",
     ]
-    assert main([*argv, "--model", "seed", "--cache", "none"]) == 0
+    assert main([*argv, "--model", "notebook", "--cache", "none"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["run"] == str(tmp_path / "r")
     assert {"best_epoch", "val_loss", "val_accuracy", "total_secs", "images_per_sec", "input_wait"} <= set(
@@ -27,7 +27,7 @@ def test_a_run_from_the_command_line_prints_json(striped, tmp_path, capsys):
 
 def test_a_run_prints_a_table_and_the_folder(striped, tmp_path, capsys):
     argv = [str(striped.data_dir), "--run", str(tmp_path / "r"), "--epochs", "1", "--image-size", "8"]
-    assert main([*argv, "--model", "seed"]) == 0
+    assert main([*argv, "--model", "notebook"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines[:-1]] == [
         "best epoch",

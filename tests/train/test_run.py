@@ -8,7 +8,7 @@ import pytest
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.train.config import TrainConfig
-from shardstream.train.data.input_pipeline import StreamedSplit
+from shardstream.train.data.dataset import Dataset
 from shardstream.train.resolve import prepare
 from shardstream.train.run import train_and_evaluate
 from shardstream.train.runs.saved_model import ModelInfo, load_model
@@ -80,8 +80,8 @@ def test_the_best_model_is_the_one_of_that_epoch_and_predicts_as_evaluated(run, 
     model, _ = load_model(folder)
     for mine, theirs in zip(model.get_weights(), watcher.weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    source = StreamedSplit(striped, "validation", image_size=16)
-    ((images, labels),) = source.ordered_batches(batch_size=50)
+    (batch,) = Dataset(striped).eval_batches("validation", batch_size=50)
+    images, labels, _ = (tensor.numpy() for tensor in batch)
     probabilities = model.predict(images, verbose=0)
     assert (probabilities.argmax(axis=1) == labels).mean() == pytest.approx(result.val_accuracy)
     losses = -np.log(probabilities[np.arange(50), labels])
@@ -105,7 +105,7 @@ def test_the_config_is_kept_with_everything_decided(run, striped):
         "precision": "float32",
         "batch_size": 16,
         "seed": 123,
-        "cache": "memory",
+        "cache": "auto",
         "num_replicas": 1,
     }
     assert {name: config[name] for name in decided} == decided
@@ -126,14 +126,14 @@ def test_the_same_seed_gives_the_same_run(striped, tmp_path):
     watchers = [BestWeights() for _ in range(3)]
     for name, seed, watcher in zip("abc", (1, 1, 2), watchers, strict=True):
         config = TrainConfig(
-            data_dir=striped.data_dir, run=tmp_path / name, model="seed", seed=seed, **options
+            data_dir=striped.data_dir, run=tmp_path / name, model="notebook", seed=seed, **options
         )
         train_and_evaluate(config, callbacks=[watcher])
     one, again, other = (np.concatenate([w.ravel() for w in watcher.weights]) for watcher in watchers)
     # Not to the last bit: threads add up in any order.
     assert np.abs(one - again).mean() < 0.01 * np.abs(one - other).mean()
     info = ModelInfo.load(tmp_path / "a")
-    assert (info.model, info.image_size, info.precision) == ("seed", 8, "mixed_bfloat16")
+    assert (info.model, info.image_size, info.precision) == ("notebook", 8, "mixed_bfloat16")
     assert load_model(tmp_path / "a")[0].dtype_policy.name == "float32"
 
 
@@ -155,7 +155,7 @@ def test_more_epochs_for_the_head_than_there_are_are_refused(striped, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "batch_size", "epochs"),
-    [({}, 16, 50), ({"batch_size": 48}, 48, 100), ({"epochs": 3}, 16, 3), ({"model": "seed"}, 32, 20)],
+    [({}, 16, 50), ({"batch_size": 48}, 48, 100), ({"epochs": 3}, 16, 3), ({"model": "notebook"}, 32, 20)],
 )
 def test_few_pictures_make_small_batches_and_many_epochs(striped, tmp_path, options, batch_size, epochs):
     setup = prepare(config_for(striped, tmp_path, image_size=8, **options))

@@ -22,8 +22,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.models.augmentation import make_augmentation
-from shardstream.train.data.cache import make_source
-from shardstream.train.data.cache_folder import CacheFolder
+from shardstream.train.data.dataset import Dataset
 from shardstream.train.config import TrainConfig
 from shardstream.train.runs.saved_model import load_model
 from shardstream.train.engine.loop import Loop
@@ -32,6 +31,7 @@ from shardstream.train.run import train_and_evaluate
 from shardstream.train.resolve import make_model, prepare
 from shardstream.train.distributed.strategy import make_strategy, precision_scope, set_seed
 from shardstream.train.engine.trainer import Trainer
+from shardstream.train.engine.training_data import make_training_data
 
 info, runs = DatasetInfo.load(Path(sys.argv[1])), Path(sys.argv[2])
 
@@ -64,14 +64,11 @@ def train(strategy, tier, policy="float32", synchronized=True, together=1, **opt
         ])
         phases = [compile_phase(model, keras.optimizers.AdamW(0.01, weight_decay=0.1))]
     steps, recorder = Trainer(model, strategy, phases=phases, label_smoothing=0.1, **options), Recorder()
-    folder = CacheFolder(runs / "cache")
-    sources = {
-        name: make_source(info, name, tier=tier, image_size=16, strategy=strategy, folder=folder)
-        for name in ("train", "validation")
-    }
+    data = make_training_data(
+        Dataset(info), batch_size=20, seed=1, cache=tier, cache_dir=runs / "cache"
+    )
     # 192 pictures make 9 steps of 20 and leave 12 over, 50 are 2 steps and a half: the last is padded.
-    Loop(steps, info=info, **sources, epochs=2, batch_size=20, seed=1, callbacks=[recorder],
-         steps_per_execution=together).run()
+    Loop(steps, data, epochs=2, callbacks=[recorder], steps_per_execution=together).run()
     if policy == "float32":
         result.setdefault("iterations", []).append(int(keras.ops.convert_to_numpy(model.optimizer.iterations)))
     return recorder.figures + [float(np.sum(np.abs(weights))) for weights in model.get_weights()]
@@ -96,7 +93,7 @@ def augment(strategy, num_steps, states=None):
 one, two = tf.distribute.get_strategy(), make_strategy("mirrored")
 result = {"replicas": [one.num_replicas_in_sync, two.num_replicas_in_sync]}
 result["one"] = train(one, "none")
-result["two"] = {tier: train(two, tier) for tier in ("none", "memory", "disk", "device")}
+result["two"] = {tier: train(two, tier) for tier in ("none", "memory", "disk")}
 result["one, memory"] = train(one, "memory")
 result["one, recipe"], result["two, recipe"] = (train(s, "memory", together=4, **RECIPE) for s in (one, two))
 result["not synchronized"] = train(two, "none", synchronized=False)
@@ -109,7 +106,7 @@ result["augmented"]["resumed"] = [first + augment(two, 2, states)[0], augment(tw
 config = TrainConfig(data_dir=info.data_dir, run=runs / "a", strategy="mirrored", epochs=1)
 result["val_loss"] = train_and_evaluate(config).val_loss
 model, _ = load_model(runs / "a")
-images, labels = next(iter(make_source(info, "validation", tier="none", image_size=16).ordered_batches(batch_size=50)))
+images, labels, _ = next(Dataset(info).eval_batches("validation", batch_size=50).as_numpy_iterator())
 probabilities = model.predict(images, verbose=0)
 result["val_loss of the file"] = float(-np.log(probabilities[np.arange(50), labels]).mean())
 setup = prepare(config)
@@ -152,7 +149,7 @@ def test_two_devices_give_the_losses_of_one(result):
     """Every step, every epoch, validation with its uneven last batch, and the weights in the end."""
     assert len(result["one"]) == 2 * (9 + 4) + 8
     assert result["two"]["none"] == pytest.approx(result["one"], rel=1e-5)
-    for tier in ("memory", "disk", "device"):
+    for tier in ("memory", "disk"):
         assert result["two"][tier] == pytest.approx(result["one, memory"], rel=1e-5)
 
 

@@ -14,11 +14,11 @@ import pytest
 import tensorflow as tf
 
 from scripts.faults import loopback
-from shardstream.train.data.cache import make_source
-from shardstream.train.data.share import Share
+from shardstream.train.data.dataset import Dataset
 from shardstream.train.distributed.strategy import set_seed
 from shardstream.train.engine.loop import Loop
 from shardstream.train.engine.trainer import Trainer
+from shardstream.train.engine.training_data import make_training_data
 from shardstream.train.models.phases import compile_phase
 from shardstream.train.runs.run_folder import RunFolder
 
@@ -46,6 +46,7 @@ PROGRAM = (
     MODEL
     + """
 import json, os, signal, sys
+import shardstream.train.data.cache
 import shardstream.train.resolve
 from shardstream.train.__main__ import main
 
@@ -55,7 +56,7 @@ def die(*_, **__):
 shardstream.train.resolve.build_model = build_model
 argvs = json.loads(sys.argv[1])
 if argvs[0][argvs[0].index("--rank") + 1] == "1":
-    shardstream.train.resolve.free_memory_bytes = lambda: 1000
+    shardstream.train.data.cache.free_memory_bytes = lambda: 1000  # It takes the disk, the chief its memory.
     if "--no-resume" in argvs[0]:
         shardstream.train.resolve.build_model = die
 sys.exit(max(main(argv) for argv in argvs))
@@ -67,8 +68,8 @@ OPTIONS = {
     "lost": "--model small --cache none --epochs 1 --no-resume",
     "killed": "--model small --cache memory --epochs 12 --save-every 5steps",
     "whole": "--model small --cache memory --epochs 12 --save-every 1h",
-    "auto": "--model seed --cache auto --epochs 1",
-    "plain": f"--model seed --cache none --epochs {EPOCHS} --save-every 1h --learning-rate 0.01",
+    "auto": "--model notebook --cache auto --epochs 1",
+    "plain": f"--model notebook --cache none --epochs {EPOCHS} --save-every 1h --learning-rate 0.01",
 }
 
 
@@ -186,38 +187,11 @@ def test_only_the_chief_writes_and_speaks(hosts):
     assert (config["num_workers"], config["num_replicas"]) == (2, 2)
 
 
-def test_the_host_with_the_least_memory_decides_the_cache_of_all(hosts):
-    chief, _ = hosts.ends
-    assert json.loads(RunFolder(hosts.folder / "auto").config.read_text())["cache"] == "disk"
-    assert (
-        "cache: disk for 0.00 GB of decoded pictures, as on worker 1 (127.0.0.1:2223) no GPU, 0.00 GB"
-        in chief
-    )
-    assert (
-        len(list((hosts.folder / "caches").glob("*.pictures"))) == 4
-    )  # Two splits, a share of each for each host.
-
-
-class Joined:
-    """The shares of two workers read by one: the same global batches on one device."""
-
-    def __init__(self, info, name: str) -> None:
-        self.split = info.split(name)
-        self.image_size = 16
-        self._parts = [
-            make_source(info, name, tier="none", image_size=16, share=Share(worker, 2)) for worker in (0, 1)
-        ]
-
-    def __getattr__(self, name: str):
-        return getattr(self._parts[0], name)
-
-    def shuffled_batches(self, *, seed, epoch, start, batch_size):
-        batches = [
-            part.shuffled_batches(seed=seed, epoch=epoch, start=start // 2, batch_size=batch_size // 2)
-            for part in self._parts
-        ]
-        for parts in zip(*batches, strict=True):
-            yield tuple(np.concatenate(pair) for pair in zip(*parts, strict=True))
+def test_each_host_has_a_cache_of_its_own_part_and_the_batches_are_the_same(hosts):
+    chief, other = hosts.ends
+    assert "cache: memory for" in chief
+    assert "cache: disk for" in other
+    assert len(list((hosts.folder / "caches").glob("*.images"))) == 2  # A part of each split, of one host.
 
 
 def test_two_hosts_give_the_losses_of_one_device(hosts, striped):
@@ -231,12 +205,8 @@ def test_two_hosts_give_the_losses_of_one_device(hosts, striped):
     recorder = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: rows.append(logs))
     loop = Loop(
         Trainer(model, tf.distribute.get_strategy(), phases=phases, label_smoothing=0.0),
-        info=striped,
-        train=Joined(striped, "train"),
-        validation=make_source(striped, "validation", tier="none", image_size=16),
+        make_training_data(Dataset(striped), batch_size=BATCH, seed=123),
         epochs=EPOCHS,
-        batch_size=BATCH,
-        seed=123,
         callbacks=[recorder],
     )
     loop.run()

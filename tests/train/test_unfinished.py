@@ -91,7 +91,6 @@ def best_weights(run):
     [
         ({"epochs": 30}, "--epochs was 4, now 30"),
         ({"seed": 7}, "--seed was 123, now 7"),
-        ({"cache": "none"}, "--cache was memory, now none"),
         ({"precision": "mixed_float16"}, "--precision was float32, now mixed_float16"),
         (
             {"batch_size": 32, "learning_rate": 0.5},
@@ -123,12 +122,13 @@ def test_another_dataset_is_refused(unfinished, make_dataset):
         train_and_evaluate(other)
 
 
-def test_what_the_run_decided_itself_holds_when_the_machine_has_changed(unfinished, monkeypatch):
-    monkeypatch.setattr(shardstream.train.resolve, "free_memory_bytes", lambda: 0)
-    moved = dataclasses.replace(unfinished, save_every="1h", grace="1s", json=True)
+@pytest.mark.parametrize("cache", ["none", "disk"])
+def test_the_cache_may_be_another_one(unfinished, tmp_path, cache):
+    moved = dataclasses.replace(
+        unfinished, save_every="1h", grace="1s", json=True, cache=cache, cache_dir=tmp_path / "caches"
+    )
     result = train_and_evaluate(moved)
     assert (result.epochs, epochs_of(result.run)) == (4, ["1", "2", "3", "4"])
-    assert json.loads(RunFolder(result.run).config.read_text())["cache"] == "memory"
 
 
 def test_other_versions_go_on_with_a_warning(unfinished, caplog):

@@ -1,143 +1,198 @@
-"""Where decoded pictures are kept: which tier, and the source that reads through it."""
+"""Decoded images that are kept, so that later epochs gather instead of decoding, in the same order of batches."""
 
+import dataclasses
 import logging
-from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, get_args
 
+import numpy as np
 import tensorflow as tf
 
-from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
-from shardstream.train.data.cache_folder import CacheFolder, default_cache_dir
-from shardstream.train.data.cached_split import CachedSplit
-from shardstream.train.data.decode import decoder_version
-from shardstream.train.data.device_cache import DeviceSplit
-from shardstream.train.data.disk_cache import DiskPictures
-from shardstream.train.data.input_pipeline import ExampleSource, StreamedSplit
-from shardstream.train.data.memory_cache import MemoryPictures
-from shardstream.train.data.picture_file import PictureLayout
-from shardstream.train.data.share import WHOLE, Share
+from shardstream.ingest.common.cpu_limits import usable_cores
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.common.memory_limits import free_memory_bytes
+from shardstream.train.data.corruption import naming_corruption
+from shardstream.train.data.disk_cache import default_cache_dir, open_or_fill
+from shardstream.train.data.pipeline import ExamplePlan, with_all_steps
+from shardstream.train.data.sampling import Window
 
 logger = logging.getLogger(__name__)
 
-Tier = Literal["none", "memory", "disk", "device"]
-_TIERS: tuple[Tier, ...] = ("device", "memory", "disk", "none")  # The quickest first.
-# What is free now is not all ours: encoded pictures, the page cache of the shards and other programs want some too.
-_SHARE_OF_FREE = 0.7
+Tier = Literal["none", "memory", "disk", "auto"]
+# DLPack tensors must start at a multiple of this, or TensorFlow ends the process.
+_ALIGNMENT = 64
+# What is free now is not all for images: the model, encoded records and other programs need some too.
+USABLE_FRACTION = 0.5
+
+# Called with how many images are decoded, and how many there are.
+Progress = Callable[[int, int], None]
 
 
-class Free(NamedTuple):
-    """What is free on a host, in bytes.
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class CachedImages:
+    """Decoded images.
 
     Attributes:
-        device: On the device with the least; None where the CPU trains.
-        memory: Of the host.
-        disk: In the folder of caches.
+        images: uint8 [num_images, height, width, 3], aligned and writable as DLPack wants it.
+        labels: int32 [num_images], the same.
     """
 
-    device: int | None
-    memory: int
-    disk: int
+    images: np.ndarray
+    labels: np.ndarray
 
-    def fits(self, tier: Tier, num_bytes: int, model_bytes: int) -> bool:
-        """Returns whether `num_bytes` of pictures fit into a tier beside a model that needs `model_bytes`."""
-        # Where the CPU trains, the model is in the memory of the host.
-        beside_model = self.memory if self.device is not None else self.memory - model_bytes
-        in_memory = num_bytes <= _SHARE_OF_FREE * beside_model
-        match tier:
-            case "device":
-                # The first epoch fills memory of the host.
-                on_device = self.device is not None and self.device - model_bytes
-                return in_memory and num_bytes <= _SHARE_OF_FREE * on_device
-            case "memory":
-                return in_memory
-            case "disk":
-                return num_bytes <= _SHARE_OF_FREE * self.disk
-            case "none":
-                return True
-
-    def __str__(self) -> str:
-        device = "no GPU" if self.device is None else f"{_gigabytes(self.device)} of each GPU"
-        return f"{device}, {_gigabytes(self.memory)} of memory and {_gigabytes(self.disk)} of disk are free"
+    @classmethod
+    def empty(cls, num_images: int, image_size: int) -> "CachedImages":
+        """Returns arrays in memory that are not filled yet."""
+        images = _aligned(num_images * image_size * image_size * 3).reshape(
+            num_images, image_size, image_size, 3
+        )
+        return cls(images, _aligned(num_images * 4).view(np.int32))
 
 
-def choose_tier(num_bytes: int, model_bytes: int, hosts: Mapping[str, Free]) -> Tier:
-    """Returns the quickest tier that fits on all hosts, and logs in one line why.
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class CacheRequest:
+    """What is to be cached.
 
-    Args:
-        num_bytes: The size of the decoded pictures of a host.
-        model_bytes: What the model needs for training, on each device.
-        hosts: What is free on each, by its name.
+    Attributes:
+        identity: Everything that decides the images, as JSON values by name.
+        num_images: How many.
+        image_size: Height and width.
+        batches: Returns (images, labels) of all, in the order in which they are kept.
     """
 
-    def lacking(tier: Tier) -> list[str]:
-        return [name for name, free in hosts.items() if not free.fits(tier, num_bytes, model_bytes)]
+    identity: dict[str, object]
+    num_images: int
+    image_size: int
+    batches: Callable[[], tf.data.Dataset]
 
-    tier: Tier = next(tier for tier in _TIERS if not lacking(tier))
-    quicker = _TIERS[: _TIERS.index(tier)]
-    decisive = lacking(quicker[-1])[0] if quicker else next(iter(hosts))
-    where = f" on {decisive}" if len(hosts) > 1 else ""
+    @property
+    def num_bytes(self) -> int:
+        """Size of the decoded images."""
+        return self.num_images * self.image_size * self.image_size * 3
+
+
+class ImageCaches:
+    """The caches of one dataset, which all its tf.data.Datasets share."""
+
+    def __init__(self) -> None:
+        self._caches: dict[str, CachedImages] = {}
+
+    def get(
+        self, request: CacheRequest, tier: Tier, *, cache_dir: Path | None, progress: Progress | None
+    ) -> CachedImages | None:
+        """Returns the images of `request`, which are decoded now unless they were before; None for no cache.
+
+        Raises:
+            ConfigError: There is no such tier, or not enough memory.
+            DatasetError: A record is corrupt.
+        """
+        if tier not in get_args(Tier):
+            raise ConfigError(f"cache must be one of {', '.join(get_args(Tier))}, got {tier!r}")
+        key = repr(sorted(request.identity.items()))
+        if tier == "none" or key in self._caches:
+            return self._caches.get(key) if tier != "none" else None
+        folder = cache_dir or default_cache_dir()
+        tier = choose_tier(request, folder) if tier == "auto" else tier
+        images = _fill_tier(request, tier, folder, progress)
+        if images is not None:
+            self._caches[key] = images
+        return images
+
+
+def choose_tier(request: CacheRequest, folder: Path) -> Tier:
+    """Returns the fastest tier that `request` fits in, and logs in one line why."""
+    free = free_bytes(folder)
+    fitting: list[Tier] = [name for name in free if request.num_bytes <= USABLE_FRACTION * free[name]]
+    tier = fitting[0] if fitting else "none"
     logger.info(
-        "cache: %s for %s of decoded pictures, as%s %s, and the model needs about %s",
-        *(tier, _gigabytes(num_bytes), where, hosts[decisive], _gigabytes(model_bytes)),
+        "cache: %s for %.2f GB of decoded images, as %.2f GB of memory and %.2f GB of disk are free",
+        *(tier, request.num_bytes / 1e9, free["memory"] / 1e9, free["disk"] / 1e9),
     )
     return tier
 
 
-def decoded_bytes(splits: Iterable[SplitInfo], image_size: int) -> int:
-    """Returns the size of all pictures of `splits` as uint8."""
-    return sum(split.num_examples for split in splits) * image_size * image_size * 3
+def free_bytes(folder: Path) -> dict[Tier, int]:
+    """Returns what is free for caches, the faster tier first: of memory, and of the disk of `folder`."""
+    return {"memory": free_memory_bytes(), "disk": shutil.disk_usage(nearest_folder(folder)).free}
 
 
-def make_source(
-    info: DatasetInfo,
-    split_name: str,
-    *,
-    tier: Tier,
-    image_size: int,
-    share: Share = WHOLE,
-    strategy: tf.distribute.Strategy | None = None,
-    folder: CacheFolder | None = None,
-) -> ExampleSource:
-    """Returns the share of the split of that name, read through the cache tier `tier`.
+def nearest_folder(folder: Path) -> Path:
+    """Returns `folder`, or the nearest of its parents that exists."""
+    return next(path for path in [folder, *folder.absolute().parents] if path.exists())
 
-    `strategy` is that of the devices that train, and `folder` where `disk` keeps its files.
 
-    Raises:
-        ConfigError: There is not as much memory.
-        DatasetError: A shard is missing or has another size than it was written with.
+def cached_batches(
+    cached: CachedImages, plan: ExamplePlan, rows_of: Callable[[Window], np.ndarray]
+) -> tf.data.Dataset:
+    """Returns the batches of `plan`, (images, labels), gathered from `cached`.
+
+    `rows_of` returns the rows int64 [num_steps, batch] of the examples of a window.
     """
-    stream = StreamedSplit(info, split_name, image_size=image_size, share=share)
-    match tier:
-        case "memory":
-            return CachedSplit(stream, MemoryPictures(stream.split.num_examples, image_size))
-        case "disk":
-            folder = folder or CacheFolder(default_cache_dir())
-            return CachedSplit(stream, DiskPictures(folder, picture_layout(stream), stream.decoded))
-        case "device":
-            return DeviceSplit(stream, strategy or tf.distribute.get_strategy())
-        case "none":
-            return stream
+    images, labels = as_tensor(cached.images), as_tensor(cached.labels)
+    width = plan.batch_size if plan.num_examples is None else None
+
+    def rows() -> Iterator[np.ndarray]:
+        for window in plan.windows(plan.first_step):
+            yield rows_of(window)
+
+    def gather(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        rows = tf.ensure_shape(rows, [width])
+        return tf.gather(images, rows), tf.gather(labels, rows)
+
+    signature = tf.TensorSpec([None, None], tf.int64)  # pyright: ignore[reportArgumentType]
+    dataset = tf.data.Dataset.from_generator(rows, output_signature=signature)
+    dataset = dataset.flat_map(lambda *rows: tf.data.Dataset.from_tensor_slices(rows[0]))
+    dataset = dataset.map(gather, num_parallel_calls=usable_cores(), deterministic=True)
+    return with_all_steps(dataset, plan)
 
 
-def picture_layout(stream: StreamedSplit) -> PictureLayout:
-    """Returns what is in a file of the pictures of `stream`."""
-    info = stream.info
-    return PictureLayout(
-        identity={
-            "fingerprint": info.fingerprint,
-            "split": stream.split.name,
-            "worker": stream.share.worker,
-            "num_workers": stream.share.num_workers,
-            "num_examples": stream.split.num_examples,
-            "image_size": stream.image_size,
-            "resize": info.image.resize,
-            "decoder": decoder_version(),
-        },
-        origin=str(info.data_dir.resolve()),
-        num_examples=stream.split.num_examples,
-        image_size=stream.image_size,
-    )
+def as_tensor(array: np.ndarray) -> tf.Tensor:
+    """Returns an array as a tensor on the same memory: what is written to the array later is seen."""
+    if array.ctypes.data % _ALIGNMENT:
+        raise ValueError(f"an array at {array.ctypes.data:#x} is not aligned to {_ALIGNMENT} bytes")
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
-def _gigabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.2f} GB"
+def _fill_tier(
+    request: CacheRequest, tier: Tier, folder: Path, progress: Progress | None
+) -> CachedImages | None:
+    def fill(write: Callable[[int, np.ndarray, np.ndarray], None]) -> None:
+        done = 0
+        for images, labels in naming_corruption(request.batches()):
+            write(done, images.numpy(), labels.numpy())
+            done += len(labels)
+            if progress:
+                progress(done, request.num_images)
+
+    if tier == "disk":
+        arrays = open_or_fill(folder, request.identity, request.num_images, request.image_size, fill)
+        return None if arrays is None else CachedImages(*arrays)
+    if tier == "none":
+        return None
+    _check_memory(request)
+    cached = CachedImages.empty(request.num_images, request.image_size)
+
+    def write(first: int, images: np.ndarray, labels: np.ndarray) -> None:
+        cached.images[first : first + len(labels)] = images
+        cached.labels[first : first + len(labels)] = labels
+
+    fill(write)
+    return cached
+
+
+def _check_memory(request: CacheRequest) -> None:
+    free = free_memory_bytes()
+    if request.num_bytes > free:
+        raise ConfigError(
+            f"cache='memory' needs {request.num_bytes / 1e9:.2f} GB for the decoded images, {free / 1e9:.2f} GB are "
+            "free; use cache='disk' or cache='none'"
+        )
+
+
+def _aligned(num_bytes: int) -> np.ndarray:
+    """Returns uint8 [num_bytes] at an aligned address. The kernel gives the memory when it is written to."""
+    buffer = np.empty(num_bytes + _ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % _ALIGNMENT
+    return buffer[start : start + num_bytes]

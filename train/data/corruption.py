@@ -1,64 +1,156 @@
-"""Names the record that stopped a reading, and says what to do about it."""
+"""Names the record that stopped a pipeline, and says what to do about it."""
 
-import logging
-from collections.abc import Iterator
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import numpy as np
+import tensorflow as tf
 
 from shardstream.ingest.common.errors import DatasetError
-from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
-from shardstream.train.data.bad_records import DamagedSplit
-from shardstream.train.data.order import Blocks
-from shardstream.train.data.record_source import find_origins, place_of
-from shardstream.train.data.shard_reader import read_block
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.dataset.records import (
+    CHECKSUM_BYTES,
+    HEADER_BYTES,
+    RecordError,
+    framed_length,
+    unframe,
+)
+from shardstream.train.data.pixels import ExampleDecoder
+from shardstream.train.data.record_source import Place, find_origins
+from shardstream.train.data.split_index import SplitIndex
 
-logger = logging.getLogger(__name__)
+Batch = TypeVar("Batch")
+
+# Of a file that is read for the first time: the first and the last record, and some between.
+_CHECKED_RECORDS = 5
 
 
-def check_shards(info: DatasetInfo, split_name: str) -> None:
-    """Looks at the sizes of all shards of a split.
+def dataset_error(error: tf.errors.OpError) -> DatasetError | None:
+    """Returns the sentence that a pipeline of ours ended with, or None if it ended with another error."""
+    found = re.search(r"DatasetError: (.*?)\nTraceback ", error.message, re.DOTALL)
+    return DatasetError(found.group(1)) if found else None
+
+
+def naming_corruption(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yields `batches`, and raises what a pipeline of ours ended with as a DatasetError.
 
     Raises:
-        DatasetError: A shard is missing, or longer or shorter than it was when it was written.
+        DatasetError: A file or record is missing or corrupt.
     """
-    split = info.split(split_name)
-    known = split.damaged_shards if isinstance(split, DamagedSplit) else frozenset()
-    for shard in split.shards:
-        if shard.filename in known:  # What is left of it was found whole.
-            continue
-        path = info.data_dir / shard.filename
-        try:
-            num_bytes = path.stat().st_size
-        except FileNotFoundError:
-            raise DatasetError(f"{path}: no such shard; {info.remedy}") from None
-        if num_bytes != shard.num_bytes:
-            raise DatasetError(f"{path}: {num_bytes:,} bytes, expected {shard.num_bytes:,}; {info.remedy}")
-
-
-def bad_record(info: DatasetInfo, split: SplitInfo, position: int, what: str) -> DatasetError:
-    """Returns the error that names the record at `position` of `split`, of which `what` is wrong."""
-    place = place_of(split, position)
-    origin = find_origins(info, [place]).get(place)
-    made_of = f" (of {origin.path})" if origin else ""
-    path = info.data_dir / split.shards[place.shard].filename
-    return DatasetError(f"{path}: record {place.number}{made_of} {what}; {info.remedy}")
-
-
-def find_damage(info: DatasetInfo, split_name: str) -> DatasetError:
-    """Returns the error that names the first damaged record of a split, after reading them all if it must."""
-    split = info.split(split_name)
     try:
-        check_shards(info, split_name)
-    except DatasetError as damage:
-        return damage
-    logger.warning("reading the split %r stopped; looking for the damaged shard", split_name)
-    for position, what in find_flaws(info, split):
-        return bad_record(info, split, position, what)
-    return DatasetError(f"{info.data_dir}: split {split_name!r} came up short; {info.remedy}")
+        yield from batches
+    except tf.errors.OpError as error:
+        raise (dataset_error(error) or error) from None
 
 
-def find_flaws(info: DatasetInfo, split: SplitInfo) -> Iterator[tuple[int, str]]:
-    """Yields the position of each record of `split` that is not as it was written, and what is wrong with it."""
-    blocks = Blocks.of(split)
-    for row in range(len(blocks)):
-        for number, record in enumerate(read_block(info.data_dir, split, blocks, row)):
-            if isinstance(record, str):
-                yield int(blocks.firsts[row]) + number, record
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class RecordChecker:
+    """Looks at files and records of a split, one by one and slowly, for what is wrong with them.
+
+    Attributes:
+        info: The dataset.
+        index: Of the split.
+        decoder: Of its records.
+    """
+
+    info: DatasetInfo
+    index: SplitIndex
+    decoder: ExampleDecoder
+
+    def find_corruption(self, positions: np.ndarray) -> DatasetError:
+        """Returns the error that names the first file or record that is corrupt among those of `positions`."""
+        for shard in np.unique(self.index.shards_of(positions)).tolist():
+            if message := self.shard_error(shard):
+                return DatasetError(message)
+        for position in positions.tolist():
+            if reason := self.record_error(position):
+                return self.name_record(position, reason)
+        paths = ", ".join(
+            str(self.index.path(shard)) for shard in np.unique(self.index.shards_of(positions))[:3]
+        )
+        return DatasetError(
+            f"{paths}: could not be read a moment ago, and every record is intact now; look at the disk or network, "
+            "and start again"
+        )
+
+    def shard_error(self, shard: int) -> str | None:
+        """Returns what is wrong with a file as a whole: missing, of another size, or with other records."""
+        if message := self.index.offsets_error(shard):
+            return message
+        path, expected = self.index.path(shard), self.index.shards[shard]
+        first, end = self.index.first_rows[shard : shard + 2].tolist()
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return f"{path}: no such shard; {self.index.repair_hint}"
+        except OSError as error:
+            return f"{path}: {error.strerror}"
+        try:
+            size = os.fstat(descriptor).st_size
+            if size != expected.num_bytes:
+                return f"{path}: {size:,} bytes, expected {expected.num_bytes:,}; {self.index.repair_hint}"
+            rows = np.unique(np.linspace(first, end - 1, _CHECKED_RECORDS).astype(np.int64))
+            num_equal = sum(self._has_checksum(descriptor, row, end) for row in rows.tolist())
+            # A corrupt record is no reason to doubt the file: it is named when it is read.
+            if 2 * num_equal > len(rows):
+                return None
+        except OSError as error:
+            return f"{path}: {error.strerror}"
+        finally:
+            os.close(descriptor)
+        return (
+            f"{path}: holds other records than were written here: a foreign or swapped shard, or a corrupt one; "
+            f"{self.index.repair_hint}"
+        )
+
+    def record_error(self, position: int) -> str | None:
+        """Returns what is wrong with one record, in words that follow its name."""
+        found = self.index.locate(position)
+        try:
+            with self.index.path(found.shard).open("rb") as file:
+                file.seek(found.start)
+                framed = file.read(found.end - found.start)
+            if len(framed) < found.end - found.start:
+                return "is cut short"
+            framed_length(framed[:HEADER_BYTES])
+            payload = unframe(framed)
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        except RecordError as error:
+            return _without_subject(str(error))
+        if int.from_bytes(framed[-CHECKSUM_BYTES:], "little") != found.checksum:
+            return "is another one than was written here: a foreign or swapped shard"
+        return self._decoding_error(payload)
+
+    def name_record(self, position: int, reason: str) -> DatasetError:
+        """Returns the error about one record: its file, number, source file, what is wrong and what to do."""
+        shard, number, *_ = self.index.locate(position)
+        place = Place(self.index.name, shard, number)
+        origin = find_origins(self.info, [place]).get(place)
+        made_of = f" (of {origin.path})" if origin else ""
+        return DatasetError(
+            f"{self.index.path(shard)}: record {number}{made_of} {reason}; {self.index.repair_hint}"
+        )
+
+    def _decoding_error(self, payload: bytes) -> str | None:
+        try:
+            with tf.device("CPU"):
+                self.decoder(tf.constant(payload))
+        except (tf.errors.OpError, ValueError) as error:
+            text = str(error).partition("}} ")[2] or str(error)
+            return f"cannot be decoded: {text.splitlines()[0].partition(' [Op:')[0]}"
+        return None
+
+    def _has_checksum(self, descriptor: int, row: int, end_row: int) -> bool:
+        records = self.index.records
+        is_last = row + 1 == end_row
+        end = os.fstat(descriptor).st_size if is_last else int(records["offset"][row + 1])
+        found = os.pread(descriptor, CHECKSUM_BYTES, end - CHECKSUM_BYTES)
+        return int.from_bytes(found, "little") == int(records["checksum"][row])
+
+
+def _without_subject(sentence: str) -> str:
+    return sentence.removeprefix("the record ").removeprefix("a record ")

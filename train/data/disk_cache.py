@@ -1,136 +1,169 @@
-"""Decoded pictures in a file that later runs and processes side by side share."""
+"""Decoded images in a file that later runs, and processes side by side, share.
 
+    header, one page: a line that names the format, and the hash of what decides the images
+    images, uint8, from a page boundary on: TensorFlow wants its tensors aligned
+    labels, int32, from a page boundary on
+
+The file is filled under another name by pwrite, where a full disk is an error and not a signal, and renamed when it is
+complete. Readers hold a shared lock and map it privately, after a look at its size: a map of a shorter file would end
+in SIGBUS.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
 import logging
-import threading
-from collections.abc import Callable
+import mmap
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 
-from shardstream.train.data.cache_folder import CacheFolder, remove
-from shardstream.train.data.picture_file import (
-    DamagedFileError,
-    PartialPictureFile,
-    PictureFile,
-    PictureLayout,
-)
-
 logger = logging.getLogger(__name__)
 
+_PAGE = 4096
+_FORMAT = b"shardstream images 2\n"
+_SUFFIX, _PARTIAL_SUFFIX = ".images", ".images.part"
+# mmap.MAP_NORESERVE is there from Python 3.13 on. Without it Linux refuses a map larger than the memory.
+_MAP_NORESERVE = 0x4000
+_POLL_SECS = 0.2
 
-class DiskPictures:
-    """The pictures of a split in a file of a `CacheFolder`. See `cached_split.Pictures`.
 
-    One process fills the file, whichever comes first. Another that comes meanwhile decodes for itself and looks
-    again before each epoch, so none ever waits for another; and as the order does not depend on the cache, it trains
-    the same. A disk that is full has the same end, and a warning.
+def default_cache_dir() -> Path:
+    """Returns where programs keep caches: a folder of our own in $XDG_CACHE_HOME or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shardstream"
+
+
+Write = Callable[[int, np.ndarray, np.ndarray], None]
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+class _Layout:
+    """Where what is in a file of `num_images` images."""
+
+    def __init__(self, identity: Mapping[str, object], num_images: int, image_size: int) -> None:
+        text = json.dumps(identity, sort_keys=True).encode()
+        self.name = hashlib.sha256(text).hexdigest()[:32]
+        self.header = (_FORMAT + self.name.encode() + b"\n").ljust(_PAGE, b"\0")
+        self.shape = (num_images, image_size, image_size, 3)
+        self.image_bytes = image_size * image_size * 3
+        self.labels_offset = _PAGE + -(-num_images * self.image_bytes // _PAGE) * _PAGE
+        self.num_bytes = self.labels_offset + 4 * num_images
+
+
+def open_or_fill(
+    folder: Path,
+    identity: Mapping[str, object],
+    num_images: int,
+    image_size: int,
+    fill: Callable[[Write], None],
+) -> Arrays | None:
+    """Returns images uint8 [num_images, image_size, image_size, 3] and labels int32 of a file in `folder`.
+
+    A file that is not there is made: `fill` is given a function that writes images and labels from a row on. While
+    another process makes it, this one waits. None, with a warning, if the disk is full or cannot be written to.
     """
-
-    def __init__(
-        self, folder: CacheFolder, layout: PictureLayout, decode: Callable[[np.ndarray], np.ndarray]
-    ) -> None:
-        """Looks for the file, and begins it where there is none and nobody else has.
-
-        `decode` returns the pictures of some numbers, for those that turn out to be damaged.
-        """
-        self._folder = folder
-        self._layout = layout
-        self._decode = decode
-        self._lock = threading.Lock()  # Training and evaluation fill the file in threads.
-        self._whole: PictureFile | None = None
-        self._partial: PartialPictureFile | None = None
-        self._is_there = np.zeros(layout.num_examples, bool)
-        self._is_hopeless = False
-        folder.sweep(layout)
-        self._look()
-
-    def is_whole(self) -> bool:
-        """See `cached_split.Pictures`."""
-        with self._lock:
-            if not (self._whole or self._partial or self._is_hopeless):
-                self._look()
-            return self._whole is not None
-
-    def missing(self) -> np.ndarray:
-        """See `cached_split.Pictures`."""
-        return np.flatnonzero(~self._is_there) if self._partial else np.empty([0], np.int64)
-
-    def put(self, rows: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
-        """See `cached_split.Pictures`."""
-        with self._lock:
-            if not self._partial:
-                return
-            try:
-                for row, image, label in zip(rows, images, labels, strict=True):
-                    if not self._is_there[row]:
-                        self._partial.put(int(row), image, int(label))
-                        self._is_there[row] = True
-                if self._is_there.all():
-                    here, path = self._folder.partial(self._layout), self._folder.whole(self._layout)
-                    self._whole, self._partial = self._partial.finish(here, path), None
-            except OSError as error:
-                self._partial = None
-                remove(self._folder.partial(self._layout))
-                self._give_up(error)
-
-    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """See `cached_split.Pictures`."""
-        whole = self._file()
-        return whole.images, whole.labels
-
-    def is_checked(self) -> bool:
-        """See `cached_split.Pictures`."""
-        return bool(self._file().is_checked.all())
-
-    def check(self, rows: np.ndarray) -> None:
-        """See `cached_split.Pictures`."""
-        whole = self._file()
-        if not len(damaged := whole.damaged(rows)):
-            return
-        whole.images[damaged] = self._decode(damaged)
-        if remove(whole.path):
-            logger.warning(
-                "%s: pictures in it are damaged; they are decoded again, and it is removed", whole.path
-            )
-
-    def _file(self) -> PictureFile:
-        if self._whole is None:
-            raise RuntimeError("there is no whole file yet")
-        return self._whole
-
-    def _look(self) -> None:
-        path = self._folder.whole(self._layout)
-        try:
-            if path.exists():
-                self._open()
-            elif (descriptor := self._folder.begin(self._layout)) is not None:
-                self._begin(descriptor)
-            else:
-                logger.info(
-                    "%s: another process fills it; until then pictures are decoded in every epoch", path
-                )
-        except OSError as error:
-            self._give_up(error)
-
-    def _begin(self, descriptor: int) -> None:
-        try:
-            self._partial = PartialPictureFile(descriptor, self._layout)
-        except OSError:
-            remove(self._folder.partial(self._layout))
-            raise
-
-    def _open(self) -> None:
-        path = self._folder.whole(self._layout)
-        try:
-            self._whole = PictureFile.open(path, self._layout)
-        except DamagedFileError as error:
-            logger.warning("%s: removed, as it is not as it was written (%s)", path, error)
-            path.unlink(missing_ok=True)
-            self._look()
-
-    def _give_up(self, error: OSError) -> None:
-        self._is_hopeless = True
+    layout = _Layout(identity, num_images, image_size)
+    path = folder / f"{layout.name}{_SUFFIX}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        while (arrays := _open(path, layout)) is None:
+            with _locked(folder / f"{layout.name}{_PARTIAL_SUFFIX}", path) as descriptor:
+                if descriptor is not None:
+                    _make(descriptor, path, layout, fill)
+        return arrays
+    except OSError as error:
         logger.warning(
-            "%s: pictures cannot be kept there (%s); they are decoded in every epoch",
-            self._folder.path,
-            error.strerror,
+            "%s: images cannot be cached there (%s); they are decoded in every epoch", folder, error.strerror
         )
+        return None
+
+
+def _open(path: Path, layout: _Layout) -> Arrays | None:
+    """Maps a complete file; returns None, and removes it, if it is not what it should be."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        size = os.fstat(descriptor).st_size
+        if size != layout.num_bytes or os.pread(descriptor, _PAGE, 0) != layout.header:
+            logger.warning(
+                "%s: removed: %d bytes, expected %d of another content", path, size, layout.num_bytes
+            )
+            path.unlink(missing_ok=True)
+            return None
+        # The map has a descriptor of its own, and with it the lock.
+        content = mmap.mmap(
+            descriptor, size, flags=mmap.MAP_PRIVATE | _MAP_NORESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE
+        )
+    finally:
+        os.close(descriptor)
+    with contextlib.suppress(OSError):  # When it was last used.
+        os.utime(path)
+    images = np.frombuffer(content, np.uint8, layout.labels_offset - _PAGE, _PAGE)
+    labels = np.frombuffer(content, np.int32, layout.shape[0], layout.labels_offset)
+    return images[: layout.shape[0] * layout.image_bytes].reshape(layout.shape), labels
+
+
+@contextlib.contextmanager
+def _locked(partial: Path, path: Path) -> Iterator[int | None]:
+    """Gives an empty file that no other process writes to, or None if another has finished it meanwhile."""
+    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        _wait_for_lock(descriptor, path)
+        # It may have been renamed, or removed, while this process waited.
+        if not _is_named(descriptor, partial):
+            yield None
+            return
+        try:
+            os.ftruncate(descriptor, 0)
+            yield None if path.exists() else descriptor
+        finally:
+            if _is_named(descriptor, partial):  # Not finished: nothing of it is of use.
+                partial.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
+
+
+def _wait_for_lock(descriptor: int, path: Path) -> None:
+    is_told = False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not is_told:
+                logger.info("%s: another process decodes these images; waiting for it", path)
+                is_told = True
+            time.sleep(_POLL_SECS)
+
+
+def _make(descriptor: int, path: Path, layout: _Layout, fill: Callable[[Write], None]) -> None:
+    def write(first: int, images: np.ndarray, labels: np.ndarray) -> None:
+        _pwrite(descriptor, images, _PAGE + first * layout.image_bytes)
+        _pwrite(descriptor, labels, layout.labels_offset + 4 * first)
+
+    os.posix_fallocate(descriptor, 0, layout.num_bytes)
+    fill(write)
+    _pwrite(descriptor, np.frombuffer(layout.header, np.uint8), 0)
+    # Before the name: a file that has it is complete after a power cut too.
+    os.fsync(descriptor)
+    Path(f"{path.parent}/{layout.name}{_PARTIAL_SUFFIX}").rename(path)
+
+
+def _pwrite(descriptor: int, array: np.ndarray, offset: int) -> None:
+    content = np.ascontiguousarray(array).data.cast("B")
+    while content:
+        written = os.pwrite(descriptor, content, offset)
+        content, offset = content[written:], offset + written

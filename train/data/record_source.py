@@ -4,11 +4,9 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-import numpy as np
-
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.manifest import FILENAME, open_manifest
-from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +25,6 @@ class Origin(NamedTuple):
     path: str
     sha256: str
     class_name: str
-
-
-def place_of(split: SplitInfo, position: int) -> Place:
-    """Returns in which shard the record at `position` of `split` is."""
-    ends = np.cumsum([shard.num_examples for shard in split.shards])
-    shard = int(np.searchsorted(ends, position, side="right"))
-    return Place(split.name, shard, position - int(ends[shard]) + split.shards[shard].num_examples)
 
 
 def find_origins(info: DatasetInfo, places: Iterable[Place]) -> dict[Place, Origin]:

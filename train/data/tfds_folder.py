@@ -1,52 +1,76 @@
-"""Folders of other programs that TensorFlow Datasets reads: one picture and one label in each record.
+"""TFDS folders: datasets of TFRecords that other programs wrote and `tensorflow_datasets` reads.
 
-What is there is described by dataset_info.json and features.json; TensorFlow Datasets itself is not needed.
-Source: github.com/tensorflow/datasets, core/dataset_info.py, core/features/*.py and core/naming.py, version 4.9.10.
+What such a folder means is asked of `tensorflow_datasets`; byte offsets and labels are found by a scan of the shards
+of the splits that are used (`tfds_index`), and a validation split is held out where there is none.
 """
 
 import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
-from shardstream.ingest.common.errors import DatasetError
-from shardstream.ingest.common.safe_files import parse_errors, read_regular
+import numpy as np
+
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo, SplitInfo, SplitRule
-from shardstream.ingest.dataset.validation import MAX_CLASSES, is_plain_name
+from shardstream.ingest.dataset.records import FRAMING_BYTES
 from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
-from shardstream.train.data.shard_index import IndexedShard, index_shards
+from shardstream.train.data.held_out import hold_out
+from shardstream.train.data.tfds_description import (
+    DATASET_INFO,
+    FEATURES,
+    TfdsDescription,
+    read_description,
+    read_split_names,
+)
+from shardstream.train.data.tfds_index import REPAIR_HINT, SplitRecords, load_rows
 
 logger = logging.getLogger(__name__)
 
-_REMEDY = "make or download the dataset again"
-_MAX_SHARDS = 1 << 20
-DATASET_INFO, FEATURES = "dataset_info.json", "features.json"
-_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-# What others call the split that a training is validated on, the likeliest first.
-_VALIDATION_NAMES = ("validation", "val", "valid", "dev", "test")
-# The pictures are as somebody stored them: any format, any size, turned as their EXIF data say.
-_AS_THEY_ARE = ImageSettings(size=None, resize="stretch", encoding="jpeg", quality=95)
+# Names of a split for validation, the usual ones first. A test split is used where there is no other.
+_VALIDATION_NAMES = ("validation", "val", "valid", "dev")
+_FALLBACK = "test"
+# The splits that a training sees.
+_TRAINING_SPLITS = ("train", "validation")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TfdsInfo(DatasetInfo):
-    """What such a folder holds.
+    """What a TFDS folder holds.
+
+    The `class_counts` in `splits` are empty, as only a scan of the shards can count: `split(name)` has them. Of a split
+    that is a part of its files, `num_examples` of a shard counts that part.
 
     Attributes:
-        picture_feature: The name of the feature of the picture.
-        label_feature: The name of the feature of the label.
+        image_feature: Name of the feature of the image.
+        label_feature: Name of the feature of the label.
+        filename_feature: Name of the feature of the source file's name, if there is one.
+        cache_dir: Where the index of a split is kept.
+        files: The complete shards of each split, by its name.
+        selected: int64 [num_examples] by split: which records of its files belong to it; not there: all.
+        held_out: Fraction and seed of the validation split that was held out of the train split, or None.
     """
 
-    picture_feature: str
+    image_feature: str
     label_feature: str
+    filename_feature: str | None
+    cache_dir: Path
+    files: Mapping[str, tuple[ShardInfo, ...]]
+    selected: Mapping[str, np.ndarray] = dataclasses.field(compare=False, repr=False)
+    held_out: tuple[float, int] | None
+    _rows: dict[tuple[ShardInfo, ...], np.ndarray] = dataclasses.field(
+        default_factory=dict, compare=False, repr=False
+    )
+    _fingerprints: list[str] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
     @property
     def image_key(self) -> str:
-        """The feature of an Example that holds the picture."""
-        return self.picture_feature
+        """The feature of an Example that holds the image."""
+        return self.image_feature
 
     @property
     def label_key(self) -> str:
@@ -54,189 +78,226 @@ class TfdsInfo(DatasetInfo):
         return self.label_feature
 
     @property
+    def filename_key(self) -> str | None:
+        """The feature of an Example that holds the source file's name, if there is one."""
+        return self.filename_feature
+
+    @property
     def remedy(self) -> str:
-        """What to do about damage."""
-        return "make or download the dataset again"
+        """What to do about corruption."""
+        return REPAIR_HINT
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that training sees; the train and validation splits are scanned for it.
+
+        Of other splits only the sizes count, so that they need no scan.
+        """
+        if not self._fingerprints:
+            self._fingerprints.append(self._compute_fingerprint())
+        return self._fingerprints[0]
+
+    def split(self, name: str) -> SplitInfo:
+        """Returns the split called `name`, with class counts: its shards are scanned.
+
+        Raises:
+            DatasetError: There is none, or a shard is corrupt.
+        """
+        # Not through `super()`: the class is made anew for its slots, and the call would not find it.
+        split = DatasetInfo.split(self, name)
+        return dataclasses.replace(split, class_counts=self.records(name).class_counts(self.num_classes))
+
+    def records(self, name: str) -> SplitRecords:
+        """Returns the records of a split, labelled or not.
+
+        Raises:
+            DatasetError: There is no such split, or a shard is corrupt.
+        """
+        DatasetInfo.split(self, name)
+        shards = self.files[name]
+        if shards not in self._rows:
+            self._rows[shards] = load_rows(
+                self.data_dir, shards, self.label_key, self.num_classes, cache_dir=self.cache_dir
+            )
+        return SplitRecords(shards=shards, rows=self._rows[shards], selected=self.selected.get(name))
+
+    def _compute_fingerprint(self) -> str:
+        splits: dict[str, list[object]] = {}
+        for name, split in self.splits.items():
+            splits[name] = [(shard.num_examples, shard.num_bytes) for shard in split.shards]
+            if name in _TRAINING_SPLITS:
+                checksums = np.ascontiguousarray(self.records(name).rows["checksum"])
+                splits[name].append(hashlib.sha256(checksums.data).hexdigest())
+        content = {
+            "class_names": self.class_names,
+            "image": dataclasses.asdict(self.image),
+            "splits": splits,
+            "held_out": self.held_out,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def is_tfds_folder(data_dir: Path) -> bool:
-    """Returns whether `data_dir` holds the descriptions of a dataset."""
-    return (data_dir / DATASET_INFO).is_file() and (data_dir / FEATURES).is_file()
+    """Returns whether `data_dir` is a TFDS folder that we did not write: those have a metadata.json of ours too."""
+    if not (data_dir / DATASET_INFO).is_file() or not (data_dir / FEATURES).is_file():
+        return False
+    try:
+        metadata = json.loads((data_dir / METADATA).read_bytes())
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, RecursionError):
+        return False
+    # Builders of TFDS write a metadata.json of their own.
+    return isinstance(metadata, dict) and "format_version" not in metadata
 
 
-def load_tfds_folder(data_dir: Path, cache_dir: Path) -> TfdsInfo:
-    """Reads the descriptions, and all shards if they were not read before: for places, labels and damage.
+def load_tfds_folder(
+    data_dir: Path, cache_dir: Path, *, validation_share: float | None = None, seed: int = 123
+) -> TfdsInfo:
+    """Returns what a TFDS folder holds. Its shards are scanned when a split is used.
 
-    What was found in them is kept in `cache_dir`.
+    Args:
+        data_dir: The folder.
+        cache_dir: Where the offsets and labels found by a scan are kept.
+        validation_share: Fraction of the train split to hold out, if there is no split for validation.
+        seed: Of the records that are held out.
 
     Raises:
-        DatasetError: It is not such a folder, or damaged.
+        ConfigError: `validation_share` is missing, not needed, or not between 0 and 1.
+        DatasetError: The folder is not a dataset with one image and one label in each record, or is corrupt.
     """
-    content = _read_json(data_dir / DATASET_INFO)
-    file_format = content.get("fileFormat", "tfrecord")
-    if file_format != "tfrecord":
-        raise DatasetError(f"{data_dir / DATASET_INFO}: records in {file_format!r}, expected 'tfrecord'")
-    features = _features(data_dir / FEATURES)
-    image_key = _only(features, "image_feature.Image", data_dir)
-    label_key = _only(features, "class_label_feature.ClassLabel", data_dir)
-    class_names = _class_names(data_dir, label_key, features[label_key])
-    described = _split_lengths(content, data_dir / DATASET_INFO)
-    lengths = {name: of_shards for name, (_, of_shards) in described.items()}
-    filenames = {
-        name: _filenames(split, len(lengths[name]), content, data_dir)
-        for name, (split, _) in described.items()
+    if validation_share is not None and not 0 < validation_share < 1:
+        raise ConfigError(f"validation_share must be above 0 and below 1, got {validation_share}")
+    # Before anything slow is imported.
+    _check_validation(data_dir, read_split_names(data_dir), validation_share)
+    description = read_description(data_dir)
+    files = {
+        name: _stat_shards(data_dir, lengths)
+        for name, lengths in description.shard_lengths.items()
+        if any(lengths.values())
     }
-    flat = [name for names in filenames.values() for name in names]
-    shards = index_shards(data_dir, flat, label_key.encode(), len(class_names), cache_dir=cache_dir)
-    indexed = dict(zip(flat, shards, strict=True))
-    splits = {
-        name: _split(name, {shard: indexed[shard] for shard in names}, len(class_names), data_dir)
-        for name, names in filenames.items()
-        if any(indexed[shard].num_examples for shard in names)
-    }
-    _check_counts(lengths, splits, data_dir)
-    return TfdsInfo(
-        data_dir=data_dir,
-        name=str(content.get("name", data_dir.name)),
-        version=str(content.get("version", "1.0.0")),
-        class_names=class_names,
-        display_names=class_names,
-        judging=ProcessingSettings(image=_AS_THEY_ARE, check="header", max_pixels=1 << 40),
-        split_rule=SplitRule(seed=0, fractions={}, keep_together="duplicates", stratify=False),
-        shard_bytes=0,
-        splits=_with_validation(splits, data_dir),
-        verdicts={},
-        manifest_sha256="",
-        picture_feature=image_key,
-        label_feature=label_key,
+    _check_validation(data_dir, files, validation_share)
+    selected: dict[str, np.ndarray] = {}
+    if validation_share is not None:
+        is_held_out = hold_out(list(description.shard_lengths["train"].values()), validation_share, seed)
+        files["validation"] = files["train"]
+        selected = {"train": np.flatnonzero(~is_held_out), "validation": np.flatnonzero(is_held_out)}
+        if not all(map(len, selected.values())):
+            raise DatasetError(
+                f"{data_dir}: validation_share {validation_share} of {len(is_held_out)} records leaves a split empty"
+            )
+    elif (name := _validation_name(files)) not in (None, "validation"):
+        logger.info("%s: the split %r is used for validation", data_dir, name)
+        files["validation"] = files[name]
+    return _make_info(
+        data_dir,
+        cache_dir,
+        description,
+        files,
+        selected,
+        None if validation_share is None else (validation_share, seed),
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    with parse_errors(path, _REMEDY):
-        content = json.loads(read_regular(path))
-    if not isinstance(content, dict):
-        raise DatasetError(f"{path}: expected an object of JSON; {_REMEDY}")
-    return content
+def open_tfds_index(info: TfdsInfo, split: str) -> SplitRecords:
+    """Returns the records of a split, each of which has a label.
+
+    Raises:
+        DatasetError: There is no such split, a shard is corrupt, or a record has no label.
+    """
+    records = info.records(split)
+    records.check_labels(info.data_dir)
+    return records
 
 
-def _features(path: Path) -> dict[str, dict[str, Any]]:
-    content = _read_json(path)
-    with parse_errors(path, _REMEDY):
-        features = content["featuresDict"]["features"]
-        if not all(isinstance(feature, dict) for feature in features.values()):
-            raise ValueError("a feature that is no object")
-        return {str(name): feature for name, feature in features.items()}
+def _validation_name(names: Collection[str]) -> str | None:
+    return next((name for name in (*_VALIDATION_NAMES, _FALLBACK) if name in names), None)
 
 
-def _only(features: Mapping[str, dict[str, Any]], kind: str, data_dir: Path) -> str:
-    """Returns the name of the only feature of this kind."""
-    found = [name for name, feature in features.items() if str(feature.get("pythonClassName")).endswith(kind)]
-    if len(found) != 1:
-        listed = ", ".join(map(repr, found)) or "none"
-        raise DatasetError(
-            f"{data_dir / FEATURES}: expected one feature of the kind {kind.split('.')[1]}, there is {listed}; "
-            "only datasets of one picture and one label can be trained from"
+def _check_validation(data_dir: Path, names: Collection[str], validation_share: float | None) -> None:
+    """Raises a ConfigError unless there is a validation split or a fraction to hold out, and not both."""
+    found = _validation_name(names)
+    if validation_share is None:
+        if "train" in names and found is None:
+            raise ConfigError(
+                f"{data_dir}: there is a train split and none for validation; --validation-share 0.2 holds out a fifth"
+            )
+    elif found not in (None, _FALLBACK):
+        raise ConfigError(f"{data_dir}: there is a split {found!r}; leave out --validation-share")
+    elif "train" not in names:
+        raise ConfigError(
+            f"{data_dir}: --validation-share holds out a part of the split 'train', and there is none"
         )
-    return found[0]
 
 
-def _class_names(data_dir: Path, label_key: str, feature: Mapping[str, Any]) -> tuple[str, ...]:
-    with parse_errors(data_dir / FEATURES, _REMEDY):
-        count = int(feature["classLabel"]["numClasses"])
-        if not 1 <= count <= MAX_CLASSES:
-            raise ValueError(f"{count} classes, expected 1 to {MAX_CLASSES:,}")
-    filename = f"{label_key.replace('/', '.')}.labels.txt"
-    path = data_dir / filename
-    if not is_plain_name(filename) or not path.exists():
-        return tuple(map(str, range(count)))
-    with parse_errors(path, _REMEDY):
-        lines = read_regular(path).decode("utf-8").splitlines()
-    names = tuple(line.strip() for line in lines if line.strip())
-    if len(names) != count or len(set(names)) != count:
-        raise DatasetError(f"{path}: {len(set(names))} names, {FEATURES} says {count} classes")
-    return names
-
-
-def _split_lengths(content: Mapping[str, Any], path: Path) -> dict[str, tuple[dict[str, Any], list[int]]]:
-    """Returns each split's description and the number of records in each of its shards, by its name."""
-    splits: dict[str, tuple[dict[str, Any], list[int]]] = {}
-    with parse_errors(path, _REMEDY):
-        for split in content.get("splits", []):
-            lengths = [int(length) for length in list(split.get("shardLengths", []))]
-            if len(lengths) > _MAX_SHARDS or not all(0 <= length < 1 << 40 for length in lengths):
-                raise ValueError("shardLengths that no dataset has")
-            name = split["name"]
-            if not isinstance(name, str) or not is_plain_name(name) or name in splits:
-                raise ValueError("a split without a name of its own")
-            splits[name] = split, lengths
-    return splits
-
-
-def _filenames(
-    split: Mapping[str, Any], num_shards: int, content: Mapping[str, Any], data_dir: Path
-) -> list[str]:
-    template = str(split.get("filepathTemplate") or _TEMPLATE)
-    names = []
-    for number in range(num_shards):
-        name = template
-        for key, value in {
-            "DATASET": content.get("name", ""),
-            "SPLIT": split["name"],
-            "FILEFORMAT": "tfrecord",
-            "SHARD_X_OF_Y": f"{number:05d}-of-{num_shards:05d}",
-            "SHARD_INDEX": f"{number:05d}",
-            "NUM_SHARDS": f"{num_shards:05d}",
-        }.items():
-            name = name.replace(f"{{{key}}}", str(value))
-        if not all(is_plain_name(part) for part in name.split("/")):
+def _stat_shards(data_dir: Path, lengths: Mapping[str, int]) -> tuple[ShardInfo, ...]:
+    shards = []
+    for filename, length in lengths.items():
+        path = data_dir / filename
+        try:
+            status = path.stat()
+        except OSError:
+            raise DatasetError(f"{path}: no such shard; {REPAIR_HINT}") from None
+        # Before anything of the size of `length` is allocated.
+        if (
+            not stat.S_ISREG(status.st_mode)
+            or not 0 <= length <= status.st_size // FRAMING_BYTES
+            or (not length and status.st_size)
+        ):
             raise DatasetError(
-                f"{data_dir / DATASET_INFO}: {name[:200]!r} is not in the folder of the dataset; {_REMEDY}"
+                f"{path}: {status.st_size:,} bytes, not a file of {length:,} records as {DATASET_INFO} says; "
+                f"{REPAIR_HINT}"
             )
-        names.append(name)
-    if len(set(names)) != len(names):
-        raise DatasetError(f"{data_dir / DATASET_INFO}: several shards of one name; {_REMEDY}")
-    return names
-
-
-def _split(name: str, shards: Mapping[str, IndexedShard], num_classes: int, data_dir: Path) -> SplitInfo:
-    class_counts = [0] * num_classes
-    infos = []
-    for filename, shard in shards.items():
-        if not shard.num_examples:
-            continue
-        class_counts = [one + other for one, other in zip(class_counts, shard.class_counts, strict=True)]
-        identity = f"{filename}\n{shard.num_bytes}\n{shard.block_checksums}"
-        infos.append(
-            ShardInfo(
-                filename=filename,
-                num_examples=shard.num_examples,
-                num_bytes=shard.num_bytes,
-                # Not of the content itself, which would be read once more, but of the checksums of its records.
-                sha256=hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest(),
-                block_offsets=shard.block_offsets,
-                block_checksums=shard.block_checksums,
+        if length:
+            shards.append(
+                ShardInfo(filename=filename, num_examples=length, num_bytes=status.st_size, sha256="")
             )
-        )
-    return SplitInfo(name=name, shards=tuple(infos), class_counts=tuple(class_counts))
+    return tuple(shards)
 
 
-def _check_counts(
-    lengths: Mapping[str, Sequence[int]], splits: Mapping[str, SplitInfo], data_dir: Path
-) -> None:
-    for name, of_shards in lengths.items():
-        expected = sum(of_shards)
-        found = splits[name].num_examples if name in splits else 0
-        if found != expected:
-            raise DatasetError(
-                f"{data_dir}: split {name!r} has {found:,} records, {DATASET_INFO} says {expected:,}; {_REMEDY}"
-            )
+def _make_info(
+    data_dir: Path,
+    cache_dir: Path,
+    description: TfdsDescription,
+    files: Mapping[str, tuple[ShardInfo, ...]],
+    selected: Mapping[str, np.ndarray],
+    held_out: tuple[float, int] | None,
+) -> TfdsInfo:
+    # Images are as somebody stored them: any format, and any size where none is said.
+    image = ImageSettings(size=description.image_size, resize="stretch", encoding="jpeg", quality=95)
+    return TfdsInfo(
+        data_dir=data_dir,
+        name=description.name,
+        version=description.version,
+        class_names=description.class_names,
+        display_names=description.class_names,
+        judging=ProcessingSettings(image=image, check="header", max_pixels=1 << 40),
+        split_rule=SplitRule(seed=0, fractions={}, keep_together="duplicates", stratify=False),
+        shard_bytes=0,
+        splits={
+            name: SplitInfo(name=name, shards=_counted(shards, selected.get(name)), class_counts=())
+            for name, shards in files.items()
+        },
+        verdicts={},
+        manifest_sha256="",
+        image_feature=description.image_key,
+        label_feature=description.label_key,
+        filename_feature=description.filename_key,
+        cache_dir=cache_dir,
+        files=files,
+        selected=selected,
+        held_out=held_out,
+    )
 
 
-def _with_validation(splits: dict[str, SplitInfo], data_dir: Path) -> dict[str, SplitInfo]:
-    """Returns the splits, and among them one that is called "validation"."""
-    used = next((name for name in _VALIDATION_NAMES if name in splits), None)
-    if used is None or used == "validation":
-        return splits
-    logger.info("%s: the split %r is used for validation", data_dir, used)
-    return {**splits, "validation": dataclasses.replace(splits[used], name="validation")}
+def _counted(shards: tuple[ShardInfo, ...], selected: np.ndarray | None) -> tuple[ShardInfo, ...]:
+    """Returns the shards with the number of records that are selected, without those that have none."""
+    if selected is None:
+        return shards
+    ends = np.cumsum([shard.num_examples for shard in shards])
+    counts = np.diff(np.searchsorted(selected, ends), prepend=0).tolist()
+    return tuple(
+        dataclasses.replace(shard, num_examples=count)
+        for shard, count in zip(shards, counts, strict=True)
+        if count
+    )

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Collection
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -35,8 +36,16 @@ class StopRequest:
     alone, and not while that is inside of TensorFlow, which may be compiling a step or waiting for other workers.
     """
 
-    def __init__(self, grace_secs: float) -> None:
-        """Takes the time from the signal to the end of the process."""
+    def __init__(
+        self,
+        grace_secs: float,
+        *,
+        signals: Collection[signal.Signals] = tuple(_NAMES),
+        program: str = "shardstream-train",
+    ) -> None:
+        """Takes the time from a signal to the end of the process, and who says so."""
+        self._signals = signals
+        self._program = program
         self.received: signal.Signals | None = None
         self._grace_secs = grace_secs
         self._handlers: dict[signal.Signals, Any] = {}
@@ -49,7 +58,7 @@ class StopRequest:
             os.set_blocking(self._writing, False)
             self._watcher = threading.Thread(target=self._watch, args=(reading,), daemon=True)
             self._watcher.start()
-            self._handlers = {number: signal.signal(number, self._receive) for number in _NAMES}
+            self._handlers = {number: signal.signal(number, self._receive) for number in self._signals}
             self._wakeup = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
         return self
 
@@ -69,12 +78,13 @@ class StopRequest:
     def _receive(self, number: int, _: FrameType | None) -> None:
         self.received = self.received or signal.Signals(number)
         # The system's own end, for a step that hangs lets no handler of Python run.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if signal.SIGINT in self._signals:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def _watch(self, reading: int) -> None:
         """Waits for a signal or for the end, and ends the process if the first is not followed by the other."""
         with os.fdopen(reading, "rb", buffering=0) as file:
-            numbers = (byte[0] for byte in iter(lambda: file.read(1), b"") if byte[0] in _NAMES)
+            numbers = (byte[0] for byte in iter(lambda: file.read(1), b"") if byte[0] in self._signals)
             number = next(numbers, None)
             if number is None or self._is_over.wait(self._grace_secs):
                 return
@@ -82,5 +92,5 @@ class StopRequest:
             f"stopped by {sender(signal.Signals(number))}, {self._grace_secs:g} s after it; the last checkpoint is "
             "what is kept"
         )
-        os.write(2, f"shardstream-train: {sentence}\n".encode())
+        os.write(2, f"{self._program}: {sentence}\n".encode())
         os._exit(128 + number)

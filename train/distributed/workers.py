@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from shardstream.train.data.share import Share
 from shardstream.train.distributed.cluster import Cluster, StrategyName, WorkerLostError, find_cluster
 from shardstream.train.distributed.strategy import make_strategy
 
@@ -33,9 +32,9 @@ class Workers:
         return self.cluster.is_chief
 
     @property
-    def share(self) -> Share:
-        """What this one reads of each split."""
-        return Share(self.cluster.rank, self.cluster.num_workers)
+    def shard(self) -> tuple[int, int]:
+        """Which part of each batch this one reads: its index, and the number of parts."""
+        return self.cluster.rank, self.cluster.num_workers
 
     def broadcast(self, content: bytes, source: int = 0) -> bytes:
         """Returns the `content` that worker number `source` gives; all workers have to call this at once."""

@@ -3,16 +3,16 @@
 import dataclasses
 from collections.abc import Callable
 
+import tensorflow as tf
+
 from shardstream.ingest.common.errors import DatasetError
-from shardstream.ingest.dataset.metadata import DatasetInfo
-from shardstream.train.data.input_pipeline import ExampleSource, make_eval_batches
-from shardstream.train.data.share import eval_steps
+from shardstream.train.data.corruption import naming_corruption
 from shardstream.train.engine.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Metrics over a whole split: mean cross-entropy and the share of right answers."""
+    """Metrics over a whole split: mean cross-entropy and accuracy."""
 
     loss: float
     accuracy: float
@@ -20,37 +20,31 @@ class Evaluation:
 
 
 def evaluate(
-    steps: Trainer,
-    info: DatasetInfo,
-    source: ExampleSource,
+    trainer: Trainer,
+    batches: tf.data.Dataset,
     *,
-    batch_size: int,
+    num_examples: int,
     after_step: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Returns the figures of the model of `steps` on the split of `source`; changes nothing else of its state.
+    """Returns the metrics of the model of `trainer` on a split; changes nothing else of its state.
 
-    Of several workers each sees its share, and all get the figures of the whole. `after_step` is called after each
-    batch.
+    Of several workers each gives its part of the batches, and all get the metrics of the whole.
+
+    Args:
+        trainer: The model.
+        batches: (images, labels, weights) of equal shapes: missing examples have weight 0.
+        num_examples: Of the split, over all workers.
+        after_step: Called after each batch.
 
     Raises:
-        DatasetError: A shard is missing, cut or damaged, or the split did not come exactly once.
+        DatasetError: A record is corrupt, or the examples did not come exactly once.
     """
-    split = info.split(source.split.name)
-    num_steps = eval_steps(split, batch_size, steps.num_workers)
-    parts = make_eval_batches(
-        source,
-        batch_size=batch_size // steps.num_workers,
-        num_replicas=steps.num_local_replicas,
-        num_steps=num_steps,
-    )
-    steps.evaluated.reset()
-    for batch in steps.distributed(parts):
-        steps.evaluate(source.on_devices(batch))
+    trainer.evaluated.reset()
+    for batch in trainer.distributed(naming_corruption(batches)):
+        trainer.evaluate(batch)
         after_step()
-    seen, expected = steps.evaluated.num_seen(), split.num_examples
-    if seen != expected:
-        raise DatasetError(
-            f"{info.data_dir}: evaluated {seen:,} pictures of split {split.name!r}, which has {expected:,}"
-        )
-    means = steps.evaluated.means()
+    seen = trainer.evaluated.num_seen()
+    if seen != num_examples:
+        raise DatasetError(f"evaluated {seen:,} examples of a split that has {num_examples:,}")
+    means = trainer.evaluated.means()
     return Evaluation(loss=means["loss"], accuracy=means["accuracy"], num_examples=seen)

@@ -1,8 +1,7 @@
 """What happens with one batch: a step of training, a step of evaluation, on all replicas."""
 
-import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -117,19 +116,20 @@ class Trainer:
         """How many devices of this worker share its part of a batch."""
         return self.strategy.num_replicas_in_sync // self.num_workers
 
-    def distributed(self, parts: Iterator[Sequence[tf.Tensor]]) -> Iterator[Any]:
-        """Yields the batches of steps, each of as many `parts` as this worker has replicas."""
+    def distributed(self, batches: Iterable[Sequence[tf.Tensor]]) -> Iterator[Any]:
+        """Yields this worker's batches, each divided evenly among its replicas."""
         if self.strategy.num_replicas_in_sync == 1:
-            yield from parts
+            yield from batches
             return
         num_local = self.num_local_replicas
-        while step := tuple(itertools.islice(parts, num_local)):
+        for batch in batches:
+            split_tensors = [tf.split(tensor, num_local) for tensor in batch]
             # Of several workers each has the replicas of consecutive numbers.
             yield tuple(
                 self.strategy.experimental_distribute_values_from_function(
-                    lambda context, column=column: column[context.replica_id_in_sync_group % num_local]
+                    lambda context, parts=parts: parts[context.replica_id_in_sync_group % num_local]
                 )
-                for column in zip(*step, strict=True)
+                for parts in split_tensors
             )
 
     def variables(self) -> dict[str, tf.Variable]:

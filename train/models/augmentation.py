@@ -152,7 +152,7 @@ def view_size(augmentation: AugmentationName, *, model: str, image_size: int) ->
     0.972, 0.983 and 1.000; views of five eighths got 0.938 and 0.978 on the first two, whole pictures 0.955 over both
     seeds of the first.
     """
-    if augmentation == "none" or (augmentation == "default" and model == "seed"):
+    if augmentation == "none" or (augmentation == "default" and model == "notebook"):
         return None
     if model == "small":
         return min(image_size, max(_LEAST_VIEW, image_size // 2))

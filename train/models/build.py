@@ -5,7 +5,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from shardstream.train.models.registry import APPLICATIONS, Application
+from shardstream.train.models.efficientnet_lite import build_backbone
+from shardstream.train.models.registry import APPLICATIONS, BACKBONES, Application, backbone_size
 
 # Output channels of the stages of `small`; each halves height and width.
 _STAGES = (32, 64, 128)
@@ -32,24 +33,30 @@ def build_model(
     """Returns the model called `name` in the precision that is set globally.
 
     Args:
-        name: "small", "seed" or one of `APPLICATIONS`.
+        name: "small", "notebook", one of `BACKBONES` or of `APPLICATIONS`.
         image_size: Height and width in pixels; None takes any, which `small` alone can.
         num_classes: The number of outputs.
         seed: Of the dropout; the weights come from Keras's global seed.
         synchronized: Whether batch normalisation looks at the whole batch where several replicas share it.
     """
-    if name == "seed":
-        return _build_seed(image_size, num_classes, seed)
+    if name == "notebook":
+        return _build_notebook(image_size, num_classes, seed)
     inputs: Any = keras.Input((image_size, image_size, 3))
     if name == "small":
         x = _small_features(inputs, synchronized=synchronized)
+    elif name in BACKBONES:
+        if image_size is None:
+            raise ValueError(f"{name} needs a size")
+        x = build_backbone(
+            name, inputs, image_size=backbone_size(name, image_size), synchronized=synchronized
+        )
     else:
         x = _application_features(APPLICATIONS[name], inputs, synchronized=synchronized)
     x = layers.Dropout(0.2, seed=seed + 100)(x)
     return keras.Model(inputs, _classifier(num_classes)(x), name=name)
 
 
-def _build_seed(image_size: int | None, num_classes: int, seed: int) -> keras.Model:
+def _build_notebook(image_size: int | None, num_classes: int, seed: int) -> keras.Model:
     """Returns the layers of the notebook that this project grew from, exactly."""
     return keras.Sequential(
         [
@@ -66,7 +73,7 @@ def _build_seed(image_size: int | None, num_classes: int, seed: int) -> keras.Mo
             layers.Dense(64, activation="tanh"),
             _classifier(num_classes),
         ],
-        name="seed",
+        name="notebook",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from shardstream.train.models.registry import ScheduleName
+from shardstream.train.models.registry import BACKBONES, ScheduleName
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +37,8 @@ class Recipe:
     fine_tune_learning_rate: float = 1e-5  # Of Keras's guide to transfer learning.
 
 
+# Of a backbone whose weights came with it.
+_FINE_TUNE_EPOCHS = 10
 # Of the applications, where a model has none of its own.
 RECIPE = Recipe(
     learning_rate=0.001, weight_decay=0.02, label_smoothing=0.1, schedule="cosine", most_epochs=50
@@ -51,13 +53,24 @@ RECIPES = {
         batch_size_of_few=16,
     ),
     # The notebook's: Adam as Keras has it, 20 epochs.
-    "seed": Recipe(
+    "notebook": Recipe(
         learning_rate=0.001,
         weight_decay=0.0,
         label_smoothing=0.0,
         schedule="constant",
         most_epochs=20,
         warmup_epochs=0.0,
+    ),
+    # From weights that are good already, and a classifier that fits them.
+    **dict.fromkeys(
+        BACKBONES,
+        dataclasses.replace(
+            RECIPE,
+            learning_rate=1e-4,
+            label_smoothing=0.0,
+            most_epochs=_FINE_TUNE_EPOCHS,
+            batch_size_of_few=16,
+        ),
     ),
 }
 
@@ -105,7 +118,7 @@ def default_epochs(recipe: Recipe, num_examples: int, batch_size: int) -> int:
     steps_per_epoch = max(1, num_examples // max(batch_size, _BATCH_SIZE))
     epochs = min(recipe.most_epochs, math.ceil(_ENOUGH_STEPS / steps_per_epoch))
     of_few = min(_MOST_EPOCHS_OF_FEW, math.ceil(recipe.least_steps / (num_examples // batch_size)))
-    return max(_EPOCHS, epochs, of_few)
+    return max(min(_EPOCHS, recipe.most_epochs), epochs, of_few)
 
 
 def default_head_epochs(weights: str, epochs: int) -> int:

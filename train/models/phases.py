@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import keras
 
 from shardstream.train.models.build import CLASSIFIER
+from shardstream.train.models.efficientnet_lite import LAST_LAYERS
 from shardstream.train.models.optimizers import Recipe, make_optimizer
+from shardstream.train.models.registry import FineTune
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -66,3 +68,16 @@ def two_phases(
         optimizer = make_optimizer(fine, epochs=fine_epochs, steps_per_epoch=steps_per_epoch)
         phases.append(compile_phase(model, optimizer, first_epoch=head_epochs))
     return phases
+
+
+def fine_tune_phase(
+    model: keras.Model, recipe: Recipe, *, fine_tune: FineTune, epochs: int, steps_per_epoch: int
+) -> list[Phase]:
+    """Returns the phase that trains the last blocks of a backbone and its classifier, or all of both."""
+    optimizer = make_optimizer(recipe, epochs=max(1, epochs), steps_per_epoch=steps_per_epoch)
+    if fine_tune == "full":
+        return [compile_phase(model, optimizer)]
+    layers = [layer for layer in model.layers if layer.name.startswith(LAST_LAYERS)]
+    trained = [*layers, model.get_layer(CLASSIFIER)] if fine_tune == "last" else [model.get_layer(CLASSIFIER)]
+    variables = [variable for layer in trained for variable in layer.trainable_variables]
+    return [compile_phase(model, optimizer, variables=variables)]

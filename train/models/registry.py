@@ -1,4 +1,4 @@
-"""The models of `keras.applications`, known by name without loading TensorFlow."""
+"""The models, known by name without loading TensorFlow."""
 
 import dataclasses
 import difflib
@@ -9,8 +9,16 @@ from shardstream.ingest.common.errors import ConfigError
 AugmentationName = Literal["default", "none", "randaugment"]
 ScheduleName = Literal["cosine", "constant"]
 
-# Ours, which need no table.
-OWN_MODELS = ("small", "seed")
+FineTune = Literal["none", "last", "full"]
+
+# Ours, trained from nothing.
+OWN_MODELS = ("small", "notebook")
+# EfficientNet-Lite, with weights that were trained on ImageNet; the height and width that they were trained at.
+BACKBONES = {"lite0": 224, "lite1": 240, "lite2": 260}
+# What models were called before.
+_FORMER_NAMES = {"seed": "notebook"}
+# Of a backbone: what is smaller shows it too little.
+_MIN_BACKBONE_SIZE = 32
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,26 +68,36 @@ def find_model(name: str) -> str:
     Raises:
         ConfigError: There is none of that name.
     """
-    known = {known.lower(): known for known in (*OWN_MODELS, *APPLICATIONS)}
+    known = {known.lower(): known for known in (*OWN_MODELS, *BACKBONES, *APPLICATIONS)} | _FORMER_NAMES
     if found := known.get(name.lower()):
         return found
     close = difflib.get_close_matches(name.lower(), known, n=3)
     hint = f"did you mean {' or '.join(known[word] for word in close)}?" if close else ""
     raise ConfigError(
-        f"model {name!r} is not known; {hint or 'it has to be small, seed or a name of keras.applications'}"
+        f"model {name!r} is not known; {hint or 'it has to be small, lite0, notebook or a name of keras.applications'}"
     )
 
 
 def check_image_size(model: str, image_size: int) -> None:
-    """Sees to it that pictures are not too small for an application.
+    """Checks that images are not too small for a backbone or an application.
 
     Raises:
         ConfigError: They are.
     """
     application = APPLICATIONS.get(model)
-    if application and image_size < application.least_size:
-        least = application.least_size
+    min_size = application.least_size if application else _MIN_BACKBONE_SIZE if model in BACKBONES else 0
+    if image_size < min_size:
         raise ConfigError(
-            f"{model} takes pictures of {least}x{least} and up, found {image_size}x{image_size}; "
-            f"choose --image-size {least} or more, or another --model"
+            f"{model} takes pictures of {min_size}x{min_size} and up, found {image_size}x{image_size}; "
+            f"choose --image-size {min_size} or more, or another --model"
         )
+
+
+def backbone_size(model: str, image_size: int) -> int:
+    """Returns height and width that the convolutions of a backbone see of images of `image_size`.
+
+    The size that the weights were trained at, where the images are larger or less than half of that. Between them the
+    images are seen as they are: a smaller `--image-size` is a faster model.
+    """
+    native = BACKBONES[model]
+    return image_size if native // 2 <= image_size <= native else native

@@ -1,207 +1,228 @@
-"""Measures each part of a training alone, and the whole with each cache tier."""
+"""Measures the rates that decide how fast a training is, and which cache would make it faster."""
 
 import contextlib
 import dataclasses
 import itertools
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import tensorflow as tf
-
-from shardstream.ingest.common.cpu_limits import usable_cores
-from shardstream.ingest.common.memory_limits import free_memory_bytes
-from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
 from shardstream.train.config import DoctorConfig
-from shardstream.train.data.cache import Tier, decoded_bytes, make_source
-from shardstream.train.data.cache_folder import CacheFolder, default_cache_dir
-from shardstream.train.data.input_pipeline import ExampleSource, StreamedSplit, make_train_batches
-from shardstream.train.data.stream import Record
-from shardstream.train.distributed.strategy import free_device_bytes
+from shardstream.train.data.cache import USABLE_FRACTION, Tier, free_bytes, nearest_folder
+from shardstream.train.data.corruption import naming_corruption
+from shardstream.train.data.dataset import Dataset
+from shardstream.train.data.disk_cache import default_cache_dir
 from shardstream.train.engine.meter import EpochMeter
 from shardstream.train.engine.progress import BEGINNING
 from shardstream.train.engine.trainer import Trainer
-from shardstream.train.models.augmentation import Augmentation
-from shardstream.train.profiling.diagnosis import Measurements, Mode, Stage
-from shardstream.train.profiling.sample import Sample
-from shardstream.train.profiling.stopwatch import Stopwatch
-from shardstream.train.resolve import ResolvedConfig, make_model, prepare
+from shardstream.train.resolve import SPLITS, ResolvedConfig, make_model, prepare
 
-# What a cache tier is measured on: whole shards with at least so many pictures. At 300x300 that is 276 MB, many times
-# what a processor's own caches hold.
+# A cache is measured on about so many images: at 300x300 they are far larger than the caches of a processor.
 _CACHED_EXAMPLES = 1024
-# The usual window, read ahead, would hide a slow disk for longer than is measured.
-_WINDOW_BYTES = 2**20
-_RECORDS_AT_ONCE = 64
-_SHARE_OF_FREE = 0.5
+# Measurements of a few seconds differ by as much from one to the next.
+_MIN_GAIN = 1.1
+_TIERS: tuple[Tier, ...] = ("none", "memory", "disk")
 
 
-def measure(config: DoctorConfig) -> Measurements:
-    """Measures the training that `config` describes.
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TierRates:
+    """Rates with one cache tier, whose images are decoded before.
+
+    Attributes:
+        cache: The tier.
+        input_images_per_sec: Of the input alone; None where the tier was not measured.
+        images_per_sec: Of the training with this input; None too.
+        input_wait: The fraction of the time that the training waited for input; None too.
+        skipped: Why it was not measured.
+    """
+
+    cache: Tier
+    input_images_per_sec: float | None = None
+    images_per_sec: float | None = None
+    input_wait: float | None = None
+    skipped: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Diagnosis:
+    """What was measured.
+
+    Attributes:
+        cache: The tier that the training would use.
+        step_images_per_sec: Of training on one batch again and again.
+        tiers: The rates with each tier.
+        advice: What would make the training faster; empty where nothing measured here would.
+    """
+
+    cache: Tier
+    step_images_per_sec: float
+    tiers: tuple[TierRates, ...]
+    advice: str
+
+
+def diagnose(config: DoctorConfig) -> Diagnosis:
+    """Measures the training that `config` describes, on this host alone.
 
     Raises:
         ConfigError: An option does not fit the dataset or the machine.
-        DatasetError: The dataset is not there, not complete or damaged.
+        DatasetError: The dataset is missing, incomplete or corrupt.
     """
     setup = prepare(config.train_config())
-    stopwatch = Stopwatch(config.seconds)
-    sample = Sample(setup.info, image_size=setup.image_size)
-    input_stages = [
-        _measure_reading(setup, stopwatch),
-        *sample.measure(stopwatch),
-        sample.measure_batching(stopwatch, setup.batch_size),
+    trainer, _ = make_model(setup)
+    unfit = _unfit(setup)
+    fitting: list[Tier] = [tier for tier in ("memory", "disk", "none") if tier not in unfit]
+    cache = fitting[0] if config.cache == "auto" else config.cache
+    unfit.pop(cache, None)  # A tier that was asked for is measured, whether it is likely to fit or not.
+    step = _measure_step(setup, trainer, config.seconds)
+    tiers = tuple(
+        TierRates(cache=tier, skipped=unfit[tier])
+        if tier in unfit
+        else _measure_tier(setup, trainer, tier, config.seconds)
+        for tier in _TIERS
+    )
+    stores_larger = setup.info.image.size != setup.image_size
+    advice = advise(cache, step, tiers, smaller_size=setup.image_size if stores_larger else None)
+    return Diagnosis(cache=cache, step_images_per_sec=step, tiers=tiers, advice=advice)
+
+
+def advise(
+    cache: Tier, step_images_per_sec: float, tiers: tuple[TierRates, ...], *, smaller_size: int | None
+) -> str:
+    """Returns the one change that these rates speak for; nothing if none promises more than they may be wrong by.
+
+    Without input a training would save the time that it waits, so no promise is larger than that.
+
+    Args:
+        cache: The tier in use.
+        step_images_per_sec: The rate of the step alone.
+        tiers: The rates of the tiers.
+        smaller_size: The size that the model sees, if the stored images are larger.
+    """
+    measured = {tier.cache: tier for tier in tiers if not tier.skipped}
+    now = measured[cache]
+    rate, wait, alone = now.images_per_sec or 0.0, now.input_wait or 0.0, now.input_images_per_sec or 0.0
+    most = 1 / max(1 - wait, 1e-3)
+    best = max(measured.values(), key=lambda tier: tier.images_per_sec or 0.0)
+    best_rate = best.images_per_sec or 0.0
+    gain = min(best_rate / rate, most)
+    if best is not now and gain >= _MIN_GAIN:
+        return (
+            f"--cache {best.cache} makes this training about {gain - 1:.0%} faster: {best_rate:,.0f} img/s instead "
+            f"of {rate:,.0f}, {best.input_wait:.0%} of the time waiting for input instead of {wait:.0%}"
+        )
+    if most < _MIN_GAIN or alone * _MIN_GAIN > step_images_per_sec:
+        return ""
+    remedy = "more CPU cores"
+    if smaller_size is not None and cache == "none":
+        remedy += (
+            f", or images stored at {smaller_size}x{smaller_size} (shardstream-ingest build --image-size)"
+        )
+    return (
+        f"the input limits this training: it gives {alone:,.0f} img/s, and the step takes {step_images_per_sec:,.0f}; "
+        f"no cache that was measured helps; {remedy} would, by {most - 1:.0%} at most"
+    )
+
+
+def table_lines(diagnosis: Diagnosis) -> list[str]:
+    """Returns the rates as a table."""
+    rows: list[tuple[str, ...]] = [("img/s", "input alone", "step alone", "both", "waiting")]
+    for tier in diagnosis.tiers:
+        name = f"--cache {tier.cache}" + (" (in use)" if tier.cache == diagnosis.cache else "")
+        if tier.skipped:
+            rows.append((name, tier.skipped))
+            continue
+        rates = (tier.input_images_per_sec, diagnosis.step_images_per_sec, tier.images_per_sec)
+        rows.append((name, *(f"{rate:,.0f}" for rate in rates), f"{tier.input_wait:.0%}"))
+    width = max(len(name) for name, *_ in rows)
+    return [
+        f"{name:<{width}}" + ("%13s" * 4 % tuple(cells) if len(cells) == 4 else f"  {cells[0]}")
+        for name, *cells in rows
     ]
-    steps, _ = make_model(setup)
-    return Measurements(
-        data_dir=config.data_dir,
-        cache=setup.cache,
-        input_stages=input_stages,
-        device_stages=_measure_device(setup, steps, sample, stopwatch),
-        modes=[_measure_mode(setup, steps, tier, stopwatch) for tier in get_args(Tier)],
-        stored_small=sample.stored_small(stopwatch),
-        shares_cores=not tf.config.list_logical_devices("GPU"),
-        num_cores=usable_cores(),
-    )
 
 
-def _measure_reading(setup: ResolvedConfig, stopwatch: Stopwatch) -> Stage:
-    """Reads records in the order of training, checks them and does nothing else; from the disk or the page cache."""
-    stream = StreamedSplit(setup.info, "train", image_size=setup.image_size, window_bytes=_WINDOW_BYTES)
-
-    def records() -> Generator[Record]:
-        for epoch in itertools.count():
-            yield from stream.records(seed=setup.config.seed, epoch=epoch)
-
-    with contextlib.closing(records()) as endless:
-        return stopwatch.stage("read", lambda: len(list(itertools.islice(endless, _RECORDS_AT_ONCE))))
+def _measure_step(setup: ResolvedConfig, trainer: Trainer, secs: float) -> float:
+    batch = next(_batches(setup, trainer, "none", data=setup.data, seed=setup.config.seed))
+    _repeat(lambda: trainer.train(batch), secs / 2)
+    trainer.trained.num_seen()  # Waits for the device, before and after.
+    start = time.perf_counter()
+    steps = _repeat(lambda: trainer.train(batch), secs)
+    trainer.trained.num_seen()
+    return steps * setup.batch_size / (time.perf_counter() - start)
 
 
-def _measure_device(
-    setup: ResolvedConfig, steps: Trainer, sample: Sample, stopwatch: Stopwatch
-) -> list[Stage]:
-    """Copies, augments and trains one batch again and again, which lies on the device for the last two."""
-    batch_size = setup.batch_size
-    host_batch = sample.batch(batch_size)
-    stages = []
-    batch_images = host_batch[0]
-    if gpus := tf.config.list_logical_devices("GPU"):
-        with tf.device(gpus[0].name):
-            batch_images = tf.identity(host_batch[0])
-
-        def copy() -> int:
-            with tf.device(gpus[0].name):
-                tf.identity(host_batch[0])[0, 0, 0, 0].numpy()  # Waits until it is there.
-            return batch_size
-
-        stages.append(stopwatch.stage("copy to the device", copy))
-    part = tuple(tensor[: batch_size // setup.num_replicas] for tensor in host_batch)
-    batch = next(steps.distributed(itertools.repeat(part)))
-    if setup.num_replicas == 1 and gpus:
-        with tf.device(gpus[0].name):
-            batch = tuple(map(tf.identity, batch))
-
-    def train() -> int:
-        steps.train(batch)
-        steps.trained.num_seen()  # Waits for the device, as a queue of steps without end would tell nothing.
-        return batch_size
-
-    step = stopwatch.stage("step", train)
-    augmentation = stopwatch.stage("augment", _augmenting(steps.augmentation, (batch_images, host_batch[1])))
-    return [*stages, augmentation, step.without(augmentation, name="step")]
+def _measure_tier(setup: ResolvedConfig, trainer: Trainer, tier: Tier, secs: float) -> TierRates:
+    """Measures after half the time unmeasured: threads are started then, and what was read in advance is used up."""
+    with contextlib.ExitStack() as stack:
+        folder = None
+        if tier == "disk":  # On the disk that training would use, and removed.
+            parent = nearest_folder(setup.config.cache_dir or default_cache_dir())
+            try:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="doctor-", dir=parent))
+            except OSError as error:
+                return TierRates(cache=tier, skipped=f"{parent}: {error.strerror}")
+        # A dataset keeps its caches, and would give what is in one of them for another tier.
+        options: Any = {"data": Dataset(setup.info), "cache_dir": folder and Path(folder)}
+        seed = setup.config.seed
+        batches = _batches(setup, trainer, tier, seed=seed, **options)
+        _repeat(lambda: next(batches), secs / 2)
+        start = time.perf_counter()
+        steps = _repeat(lambda: next(batches), secs)
+        alone = steps * setup.batch_size / (time.perf_counter() - start)
+        # Another order: what was just read is not what is read first.
+        batches = _batches(setup, trainer, tier, seed=seed + 1, **options)
+        _repeat(lambda: trainer.train(next(batches)), secs / 2)
+        trainer.trained.num_seen()
+        meter = EpochMeter(BEGINNING)
+        waited_for = meter.waited_for(batches)
+        steps = _repeat(lambda: trainer.train(next(waited_for)), secs)
+        trainer.trained.num_seen()
+        both = steps * setup.batch_size / meter.secs()
+        wait = min(1.0, meter.waiting_secs / meter.secs())
+    return TierRates(cache=tier, input_images_per_sec=alone, images_per_sec=both, input_wait=wait)
 
 
-def _augmenting(augmentation: Augmentation, batch: tuple[tf.Tensor, tf.Tensor]) -> Callable[[], int]:
-    """Returns what augments a batch as a step of training does."""
-
-    @tf.function
-    def augment(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        images, _ = augmentation(images, tf.one_hot(labels, 2))
-        return images[0, 0, 0, 0]
-
-    def work() -> int:
-        augment(*batch).numpy()
-        return len(batch[0])
-
-    return work
-
-
-def _measure_mode(setup: ResolvedConfig, steps: Trainer, tier: Tier, stopwatch: Stopwatch) -> Mode:
-    """Measures the whole with a cache tier, from the second epoch on: a tier is filled before."""
-    info = setup.info if tier == "none" else _some_shards(setup.info, setup.batch_size)
-    if unfit := _unfit(setup, tier):
-        return Mode(cache=tier, unfit=unfit)
-    with tempfile.TemporaryDirectory(prefix="shardstream-") as folder:
-        source = make_source(
-            info,
-            "train",
-            tier=tier,
-            image_size=setup.image_size,
-            strategy=setup.strategy,
-            folder=CacheFolder(Path(folder)),
-        )
-        source.complete()
-    batches = _batches(setup, steps, source)
-    batch_size = setup.batch_size
-
-    def take() -> int:
-        next(batches)
-        return batch_size
-
-    alone = stopwatch.stage(tier, take)
-    meter = EpochMeter(BEGINNING)
-    waited_for = meter.waited_for(batches)
-
-    def train() -> int:
-        steps.train(next(waited_for))
-        return batch_size
-
-    trained = stopwatch.stage(tier, train, finish=steps.trained.num_seen)
-    return Mode(
+def _batches(
+    setup: ResolvedConfig,
+    trainer: Trainer,
+    tier: Tier,
+    *,
+    data: Dataset,
+    seed: int,
+    cache_dir: Path | None = None,
+) -> Iterator[Any]:
+    """Returns the batches of training; of a cache those of a host of several, so that its part alone is decoded."""
+    num_examples, batch_size = setup.info.split("train").num_examples, setup.batch_size
+    count = 1 if tier == "none" else max(1, min(64, num_examples // max(_CACHED_EXAMPLES, batch_size)))
+    batches = data.train_batches(
+        batch_size * count,
+        seed=seed,
+        image_size=setup.image_size,
+        shard=(0, count),
         cache=tier,
-        input_images_per_sec=alone.images_per_sec,
-        images_per_sec=trained.images_per_sec,
-        input_wait=min(1.0, meter.waiting_secs / meter.secs()),
+        cache_dir=cache_dir,
     )
+    return trainer.distributed(naming_corruption(batches))
 
 
-def _batches(setup: ResolvedConfig, steps: Trainer, source: ExampleSource) -> Iterator[Any]:
-    for epoch in itertools.count(1):
-        parts = make_train_batches(
-            source,
-            seed=setup.config.seed,
-            epoch=epoch,
-            batch_size=setup.batch_size,
-            num_replicas=setup.num_replicas,
-        )
-        yield from map(source.on_devices, steps.distributed(parts))
+def _unfit(setup: ResolvedConfig) -> dict[Tier, str]:
+    """Returns why the tiers that the decoded images would not fit in are not measured."""
+    num_images = sum(setup.info.split(name).num_examples for name in SPLITS)
+    needed = num_images * setup.image_size**2 * 3
+    free = free_bytes(setup.config.cache_dir or default_cache_dir())
+    return {
+        tier: f"the decoded images take {needed / 1e9:.2f} GB, {num_bytes / 1e9:.2f} GB are free"
+        for tier, num_bytes in free.items()
+        if needed > USABLE_FRACTION * num_bytes
+    }
 
 
-def _some_shards(info: DatasetInfo, batch_size: int) -> DatasetInfo:
-    """Returns the dataset with no more training shards than are needed to measure a tier."""
-    split = info.split("train")
-    ends = itertools.accumulate(shard.num_examples for shard in split.shards)
-    enough = max(_CACHED_EXAMPLES, batch_size)
-    num_shards = next((i + 1 for i, end in enumerate(ends) if end >= enough), len(split.shards))
-    some = SplitInfo(name=split.name, shards=split.shards[:num_shards], class_counts=split.class_counts)
-    return dataclasses.replace(info, splits={**info.splits, "train": some})
-
-
-def _unfit(setup: ResolvedConfig, tier: Tier) -> str:
-    """Returns why a tier cannot be used for the dataset; the one that training would use is not asked."""
-    if tier in ("none", setup.cache):
-        return ""
-    needed = decoded_bytes([setup.info.split("train"), setup.info.split("validation")], setup.image_size)
-    free, where = _free_bytes(tier)
-    if needed <= _SHARE_OF_FREE * free:
-        return ""
-    return f"the pictures take {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB of {where} are free"
-
-
-def _free_bytes(tier: Tier) -> tuple[int, str]:
-    on_device = free_device_bytes()
-    if tier == "disk":
-        return CacheFolder(default_cache_dir()).free_bytes(), "disk"
-    if tier == "device" and on_device is not None:
-        return on_device, "the device"
-    return free_memory_bytes(), "memory"
+def _repeat(work: Callable[[], object], secs: float) -> int:
+    """Returns how often `work` was done in so many seconds, once at least."""
+    start = time.perf_counter()
+    for count in itertools.count(1):
+        work()
+        if time.perf_counter() - start >= secs:
+            return count
+    raise AssertionError

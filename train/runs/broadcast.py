@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from shardstream.ingest.common.errors import ConfigError
-from shardstream.train.data.cache import Free
 from shardstream.train.distributed.workers import Workers
 from shardstream.train.runs.checkpoint import Checkpoint
 from shardstream.train.runs.resume import Config, differences, resolve
@@ -37,12 +36,6 @@ class RunBroadcast:
                 f"{workers.cluster.name} was started otherwise than the chief: {'; '.join(changed)}. Give all workers "
                 "the same options, dataset and versions"
             )
-
-
-def share_free(workers: Workers, mine: Free) -> dict[str, Free]:
-    """Returns what is free on the hosts of all workers, by their names; all have to call this at once."""
-    said = workers.gather(json.dumps([workers.cluster.name, mine]).encode())
-    return {name: Free(*free) for name, free in map(json.loads, said)}
 
 
 def broadcast_run(workers: Workers, options: Mapping[str, Any], checkpoint: Checkpoint | None) -> None:

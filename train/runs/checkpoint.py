@@ -150,9 +150,10 @@ def _arrays(content: memoryview, groups: Mapping[str, list[Any]]) -> Iterator[di
 class Checkpoints:
     """The checkpoints of one run, the last two of which are kept."""
 
-    def __init__(self, folder: Path) -> None:
-        """Takes the folder, which need not be there yet."""
+    def __init__(self, folder: Path, hint: str = "--no-resume begins the run anew") -> None:
+        """Takes the folder, which need not be there yet, and what to do where all in it is corrupt."""
         self._folder = folder
+        self._hint = hint
         self._last: Path | None = None
 
     def paths(self) -> list[Path]:
@@ -195,9 +196,7 @@ class Checkpoints:
             self._last = path
             return checkpoint
         if paths:
-            raise DatasetError(
-                f"{self._folder}: no checkpoint there can be read; --no-resume begins the run anew"
-            )
+            raise DatasetError(f"{self._folder}: no checkpoint there can be read; {self._hint}")
         return None
 
     def sweep(self) -> None:

@@ -37,7 +37,7 @@ def locked_by_this_process(path: Path) -> Iterator[None]:
     with os.fdopen(open_lock_file(path), "r+") as file:
         if not _lock(file):
             raise ConfigError(
-                f"{path.parent}: {_who(path)} is at work there; wait for it or choose another --run"
+                f"{path.parent}: {_who(path)} is at work there; wait for it or choose another run folder"
             )
         if os.fstat(file.fileno()).st_size and _parsed(file) is None:
             raise ConfigError(f"{path}: not a lock file of ours; move it elsewhere")

@@ -59,18 +59,20 @@ def receive_result(workers: Workers) -> TrainResult:
 def summarize(run: Path, history: History, saver: CheckpointManager, *, num_parameters: int) -> TrainResult:
     """Returns the figures of a finished run."""
     best = history.best()
+    # Epoch 0 is the head that a fine-tuning begins with: no part of it.
+    trained = [row for row in history.rows if row["epoch"]] or history.rows
     # The first epoch has the tracing of the steps in it: the median leaves it out where there are others.
     return TrainResult(
         run=run,
         best_epoch=int(best["epoch"]),
         val_loss=best["val_loss"],
         val_accuracy=best["val_accuracy"],
-        epochs=len(history.rows),
+        epochs=int(history.rows[-1]["epoch"]),
         total_secs=saver.total_secs(),
-        epoch_secs=statistics.median(row["train_secs"] for row in history.rows),
-        images_per_sec=statistics.median(row["images_per_sec"] for row in history.rows),
-        images_per_sec_per_core=statistics.median(row["images_per_sec_per_core"] for row in history.rows),
-        input_wait=statistics.median(row["input_wait"] for row in history.rows),
+        epoch_secs=statistics.median(row["train_secs"] for row in trained),
+        images_per_sec=statistics.median(row["images_per_sec"] for row in trained),
+        images_per_sec_per_core=statistics.median(row["images_per_sec_per_core"] for row in trained),
+        input_wait=statistics.median(row["input_wait"] for row in trained),
         num_parameters=num_parameters,
         num_checkpoints=saver.num_saved,
         checkpoint_secs=saver.saving_secs,

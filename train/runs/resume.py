@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.common.safe_files import parse_errors, read_regular
+from shardstream.train.models.registry import find_model
 from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
 from shardstream.train.runs.run_folder import RunFolder
 
@@ -21,7 +22,8 @@ Config = TypeVar("Config", bound="DataclassInstance")
 # What config.json says that may change in the middle of a run: where things are, and what follows from other options.
 _FREE = {
     *("data_dir", "run", "json", "resume", "save_every", "grace", "strategy", "versions"),
-    *("hosts", "rank", "cache_dir", "cache_limit"),
+    # The order of the examples is the same whatever the cache.
+    *("hosts", "rank", "cache", "cache_dir"),
     *("most_epochs", "least_steps", "batch_size_of_few", "steps_per_epoch"),
 }
 _NAMES = {
@@ -38,17 +40,8 @@ class ResumableRun:
     options: Mapping[str, Any]
     checkpoint: Checkpoint
 
-    @property
-    def bad_records(self) -> Mapping[str, Sequence[int]]:
-        """For each split the positions of the records that the run leaves out."""
-        return self.options.get("bad_records", {})
-
     def resolve(self, config: Config) -> Config:
-        """Returns `config` with what the run decided where `config` leaves it open.
-
-        Free memory decides the cache, and the cache the order of the examples: asked again, a machine that has less
-        to spare would give another run.
-        """
+        """Returns `config` with what the run decided where `config` leaves it open."""
         return resolve(config, self.options)
 
     def check_same(self, folder: RunFolder, options: Mapping[str, Any]) -> None:
@@ -73,7 +66,7 @@ class ResumableRun:
 
 def resolve(config: Config, options: Mapping[str, Any]) -> Config:
     """Returns `config` with what `options` say where it says `auto`."""
-    names = ("cache", "precision", "jit_compile")
+    names = ("precision", "jit_compile")
     decided = {name: options[name] for name in names if getattr(config, name) == "auto"}
     return dataclasses.replace(config, **decided)
 
@@ -100,4 +93,5 @@ def find_resumable(folder: RunFolder, checkpoints: Checkpoints) -> ResumableRun 
         return None
     with parse_errors(folder.config, "so nobody knows what run this is; --no-resume begins anew"):
         options = dict(json.loads(read_regular(folder.config)))
-    return ResumableRun(options, checkpoint)
+        # A run that began before the model had its name.
+        return ResumableRun({**options, "model": find_model(str(options["model"]))}, checkpoint)

@@ -95,7 +95,7 @@ def look_at(run: Path) -> RunStatus:
         process=process,
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
-        epoch=len(rows) if folder.is_finished else position.epoch,
+        epoch=int(rows[-1]["epoch"]) if folder.is_finished and rows else position.epoch,
         step=position.step,
         checkpoint_age_secs=checkpoints.age_secs(time.time()) if checkpoint else None,
         best_epoch=int(best["epoch"]) if best else None,

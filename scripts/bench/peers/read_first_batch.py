@@ -3,9 +3,8 @@
 import json
 import time
 
-from epochs import BATCH, arguments
+from epochs import BATCH, SIZE, arguments
 
-from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.startup import start_tensorflow
 
 
@@ -17,14 +16,12 @@ def main() -> None:
     start_tensorflow()
     import tensorflow as tf
 
-    from shardstream.train.data.cache import make_source
-    from shardstream.train.data.input_pipeline import make_train_batches
+    from shardstream.train.data.dataset import load_dataset
 
     tf.zeros(1)
     began = time.perf_counter()
-    info = DatasetInfo.load(options.inputs / options.data)
-    source = make_source(info, "train", tier="none", image_size=info.image.size or 300)
-    next(iter(make_train_batches(source, seed=1, epoch=0, batch_size=BATCH)))
+    data = load_dataset(options.inputs / options.data)
+    next(iter(data.train_batches(BATCH, seed=1, image_size=data.image_size or SIZE)))
     print(json.dumps({"secs": time.perf_counter() - began}))
 
 

@@ -4,9 +4,8 @@ import itertools
 import json
 import resource
 
-from epochs import BATCH, arguments
+from epochs import BATCH, SIZE, arguments
 
-from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.startup import start_tensorflow
 
 
@@ -18,22 +17,18 @@ def main() -> None:
     parser.add_argument("--cache", default="none")
     options = parser.parse_args()
     start_tensorflow()
-    from shardstream.train.data.cache import make_source
-    from shardstream.train.data.cache_folder import CacheFolder
-    from shardstream.train.data.input_pipeline import make_train_batches
+    from shardstream.train.data.dataset import load_dataset
 
-    info = DatasetInfo.load(options.inputs / options.data)
-    source = make_source(
-        info,
-        "train",
-        tier=options.cache,
-        image_size=info.image.size or 300,
-        folder=CacheFolder(options.own / "cache"),
+    data = load_dataset(options.inputs / options.data)
+    batches = iter(
+        data.train_batches(
+            BATCH,
+            seed=1,
+            image_size=data.image_size or SIZE,
+            cache=options.cache,
+            cache_dir=options.own / "cache",
+        )
     )
-    epochs = (
-        make_train_batches(source, seed=1, epoch=epoch, batch_size=BATCH) for epoch in itertools.count()
-    )
-    batches = map(source.on_devices, itertools.chain.from_iterable(epochs))
     peaks = []
     for _ in range(options.epochs):
         for _ in itertools.islice(batches, options.steps):

@@ -1,5 +1,6 @@
 """shardstream: the batches of training, with each cache tier; the first epoch is the one that decodes."""
 
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any
 
 from epochs import BATCH, SIZE, arguments, measure_epochs
 
-from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.startup import start_tensorflow
 
 
@@ -20,23 +20,23 @@ def main() -> None:
     start_tensorflow()
     import tensorflow as tf
 
-    from shardstream.train.data.cache import make_source
-    from shardstream.train.data.cache_folder import CacheFolder
-    from shardstream.train.data.input_pipeline import ExampleSource, make_train_batches
+    from shardstream.train.data.dataset import load_dataset
 
     tf.zeros(1)
-    info = DatasetInfo.load(options.inputs / options.data)
-    source: ExampleSource | None = None
+    batches: Iterator[Any] | None = None
+    steps = 0
 
-    def epoch(number: int) -> Iterator[Any]:
-        nonlocal source
-        if (
-            source is None
-        ):  # What opening it takes is of the first epoch, as is filling what the batches left out.
-            folder = CacheFolder(Path(temporary))
-            source = make_source(info, "train", tier=options.cache, image_size=SIZE, folder=folder)
-        yield from map(source.on_devices, make_train_batches(source, seed=1, epoch=number, batch_size=BATCH))
-        source.complete()
+    def epoch(_: int) -> Iterator[Any]:
+        nonlocal batches, steps
+        if batches is None:  # Opening it, and filling the cache, is of the first epoch.
+            data = load_dataset(options.inputs / options.data)
+            steps = data.steps_per_epoch(BATCH)
+            folder = Path(temporary)
+            batches = iter(
+                data.train_batches(BATCH, seed=1, image_size=SIZE, cache=options.cache, cache_dir=folder)
+            )
+        # One iterator for all epochs, as training has it.
+        yield from itertools.islice(batches, steps)
 
     # Beside the inputs, as the system's temporary folder may be in memory.
     with tempfile.TemporaryDirectory(dir=options.inputs) as temporary:

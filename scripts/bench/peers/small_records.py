@@ -5,14 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from shardstream.ingest.dataset.metadata import (
-    RECORDS_PER_BLOCK,
-    DatasetInfo,
-    ShardInfo,
-    SplitInfo,
-    SplitRule,
-    block_checksums,
-)
+from shardstream.ingest.dataset.index import FILENAME, index_rows
+from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo, SplitInfo, SplitRule
 from shardstream.ingest.dataset.records import CHECKSUM_BYTES, encode_entries, encode_example, frame
 from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
 
@@ -25,24 +19,24 @@ def write_dataset(folder: Path, count: int) -> None:
     folder.mkdir()
     records = [_record(number) for number in range(1000)]
     num_shards = -(-count // _RECORDS_PER_SHARD)
-    shards = []
+    shards, rows = [], []
     for number in range(num_shards):
         here = min(_RECORDS_PER_SHARD, count - number * _RECORDS_PER_SHARD)
         some = [records[i % len(records)] for i in range(here)]
         content = b"".join(some)
         filename = f"small-train.tfrecord-{number:05d}-of-{num_shards:05d}"
         (folder / filename).write_bytes(content)
-        starts = np.cumsum([0, *map(len, some)])[:-1]
+        starts = np.cumsum([0, *map(len, some)])[:-1].tolist()
         shards.append(
             ShardInfo(
                 filename=filename,
                 num_examples=here,
                 num_bytes=len(content),
                 sha256=hashlib.sha256(content).hexdigest(),
-                block_offsets=tuple(starts[::RECORDS_PER_BLOCK].tolist()),
-                block_checksums=block_checksums([record[-CHECKSUM_BYTES:] for record in some]),
             )
         )
+        rows.append(index_rows(starts, [record[-CHECKSUM_BYTES:] for record in some]))
+    np.save(folder / FILENAME, np.concatenate(rows))
     image = ImageSettings(size=_SIDE, resize="stretch", encoding="raw", quality=95)
     DatasetInfo(
         data_dir=folder,

@@ -12,7 +12,9 @@ import pytest
 
 from shardstream.ingest.__main__ import main
 from shardstream.ingest.commands.verify import verify_dataset
-from shardstream.ingest.dataset.metadata import DatasetInfo, block_checksums
+from shardstream.ingest.dataset.index import FILENAME as INDEX
+from shardstream.ingest.dataset.index import index_rows, open_index, shard_rows
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.metadata_check import read_metadata_state
 from shardstream.ingest.dataset.provenance import RecordSources
 from shardstream.ingest.dataset.records import (
@@ -246,15 +248,40 @@ def test_metadata_that_were_edited_to_fit_themselves_are_named_with_the_value(da
 def test_metadata_that_say_wrong_things_of_a_whole_shard_are_named_without_the_manifest(data):
     info = DatasetInfo.load(data)
     train = info.split("train")
-    shard = dataclasses.replace(train.shards[1], block_offsets=(0, 17), block_checksums=(1, 2), num_bytes=999)
+    shard = dataclasses.replace(train.shards[1], num_bytes=999)
     edited = dataclasses.replace(train, shards=(train.shards[0], shard, *train.shards[2:]))
     dataclasses.replace(info, splits={**info.splits, "train": edited}).save(data)
     (data / "manifest.parquet").unlink()
     assert [one for one in found(data) if one[0] == "metadata.json"] == [
         ("metadata.json", f"num_bytes of {SHARD}: 999, it has {(data / SHARD).stat().st_size}"),
-        ("metadata.json", f"block_offsets of {SHARD}: its records start elsewhere"),
-        ("metadata.json", f"block_checksums of {SHARD}: its records have others"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (lambda path: path.unlink(), "missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-5]), "cannot be read as a NumPy array"),
+        (
+            lambda path: np.save(path, np.zeros(7)),
+            "expected 60 rows of offset and checksum, found float64 (7,)",
+        ),
+        (lambda path: path.write_bytes(b"[1, 2]"), "cannot be read as a NumPy array"),
+        (lambda path: path.symlink_to(path.rename(path.with_name("aside"))), "not a regular file"),
+    ],
+)
+def test_an_index_that_cannot_be_used_is_named(data, spoil, what):
+    spoil(data / INDEX)
+    ((name, said),) = found(data)
+    assert name == INDEX
+    assert said.startswith(what)
+
+
+def test_an_index_whose_rows_are_wrong_is_named(data):
+    index = np.load(data / INDEX)
+    shard_rows(index, DatasetInfo.load(data), SHARD)["offset"][1] += 1
+    np.save(data / INDEX, index)
+    assert found(data) == [(INDEX, f"rows of {SHARD}: its records are elsewhere or have other checksums")]
 
 
 @pytest.mark.parametrize("filename", ["metadata.json", "manifest.parquet"])
@@ -354,9 +381,11 @@ def test_only_deep_looks_into_the_pictures(data, capsys):
         shards[1],
         num_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
-        block_offsets=tuple(record.offset for record in found_records)[::16],
-        block_checksums=block_checksums([record.checksum for record in found_records]),
     )
+    index = np.array(open_index(info))
+    rows = index_rows([one.offset for one in found_records], [one.checksum for one in found_records])
+    shard_rows(index, info, SHARD)[:] = rows
+    np.save(data / INDEX, index)
     splits = dict(info.splits) | {"train": dataclasses.replace(train, shards=tuple(shards))}
     info = dataclasses.replace(info, splits=splits)
     rewrite_descriptions(data, info)

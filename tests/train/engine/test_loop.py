@@ -7,13 +7,13 @@ import tensorflow as tf
 
 from shardstream.ingest.common.cpu_limits import usable_cores
 from shardstream.ingest.common.errors import DatasetError
-from shardstream.train.data.cache import make_source
-from shardstream.train.data.input_pipeline import StreamedSplit
+from shardstream.train.data.dataset import Dataset
 from shardstream.train.distributed.strategy import precision_scope, set_seed
 from shardstream.train.engine.evaluation import evaluate
 from shardstream.train.engine.loop import DivergedError, Loop
 from shardstream.train.engine.progress import Progress
 from shardstream.train.engine.trainer import Metrics, Trainer
+from shardstream.train.engine.training_data import make_training_data
 from shardstream.train.models.phases import compile_phase
 from shardstream.train.runs.callbacks import COLUMNS
 
@@ -45,12 +45,8 @@ def make_steps(policy: str = "float32", learning_rate: float = 0.01, **options) 
 def make_loop(steps, info, *, epochs=2, callbacks=(), tier="memory", **options) -> Loop:
     return Loop(
         steps,
-        info=info,
-        train=make_source(info, "train", tier=tier, image_size=16),
-        validation=make_source(info, "validation", tier=tier, image_size=16),
+        make_training_data(Dataset(info), batch_size=BATCH, seed=1, cache=tier),
         epochs=epochs,
-        batch_size=BATCH,
-        seed=1,
         callbacks=callbacks,
         **options,
     )
@@ -119,13 +115,13 @@ def test_an_epoch_has_all_figures(run):
 def test_evaluation_agrees_with_numpy(run, striped):
     """50 pictures in batches of 16: the last batch is padded, and black pictures count for nothing."""
     steps, recorder = run
-    source = make_source(striped, "validation", tier="none", image_size=16)
-    batches = list(source.ordered_batches(batch_size=50))
-    assert len(batches) == 1
-    images, labels = batches[0]
+    data = Dataset(striped)
+    (batch,) = data.eval_batches("validation", batch_size=50)
+    images, labels, _ = (tensor.numpy() for tensor in batch)
     probabilities = steps.model.predict(images, verbose=0)
     losses = -np.log(probabilities[np.arange(50), labels])
-    result = evaluate(steps, striped, source, batch_size=BATCH)
+    padded = data.eval_batches("validation", batch_size=BATCH, pad_last_batch=True)
+    result = evaluate(steps, padded, num_examples=50)
     assert result.num_examples == 50
     assert result.loss == pytest.approx(losses.mean(), rel=1e-5)
     assert result.accuracy == pytest.approx((probabilities.argmax(1) == labels).mean())
@@ -134,10 +130,10 @@ def test_evaluation_agrees_with_numpy(run, striped):
 
 def test_evaluation_that_did_not_see_all_is_an_error(run, striped, monkeypatch):
     steps, _ = run
-    source = make_source(striped, "validation", tier="none", image_size=16)
+    padded = Dataset(striped).eval_batches("validation", batch_size=BATCH, pad_last_batch=True)
     monkeypatch.setattr(Metrics, "num_seen", lambda self: 49)
-    with pytest.raises(DatasetError, match=r"evaluated 49 pictures of split 'validation', which has 50$"):
-        evaluate(steps, striped, source, batch_size=BATCH)
+    with pytest.raises(DatasetError, match=r"evaluated 49 examples of a split that has 50$"):
+        evaluate(steps, padded, num_examples=50)
 
 
 def test_the_shown_loss_is_the_plain_cross_entropy(striped):
@@ -219,8 +215,8 @@ def test_several_steps_in_a_call_are_the_same_epoch(striped, run, together, ends
 
 def test_a_loss_that_is_no_number_names_its_step_in_the_middle_of_a_call(striped):
     steps = make_steps(learning_rate=1e30)
-    stream = StreamedSplit(striped, "train", image_size=16)
-    names = sorted(f"a/{row}.jpg" for row in stream.order(seed=1, epoch=0)[BATCH : 2 * BATCH])
+    names = Dataset(striped).file_names("train", 1, batch_size=BATCH, seed=1)
+    assert len(set(names)) == BATCH
     with pytest.raises(DivergedError, match="at step 2 of epoch 1") as stopped:
         make_loop(steps, striped, steps_per_execution=5).run()
     assert stopped.value.records == names
@@ -250,10 +246,9 @@ def test_keras_own_callbacks_work(striped, tmp_path):
 def test_a_loss_that_is_no_number_stops_the_run(striped):
     steps = make_steps(learning_rate=0.25)
     steps.model.layers[-1].kernel.assign(np.full(steps.model.layers[-1].kernel.shape, np.nan))
-    stream = StreamedSplit(striped, "train", image_size=16)
-    names = sorted(f"a/{row}.jpg" for row in stream.order(seed=1, epoch=0)[:BATCH])
+    names = Dataset(striped).file_names("train", 0, batch_size=BATCH, seed=1)
     sentence = (
-        f"the loss is no number any more at step 1 of epoch 1, with the pictures {', '.join(names[:3])}, ...; "
+        f"NaN loss at step 1 of epoch 1, with the images {', '.join(names[:3])}, ...; "
         "try a lower --learning-rate (here it was 0.25)"
     )
     with pytest.raises(DivergedError, match=f"^{re.escape(sentence)}$") as stopped:
@@ -264,7 +259,7 @@ def test_a_loss_that_is_no_number_stops_the_run(striped):
 def test_an_epoch_that_comes_up_short_stops_the_run(striped, monkeypatch):
     loop = make_loop(make_steps(), striped, epochs=1)
     monkeypatch.setattr(Metrics, "num_seen", lambda self: 191)
-    with pytest.raises(DatasetError, match="split 'train' came up short; `shardstream-ingest repair"):
+    with pytest.raises(DatasetError, match="an epoch trained on 191 examples, expected 192"):
         loop.run()
 
 

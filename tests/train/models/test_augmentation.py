@@ -147,8 +147,8 @@ def test_half_precision_leaves_the_positions_of_pixels_alone(name):
         ("default", "small", 100, 64),  # Less than that shows too little.
         ("default", "small", 32, 32),
         ("default", "ResNet50", 224, 224),
-        ("default", "seed", 300, None),
-        ("randaugment", "seed", 300, 300),
+        ("default", "notebook", 300, None),
+        ("randaugment", "notebook", 300, 300),
         ("none", "small", 300, None),
     ],
 )

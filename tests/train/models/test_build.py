@@ -137,7 +137,7 @@ def test_inference_is_fixed_and_the_same_for_uint8_and_float32(small):
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("name", ["small", "seed"])
+@pytest.mark.parametrize("name", ["small", "notebook"])
 def test_mixed_precision_keeps_variables_and_probabilities_in_float32(policy, name):
     with precision_scope(policy):
         model = build_model(name, image_size=16, num_classes=3, seed=0)

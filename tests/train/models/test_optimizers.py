@@ -19,7 +19,7 @@ from shardstream.train.models.optimizers import (
 
 def test_options_win_over_the_models_recipe():
     config = TrainConfig(
-        data_dir=Path("d"), run=Path("r"), model="seed", weight_decay=0.3, label_smoothing=0.2
+        data_dir=Path("d"), run=Path("r"), model="notebook", weight_decay=0.3, label_smoothing=0.2
     )
     assert make_recipe(config.model, dataclasses.asdict(config)) == Recipe(
         learning_rate=0.001,
@@ -37,11 +37,11 @@ def test_zero_is_an_option_too():
 
 
 def test_seed_is_trained_as_the_notebook_did():
-    optimizer = make_optimizer(RECIPES["seed"], epochs=20, steps_per_epoch=7)
+    optimizer = make_optimizer(RECIPES["notebook"], epochs=20, steps_per_epoch=7)
     assert type(optimizer) is keras.optimizers.Adam
     assert optimizer.get_config() == keras.optimizers.Adam(0.001, name=optimizer.name).get_config()
-    assert RECIPES["seed"].label_smoothing == 0
-    assert default_epochs(RECIPES["seed"], 224, 32) == 20
+    assert RECIPES["notebook"].label_smoothing == 0
+    assert default_epochs(RECIPES["notebook"], 224, 32) == 20
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_another_model_sees_very_few_pictures_no_more_often(num_examples, epochs
 
 @pytest.mark.parametrize(
     ("recipe", "num_examples", "batch_size"),
-    [("small", 999, 16), ("small", 1000, 32), ("seed", 999, 32), ("seed", 1000, 32)],
+    [("small", 999, 16), ("small", 1000, 32), ("notebook", 999, 32), ("notebook", 1000, 32)],
 )
 def test_few_pictures_are_seen_fewer_at_a_time_by_small(recipe, num_examples, batch_size):
     assert default_batch_size(RECIPES[recipe], num_examples) == batch_size

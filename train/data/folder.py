@@ -1,0 +1,54 @@
+"""Dataset folders that can be trained from: ours, and those of other programs that TensorFlow Datasets reads."""
+
+from pathlib import Path
+
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.dataset.index import split_rows
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.train.data.disk_cache import default_cache_dir
+from shardstream.train.data.split_index import SplitIndex
+from shardstream.train.data.tfds_folder import TfdsInfo, is_tfds_folder, load_tfds_folder, open_tfds_index
+
+
+def load_info(
+    data_dir: Path, *, cache_dir: Path | None = None, validation_share: float | None = None, seed: int = 123
+) -> DatasetInfo:
+    """Returns what a dataset folder says of itself, see `dataset.load_dataset`. Loads no TensorFlow for ours.
+
+    Raises:
+        ConfigError: `validation_share` for a dataset that has a validation split.
+        DatasetError: It is not a dataset folder, not complete, or corrupt.
+    """
+    if is_tfds_folder(data_dir):
+        return load_tfds_folder(
+            data_dir, cache_dir or default_cache_dir(), validation_share=validation_share, seed=seed
+        )
+    info = DatasetInfo.load(data_dir)
+    if validation_share is not None:
+        if "validation" in info.splits:
+            raise ConfigError(f"{data_dir}: has a validation split; leave --validation-share out")
+        raise DatasetError(
+            f"{data_dir}: no validation split; build the dataset with `--validation {validation_share:g}`"
+        )
+    return info
+
+
+def open_split_index(info: DatasetInfo, split_name: str) -> SplitIndex:
+    """Returns where the records of a split are.
+
+    Raises:
+        DatasetError: There is no such split, or its index cannot be used.
+    """
+    if isinstance(info, TfdsInfo):
+        found = open_tfds_index(info, split_name)
+        shards, rows, selected = found.shards, found.rows, found.selected
+    else:
+        shards, rows, selected = info.split(split_name).shards, split_rows(info, split_name), None
+    return SplitIndex(
+        name=split_name,
+        data_dir=info.data_dir,
+        shards=shards,
+        records=rows,
+        selected=selected,
+        repair_hint=info.remedy,
+    )

@@ -1,0 +1,260 @@
+"""The order of training examples: a pure function of (data, batch size, seed, epoch, step). NumPy only.
+
+A split is divided into lanes: consecutive parts of its records, each of which gives the same slice of every batch.
+So one host of several reads, and caches, only the lanes of its own slice, and the global batches are the same for any
+number of hosts. In each epoch a lane permutes runs of consecutive records, cuts the result into windows of a fixed
+number of steps, and shuffles the records of each window. Any step can be the first: it starts in its window.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+
+# Records that are read with one request. Longer runs mix less, shorter ones cost more requests.
+_MAX_RUN_RECORDS = 16
+_RUN_BYTES = 512 * 2**10
+# Encoded records that are shuffled together, over all lanes. Three windows are in memory at a time: one is read, one
+# waits, one is decoded.
+WINDOW_BYTES = 64 * 2**20
+_MAX_WINDOW_RECORDS = 32768
+# More lanes mix better and divide among more hosts; each costs some microseconds per window.
+_MAX_LANES = 64
+_MIN_LANE_RECORDS = 256
+
+
+class Window(NamedTuple):
+    """Consecutive steps whose records are read together.
+
+    Attributes:
+        first_step: Number of the first step, counted from the first step of epoch 0.
+        positions: int64 [num_steps, batch]: the record of each example, as its position in the split.
+    """
+
+    first_step: int
+    positions: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BatchSlice:
+    """The examples of each global batch that one host of `count` reads: the `index`-th of equal parts."""
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ConfigError(
+                f"shard must be (index, count) with 0 <= index < count, got {self.index, self.count}"
+            )
+
+    def columns(self, batch_size: int) -> slice:
+        """Returns which examples of a global batch these are.
+
+        Raises:
+            ConfigError: `count` does not divide `batch_size`.
+        """
+        if batch_size % self.count:
+            raise ConfigError(
+                f"batch_size {batch_size} is not divisible by the {self.count} shards of each batch"
+            )
+        size = batch_size // self.count
+        return slice(self.index * size, (self.index + 1) * size)
+
+
+WHOLE_BATCH = BatchSlice()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class EpochSampler:
+    """The global batches of all epochs.
+
+    Attributes:
+        shard_sizes: Number of records of each file, in file order.
+        batch_size: Examples of a global batch.
+        seed: Any integer from 0 on.
+        run_length: Records of a run.
+        window_steps: Steps of a window.
+    """
+
+    shard_sizes: tuple[int, ...]
+    batch_size: int
+    seed: int
+    run_length: int
+    window_steps: int
+
+    @classmethod
+    def make(
+        cls,
+        shard_sizes: Sequence[int],
+        *,
+        num_bytes: int,
+        batch_size: int,
+        seed: int,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> "EpochSampler":
+        """Returns the sampler of a split whose files have `num_bytes` together.
+
+        Raises:
+            ConfigError: The batch size is not positive, or the seed is negative.
+            DatasetError: The split has fewer examples than one batch.
+        """
+        num_examples = sum(shard_sizes)
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be positive, got {batch_size}")
+        if seed < 0:
+            raise ConfigError(f"seed must not be negative, got {seed}")
+        if num_examples < batch_size:
+            raise DatasetError(
+                f"an epoch has 0 steps: batch_size {batch_size} is larger than the split of {num_examples} examples"
+            )
+        record_bytes = max(1, num_bytes // num_examples)
+        window_records = min(window_bytes // record_bytes, _MAX_WINDOW_RECORDS)
+        return cls(
+            shard_sizes=tuple(shard_sizes),
+            batch_size=batch_size,
+            seed=seed,
+            run_length=min(_MAX_RUN_RECORDS, max(1, _RUN_BYTES // record_bytes)),
+            window_steps=max(1, window_records // batch_size),
+        )
+
+    @property
+    def num_examples(self) -> int:
+        """Number of records of the split."""
+        return sum(self.shard_sizes)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of complete batches."""
+        return self.num_examples // self.batch_size
+
+    @property
+    def num_lanes(self) -> int:
+        """Number of lanes: the largest divisor of the batch size that leaves each lane some hundred records."""
+        max_lanes = min(_MAX_LANES, max(1, self.num_examples // _MIN_LANE_RECORDS))
+        return max(lanes for lanes in range(1, max_lanes + 1) if self.batch_size % lanes == 0)
+
+    def windows(self, *, start_step: int = 0, part: BatchSlice = WHOLE_BATCH) -> Iterator[Window]:
+        """Yields the examples of `part` from step `start_step` on, epoch after epoch without end."""
+        epoch, step = divmod(start_step, self.steps_per_epoch)
+        while True:
+            yield from self._epoch_windows(epoch, step, part)
+            epoch, step = epoch + 1, 0
+
+    def positions(self, step: int, *, part: BatchSlice = WHOLE_BATCH) -> np.ndarray:
+        """Returns the examples int64 [batch] of `part` of one step."""
+        return next(self.windows(start_step=step, part=part)).positions[0]
+
+    def record_range(self, part: BatchSlice) -> tuple[int, int]:
+        """Returns the first position that `part` may read, and the one behind its last."""
+        lanes = self._lanes(part)
+        return self._lane_start(lanes.start), self._lane_start(lanes.stop)
+
+    def _lane_start(self, lane: int) -> int:
+        return self.num_examples * lane // self.num_lanes
+
+    def _lanes(self, part: BatchSlice) -> range:
+        columns = part.columns(self.batch_size)
+        width = self.batch_size // self.num_lanes
+        return range(columns.start // width, -(-columns.stop // width))
+
+    def _epoch_windows(self, epoch: int, step: int, part: BatchSlice) -> Iterator[Window]:
+        steps = self.steps_per_epoch
+        width = self.batch_size // self.num_lanes
+        columns, lanes = part.columns(self.batch_size), self._lanes(part)
+        columns = slice(columns.start - lanes.start * width, columns.stop - lanes.start * width)
+        runs = [self._permuted_runs(lane, epoch) for lane in lanes]
+        for number in range(step // self.window_steps, -(-steps // self.window_steps)):
+            start = number * self.window_steps
+            end = min(start + self.window_steps, steps)
+            drawn = [
+                self._shuffled(lane_runs.records(start * width, end * width), lane, epoch, number)
+                for lane, lane_runs in zip(lanes, runs, strict=True)
+            ]
+            batches = np.concatenate([column.reshape(end - start, width) for column in drawn], axis=1)
+            done = max(0, step - start)
+            yield Window(epoch * steps + start + done, batches[done:, columns])
+
+    def _permuted_runs(self, lane: int, epoch: int) -> "PermutedRuns":
+        runs = LaneRuns.cut(
+            self.shard_sizes, self._lane_start(lane), self._lane_start(lane + 1), self.run_length
+        )
+        generator = np.random.default_rng([self.seed, epoch, lane, 0])
+        return PermutedRuns.make(runs, generator.permutation(len(runs)))
+
+    def _shuffled(self, positions: np.ndarray, lane: int, epoch: int, window: int) -> np.ndarray:
+        # Always four numbers, of which 0 in the last place is for the runs: NumPy ignores zeros at the end.
+        return np.random.default_rng([self.seed, epoch, lane, window + 1]).permutation(positions)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LaneRuns:
+    """The runs of a lane in file order, without an array of them: a run never continues in another file.
+
+    Attributes:
+        starts: int64 [num_segments]: first position of each file's part of the lane.
+        ends: int64 [num_segments]: the position behind it.
+        first_runs: int64 [num_segments + 1]: number of the first run of each part and, last, of all runs.
+        length: Records of each run but the last of a part.
+    """
+
+    starts: np.ndarray
+    ends: np.ndarray
+    first_runs: np.ndarray
+    length: int
+
+    @classmethod
+    def cut(cls, shard_sizes: Sequence[int], start: int, end: int, length: int) -> "LaneRuns":
+        """Returns the runs of the positions from `start` to `end` of a split."""
+        bounds = np.concatenate([[0], np.cumsum(shard_sizes)])
+        inside = bounds[(bounds > start) & (bounds < end)]
+        starts = np.concatenate([[start], inside]).astype(np.int64)
+        ends = np.concatenate([inside, [end]]).astype(np.int64)
+        first_runs = np.concatenate([[0], np.cumsum(-(-(ends - starts) // length))])
+        return cls(starts, ends, first_runs, length)
+
+    def __len__(self) -> int:
+        return int(self.first_runs[-1])
+
+    def bounds(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the first position of each of these runs, and its number of records."""
+        segments = np.searchsorted(self.first_runs, numbers, side="right") - 1
+        starts = self.starts[segments] + (numbers - self.first_runs[segments]) * self.length
+        return starts, np.minimum(self.length, self.ends[segments] - starts)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class PermutedRuns:
+    """The records of a lane in the order of its permuted runs.
+
+    Attributes:
+        runs: In file order.
+        order: [num_runs]: the number of the run at each place.
+        ends: [num_runs]: how many records come up to the end of the run at each place.
+    """
+
+    runs: LaneRuns
+    order: np.ndarray
+    ends: np.ndarray
+
+    @classmethod
+    def make(cls, runs: LaneRuns, order: np.ndarray) -> "PermutedRuns":
+        """Returns `runs` in this order."""
+        _, counts = runs.bounds(order)
+        ends = np.cumsum(counts)
+        # An epoch of 100 million records has 6 million runs: half the memory.
+        dtype = np.int32 if ends[-1] < 2**31 else np.int64
+        return cls(runs, order.astype(dtype), ends.astype(dtype))
+
+    def records(self, start: int, end: int) -> np.ndarray:
+        """Returns the positions int64 [end - start] of the records at these places of the permuted lane."""
+        first = int(np.searchsorted(self.ends, start, side="right"))
+        last = int(np.searchsorted(self.ends, end, side="left")) + 1
+        starts, counts = self.runs.bounds(self.order[first:last])
+        ends = np.cumsum(counts)
+        positions = np.repeat(starts - ends + counts, counts) + np.arange(ends[-1])
+        skipped = start - (int(self.ends[first]) - int(counts[0]))
+        return positions[skipped : skipped + end - start]

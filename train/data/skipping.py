@@ -1,0 +1,135 @@
+"""Corrupt records that training goes on without, because the user said how many may be skipped.
+
+They are found by one look at every record before the first batch, so the order is a pure function of the data and the
+list of them: the place of a corrupt record is taken by the next intact record of its block, and no other moves.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from shardstream.ingest.common.errors import LimitError
+from shardstream.train.data.corruption import RecordChecker
+from shardstream.train.data.pipeline import ExamplePlan, decode_examples, pipeline_options
+from shardstream.train.data.sequential import SequentialSampler
+from shardstream.train.data.split_index import SplitIndex
+
+logger = logging.getLogger(__name__)
+
+# A block is 16 consecutive records of a file.
+_BLOCK_RECORDS = 16
+_SHOWN = 10
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class BadRecords:
+    """The corrupt records of a split.
+
+    Attributes:
+        positions: int64 [num_bad], ascending.
+        replacements: int64 [num_bad]: the position of the intact record that takes the place of each.
+        reasons: What is wrong with each.
+    """
+
+    positions: np.ndarray
+    replacements: np.ndarray
+    reasons: tuple[str, ...] = ()
+
+    @classmethod
+    def none(cls) -> "BadRecords":
+        """Returns that no record is corrupt."""
+        return cls(np.empty(0, np.int64), np.empty(0, np.int64))
+
+    @classmethod
+    def of(cls, index: SplitIndex, positions: np.ndarray, reasons: tuple[str, ...] = ()) -> "BadRecords":
+        """Returns the corrupt records at `positions`, ascending, with their replacements.
+
+        Raises:
+            LimitError: No record of the split is intact.
+        """
+        if len(positions) == index.num_examples:
+            raise LimitError(
+                f"{index.data_dir}: split {index.name!r}: every record is corrupt; {index.repair_hint}"
+            )
+        bad = set(positions.tolist())
+        replacements = [_replacement(index, position, bad) for position in positions.tolist()]
+        return cls(positions, np.asarray(replacements, np.int64), reasons)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def replace(self, positions: np.ndarray) -> np.ndarray:
+        """Returns `positions` with the replacement in the place of each corrupt record."""
+        if not len(self):
+            return positions
+        rows = np.minimum(np.searchsorted(self.positions, positions), len(self) - 1)
+        return np.where(self.positions[rows] == positions, self.replacements[rows], positions)
+
+    def intact(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns the positions of the intact records with these numbers, counted in file order without the others."""
+        before = self.positions - np.arange(len(self))
+        return numbers + np.searchsorted(before, numbers, side="right")
+
+    def check_limit(self, checker: RecordChecker, limit: int) -> None:
+        """Raises LimitError if there are more than `limit`."""
+        _check_limit(checker, dict(zip(self.positions.tolist(), self.reasons, strict=True)), limit)
+
+
+def _check_limit(checker: RecordChecker, reasons: Mapping[int, str], limit: int) -> None:
+    if len(reasons) > limit:
+        first = min(reasons)
+        raise LimitError(
+            f"more than {limit} corrupt records, the first is {checker.name_record(first, reasons[first])}"
+        )
+
+
+def _replacement(index: SplitIndex, position: int, bad: set[int]) -> int:
+    """Returns the next intact record of the block, from its start again after its end, else the next of the split."""
+    shard = int(index.shards_of(np.asarray([position]))[0])
+    first, end = index.first_positions[shard : shard + 2].tolist()
+    start = position - (position - first) % _BLOCK_RECORDS
+    block = range(start, min(start + _BLOCK_RECORDS, end))
+    candidates = [*range(position + 1, block.stop), *range(block.start, position)]
+    everywhere = ((position + step) % index.num_examples for step in range(index.num_examples))
+    return next((it for it in candidates if it not in bad), None) or next(
+        it for it in everywhere if it not in bad
+    )
+
+
+def find_bad_records(index: SplitIndex, checker: RecordChecker, *, limit: int) -> BadRecords:
+    """Returns the corrupt records of a split, after reading and decoding every record.
+
+    Raises:
+        LimitError: There are more than `limit`.
+    """
+    logger.info(
+        "%s: reads every record of split %r, as up to %d may be skipped", index.data_dir, index.name, limit
+    )
+    found: dict[int, str] = {}
+    for position in _missing(index, checker):
+        # All records of a window are missing if one cannot be read: most of them are intact.
+        if reason := checker.record_error(position):
+            found[position] = reason
+        _check_limit(checker, found, limit)
+    for position in list(found)[:_SHOWN]:
+        logger.warning("skipped: %s", checker.name_record(position, found[position]))
+    if len(found) > _SHOWN:
+        logger.warning("skipped: %d more", len(found) - _SHOWN)
+    return BadRecords.of(index, np.asarray(list(found), np.int64), tuple(found.values()))
+
+
+def _missing(index: SplitIndex, checker: RecordChecker) -> Iterator[int]:
+    """Yields the positions, ascending, of the records that a pipeline over the whole split does not deliver."""
+    # Small windows: each record of one in which a record cannot be read is looked at in Python.
+    sampler = dataclasses.replace(SequentialSampler.make(index, batch_size=_BLOCK_RECORDS), window_steps=2)
+    plan = ExamplePlan(windows=sampler.windows, batch_size=_BLOCK_RECORDS)
+    examples = decode_examples(index, plan, checker).map(lambda number, *_: number)
+    expected = 0
+    for numbers in examples.batch(_BLOCK_RECORDS).with_options(pipeline_options()):
+        for number in numbers.numpy().tolist():
+            if number >= 0:  # It was read.
+                yield from range(expected, number)
+                expected = number + 1
+    yield from range(expected, index.num_examples)

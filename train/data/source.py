@@ -1,0 +1,82 @@
+"""One split of a dataset, ready to be read: its index, its decoder, and the corrupt records that are skipped."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.train.data.cache import CacheRequest
+from shardstream.train.data.corruption import RecordChecker
+from shardstream.train.data.pipeline import ExamplePlan, finished, make_batches
+from shardstream.train.data.pixels import VERSION
+from shardstream.train.data.sampling import Window
+from shardstream.train.data.sequential import SequentialSampler
+from shardstream.train.data.skipping import BadRecords
+from shardstream.train.data.split_index import SplitIndex
+
+# Of a sample that is read: enough to read ahead, and little memory.
+_CHOSEN_RECORDS = 256
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class SplitSource:
+    """A split with everything that decides the pixels of its examples.
+
+    Attributes:
+        info: The dataset.
+        checker: Of its records, with index and decoder.
+        bad: The corrupt records that are skipped.
+    """
+
+    info: DatasetInfo
+    checker: RecordChecker
+    bad: BadRecords
+
+    @property
+    def index(self) -> SplitIndex:
+        """Where the records are."""
+        return self.checker.index
+
+    def cache_request(self, sampler: SequentialSampler, content: Mapping[str, object]) -> CacheRequest:
+        """Returns what caches the images that `sampler` gives; `content` says which they are."""
+        size = self.checker.decoder.image_size
+        plan = ExamplePlan(
+            windows=sampler.windows,
+            batch_size=sampler.batch_size // sampler.part.count,
+            num_examples=sampler.num_examples,
+            num_steps=sampler.num_steps,
+        )
+        identity: dict[str, object] = {
+            "fingerprint": self.info.fingerprint,
+            "split": self.index.name,
+            "image_size": size,
+            "decoder": f"{VERSION}, tensorflow {tf.__version__}",
+        }
+        return CacheRequest(
+            identity={**identity, **content},
+            num_images=sampler.num_examples,
+            image_size=size,
+            batches=lambda: finished(make_batches(self.index, plan, self.checker)),
+        )
+
+    def chosen(self, positions: np.ndarray, *, batch_size: int) -> tf.data.Dataset:
+        """Returns the examples at `positions`, int64 and in any order; the last batch may be short."""
+        window_batches = max(1, _CHOSEN_RECORDS // batch_size)
+        complete = len(positions) // batch_size
+
+        def windows(start_step: int) -> Iterator[Window]:
+            for step in range(start_step, complete, window_batches):
+                end = min(step + window_batches, complete)
+                yield Window(step, positions[step * batch_size : end * batch_size].reshape(-1, batch_size))
+            if len(rest := positions[max(complete, start_step) * batch_size :]):
+                yield Window(complete, rest[np.newaxis])
+
+        plan = ExamplePlan(
+            windows=windows,
+            batch_size=batch_size,
+            num_examples=len(positions),
+            num_steps=-(-len(positions) // batch_size),
+        )
+        return finished(make_batches(self.index, plan, self.checker))

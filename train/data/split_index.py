@@ -1,0 +1,166 @@
+"""The records of a split: which file each is in, where it starts there, and its checksum.
+
+The index is a NumPy array with a row per record in split order, memory-mapped: a reader touches its own rows only.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.metadata import ShardInfo
+from shardstream.ingest.dataset.records import FRAMING_BYTES
+
+
+class RecordLocation(NamedTuple):
+    """Where a record is: number of its file, its number there, first byte and the byte behind it, and its checksum."""
+
+    shard: int
+    number: int
+    start: int
+    end: int
+    checksum: int
+
+
+class ReadPlan(NamedTuple):
+    """Requests that together read some records, each record once.
+
+    Attributes:
+        shards: int64 [num_reads]: number of the file in the split.
+        offsets: int64 [num_reads]: byte offset of the first record.
+        counts: int64 [num_reads]: number of consecutive records.
+        num_bytes: int64 [num_reads]: their bytes, framing included.
+        order: int64 [num_positions]: the place of each position among the records that are read.
+    """
+
+    shards: np.ndarray
+    offsets: np.ndarray
+    counts: np.ndarray
+    num_bytes: np.ndarray
+    order: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class SplitIndex:
+    """The files of a split and the index of their records.
+
+    An example has a position in its split. It is the row of its record in the files, unless the split is a part of
+    its files: then `selected` says which row.
+
+    Attributes:
+        name: The split's name.
+        data_dir: The dataset folder.
+        shards: The complete files, in split order.
+        records: `ingest.dataset.index.INDEX_DTYPE` [records of all files], and further fields.
+        selected: int64 [num_examples], ascending: the rows that belong to the split; None for all.
+        repair_hint: What to do about corruption, in words.
+    """
+
+    name: str
+    data_dir: Path
+    shards: tuple[ShardInfo, ...]
+    records: np.ndarray
+    selected: np.ndarray | None = None
+    repair_hint: str
+
+    def __post_init__(self) -> None:
+        num_records = sum(shard.num_examples for shard in self.shards)
+        if len(self.records) != num_records:
+            raise DatasetError(
+                f"{self.data_dir}: the index of split {self.name!r} has {len(self.records):,} records, the metadata "
+                f"say {num_records:,}; {self.repair_hint}"
+            )
+
+    @property
+    def num_examples(self) -> int:
+        """Number of examples."""
+        return len(self.records) if self.selected is None else len(self.selected)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all files."""
+        return sum(shard.num_bytes for shard in self.shards)
+
+    @property
+    def first_rows(self) -> np.ndarray:
+        """int64 [num_shards + 1]: the row of the first record of each file and, last, the number of rows."""
+        return _first_rows(self.shards)
+
+    @property
+    def first_positions(self) -> np.ndarray:
+        """int64 [num_shards + 1]: the position of the first example of each file and, last, their number."""
+        return self.first_rows if self.selected is None else np.searchsorted(self.selected, self.first_rows)
+
+    def path(self, shard: int) -> Path:
+        """Returns the path of a file by its number."""
+        return self.data_dir / self.shards[shard].filename
+
+    def rows_of(self, positions: np.ndarray) -> np.ndarray:
+        """Returns the row, int64, of each of these examples."""
+        return positions if self.selected is None else self.selected[positions]
+
+    def shards_of(self, positions: np.ndarray) -> np.ndarray:
+        """Returns the number of the file, int64, that holds each of these examples."""
+        return np.searchsorted(self.first_rows, self.rows_of(positions), side="right") - 1
+
+    def locate(self, position: int) -> RecordLocation:
+        """Returns where the record of an example is."""
+        positions = np.asarray([position])
+        row, shard = int(self.rows_of(positions)[0]), int(self.shards_of(positions)[0])
+        return RecordLocation(
+            shard=shard,
+            number=row - int(self.first_rows[shard]),
+            start=int(self.records["offset"][row]),
+            end=int(self._ends_of(np.asarray([row]))[0]),
+            checksum=int(self.records["checksum"][row]),
+        )
+
+    def offsets_error(self, shard: int) -> str | None:
+        """Returns what is wrong with the offsets of a file, before anything is read or allocated by them."""
+        first, end = self.first_rows[shard : shard + 2].tolist()
+        offsets = np.append(self.records["offset"][first:end], self.shards[shard].num_bytes)
+        if offsets[0] == 0 and np.diff(offsets).min() >= FRAMING_BYTES:
+            return None
+        return f"{self.path(shard)}: the index says that its records start elsewhere than they can; {self.repair_hint}"
+
+    def plan_reads(self, positions: np.ndarray, max_bytes: int) -> ReadPlan:
+        """Returns how to read the records of the examples at `positions`, int64 and in any order.
+
+        Neighbours are read with one request of at most about `max_bytes`.
+        """
+        needed, order = np.unique(self.rows_of(positions), return_inverse=True)
+        starts, ends = self.records["offset"][needed], self._ends_of(needed)
+        shards = np.searchsorted(self.first_rows, needed, side="right") - 1
+        is_first = np.ones(len(needed), bool)
+        # By chunks of the file, not by what was read before: simple to compute for all at once.
+        same_chunk = starts[1:] // max_bytes == starts[:-1] // max_bytes
+        is_first[1:] = (np.diff(needed) != 1) | (np.diff(shards) != 0) | ~same_chunk
+        firsts = np.flatnonzero(is_first)
+        lasts = np.append(firsts[1:], len(needed)) - 1
+        return ReadPlan(
+            shards=shards[firsts],
+            offsets=starts[firsts],
+            counts=lasts - firsts + 1,
+            num_bytes=ends[lasts] - starts[firsts],
+            order=order.astype(np.int64),
+        )
+
+    def _ends_of(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the byte offset, int64, at which each of these records ends."""
+        shards = np.searchsorted(self.first_rows, rows, side="right") - 1
+        is_last = rows + 1 == self.first_rows[shards + 1]
+        following = self.records["offset"][np.minimum(rows + 1, len(self.records) - 1)]
+        return np.where(is_last, _file_sizes(self.shards)[shards], following)
+
+
+@functools.lru_cache(maxsize=8)
+def _file_sizes(shards: tuple[ShardInfo, ...]) -> np.ndarray:
+    return np.asarray([shard.num_bytes for shard in shards], np.int64)
+
+
+@functools.lru_cache(maxsize=8)
+def _first_rows(shards: tuple[ShardInfo, ...]) -> np.ndarray:
+    return np.cumsum([0, *(shard.num_examples for shard in shards)], dtype=np.int64)

@@ -1,0 +1,204 @@
+"""How strongly a head is regularized, and how sure it may be: by cross-validation inside the training split."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from shardstream.train.engine.linear_head import HeadProblem, LinearHead
+from shardstream.train.engine.temperature import cross_entropy, fit_temperature
+
+NUM_FOLDS = 5
+# What the strengths are compared on, of more examples: the best one hardly depends on the rest.
+MAX_EXAMPLES = 10_000
+# Fewer where classes are many: so many logits are enough.
+_MAX_LOGITS, _MIN_EXAMPLES = 200_000, 2_000
+# From strong to weak, so that each fit begins with the one before.
+STRENGTHS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003)
+# Weaker ones are not tried once so many have been worse than the best.
+_PATIENCE = 2
+# Of each element of the gradient. Where the classes can be told apart without a mistake, a weak regularization has its
+# minimum far away, and where a fit ends on the way there matters: so all fits end alike, the last one too.
+_TOLERANCE = 5e-4
+_MAX_ITERATIONS = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class CrossValidation:
+    """What was found.
+
+    Attributes:
+        l2: The strength of the regularization with the smallest cross-entropy.
+        temperature: What the logits are divided by; 1 where there were too few examples.
+        accuracy: Of the predictions out of fold.
+        cross_entropy: Of the same, calibrated.
+        num_examples: How many there were.
+    """
+
+    l2: float
+    temperature: float
+    accuracy: float
+    cross_entropy: float
+    num_examples: int
+
+
+def cross_validate(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    seed: int,
+    groups: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+) -> CrossValidation:
+    """Returns the regularization that predicts best what a head has not seen.
+
+    Args:
+        features: float16 or float32 [num_examples, num_features].
+        labels: int [num_examples].
+        num_classes: The number of outputs.
+        seed: Of the folds.
+        groups: int [num_examples]: examples of one group go to the same fold; by default each is its own.
+        weights: What each example counts for; by default 1.
+    """
+    weights = np.ones(len(labels)) if weights is None else weights
+    folds = assign_folds(labels, groups, num_folds=NUM_FOLDS, seed=seed)
+    chosen = _some(len(labels), num_classes, seed)
+    features, labels, weights, folds = features[chosen], labels[chosen], weights[chosen], folds[chosen]
+    if len(np.unique(folds)) < 2:
+        # One example or one group: there is nothing to predict that was not seen.
+        return CrossValidation(
+            l2=STRENGTHS[0],
+            temperature=1.0,
+            accuracy=0.0,
+            cross_entropy=float("inf"),
+            num_examples=len(labels),
+        )
+    path = _Path(features, labels, weights, folds, num_classes)
+    found: list[CrossValidation] = []
+    best = 0
+    for l2 in STRENGTHS:
+        logits = path.out_of_fold(l2)
+        temperature = fit_temperature(logits, labels, weights)
+        found.append(
+            CrossValidation(
+                l2=l2,
+                temperature=temperature,
+                accuracy=float((weights * (logits.argmax(axis=1) == labels)).sum() / weights.sum()),
+                cross_entropy=cross_entropy(logits / temperature, labels, weights),
+                num_examples=len(labels),
+            )
+        )
+        best = min(range(len(found)), key=lambda i: found[i].cross_entropy)
+        if len(found) - 1 - best >= _PATIENCE:
+            break
+    return found[best]
+
+
+class _Path:
+    """Fits the heads of all folds with one strength after the other."""
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        weights: np.ndarray,
+        folds: np.ndarray,
+        num_classes: int,
+    ) -> None:
+        self._features, self._folds = features, folds
+        self._num_classes = num_classes
+        self._problems = {
+            int(fold): HeadProblem(
+                features[folds != fold],
+                labels[folds != fold],
+                num_classes=num_classes,
+                weights=weights[folds != fold],
+            )
+            for fold in np.unique(folds)
+        }
+        self._heads: dict[int, LinearHead] = {}
+
+    def out_of_fold(self, l2: float) -> np.ndarray:
+        """Returns the logits of each example by the head that has not seen its fold."""
+        logits = np.zeros((len(self._folds), self._num_classes))
+        for fold, problem in self._problems.items():
+            self._heads[fold] = _fit(problem, l2, self._heads.get(fold))
+            logits[self._folds == fold] = self._heads[fold].logits(self._features[self._folds == fold])
+        return logits
+
+
+def _fit(problem: HeadProblem, l2: float, start: LinearHead | None) -> LinearHead:
+    return problem.fit(l2, start=start, tolerance=_TOLERANCE, max_iterations=_MAX_ITERATIONS)
+
+
+def assign_folds(labels: np.ndarray, groups: np.ndarray | None, *, num_folds: int, seed: int) -> np.ndarray:
+    """Returns the number of the fold of each example, int64: classes in equal parts, groups never parted.
+
+    Each group goes, the larger first, to the fold that has the fewest examples of its classes so far.
+    """
+    generator = np.random.default_rng(seed)
+    if groups is None:
+        return _deal_classes(labels, num_folds, generator)
+    _, members = np.unique(groups, return_inverse=True)
+    num_groups = int(members.max()) + 1
+    counts = np.zeros((num_groups, int(labels.max()) + 1))
+    np.add.at(counts, (members, labels), 1)
+    # Each class counts the same, whatever its size.
+    counts /= counts.sum(axis=0).clip(1)
+    order = generator.permutation(num_groups)
+    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    held, folds = np.zeros((num_folds, counts.shape[1])), np.zeros(num_groups, np.int64)
+    for group in order:
+        fold = int(((held + counts[group]) ** 2 - held**2).sum(axis=1).argmin())
+        folds[group] = fold
+        held[fold] += counts[group]
+    return folds[members]
+
+
+def _deal_classes(labels: np.ndarray, num_folds: int, generator: np.random.Generator) -> np.ndarray:
+    order = generator.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    folds = np.empty(len(labels), np.int64)
+    folds[order] = np.arange(len(labels)) % num_folds
+    return folds
+
+
+def _some(num_examples: int, num_classes: int, seed: int) -> np.ndarray:
+    """Returns the positions of what is compared: all examples, or as many as are enough, in their order."""
+    most = min(MAX_EXAMPLES, max(_MIN_EXAMPLES, _MAX_LOGITS // num_classes))
+    if num_examples <= most:
+        return np.arange(num_examples)
+    return np.sort(np.random.default_rng(seed).permutation(num_examples)[:most])
+
+
+def choose_head(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    seed: int,
+    groups: np.ndarray | None = None,
+    class_weights: Sequence[float] | None = None,
+) -> tuple[LinearHead, CrossValidation]:
+    """Returns a calibrated head fitted to all examples, and what chose its regularization.
+
+    Args:
+        features: float16 or float32 [num_examples, num_features].
+        labels: int [num_examples].
+        num_classes: The number of outputs.
+        seed: Of the folds.
+        groups: int [num_examples]: examples that are not to be on both sides of a fold.
+        class_weights: What an example of each class counts for; by default 1.
+    """
+    weights = None if class_weights is None else np.asarray(class_weights, np.float64)[labels]
+    found = cross_validate(
+        features, labels, num_classes=num_classes, seed=seed, groups=groups, weights=weights
+    )
+    problem = HeadProblem(features, labels, num_classes=num_classes, weights=weights)
+    head = None
+    for l2 in STRENGTHS[: STRENGTHS.index(found.l2) + 1]:
+        head = _fit(problem, l2, head)
+    if head is None:
+        raise ValueError(f"{found.l2} is none of the strengths")
+    return head.calibrated(found.temperature), found

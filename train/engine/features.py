@@ -1,0 +1,197 @@
+"""Features of a frozen backbone: it is run once for each image, and what it gives is kept.
+
+2.6 kB for an image of 1,280 features as float16: 0.26 GB for 100,000 images, 2.6 GB for a million. What is computed
+is rounded to float16 before anything is fitted to it, so that features from the cache are the same as new ones.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from shardstream.ingest.common.errors import DatasetError
+
+logger = logging.getLogger(__name__)
+
+# Every batch is padded to this size, so that the model is compiled once.
+BATCH_SIZE = 32
+DTYPE = np.float16
+_LARGEST = float(np.finfo(DTYPE).max)
+# Changes with what is kept and how.
+_FORMAT = 1
+# As constants of the graph the weights let TensorFlow merge a convolution, its normalization and its activation.
+_MAX_CONSTANTS = 100_000_000
+
+# (images uint8 [batch, size, size, 3], labels int32 [batch], ...); the fourth, if there is one, are file names.
+Batches = Iterable[Sequence[Any]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """What a backbone makes of a split, in file order.
+
+    Attributes:
+        values: float16 [num_examples, num_features].
+        labels: int32 [num_examples].
+        names: The file names, where the batches had them.
+    """
+
+    values: np.ndarray
+    labels: np.ndarray
+    names: Sequence[str] | None = None
+
+
+def make_extractor(backbone: keras.Model) -> Callable[[Any], np.ndarray]:
+    """Returns what computes float16 [batch, num_features] of uint8 images [batch, size, size, 3].
+
+    Args:
+        backbone: Takes images of 0 to 255 and returns features; its weights are read once, here.
+    """
+    shape = [BATCH_SIZE, *backbone.input_shape[1:]]
+    compute: Any = tf.function(_call(backbone)).get_concrete_function(tf.TensorSpec(shape, tf.uint8))
+
+    def extract(images: Any) -> np.ndarray:
+        images = np.asarray(images)
+        parts = []
+        for start in range(0, len(images), BATCH_SIZE):
+            part = images[start : start + BATCH_SIZE]
+            padding = BATCH_SIZE - len(part)
+            padded = np.pad(part, [(0, padding), (0, 0), (0, 0), (0, 0)]) if padding else part
+            features = np.asarray(compute(tf.constant(padded)), np.float32)[: len(part)]
+            parts.append(np.clip(features, -_LARGEST, _LARGEST).astype(DTYPE))
+        return np.concatenate(parts)
+
+    return extract
+
+
+def _call(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    if model.count_params() > _MAX_CONSTANTS:
+        return lambda images: model(images, training=False)
+    weights = [
+        [variable.numpy() for variable in variables]
+        for variables in (model.trainable_variables, model.non_trainable_variables)
+    ]
+    return lambda images: model.stateless_call(*weights, images, training=False)[0]
+
+
+def extract_features(
+    batches: Batches,
+    extract: Callable[[Any], np.ndarray],
+    *,
+    num_examples: int,
+    after_batch: Callable[[int], None] = lambda _: None,
+) -> Features:
+    """Returns the features of all images of `batches`.
+
+    Args:
+        batches: Each image once.
+        extract: Computes features of a batch.
+        num_examples: How many images there have to be.
+        after_batch: Called with the number of images so far; what it raises ends the pass.
+
+    Raises:
+        DatasetError: There were fewer or more images, or features that are not finite.
+    """
+    values: np.ndarray | None = None
+    labels = np.empty(num_examples, np.int32)
+    names: list[str] = []
+    done = 0
+    for images, batch_labels, *others in batches:
+        features = extract(images)
+        if done + len(features) > num_examples:
+            raise DatasetError(f"more than the {num_examples:,} images that there should be")
+        if not np.isfinite(features).all():
+            raise DatasetError(f"the features of image number {done} or one soon after it are not finite")
+        if values is None:
+            values = np.empty((num_examples, features.shape[1]), DTYPE)
+        values[done : done + len(features)] = features
+        labels[done : done + len(features)] = np.asarray(batch_labels)
+        names += _names(*others)
+        done += len(features)
+        after_batch(done)
+    if values is None or done != num_examples:
+        raise DatasetError(f"found {done:,} images, expected {num_examples:,}")
+    return Features(values, labels, names or None)
+
+
+def _names(_: Any = None, names: Any = ()) -> list[str]:
+    """Returns the names of a batch, whose weights come before them."""
+    return [bytes(name).decode("utf-8", "surrogateescape") for name in np.asarray(names).tolist()]
+
+
+class FeatureCache:
+    """Features on disk, in files named by everything that decides them."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Takes the folder, which is made where it is needed; None keeps nothing."""
+        self._folder = folder
+
+    def get(self, identity: Mapping[str, Any], compute: Callable[[], Features]) -> Features:
+        """Returns the features of `identity` from their file, or those of `compute`, which are kept.
+
+        A file that cannot be read or written costs the time to compute them, and no more.
+
+        Args:
+            identity: What decides the features, as JSON: dataset, split, backbone, sizes, precision, versions.
+            compute: Called where they are not there.
+        """
+        if self._folder is None:
+            return compute()
+        path = self._folder / f"{_key(identity)}.features.npz"
+        if found := _load(path):
+            logger.info("features from %s", path)
+            return found
+        features = compute()
+        try:
+            _save(path, features)
+        except OSError as error:
+            logger.warning("%s: the features are not kept (%s)", path, error.strerror)
+        return features
+
+
+def _key(identity: Mapping[str, Any]) -> str:
+    content = json.dumps({**identity, "format": _FORMAT}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _load(path: Path) -> Features | None:
+    try:
+        # Opened here: NumPy leaves the file of a damaged archive open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            values, labels, names = file["values"], file["labels"], file["names"]
+    except FileNotFoundError:
+        return None
+    # What a damaged archive leads the reader to: ValueError, BadZipFile, KeyError, EOFError.
+    except Exception as error:
+        logger.warning("%s: cannot be read (%s); the features are computed again", path, error)
+        return None
+    is_valid = values.dtype == DTYPE and values.ndim == 2 and labels.dtype == np.int32
+    if not is_valid or labels.shape != values.shape[:1] or not np.isfinite(values).all():
+        logger.warning("%s: not features; they are computed again", path)
+        return None
+    texts = bytes(names).decode("utf-8", "surrogateescape").split("\0") if names.size else None
+    if texts is not None and len(texts) != len(labels):
+        return None
+    return Features(values, labels, texts)
+
+
+def _save(path: Path, features: Features) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "\0".join(features.names or ()).encode("utf-8", "surrogateescape")
+    names = np.frombuffer(text, np.uint8)
+    # Of the process, so that two of them do not write into one file.
+    beside = path.with_name(f".{path.stem}.{os.getpid()}.incomplete")
+    try:
+        with beside.open("wb") as file:
+            np.savez(file, values=features.values, labels=features.labels, names=names)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

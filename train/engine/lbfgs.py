@@ -1,0 +1,81 @@
+"""L-BFGS for smooth convex functions (Nocedal and Wright, Numerical Optimization, algorithms 7.4 and 7.5)."""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+# How many steps back the estimate of the curvature goes.
+_HISTORY = 12
+_SUFFICIENT_DECREASE = 1e-4
+_MAX_HALVINGS = 30
+
+
+def minimize(
+    function: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    start: np.ndarray,
+    *,
+    tolerance: float,
+    max_iterations: int,
+) -> np.ndarray:
+    """Returns where `function` is smallest, float64 of the shape of `start`.
+
+    It ends where no element of the gradient is larger than `tolerance`, or where no step makes the value smaller.
+    All sums are made in an order that depends on the shape alone.
+
+    Args:
+        function: Returns the value and the gradient at a point.
+        start: Where to begin.
+        tolerance: Of the gradient.
+        max_iterations: A warning is logged where they do not suffice.
+    """
+    point = np.array(start, np.float64)
+    value, gradient = function(point)
+    history: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_HISTORY)
+    for _ in range(max_iterations):
+        if np.abs(gradient).max() <= tolerance:
+            return point
+        direction = -_inverse_hessian_product(history, gradient)
+        slope = dot(gradient, direction)
+        # The first direction has no estimate of the curvature yet, and so no length of its own.
+        step = 1.0 if history else min(1.0, 1.0 / np.sqrt(-slope))
+        for _ in range(_MAX_HALVINGS):
+            new_value, new_gradient = function(point + step * direction)
+            if new_value <= value + _SUFFICIENT_DECREASE * step * slope:
+                break
+            step /= 2
+        else:
+            return point  # As small as float64 can tell.
+        change, gradient_change = step * direction, new_gradient - gradient
+        if dot(change, gradient_change) > 0:
+            history.append((change, gradient_change))
+        point, value, gradient = point + change, new_value, new_gradient
+    logger.debug(
+        "L-BFGS ends after %d iterations with a gradient of %g", max_iterations, np.abs(gradient).max()
+    )
+    return point
+
+
+def dot(a: np.ndarray, b: np.ndarray) -> float:
+    """Returns the sum of the products; NumPy's own pairwise sum, which no thread count changes, not BLAS's."""
+    return float((a * b).sum())
+
+
+def _inverse_hessian_product(
+    history: deque[tuple[np.ndarray, np.ndarray]], gradient: np.ndarray
+) -> np.ndarray:
+    direction = gradient.copy()
+    factors = []
+    for change, gradient_change in reversed(history):
+        factor = dot(change, direction) / dot(change, gradient_change)
+        direction -= factor * gradient_change
+        factors.append(factor)
+    if history:
+        change, gradient_change = history[-1]
+        direction *= dot(change, gradient_change) / dot(gradient_change, gradient_change)
+    for (change, gradient_change), factor in zip(history, reversed(factors), strict=True):
+        direction += (factor - dot(gradient_change, direction) / dot(change, gradient_change)) * change
+    return direction

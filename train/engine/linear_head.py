@@ -1,0 +1,162 @@
+"""Softmax regression on the features of a frozen backbone: the last layer of a model, fitted exactly.
+
+The result is bit for bit the same for any number of threads: the examples are cut into blocks of fixed size, each
+product of matrices is made by one thread, and the results of the blocks are added up in their order.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import threadpoolctl
+
+from shardstream.ingest.common.cpu_limits import usable_cores
+from shardstream.train.engine.lbfgs import minimize
+from shardstream.train.engine.temperature import log_softmax
+
+_BLOCK_ROWS = 256
+# Blocks whose gradients are in memory at once.
+_BLOCKS_IN_FLIGHT = 16
+# Standardized features up to this size are kept as float64; of more, blocks are made anew for each evaluation.
+_MAX_KEPT_BYTES = 1 << 30
+# A feature that varies less is the same for all examples but for rounding.
+_MIN_STDDEV = 1e-6
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LinearHead:
+    """A linear classifier.
+
+    Attributes:
+        kernel: float64 [num_features, num_classes].
+        bias: float64 [num_classes].
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Returns float64 [num_examples, num_classes], bit for bit the same for any number of threads."""
+        with _one_blas_thread():
+            blocks = [features[rows].astype(np.float64) @ self.kernel for rows in _blocks(len(features))]
+        return np.concatenate(blocks) + self.bias if blocks else np.zeros((0, len(self.bias)))
+
+    def calibrated(self, temperature: float) -> "LinearHead":
+        """Returns the head whose logits are those of this one divided by `temperature`."""
+        return LinearHead(self.kernel / temperature, self.bias / temperature)
+
+
+class HeadProblem:
+    """The examples that heads are fitted to, in memory.
+
+    Takes 8 bytes for each number of a feature up to 1 GB, and beyond that as much as the features themselves:
+    100,000 examples of 1,280 float32 features are 0.5 GB, a million of float16 are 2.6 GB.
+    """
+
+    def __init__(
+        self, features: np.ndarray, labels: np.ndarray, *, num_classes: int, weights: np.ndarray | None = None
+    ) -> None:
+        """Takes the examples.
+
+        Args:
+            features: float16 or float32 [num_examples, num_features].
+            labels: int [num_examples], from 0 to `num_classes` - 1.
+            num_classes: The number of outputs.
+            weights: float [num_examples]: what each example counts for; by default 1.
+        """
+        self.num_classes = num_classes
+        self._features, self._labels = features, labels
+        weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
+        self._weights = weights / weights.sum()
+        self._mean, self._stddev = _moments(features)
+        self._kept: list[np.ndarray] | None = None
+        if features.size * np.dtype(np.float64).itemsize <= _MAX_KEPT_BYTES:
+            self._kept = [self._standardized(rows) for rows in _blocks(len(features))]
+
+    def fit(
+        self,
+        l2: float,
+        *,
+        start: LinearHead | None = None,
+        tolerance: float = 1e-6,
+        max_iterations: int = 500,
+    ) -> LinearHead:
+        """Returns the head with the smallest mean cross-entropy plus l2 / 2 times the squares of its weights.
+
+        The weights are those of standardized features, the biases are free.
+
+        Args:
+            l2: The strength of the regularization.
+            start: A head to begin with, of about the same strength.
+            tolerance: Of each element of the gradient.
+            max_iterations: How many steps are made at most.
+        """
+        begin = self._to_point(start) if start else np.zeros((len(self._mean) + 1, self.num_classes))
+        with _one_blas_thread(), ThreadPoolExecutor(usable_cores()) as pool:
+            point = minimize(
+                lambda point: self._loss_and_gradient(point, l2, pool),
+                begin,
+                tolerance=tolerance,
+                max_iterations=max_iterations,
+            )
+        return self._to_head(point)
+
+    def _loss_and_gradient(
+        self, point: np.ndarray, l2: float, pool: ThreadPoolExecutor
+    ) -> tuple[float, np.ndarray]:
+        kernel = point[:-1]
+        loss, gradient = 0.5 * l2 * float((kernel * kernel).sum()), np.zeros_like(point)
+        gradient[:-1] = l2 * kernel
+        blocks = iter(enumerate(_blocks(len(self._labels))))
+        while group := list(itertools.islice(blocks, _BLOCKS_IN_FLIGHT)):
+            for block_loss, block_gradient in pool.map(lambda block: self._block(point, *block), group):
+                loss += block_loss
+                gradient += block_gradient
+        return loss, gradient
+
+    def _block(self, point: np.ndarray, number: int, rows: slice) -> tuple[float, np.ndarray]:
+        features = self._kept[number] if self._kept is not None else self._standardized(rows)
+        labels, weights = self._labels[rows], self._weights[rows]
+        log_probabilities = log_softmax(features @ point[:-1] + point[-1])
+        examples = np.arange(len(labels))
+        loss = -float((weights * log_probabilities[examples, labels]).sum())
+        errors = np.exp(log_probabilities)
+        errors[examples, labels] -= 1
+        errors *= weights[:, None]
+        return loss, np.concatenate([features.T @ errors, errors.sum(axis=0, keepdims=True)])
+
+    def _standardized(self, rows: slice) -> np.ndarray:
+        return (self._features[rows].astype(np.float64) - self._mean) / self._stddev
+
+    def _to_head(self, point: np.ndarray) -> LinearHead:
+        kernel = point[:-1] / self._stddev[:, None]
+        return LinearHead(kernel, point[-1] - (self._mean[:, None] * kernel).sum(axis=0))
+
+    def _to_point(self, head: LinearHead) -> np.ndarray:
+        bias = head.bias + (self._mean[:, None] * head.kernel).sum(axis=0)
+        return np.concatenate([head.kernel * self._stddev[:, None], bias[None]])
+
+
+def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and standard deviation of each feature, float64; 1 for a feature that does not vary."""
+    total, squares = np.zeros(features.shape[1]), np.zeros(features.shape[1])
+    for rows in _blocks(len(features)):
+        total += features[rows].sum(axis=0, dtype=np.float64)
+    mean = total / len(features)
+    for rows in _blocks(len(features)):
+        squares += np.square(features[rows].astype(np.float64) - mean).sum(axis=0)
+    stddev = np.sqrt(squares / len(features))
+    return mean, np.where(stddev < _MIN_STDDEV, 1.0, stddev)
+
+
+def _blocks(num_rows: int) -> Iterator[slice]:
+    for start in range(0, num_rows, _BLOCK_ROWS):
+        yield slice(start, min(start + _BLOCK_ROWS, num_rows))
+
+
+def _one_blas_thread() -> contextlib.AbstractContextManager[object]:
+    # Several threads would cut a product where their number says, and add up its parts accordingly.
+    return threadpoolctl.threadpool_limits(1, user_api="blas")

@@ -1,0 +1,213 @@
+"""EfficientNet-Lite as Keras layers, and what its published weights are called.
+
+After Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (2019), and the
+description of the Lite variants (blog.tensorflow.org, March 2020): no squeeze-and-excitation, ReLU6 for swish, and
+neither the stem and the head nor the repeats of the first and the last stage are scaled.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from shardstream.ingest.common.errors import DatasetError
+
+FEATURES = "features"
+NUM_FEATURES = 1280
+NUM_LOGITS = 1000
+
+# What the names of the layers of the last two stages begin with: two thirds of the weights, a sixth of the work.
+LAST_LAYERS = ("stage5", "stage6", "head")
+_STEM_CHANNELS = 32
+_BATCH_NORM_EPSILON = 1e-3
+# Of the images of ImageNet, as fractions of 255.
+_MEAN = (0.485, 0.456, 0.406)
+_STDDEV = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Variant:
+    """A size of the network.
+
+    Attributes:
+        width: What the channels of each stage are multiplied by.
+        depth: What the repeats of each stage are multiplied by.
+        image_size: Height and width in pixels that its weights were trained at.
+    """
+
+    width: float
+    depth: float
+    image_size: int
+
+
+VARIANTS = {
+    "lite0": Variant(1.0, 1.0, 224),
+    "lite1": Variant(1.0, 1.1, 240),
+    "lite2": Variant(1.1, 1.2, 260),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Block:
+    """An inverted residual (Sandler et al. 2018): 1x1 expansion, depthwise convolution, 1x1 projection."""
+
+    name: str
+    kernel_size: int
+    strides: int
+    expansion: int
+    inputs: int
+    outputs: int
+
+
+# repeats, kernel size, strides of the first block, expansion, output channels
+_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+
+
+def build_backbone(
+    variant: str, images: keras.KerasTensor, *, image_size: int, synchronized: bool = False
+) -> keras.KerasTensor:
+    """Returns features float32 [batch, 1280] of RGB images [batch, height, width, 3] from 0 to 255.
+
+    The images are resized to `image_size` first, where they are of another size. The variables are those of a new
+    network until `load_backbone` gives them the published values.
+
+    Args:
+        variant: A name of `VARIANTS`.
+        images: The input, of any size.
+        image_size: Height and width in pixels that the convolutions see.
+        synchronized: Whether batch normalization looks at the whole batch where several replicas share it.
+    """
+    x: Any = images
+    if tuple(x.shape[1:3]) != (image_size, image_size):
+        # Without antialiasing a smaller image shows every other pixel of the larger one.
+        x = layers.Resizing(image_size, image_size, antialias=True)(x)
+    scale: Any = [1 / (255 * stddev) for stddev in _STDDEV]
+    offset: Any = [-mean / stddev for mean, stddev in zip(_MEAN, _STDDEV, strict=True)]
+    x = layers.Rescaling(scale, offset)(x)
+    x = layers.Conv2D(_STEM_CHANNELS, 3, strides=2, padding="same", use_bias=False, name="stem")(x)
+    x = _normalized(x, "stem", synchronized=synchronized)
+    for block in _blocks(VARIANTS[variant]):
+        x = _inverted_residual(x, block, synchronized=synchronized)
+    x = layers.Conv2D(NUM_FEATURES, 1, use_bias=False, name="head")(x)
+    x = _normalized(x, "head", synchronized=synchronized)
+    # float32 under mixed precision too: what the classifier is fitted to.
+    return layers.GlobalAveragePooling2D(name=FEATURES, dtype="float32")(x)
+
+
+def _inverted_residual(x: Any, block: _Block, *, synchronized: bool) -> Any:
+    shortcut, name = x, block.name
+    if block.expansion != 1:
+        x = layers.Conv2D(block.inputs * block.expansion, 1, use_bias=False, name=f"{name}_expand")(x)
+        x = _normalized(x, f"{name}_expand", synchronized=synchronized)
+    x = layers.DepthwiseConv2D(
+        block.kernel_size, strides=block.strides, padding="same", use_bias=False, name=f"{name}_depthwise"
+    )(x)
+    x = _normalized(x, f"{name}_depthwise", synchronized=synchronized)
+    x = layers.Conv2D(block.outputs, 1, use_bias=False, name=f"{name}_project")(x)
+    x = _normalized(x, f"{name}_project", synchronized=synchronized, activation=False)
+    is_residual = block.strides == 1 and block.inputs == block.outputs
+    return layers.Add(name=f"{name}_add")([shortcut, x]) if is_residual else x
+
+
+def _normalized(x: Any, name: str, *, synchronized: bool, activation: bool = True) -> Any:
+    x = layers.BatchNormalization(
+        epsilon=_BATCH_NORM_EPSILON, synchronized=synchronized, name=f"{name}_normalization"
+    )(x)
+    return layers.ReLU(max_value=6, name=f"{name}_relu6")(x) if activation else x
+
+
+def _blocks(variant: Variant) -> Iterator[_Block]:
+    inputs = _STEM_CHANNELS
+    for stage, (repeats, kernel_size, strides, expansion, channels) in enumerate(_STAGES):
+        is_scaled = 0 < stage < len(_STAGES) - 1
+        outputs = _scaled_channels(channels, variant.width)
+        for repeat in range(math.ceil(repeats * variant.depth) if is_scaled else repeats):
+            name = f"stage{stage}_block{repeat}"
+            yield _Block(name, kernel_size, 1 if repeat else strides, expansion, inputs, outputs)
+            inputs = outputs
+
+
+def _scaled_channels(channels: int, width: float) -> int:
+    """Returns the multiple of 8 that is nearest to `channels` times `width`, but at least nine tenths of it."""
+    wanted = channels * width
+    rounded = max(8, int(wanted + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * wanted else rounded
+
+
+def load_backbone(model: keras.Model, variant: str, tensors: Mapping[str, np.ndarray]) -> None:
+    """Gives the layers that `build_backbone` made the published values.
+
+    Args:
+        model: Holds those layers.
+        variant: The name it was built by.
+        tensors: By the names of the PyTorch implementation that published them.
+
+    Raises:
+        DatasetError: One is missing or has another shape.
+    """
+    for layer, values in _layer_values(variant, tensors):
+        variables = model.get_layer(layer).variables
+        expected, found = [tuple(v.shape) for v in variables], [value.shape for value in values]
+        if expected != found:
+            raise DatasetError(f"the weights of {variant}: layer {layer!r} needs {expected}, found {found}")
+        model.get_layer(layer).set_weights(values)
+
+
+def load_logits(tensors: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns kernel float32 [1280, 1000] and bias [1000] of the classifier for ImageNet.
+
+    Raises:
+        DatasetError: They are missing.
+    """
+    return _tensor(tensors, "_fc.weight").T, _tensor(tensors, "_fc.bias")
+
+
+def _layer_values(variant: str, tensors: Mapping[str, np.ndarray]) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """Yields the name of each layer with weights, and the weights in Keras's order and layout."""
+    yield from _convolution_values(tensors, "stem", "_conv_stem", "_bn0")
+    for number, block in enumerate(_blocks(VARIANTS[variant])):
+        ours, theirs = block.name, f"_blocks.{number}."
+        if block.expansion != 1:
+            yield from _convolution_values(
+                tensors, f"{ours}_expand", f"{theirs}_expand_conv", f"{theirs}_bn0"
+            )
+        # [channels, 1, height, width] of a depthwise convolution is [height, width, channels, 1] in Keras.
+        depthwise = f"{theirs}_depthwise_conv"
+        yield from _convolution_values(
+            tensors, f"{ours}_depthwise", depthwise, f"{theirs}_bn1", axes=(2, 3, 0, 1)
+        )
+        yield from _convolution_values(tensors, f"{ours}_project", f"{theirs}_project_conv", f"{theirs}_bn2")
+    yield from _convolution_values(tensors, "head", "_conv_head", "_bn1")
+
+
+def _convolution_values(
+    tensors: Mapping[str, np.ndarray],
+    layer: str,
+    convolution: str,
+    normalization: str,
+    axes: tuple[int, ...] = (2, 3, 1, 0),
+) -> Iterator[tuple[str, list[np.ndarray]]]:
+    kernel = _tensor(tensors, f"{convolution}.weight")
+    if kernel.ndim != len(axes):
+        raise DatasetError(f"the tensor {convolution!r} has {kernel.ndim} dimensions, expected {len(axes)}")
+    yield layer, [kernel.transpose(axes)]
+    names = ("weight", "bias", "running_mean", "running_var")
+    yield f"{layer}_normalization", [_tensor(tensors, f"{normalization}.{name}") for name in names]
+
+
+def _tensor(tensors: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in tensors:
+        raise DatasetError(f"the file of weights has no tensor {name!r}")
+    return tensors[name]

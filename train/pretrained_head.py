@@ -1,0 +1,209 @@
+"""The beginning of a run whose backbone was trained elsewhere: features once, and a classifier fitted to them.
+
+The run goes on from there: with `--fine-tune none` it is at its end, else the loop trains more of the model, and the
+head as it was fitted is what its epochs have to be better than.
+"""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from shardstream.ingest.common.cpu_limits import usable_cores
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.train.data.corruption import naming_corruption
+from shardstream.train.data.disk_cache import default_cache_dir
+from shardstream.train.distributed.preemption import StoppedError, StopRequest, sender
+from shardstream.train.distributed.strategy import precision_scope, versions
+from shardstream.train.engine.cross_validation import CrossValidation, choose_head
+from shardstream.train.engine.features import (
+    BATCH_SIZE,
+    FeatureCache,
+    Features,
+    extract_features,
+    make_extractor,
+)
+from shardstream.train.engine.groups import find_groups
+from shardstream.train.engine.linear_head import LinearHead
+from shardstream.train.engine.temperature import cross_entropy
+from shardstream.train.models.build import CLASSIFIER, build_model
+from shardstream.train.models.efficientnet_lite import FEATURES, load_backbone
+from shardstream.train.models.optimizers import balanced_weights
+from shardstream.train.models.pretrained import PACKAGES, load_pretrained
+from shardstream.train.models.registry import backbone_size
+from shardstream.train.resolve import ResolvedConfig
+
+logger = logging.getLogger(__name__)
+
+_SPLITS = ("train", "validation")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FittedHead:
+    """A classifier on the features of a backbone, and how good it is.
+
+    Attributes:
+        weights: float32 kernel [num_features, num_classes] and bias [num_classes], calibrated.
+        row: Of the history, as epoch 0.
+    """
+
+    weights: list[np.ndarray]
+    row: dict[str, float]
+
+    def apply(self, model: keras.Model) -> None:
+        """Sets the last layer of `model`."""
+        model.get_layer(CLASSIFIER).set_weights(self.weights)
+
+
+def load_pretrained_backbone(model: keras.Model, backbone: str) -> None:
+    """Gives `model` the published weights of its backbone.
+
+    Raises:
+        ConfigError: Their package is missing, of another version or altered.
+    """
+    load_backbone(model, backbone, load_pretrained(backbone))
+
+
+def fit_head(setup: ResolvedConfig, stop: StopRequest) -> FittedHead:
+    """Returns the head that fits the training split, with its figures on both splits.
+
+    Raises:
+        DatasetError: A shard is missing, cut or damaged.
+        StoppedError: A signal came.
+    """
+    began = time.monotonic()
+    extractor = _Extractor(setup, stop)
+    train, validation = (extractor.features(split) for split in _SPLITS)
+    _warn_of_rare_classes(setup.info)
+    groups = (
+        find_groups(train.names, setup.info.split_rule.keep_together) if train.names is not None else None
+    )
+    weights = balanced_weights(setup.info.split("train").class_counts)
+    head, found = choose_head(
+        train.values,
+        train.labels,
+        num_classes=setup.info.num_classes,
+        seed=setup.config.seed,
+        groups=groups,
+        class_weights=weights if setup.config.class_weight == "balanced" else None,
+    )
+    _log(found)
+    secs = time.monotonic() - began
+    rate = (len(train.labels) + len(validation.labels)) / secs
+    row = {
+        "epoch": 0,
+        **_figures(head, train, ""),
+        **_figures(head, validation, "val_"),
+        "learning_rate": 0.0,
+        "images_per_sec": rate,
+        "images_per_sec_per_core": rate / usable_cores(),
+        "input_wait": 0.0,
+        "train_secs": secs,
+    }
+    return FittedHead(weights=[head.kernel.astype(np.float32), head.bias.astype(np.float32)], row=row)
+
+
+def _figures(head: LinearHead, features: Features, prefix: str) -> dict[str, float]:
+    logits = head.logits(features.values)
+    accuracy = float((logits.argmax(axis=1) == features.labels).mean())
+    return {f"{prefix}loss": cross_entropy(logits, features.labels), f"{prefix}accuracy": accuracy}
+
+
+def _log(found: CrossValidation) -> None:
+    logger.info(
+        "head: accuracy %.3f and loss %.3f by cross-validation on %d images, regularization %g, temperature %.2f",
+        found.accuracy,
+        found.cross_entropy,
+        found.num_examples,
+        found.l2,
+        found.temperature,
+    )
+
+
+def _warn_of_rare_classes(info: DatasetInfo) -> None:
+    counts = dict(zip(info.class_names, info.split("train").class_counts, strict=True))
+    for name, count in counts.items():
+        if count <= 1:
+            images = "one image" if count else "no image"
+            logger.warning(
+                "class %r has %s in the training split, from which nothing can be learnt", name, images
+            )
+
+
+class _Extractor:
+    """Computes the features of splits, or takes them from the cache."""
+
+    def __init__(self, setup: ResolvedConfig, stop: StopRequest) -> None:
+        self._setup = setup
+        self._stop = stop
+        self._extract: Any = None
+        keeps = setup.config.cache in ("auto", "disk")
+        folder = setup.config.cache_dir or default_cache_dir()
+        self._cache = FeatureCache(folder if keeps else None)
+
+    def features(self, split: str) -> Features:
+        """Returns the features of all images of a split, in file order, with their file names."""
+        return self._cache.get(self._identity(split), lambda: self._compute(split))
+
+    def _identity(self, split: str) -> dict[str, Any]:
+        setup = self._setup
+        return {
+            "dataset": setup.info.fingerprint,
+            "split": split,
+            "left_out": setup.bad_records[split].positions.tolist() if split in setup.bad_records else [],
+            "backbone": setup.config.model,
+            "weights": PACKAGES[setup.config.model].sha256,
+            "image_size": setup.image_size,
+            "backbone_size": backbone_size(setup.config.model, setup.image_size),
+            "precision": setup.precision,
+            "versions": versions(),
+        }
+
+    def _compute(self, split: str) -> Features:
+        if self._extract is None:
+            self._extract = make_extractor(make_backbone(self._setup))
+        began, num_examples = time.monotonic(), self._setup.info.split(split).num_examples
+        batches = _named_batches(self._setup, split)
+        features = extract_features(
+            batches, self._extract, num_examples=num_examples, after_batch=self._check_stop
+        )
+        secs = time.monotonic() - began
+        logger.info("features of %s: %d images, %.0f img/s", split, num_examples, num_examples / secs)
+        return features
+
+    def _check_stop(self, done: int) -> None:
+        if number := self._stop.received:
+            raise StoppedError(
+                f"stopped by {sender(number)} after the features of {done} images; the same command begins anew",
+                number,
+            )
+
+
+def make_backbone(setup: ResolvedConfig) -> keras.Model:
+    """Returns the backbone of a run: images [batch, size, size, 3] in, features float32 [batch, num_features] out."""
+    with precision_scope(setup.precision):
+        model = build_model(
+            setup.config.model,
+            image_size=setup.image_size,
+            num_classes=setup.info.num_classes,
+            seed=setup.config.seed,
+        )
+    load_pretrained_backbone(model, setup.config.model)
+    return keras.Model(model.inputs, model.get_layer(FEATURES).output)
+
+
+def _named_batches(setup: ResolvedConfig, split: str) -> Iterator[Sequence[Any]]:
+    """Yields each image of a split once, in file order: images, labels, weights and file names."""
+    batches = setup.data.eval_batches(
+        split,
+        batch_size=BATCH_SIZE,
+        image_size=setup.image_size,
+        max_bad_records=setup.config.max_bad_records,
+        with_keys=True,
+    )
+    for images, labels, weights, names in naming_corruption(batches):
+        yield images.numpy(), labels.numpy(), weights.numpy(), names.numpy().tolist()
