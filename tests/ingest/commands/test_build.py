@@ -361,7 +361,8 @@ def test_too_many_rejected_files_make_nothing(photos, tmp_path, capsys):
     assert capsys.readouterr().err == (
         "shardstream-ingest: 3 of 63 files were rejected, more than --max-rejected 0.01 allows; the first is "
         "food/bad0.jpg: not a picture: it starts with b'text'. All are listed in "
-        f"{tmp_path}/d.incomplete/rejected.csv. Fix or remove them, or raise the limit: the work done so far is kept and used again\n"
+        f"{tmp_path}/d.incomplete/rejected.csv. Fix or remove them, or raise the limit: the work done so far is kept "
+        "and used again\n"
     )
     listed = (tmp_path / "d.incomplete/rejected.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in listed] == [
