@@ -1,5 +1,6 @@
 """The command shardstream-predict. Loads TensorFlow only after the options are understood."""
 
+import dataclasses
 import functools
 import shlex
 import sys
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _predict(config: PredictConfig, *, command: str) -> int:
     log_to_stderr()
+    if config.labelled:
+        return _predict_labelled(config, command=command)
     if not _is_dataset(config.data):
         return _predict_photos(config, command=command)
     if config.more:
@@ -41,19 +44,21 @@ def _predict(config: PredictConfig, *, command: str) -> int:
         check_display()  # Before the long work.
 
     # What can be wrong with the options is found before TensorFlow's seconds.
-    from shardstream.predict.inference.selection import select
+    from shardstream.predict.inference.selection import choose_split, select
     from shardstream.predict.metrics.gate import Limits, enforce
+    from shardstream.predict.output.staging import check_report_folder
     from shardstream.train.data.folder import load_info
 
     info = load_info(config.data)
+    check_report_folder(config.report_dir)
     selection = select(
         info,
-        config.split,
+        choose_split(info, config.split),
         batch=config.batch,
         every_record=config.all,
         sampling=config.sampling,
         size=config.sample_size,
-        seed=config.seed,
+        seed=config.seed_used,
     )
 
     from shardstream.ingest.common.progress import progress
@@ -62,7 +67,7 @@ def _predict(config: PredictConfig, *, command: str) -> int:
     start_tensorflow()
     from shardstream.predict.report import build_report
 
-    with progress("predicting", len(selection.positions), "pictures") as on_progress:
+    with progress("predicting", len(selection.positions), "images") as on_progress:
         report = build_report(
             config.run,
             info,
@@ -72,7 +77,7 @@ def _predict(config: PredictConfig, *, command: str) -> int:
             out=config.report_dir,
             limits=Limits(accuracy=config.min_accuracy, class_recall=config.min_class_recall),
             gallery_size=config.gallery_size,
-            seed=config.seed,
+            seed=config.seed_used,
             lang=config.lang,
             command=command,
             on_progress=on_progress,
@@ -92,6 +97,17 @@ def _predict(config: PredictConfig, *, command: str) -> int:
         show_pictures(report.pictures, report.lettering)
     enforce(report.checks)  # At the end: the report of a model that is not good enough is the one to read.
     return 0
+
+
+def _predict_labelled(config: PredictConfig, *, command: str) -> int:
+    """Makes a dataset of labelled images and reports on it."""
+    from shardstream.predict.labelled import labelled_dataset
+
+    with labelled_dataset(config.run, config.data, config.labels) as (data, split):
+        chosen = config.split if split is None else split
+        return _predict(
+            dataclasses.replace(config, data=data, split=chosen, labelled=False, labels=None), command=command
+        )
 
 
 def _is_dataset(path: Path) -> bool:
@@ -115,18 +131,18 @@ def _predict_photos(config: PredictConfig, *, command: str) -> int:
 
     paths = find_photos([config.data, *config.more])
     if not paths:
-        raise DatasetError(f"{config.data}: no metadata.json in it, so it is no dataset, and no photos")
+        raise DatasetError(f"{config.data}: no metadata.json in it, so it is no dataset, and no photos in it")
     start_tensorflow()
     from shardstream.predict.output.terminal import print_photo_report
     from shardstream.predict.photos import check_out, report_photos
 
-    check_out(config.report_dir, [config.data, *config.more])
+    check_out(config.photos_report_dir, [config.data, *config.more])
     with progress("predicting", len(paths), "photos") as on_progress:
         report = report_photos(
             config.run,
             paths,
-            out=config.report_dir,
-            gallery_size=config.gallery,
+            out=config.photos_report_dir,
+            gallery_size=config.gallery_size,
             lang=config.lang,
             command=command,
             on_progress=on_progress,

@@ -11,10 +11,16 @@ import numpy as np
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.images.settings import ImageSettings
-from shardstream.predict.inference.classifier import BATCH_SIZE, Predictor, load_predictor
+from shardstream.predict.inference.classifier import BATCH_SIZE, Predictor, check_same_classes, load_predictor
 from shardstream.predict.inference.prediction import RecordBatch
 from shardstream.predict.inference.prediction_table import PredictionTable
-from shardstream.predict.metrics.comparison import Comparison, Cost, OtherPredictions, compare
+from shardstream.predict.metrics.comparison import (
+    Comparison,
+    Cost,
+    OtherPredictions,
+    compare,
+    correct_for_multiplicity,
+)
 from shardstream.predict.output.prediction_files import PredictionsFiles
 from shardstream.train.data.pixels import decode_images
 from shardstream.train.runs.run_folder import RunFolder
@@ -94,7 +100,7 @@ class OtherPredictionsBuilder:
 class ModelComparison:
     """Has other models look at what the first one has seen, and writes down what all of them say."""
 
-    def __init__(self, others: Sequence[ComparedModel], count: int, files: PredictionsFiles) -> None:
+    def __init__(self, others: Sequence[ComparedModel], count: int, files: PredictionsFiles | None) -> None:
         """Is told how many records will come."""
         self._others = others
         self._builders = [OtherPredictionsBuilder(count) for _ in others]
@@ -105,17 +111,19 @@ class ModelComparison:
         said = [other.predict(batch) for other in self._others]
         for builder, of_other in zip(self._builders, said, strict=True):
             builder.add(batch, of_other)
-        self._files.write(batch, probabilities, said)
+        if self._files is not None:
+            self._files.write(batch, probabilities, said)
 
     def compare(
         self, outcomes: PredictionTable, weights: np.ndarray, *, num_classes: int
     ) -> list[Comparison]:
         """Returns how each of the other models fares against the first."""
         names = short_names([other.run_dir for other in self._others])
-        return [
+        comparisons = [
             compare(outcomes, builder.finish(), weights, name=name, cost=other.cost, num_classes=num_classes)
             for name, other, builder in zip(names, self._others, self._builders, strict=True)
         ]
+        return correct_for_multiplicity(comparisons)
 
 
 def load_compared_models(run_dirs: Sequence[Path], info: DatasetInfo) -> list[ComparedModel]:
@@ -124,14 +132,25 @@ def load_compared_models(run_dirs: Sequence[Path], info: DatasetInfo) -> list[Co
     Raises:
         DatasetError: A run has no model, or one that knows other classes than the dataset has.
     """
-    models = [ModelInfo.load(run_dir) for run_dir in run_dirs]
-    for run_dir, model in zip(run_dirs[1:], models[1:], strict=True):
-        _check_classes(run_dir, model, info)
+    models = check_models(run_dirs, info)
     wanted = [(model.image_size, model.resize) for model in models]
     return [
         ComparedModel(run_dir, load_predictor(run_dir), info, decode=seen != wanted[0])
         for run_dir, seen in zip(run_dirs, wanted, strict=True)
     ]
+
+
+def check_models(run_dirs: Sequence[Path], info: DatasetInfo) -> list[ModelInfo]:
+    """Returns what is known of the models of some runs, the first of which has the classes in the dataset's order.
+
+    Raises:
+        DatasetError: A run has no model, or one that knows other classes than the dataset has.
+    """
+    models = [ModelInfo.load(run_dir) for run_dir in run_dirs]
+    check_same_classes(run_dirs[0], models[0], info)
+    for run_dir, model in zip(run_dirs[1:], models[1:], strict=True):
+        _check_classes(run_dir, model, info)
+    return models
 
 
 def short_names(run_dirs: Sequence[Path]) -> list[str]:

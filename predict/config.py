@@ -14,63 +14,76 @@ from shardstream.predict.page.texts.languages import Language
 # As many as the page shows by default, so that every predicted picture can be looked at; the interval of
 # an accuracy of 0.9 is then 8 points wide, against 21 for 32 pictures.
 DEFAULT_SAMPLE = 200
+DEFAULT_GALLERY = 200
+DEFAULT_SEED = 123
 
 # Not docstrings of the fields: there each line break would show.
+_SPLIT_HELP = "The split to predict; by default validation, or the only one that there is."
+_SEED_HELP = "Decides which images a sample draws; 123 if not given."
+_GALLERY_HELP = "The most images that the page has, mostly incorrect ones; 200 if not given."
+_OUT_HELP = (
+    "Where to write the report; by default RUN/report, and RUN/photos-report of photos. A report that is there is "
+    "replaced, files of others stay."
+)
 _COMPARE_HELP = (
-    "Other runs, whose models look at the same pictures: what they get right and RUN does not, the reverse, and "
-    "whether the difference is more than chance."
+    "Other runs, whose models predict the same images: what they get right and RUN does not, the reverse, and "
+    "whether the difference is statistically significant."
 )
 _MIN_ACCURACY_HELP = (
-    "End with exit code 3 where the accuracy is below this share, such as 0.95; the report is written all the same. "
-    "The figure itself is compared; whether its interval holds the limit is said."
+    "Exit with code 3 if the accuracy is below this, such as 0.95; the report is written all the same. The estimate "
+    "itself is compared; whether its interval contains the limit is said."
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PredictConfig:
-    """Predicts pictures of a dataset with a trained model and writes a page of what was right and wrong.
+    """Predicts the images of a dataset with a trained model and writes a report of what is correct and incorrect.
 
-    Of photos without categories, files or folders, it says what they are taken for: shardstream-predict RUN PHOTOS.
+    Also classifies photos without labels, files or folders: shardstream-predict RUN PHOTOS.
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run folder that `shardstream-train` wrote."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """The dataset folder; or photos without categories: files and folders."""
+    """The dataset folder; or photos without labels: files and folders."""
     more: Annotated[
         tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PHOTOS", help_behavior_hint="")
     ] = ()
     """More photos."""
-    split: str = "validation"
-    """The split to predict."""
+    labelled: bool = False
+    """DATA is not a dataset but images in class folders (or split folders above them, or an archive): a test set."""
+    labels: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="")] = None
+    """With --labelled: a table with the class of each image, as for `shardstream-ingest build`."""
+    split: Annotated[str | None, tyro.conf.arg(metavar="NAME", help=_SPLIT_HELP, help_behavior_hint="")] = (
+        None
+    )
     sample: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
-    """How many pictures to draw; 200 where neither --batch nor --all is given."""
+    """How many images to draw; 200 if neither --batch nor --all is given."""
     sampling: Sampling = "uniform"
     """How to draw them: each equally likely, or as many of each class (stratified). The others predict the whole
-    split, whose figures are reported, and show the N of highest loss (worst), the surest mistakes (confident-errors)
-    or the closest decisions (borderline)."""
+    split, whose figures are reported, and show the N of highest loss (worst), the most confident errors
+    (confident-errors) or the closest decisions (borderline)."""
     batch: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
-    """Predict the N-th batch of 32 pictures in file order, counted from 1, instead of a sample."""
+    """Predict the N-th batch of 32 images in file order, counted from 1, instead of a sample."""
     all: bool = False
-    """Predict every picture of the split instead of a sample."""
-    seed: int = 123
-    """Decides which pictures a sample draws."""
-    gallery: int = 200
-    """At most this many pictures go into the page; of more, mostly wrong ones."""
+    """Predict every image of the split instead of a sample."""
+    seed: Annotated[int | None, tyro.conf.arg(metavar="N", help=_SEED_HELP, help_behavior_hint="")] = None
+    gallery: Annotated[int | None, tyro.conf.arg(metavar="N", help=_GALLERY_HELP, help_behavior_hint="")] = (
+        None
+    )
     lang: Language = "en"
     """The language of the page."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
-    """Where to write the report; by default the folder `report` inside the run folder."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help=_OUT_HELP, help_behavior_hint="")] = None
     compare: Annotated[
         tuple[Path, ...], tyro.conf.arg(metavar="RUN2 ...", help=_COMPARE_HELP, help_behavior_hint="")
     ] = ()
     min_accuracy: Annotated[
-        float | None, tyro.conf.arg(metavar="SHARE", help=_MIN_ACCURACY_HELP, help_behavior_hint="")
+        float | None, tyro.conf.arg(metavar="FRACTION", help=_MIN_ACCURACY_HELP, help_behavior_hint="")
     ] = None
-    min_class_recall: Annotated[float | None, tyro.conf.arg(metavar="SHARE", help_behavior_hint="")] = None
-    """The same for the recall of every class; a class without pictures does not pass."""
+    min_class_recall: Annotated[float | None, tyro.conf.arg(metavar="FRACTION", help_behavior_hint="")] = None
+    """The same for the recall of every class; a class without images fails."""
     show: bool = False
-    """Step through the pictures in a window afterwards."""
+    """Step through the images in a window afterwards."""
     json: bool = False
     """Print one JSON object instead of tables."""
 
@@ -81,8 +94,12 @@ class PredictConfig:
             raise ConfigError(f"{' and '.join(given)} exclude one another; give one of them")
         if self.sampling != "uniform" and (self.all or self.batch is not None):
             raise ConfigError(
-                f"{given[0]} draws nothing, so --sampling {self.sampling} has no use; leave one out"
+                f"{given[0]} draws nothing, so --sampling {self.sampling} has no effect; leave one out"
             )
+        if self.labels is not None and not self.labelled:
+            raise ConfigError("--labels goes with --labelled alone")
+        if self.labelled and self.more:
+            raise ConfigError("--labelled takes one folder, with the classes in it")
         for path in self.compare:
             if path == self.run or self.compare.count(path) > 1:
                 raise ConfigError(f"--compare {path}: given twice; name each run once")
@@ -94,19 +111,23 @@ class PredictConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 flag = name.replace("_", "-")
-                raise ConfigError(f"--{flag} has to be a share from 0 to 1, such as 0.95, got {value}")
+                raise ConfigError(f"--{flag} has to be a fraction from 0 to 1, such as 0.95, got {value}")
         for name in ("gallery", "seed"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"--{name} has to be at least 0, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ConfigError(f"--{name} has to be at least 0, got {value}")
 
     def check_for_photos(self) -> None:
-        """Refuses options that have no meaning where nothing is known of what the photos are.
+        """Refuses options that have no effect on photos, whose labels are unknown.
 
         Raises:
             ConfigError: One was given.
         """
         given = {
+            "--split": self.split is not None,
             "--sample": self.sample is not None,
+            "--all": self.all,
+            "--seed": self.seed is not None,
             "--batch": self.batch is not None,
             "--sampling": self.sampling != "uniform",
             "--min-accuracy": self.min_accuracy is not None,
@@ -116,8 +137,8 @@ class PredictConfig:
         }
         for option in (option for option, is_given in given.items() if is_given):
             raise ConfigError(
-                f"{option} is for datasets, and {self.data} is none: photos are predicted all, and what they are "
-                "is not known; leave it out"
+                f"{option} is for datasets, and {self.data} holds photos without labels, which are all predicted; "
+                "leave it out"
             )
 
     @property
@@ -127,12 +148,18 @@ class PredictConfig:
 
     @property
     def gallery_size(self) -> int:
-        """How many pictures the page has at most."""
-        return min(self.gallery, self.sample_size) if self.sampling in RANKED else self.gallery
+        """How many images the page has at most."""
+        size = DEFAULT_GALLERY if self.gallery is None else self.gallery
+        return min(size, self.sample_size) if self.sampling in RANKED else size
+
+    @property
+    def seed_used(self) -> int:
+        """What decides which images are drawn."""
+        return DEFAULT_SEED if self.seed is None else self.seed
 
     @property
     def report_dir(self) -> Path:
-        """The folder that the report is written into.
+        """The folder that the report of a dataset is written into.
 
         Raises:
             ConfigError: It is the one in the run folder, and that is a link: what lies there may be somebody's.
@@ -140,3 +167,14 @@ class PredictConfig:
         if self.out is None:
             refuse_link(self.run / "report")
         return self.run / "report" if self.out is None else self.out
+
+    @property
+    def photos_report_dir(self) -> Path:
+        """The folder that the report of photos is written into: not that of a dataset, which it would replace.
+
+        Raises:
+            ConfigError: It is the one in the run folder, and that is a link.
+        """
+        if self.out is None:
+            refuse_link(self.run / "photos-report")
+        return self.run / "photos-report" if self.out is None else self.out

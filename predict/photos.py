@@ -19,43 +19,45 @@ from shardstream.predict.inference.classifier import BATCH_SIZE, Predictor, load
 from shardstream.predict.inference.records import media_type
 from shardstream.predict.inference.thumbnails import PICTURE_BYTES, Picture, picture_of
 from shardstream.predict.output.metrics_json import versions_here
-from shardstream.predict.output.prediction_files import guarded
+from shardstream.predict.output.prediction_files import CSV_ENCODING, guarded
 from shardstream.predict.output.result import PhotoReport
-from shardstream.predict.output.staging import publish, staging_in
+from shardstream.predict.output.staging import METRICS, PAGE, publish, staging_in
 from shardstream.predict.page.formatting import percent
 from shardstream.predict.page.render import render
 from shardstream.predict.page.texts.languages import TEXTS, Language
 from shardstream.train.data.pixels import decode_images
 from shardstream.train.runs.saved_model import ModelInfo
 
-PAGE, TABLE, METRICS = "index.html", "predictions.csv", "metrics.json"
+TABLE = "predictions.csv"
 
 # The page names so many rejected files; the table has all.
 _MAX_REJECTED = 200
 
 
 class _Gallery:
-    """Keeps, of each class, the pictures that the model is least sure of."""
+    """Keeps the images of each class that the model is least sure of, as many of each class as there are places."""
 
     def __init__(self, model: ModelInfo, size: int) -> None:
-        num_classes = len(model.class_names)
         self._encoding: Encoding = model.encoding
-        self._most = -(-size // num_classes)
+        self._size = size
         self._bytes = PICTURE_BYTES // max(1, size)
-        self._heaps: list[list[tuple[float, int, dict[str, Any]]]] = [[] for _ in range(num_classes)]
+        self._heaps: list[list[tuple[float, int, dict[str, Any]]]] = [[] for _ in model.class_names]
         self._num_offered = 0
+        self._num_kept = 0
 
     def offer(self, photo: JudgedPhoto, pixels: np.ndarray, probabilities: np.ndarray) -> None:
         heap = self._heaps[int(probabilities.argmax())]
         rank = (-float(probabilities.max()), -self._num_offered)
         self._num_offered += 1
-        if not self._most or (len(heap) == self._most and rank < heap[0][:2]):
+        # The place of an image is that of the most certain one of the class that has the most.
+        largest = max(self._heaps, key=len) if self._num_kept >= self._size else None
+        if not self._size or (largest is not None and len(heap) >= len(largest) and rank < heap[0][:2]):
             return
-        card = (*rank, self._card(photo, pixels, probabilities))
-        if len(heap) < self._most:
-            heapq.heappush(heap, card)
-        else:
-            heapq.heapreplace(heap, card)
+        heapq.heappush(heap, (*rank, self._card(photo, pixels, probabilities)))
+        self._num_kept += 1
+        if self._num_kept > self._size:
+            heapq.heappop(max(self._heaps, key=len))
+            self._num_kept -= 1
 
     def cards(self) -> list[list[dict[str, Any]]]:
         """Returns the cards of each class, the least sure ones first."""
@@ -129,7 +131,7 @@ def report_photos(
     counts, verdicts = Counter[int](), Counter[str]()
     rejected: list[tuple[str, str]] = []
     with staging_in(out) as staging:
-        with (staging / TABLE).open("w", encoding="utf-8", newline="") as file:
+        with (staging / TABLE).open("w", encoding=CSV_ENCODING, newline="") as file:
             rows = csv.writer(file)
             columns = ["source_path", "source_sha256", "verdict", "reason", "predicted", "probability"]
             rows.writerow(map(guarded, [*columns, *(f"probability_{name}" for name in info.class_names)]))
@@ -158,7 +160,7 @@ def report_photos(
         (staging / METRICS).write_text(
             json.dumps(metrics, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
         )
-        page = _page(info, gallery, counts, rejected, metrics, lang)
+        page = _page(info, gallery, counts, rejected, metrics, lang, run_dir)
         (staging / PAGE).write_text(page, encoding="utf-8")
         publish(staging, out, (TABLE, METRICS, PAGE))
     return PhotoReport(out=out, metrics=metrics, rejected=rejected)
@@ -208,6 +210,7 @@ def _page(
     rejected: Sequence[tuple[str, str]],
     metrics: dict[str, Any],
     lang: Language,
+    run_dir: Path,
 ) -> str:
     t, total = TEXTS[lang], sum(counts.values())
     groups = [
@@ -219,6 +222,7 @@ def _page(
         "photos.html",
         t,
         {
+            "run": escape_control_chars(run_dir.resolve().name),
             "model": escape_control_chars(info.model),
             "classes": [
                 {"class_name": escape_control_chars(name), "display_name": escape_control_chars(display_name)}

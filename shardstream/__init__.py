@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from shardstream.predict.inference.image_classifier import ImageClassifier
+    from shardstream.predict.output.result import Report
     from shardstream.train.config import TrainConfig
     from shardstream.train.data.dataset import Dataset
     from shardstream.train.runs.result import TrainResult
@@ -37,6 +39,8 @@ __all__ = [
     "__version__",
     "build_dataset",
     "embed",
+    "evaluate",
+    "load_classifier",
     "load_dataset",
     "train_and_evaluate",
 ]
@@ -151,6 +155,51 @@ def embed(
 
     paths = (Path(image) if isinstance(image, os.PathLike) else image for image in images)
     return embed_images(os.fspath(model), paths)
+
+
+def evaluate(run: str | os.PathLike[str], data: str | os.PathLike[str], **options: Any) -> "Report":
+    """Returns the figures and findings of a model on a dataset, as a report of `shardstream-predict` has them.
+
+    Nothing is written. Every image of the validation split is predicted unless options say otherwise.
+
+    Args:
+        run: The run folder.
+        data: The dataset folder.
+        options: `split`, `sample`, `sampling`, `batch`, `seed`, `compare`, `gallery`, `min_accuracy` and
+            `min_class_recall` of the command.
+
+    Returns:
+        `.summary.accuracy` has `.value`, `.low` and `.high`; `.metrics` is what metrics.json holds.
+
+    Raises:
+        ConfigError, DatasetError: As the command would say.
+    """
+    from shardstream.predict.config import PredictConfig
+
+    every = (
+        not {"all", "sample", "batch"} & options.keys() and options.get("sampling", "uniform") == "uniform"
+    )
+    config = _make_config(PredictConfig, {"all": every, **options, "run": run, "data": data})
+    from shardstream.train.startup import start_tensorflow
+
+    start_tensorflow()
+    from shardstream.predict.evaluation import evaluate_config
+
+    return evaluate_config(config)
+
+
+def load_classifier(run: str | os.PathLike[str]) -> "ImageClassifier":
+    """Returns the best model of a run folder, for images in any form: `classifier.predict(["a.jpg", b"...", array])`.
+
+    Raises:
+        DatasetError: The run has no model, or one that would run code of its own.
+    """
+    from shardstream.train.startup import start_tensorflow
+
+    start_tensorflow()
+    from shardstream.predict.inference.image_classifier import load_image_classifier
+
+    return load_image_classifier(Path(run))
 
 
 def _make_config(config_type: type, options: dict[str, Any]) -> Any:

@@ -1,4 +1,7 @@
-"""`shardstream-train`: a dataset folder in, a trained model and its run folder out; `doctor` and `status` look."""
+"""`shardstream-train`: a dataset folder in, a trained model and its run folder out; `doctor` and `status` look.
+
+`export` writes the model as a file that other programs run.
+"""
 
 import dataclasses
 import logging
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from shardstream.ingest.common.commandline import log_to_stderr, run
 from shardstream.ingest.common.terminal import escape_control_chars, json_line
-from shardstream.train.config import DoctorConfig, StatusConfig, TrainConfig
+from shardstream.train.config import DoctorConfig, ExportConfig, StatusConfig, TrainConfig
 from shardstream.train.distributed.cluster import find_cluster
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _TRAIN: (TrainConfig, train),
         "doctor": (DoctorConfig, doctor),
         "status": (StatusConfig, status),
+        "export": (ExportConfig, export),
     }
     return run("shardstream-train", commands, argv, default=_TRAIN)
 
@@ -90,6 +94,37 @@ def status(config: StatusConfig) -> int:
         print(json_line(dataclasses.asdict(found) | {"run": str(found.run)}))
     else:
         _print_status(found)
+    return 0
+
+
+def export(config: ExportConfig) -> int:
+    """Writes the model of a run for other programs, prints where it is and returns the exit code."""
+    from shardstream.train.runs.run_folder import RunFolder
+
+    RunFolder(config.run).check_has_model()
+    from shardstream.train.startup import start_tensorflow
+
+    start_tensorflow()
+    log_to_stderr()
+    from shardstream.train.export import export_model
+
+    result = export_model(config.run, format=config.format, quantize=config.quantize)
+    if config.json:
+        paths = {"path": str(result.path), "description": str(result.description)}
+        print(json_line(dataclasses.asdict(result) | paths))
+        return 0
+    rows = {
+        "model": str(result.path),
+        "size": f"{result.num_bytes / 1e6:,.2f} MB",
+        "classes": str(result.description),
+    }
+    if result.cost is not None:
+        cost = result.cost
+        rows["float16"] = (
+            f"accuracy {cost.accuracy_quantized:.4f} instead of {cost.accuracy:.4f} on {cost.num_examples:,} "
+            f"validation images; probabilities differ by at most {cost.max_difference:.2g}"
+        )
+    _print_rows(rows)
     return 0
 
 

@@ -287,6 +287,23 @@ class StatusConfig:
     """Prints one JSON object."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExportConfig:
+    """Writes the best model of a run as a file that other programs run, to RUN/export/FORMAT.
+
+    It takes uint8 RGB images at the size of the model and gives probabilities; labels.json beside it has the classes.
+    """
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The run folder."""
+    format: Literal["savedmodel", "tflite", "onnx", "keras"]
+    """What to write; onnx needs the packages tf2onnx and onnx."""
+    quantize: Literal["none", "float16"] = "none"
+    """float16 halves a TFLite file; what it costs is measured on validation images."""
+    json: bool = False
+    """Prints one JSON object."""
+
+
 def _check_at_least(least: int, **options: float | None) -> None:
     for name, value in options.items():
         if value is not None and not value >= least:

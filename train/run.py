@@ -10,6 +10,7 @@ import keras
 
 from shardstream.ingest.common.durations import parse_interval, parse_secs
 from shardstream.ingest.common.errors import machine_errors
+from shardstream.ingest.dataset.class_counts import missing_class_notes
 from shardstream.train.config import TrainConfig
 from shardstream.train.distributed.cluster import find_cluster
 from shardstream.train.distributed.preemption import StopRequest
@@ -75,6 +76,8 @@ def _lead(
         unfinished.check_same(folder, setup.describe())
     else:
         setup = prepare(config)
+    for note in missing_class_notes(setup.info):
+        logger.warning("%s", note)
     broadcast_run(workers, setup.describe(), unfinished.checkpoint if unfinished else None)
     stop = StopRequest(parse_secs("grace", config.grace))
     history = History(folder.history)

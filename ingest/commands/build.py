@@ -14,8 +14,9 @@ from shardstream.ingest.pipeline.build_result import BuildResult, summarize
 from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.diagnostics import look_through_manifest
 from shardstream.ingest.pipeline.disk_space import check_free_space
+from shardstream.ingest.pipeline.listing import Listing
 from shardstream.ingest.pipeline.map_tasks import MapPlan
-from shardstream.ingest.pipeline.scan import Listing, scan_folder
+from shardstream.ingest.pipeline.scan import scan_folder
 from shardstream.ingest.pipeline.staging import has_staging, open_staging
 from shardstream.ingest.pipeline.steps import TASK_MODULES, assemble, check_verdicts, process_files
 
@@ -34,35 +35,46 @@ def build_dataset(config: BuildConfig) -> BuildResult:
     began = time.monotonic()
     if not _is_free(config.data):
         return _finish_killed(config)
-    with open_engine(
-        config.engine,
-        workers=config.workers,
-        scheduler=config.scheduler,
-        preload=TASK_MODULES,
-        folders=[config.images, config.data.absolute().parent, *config.work_folders],
-    ) as engine:
-        listing = scan_folder(config.images, config.class_names)
-        display_names = _display_names(config, listing)
-        with open_staging(
+    with (
+        open_engine(
+            config.engine,
+            workers=config.workers,
+            scheduler=config.scheduler,
+            preload=TASK_MODULES,
+            folders=[config.images, config.data.absolute().parent, *config.work_folders],
+        ) as engine,
+        open_staging(
             config.data, _options(config), restart=config.restart, work_dir=config.work_dir
-        ) as place:
-            check_free_space(listing, config.judging.image, [place.units, place.shards])
-            catalog = Catalog(listing)
-            rows = np.arange(len(listing), dtype=np.uint32)
-            plan = MapPlan(listing, rows, judging=config.judging, folder=place.units)
-            process_files(catalog, plan, engine, max_rejected=config.max_rejected, place=place)
-            check_verdicts(catalog, max_rejected=config.max_rejected, place=place)
-            info = assemble(
-                catalog,
-                place,
-                engine,
-                display_names=display_names,
-                judging=config.judging,
-                split_rule=config.split_rule,
-                shard_bytes=config.shard_bytes,
-                versions=writer_versions(),
-            )
-            place.publish()
+        ) as place,
+    ):
+        layout = config.layout
+        listing = scan_folder(
+            config.images,
+            config.class_names,
+            layout=layout,
+            labels=config.labels,
+            max_missing=config.max_rejected,
+            spool=place.spool,
+        )
+        display_names = _display_names(config, listing)
+        check_free_space(listing, config.judging.image, [place.units, place.shards])
+        catalog = Catalog(listing)
+        rows = np.arange(len(listing), dtype=np.uint32)
+        plan = MapPlan(listing, rows, judging=config.judging, folder=place.units)
+        process_files(catalog, plan, engine, max_rejected=config.max_rejected, place=place)
+        check_verdicts(catalog, max_rejected=config.max_rejected, place=place)
+        info = assemble(
+            catalog,
+            place,
+            engine,
+            display_names=display_names,
+            judging=config.judging,
+            split_rule=config.split_rule,
+            shard_bytes=config.shard_bytes,
+            versions=writer_versions(),
+            layout=layout,
+        )
+        place.publish()
     return summarize(catalog, info, num_read=len(listing), seconds=time.monotonic() - began)
 
 
@@ -84,7 +96,8 @@ def _finish_killed(config: BuildConfig) -> BuildResult:
         raise taken
     with open_staging(config.data, _options(config), work_dir=config.work_dir) as place:
         info = DatasetInfo.load(config.data)
-        if (info.split_rule, info.shard_bytes) != (config.split_rule, config.shard_bytes):
+        made_by = info.split_rule, info.shard_bytes, info.layout
+        if made_by != (config.split_rule, config.shard_bytes, config.layout):
             raise taken
         place.remove()
     findings = look_through_manifest(info)

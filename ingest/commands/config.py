@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from shardstream.ingest.commands.layout_options import LayoutOptions, TableOption
 from shardstream.ingest.common.byte_size import parse_size
 from shardstream.ingest.common.cpu_limits import usable_cores
 from shardstream.ingest.common.errors import ConfigError
@@ -21,7 +22,7 @@ _MAX_IMAGE_SIZE = 8192  # Pixels: a picture is then 0.2 GB, and a worker holds t
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Folders:
     images: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGES")]
-    """The folder whose sub-folders are the categories."""
+    """The folder whose sub-folders are the classes, or a .zip or .tar of it."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """The dataset folder."""
 
@@ -121,7 +122,7 @@ class _Decisions:
     check: Check = "full"
     """How closely a picture is looked at: decoded to the end, or its header alone. "header" is quicker, goes with
     --image-size original, finds no pictures that look alike, and lets damaged ones pass, to fail in training."""
-    max_pixels: int = 100_000_000
+    max_pixels: int = 130_000_000
     """A picture that says it has more is rejected before it is decoded: some files lie to fill the memory."""
     shard_size: str = "128MiB"
     """About how large each file becomes: such as 64MiB or 1GB."""
@@ -193,10 +194,11 @@ class _Decisions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BuildConfig(_Job, _Decisions, _Folders):
-    """Turns category folders of photos into a dataset of sharded TFRecords.
+class BuildConfig(_Job, _Decisions, LayoutOptions, _Folders):
+    """Turns class folders of images into a dataset of sharded TFRecords.
 
-    IMAGES has a sub-folder for each category (IMAGES/food/..., IMAGES/interior/...). DATA is made new.
+    IMAGES has a sub-folder for each class (IMAGES/food/..., IMAGES/interior/...), or is a .zip or .tar of such; images
+    that are split already, or have their labels in a table: --splits-from-folders, --labels. DATA is made new.
     Every file is opened once and judged: ok, repaired, duplicate, conflict or rejected (see DATA/manifest.parquet).
     Killed, the same command goes on where it was.
 
@@ -204,13 +206,19 @@ class BuildConfig(_Job, _Decisions, _Folders):
     """
 
     def __post_init__(self) -> None:
-        for part in (_Folders, _Decisions, _Job):
+        for part in (_Folders, LayoutOptions, _Decisions, _Job):
             part.__post_init__(self)
+        if self.stratify and 1 in (self.validation, self.test):
+            raise ConfigError(
+                "--stratify leaves an image of each class to train on; --validation 1 and --test 1 leave none"
+            )
+        if self.stratify and (self.splits_from_folders or self.split_column):
+            raise ConfigError("--stratify does not go with splits that are given: they are kept as they are")
         _check_work_dir(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class UpdateConfig(_Job, _Folders):
+class UpdateConfig(_Job, TableOption, _Folders):
     """Brings a dataset up to date with its folders: the same bytes as a build from scratch, without most of its work.
 
     Only files that are new or have another size or time than in DATA/manifest.parquet are read; the others' records
@@ -235,7 +243,7 @@ class UpdateConfig(_Job, _Folders):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RepairConfig(_Running, _Folders):
+class RepairConfig(_Running, TableOption, _Folders):
     """Makes what `verify` finds bad again: those shards alone, out of the photos they were made of.
 
     DATA then has the bytes that it had. Exit code 1 if something cannot be mended, because photos changed or are gone.

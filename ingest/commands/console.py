@@ -13,12 +13,14 @@ from shardstream.ingest.commands.estimate import Estimate
 from shardstream.ingest.commands.repair import Repair
 from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.ingest.dataset.corruption import Corruption
+from shardstream.ingest.dataset.look_alikes import LookAlikes, PathPair
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.pipeline.build_result import BuildResult
 from shardstream.ingest.pipeline.changes import Changes
 from shardstream.ingest.pipeline.diagnostics import Findings
 
 _MAX_LEAKS_SHOWN = 10
+_MAX_CLASSES_SHOWN = 100  # A table of ten thousand takes longer to lay out than to build from.
 
 
 def print_outcome(result: BuildResult) -> None:
@@ -27,7 +29,7 @@ def print_outcome(result: BuildResult) -> None:
     _print_info(result.info, console)
     _print_findings(result.findings, console)
     if result.passed_over:
-        console.print(_counts("passed over", result.passed_over))
+        console.print(_counts("skipped", result.passed_over))
     if result.changes is not None:
         _print_changes(result.changes, console)
     num_files = sum(result.info.verdicts.values())
@@ -69,7 +71,7 @@ def print_estimate(estimate: Estimate) -> None:
     console.print(_counts("about so many pictures in", estimate.splits))
     console.print(_counts(f"of a sample of {estimate.num_sampled:,}", estimate.sampled_verdicts))
     if estimate.passed_over:
-        console.print(_counts("passed over", estimate.passed_over))
+        console.print(_counts("skipped", estimate.passed_over))
     num_files = sum(estimate.class_counts.values())
     console.print(
         f"{num_files:,} files, {_size(estimate.source_bytes)}; {estimate.num_read:,} to be read, in about "
@@ -177,8 +179,10 @@ def info_json(info: DatasetInfo, findings: Findings) -> dict[str, Any]:
         "repairs": findings.repairs,
         "lossy_repairs": findings.lossy,
         "conflicts": findings.conflicts,
-        "num_leaks": findings.num_leaks,
+        "num_leaks": findings.look_alikes.num_same if findings.look_alikes else 0,
         "leaks": findings.leaks,
+        "look_alikes": dataclasses.asdict(findings.look_alikes) if findings.look_alikes else None,
+        "notes": findings.notes,
         "splits": {
             name: {
                 "num_examples": split.num_examples,
@@ -207,19 +211,42 @@ def _print_findings(findings: Findings, console: Console) -> None:
         if files:
             console.print(f"{title}, such as:", highlight=False)
         for path, reason in files:
-            console.print(
-                escape_control_chars(f"  {path}: {reason}"), markup=False, highlight=False, soft_wrap=True
-            )
-    if findings.leaks:
-        console.print(
-            f"{findings.num_leaks:,} pairs of pictures look alike and lie in different splits "
-            "(--keep-together near-duplicates puts them into one):",
-            highlight=False,
+            _print_line(f"  {path}: {reason}", console)
+    if findings.look_alikes:
+        _print_look_alikes(findings.look_alikes, console)
+    for note in findings.notes:
+        _print_line(f"note: {note}", console)
+
+
+def _print_look_alikes(found: LookAlikes, console: Console) -> None:
+    compared = ""
+    if found.num_compared < found.num_candidates:
+        compared = f" (of {found.num_compared:,} compared, of {found.num_candidates:,} whose hashes are near)"
+    if found.num_same:
+        _print_line(
+            f"{found.num_same:,} pairs{compared} are one image in two splits, which makes it easy "
+            "(--keep-together near-duplicates puts both into one):",
+            console,
         )
-        for one, other in findings.leaks[:_MAX_LEAKS_SHOWN]:
-            console.print(
-                escape_control_chars(f"  {one}  {other}"), markup=False, highlight=False, soft_wrap=True
-            )
+        _print_pairs(found.same, found.num_same, console)
+    if found.num_bursts:
+        _print_line(
+            f"{found.num_bursts:,} pairs{compared} resemble each other, follow one another by number and lie in two "
+            "splits, as shots of one scene would:",
+            console,
+        )
+        _print_pairs(found.bursts, found.num_bursts, console)
+
+
+def _print_pairs(pairs: Sequence[PathPair], count: int, console: Console) -> None:
+    for one, other in pairs[:_MAX_LEAKS_SHOWN]:
+        _print_line(f"  {one}  {other}", console)
+    if count > _MAX_LEAKS_SHOWN:
+        _print_line(f"  and {count - _MAX_LEAKS_SHOWN:,} more", console)
+
+
+def _print_line(line: str, console: Console) -> None:
+    console.print(escape_control_chars(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _splits(info: DatasetInfo) -> Table:
@@ -230,6 +257,9 @@ def _splits(info: DatasetInfo) -> Table:
         counts = [split.class_counts[label] for split in info.splits.values()]
         shown = name if name == display_name else f"{name} ({display_name})"
         table.add_row(_plain(shown), *map(_number, [*counts, sum(counts)]))
+        if label + 1 == _MAX_CLASSES_SHOWN < info.num_classes:
+            table.add_row(f"and {info.num_classes - _MAX_CLASSES_SHOWN:,} more (--json has all)")
+            break
     table.add_section()
     for title, totals, write in (
         ("all", [split.num_examples for split in info.splits.values()], _number),

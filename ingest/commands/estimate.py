@@ -10,17 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from shardstream.ingest.commands.config import BuildConfig, UpdateConfig
-from shardstream.ingest.commands.update import class_names_of, warn_of_versions
+from shardstream.ingest.commands.update import scan_again, warn_of_versions
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES, TRAIN
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.execution.factory import open_engine
 from shardstream.ingest.images.settings import ProcessingSettings
 from shardstream.ingest.pipeline.catalog import Catalog
+from shardstream.ingest.pipeline.listing import Listing
 from shardstream.ingest.pipeline.map_tasks import MapPlan, process_task, process_task_in_parts
 from shardstream.ingest.pipeline.results import VERDICTS
 from shardstream.ingest.pipeline.reuse import load_previous
-from shardstream.ingest.pipeline.scan import Listing, scan_folder
+from shardstream.ingest.pipeline.scan import scan_folder
 from shardstream.ingest.pipeline.steps import TASK_MODULES
 
 _MAX_SAMPLED = 400
@@ -59,10 +60,20 @@ class Estimate:
 
 def estimate_build(config: BuildConfig) -> Estimate:
     """Returns what `build_dataset(config)` would come to; writes nothing but into a temporary folder."""
-    with open_engine(
-        config.engine, workers=config.workers, scheduler=config.scheduler, preload=TASK_MODULES
-    ) as engine:
-        listing = scan_folder(config.images, config.class_names)
+    with (
+        open_engine(
+            config.engine, workers=config.workers, scheduler=config.scheduler, preload=TASK_MODULES
+        ) as engine,
+        tempfile.TemporaryDirectory(dir=_shared_folder(config) or config.work_dir) as spool,
+    ):
+        listing = scan_folder(
+            config.images,
+            config.class_names,
+            layout=config.layout,
+            labels=config.labels,
+            max_missing=config.max_rejected,
+            spool=Path(spool) / "spool",
+        )
         files = np.ones(len(listing), bool)
         return _estimate(listing, files, config.judging, config.fractions, engine, _shared_folder(config))
 
@@ -70,10 +81,13 @@ def estimate_build(config: BuildConfig) -> Estimate:
 def estimate_update(config: UpdateConfig) -> Estimate:
     """Returns what `update_dataset(config)` would come to; writes nothing but into a temporary folder."""
     old = DatasetInfo.load(config.data)
-    with open_engine(
-        config.engine, workers=config.workers, scheduler=config.scheduler, preload=TASK_MODULES
-    ) as engine:
-        listing = scan_folder(config.images, class_names_of(old))
+    with (
+        open_engine(
+            config.engine, workers=config.workers, scheduler=config.scheduler, preload=TASK_MODULES
+        ) as engine,
+        tempfile.TemporaryDirectory(dir=_shared_folder(config) or config.work_dir) as spool,
+    ):
+        listing = scan_again(config, old, spool=Path(spool) / "spool")
         warn_of_versions(old, rehash=config.rehash)
         state = load_previous(Catalog(listing), old)
         files = np.ones(len(listing), bool) if config.rehash else ~state.same
@@ -117,7 +131,7 @@ def _estimate(
     of_classes = np.bincount(listing.labels, minlength=len(listing.class_names)).tolist()
     return Estimate(
         class_counts=dict(zip(listing.class_names, of_classes, strict=True)),
-        passed_over=dict(listing.passed_over),
+        passed_over=dict(listing.skipped),
         source_bytes=int(listing.sizes.sum()),
         num_read=len(rows),
         num_removed=0,

@@ -15,10 +15,11 @@ from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.provenance import RecordSource
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.pipeline.catalog import Catalog
+from shardstream.ingest.pipeline.listing import Listing
 from shardstream.ingest.pipeline.manifest_writer import write_manifest
 from shardstream.ingest.pipeline.map_tasks import MapPlan
 from shardstream.ingest.pipeline.results import REJECTED
-from shardstream.ingest.pipeline.scan import Listing, scan_folder
+from shardstream.ingest.pipeline.scan import scan_folder
 from shardstream.ingest.pipeline.shards import ShardPlan, make_spec, write_shard, write_shard_alone
 from shardstream.ingest.pipeline.split_assignment import assign_splits
 from shardstream.ingest.pipeline.staging import StagingArea
@@ -82,21 +83,30 @@ def remake_shard(
     return spec.path
 
 
-def remake_manifest(info: DatasetInfo, *, images: Path, place: StagingArea, engine: Engine) -> Path:
+def remake_manifest(
+    info: DatasetInfo, *, images: Path, labels: Path | None, place: StagingArea, engine: Engine
+) -> Path:
     """Writes the manifest into `place.dataset` and returns its path; judges all photos again for that.
 
     Args:
         info: What the dataset should be. It is, if the manifest of the photos has the hash that this says, or is the
             very one that is there.
         images: The source folder.
+        labels: The table of labels, where its classes came from one.
         place: Where the work is done.
         engine: What the work runs on.
 
     Raises:
         CannotRepairError: The photos are not as they were.
     """
+    if info.layout.has_table != (labels is not None):
+        raise CannotRepairError(
+            "its classes came from a table: give it again with --labels FILE.csv"
+            if info.layout.has_table
+            else "its classes came from folders: leave out --labels"
+        )
     try:
-        listing = scan_folder(images, info.class_names)
+        listing = scan_folder(images, info.class_names, layout=info.layout, labels=labels)
     except ConfigError:
         raise CannotRepairError(f"the categories are no longer {' '.join(info.class_names)}") from None
     except DatasetError as error:
@@ -104,7 +114,7 @@ def remake_manifest(info: DatasetInfo, *, images: Path, place: StagingArea, engi
     catalog = Catalog(listing)
     rows = np.arange(len(listing), dtype=np.uint32)
     process_files(catalog, MapPlan(listing, rows, judging=info.judging, folder=place.units), engine)
-    assign_splits(catalog, info.split_rule)
+    assign_splits(catalog, info.split_rule, engine)
     # Notes where each record goes.
     ShardPlan(catalog, place.shards, name=info.name, seed=info.split_rule.seed, shard_bytes=info.shard_bytes)
     path = place.dataset / MANIFEST

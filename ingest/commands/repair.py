@@ -62,6 +62,7 @@ _Outcomes = dict[str, _Done]  # By the names of files.
 class _Job:
     info: DatasetInfo
     images: Path
+    labels: Path | None
     place: StagingArea
     engine: Engine
 
@@ -78,7 +79,9 @@ def repair_dataset(config: RepairConfig) -> list[Repair]:
         MachineError: The disk is full, the photos went away, or a worker process died for no file's fault.
     """
     if not config.images.is_dir():
-        raise ConfigError(f"{config.images}: no such folder of photos")
+        raise ConfigError(
+            f"{config.images}: not a folder; give the folder of the images, unpacked from its archive"
+        )
     with (
         open_engine(
             config.engine,
@@ -92,7 +95,7 @@ def repair_dataset(config: RepairConfig) -> list[Repair]:
         first = read_metadata_state(config.data)
         done: _Outcomes = {}
         if first.info is not None and MANIFEST in {damage.filename for damage in first.damages}:
-            done = _repair_manifest(_Job(first.info, config.images, place, engine))
+            done = _repair_manifest(_Job(first.info, config.images, config.labels, place, engine))
         found = examine(config.data, engine)
         damages: dict[str, list[str]] = {}
         for damage in (*(damage for damage in first.damages if damage.filename in done), *found.damages):
@@ -104,7 +107,7 @@ def repair_dataset(config: RepairConfig) -> list[Repair]:
                 dict.fromkeys(damages, _Done(f"not repaired: it takes a complete {MANIFEST}", False)) | done
             )
         else:
-            job = _Job(found.info, config.images, place, engine)
+            job = _Job(found.info, config.images, config.labels, place, engine)
             done |= _repair(job, damages.keys() - done.keys(), found.contents)
             done |= _find_still_damaged(job, done)
     return [
@@ -116,7 +119,9 @@ def repair_dataset(config: RepairConfig) -> list[Repair]:
 def _repair_manifest(job: _Job) -> _Outcomes:
     """Makes a corrupt manifest again, of the photos and of what the metadata say of it."""
     try:
-        new = remake_manifest(job.info, images=job.images, place=job.place, engine=job.engine)
+        new = remake_manifest(
+            job.info, images=job.images, labels=job.labels, place=job.place, engine=job.engine
+        )
         if (sha256 := file_sha256(new)) != job.info.manifest_sha256:  # It is the one that is there.
             write_atomic(job.place.dataset / METADATA, job.info.with_manifest(sha256).encode())
             outcome = f"as it has to be: {METADATA}, which named another one, was written again"

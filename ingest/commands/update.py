@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import time
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +23,13 @@ from shardstream.ingest.pipeline.changes import (
     records_differ,
     rows_differ,
 )
+from shardstream.ingest.pipeline.clutter import is_clutter
+from shardstream.ingest.pipeline.listing import Listing, shown
+from shardstream.ingest.pipeline.look_alikes import find_leaks
 from shardstream.ingest.pipeline.map_tasks import MapPlan
 from shardstream.ingest.pipeline.own_files import DESCRIPTIONS
 from shardstream.ingest.pipeline.reuse import PreviousState, load_previous
-from shardstream.ingest.pipeline.scan import Listing, is_clutter, scan_folder, shown
+from shardstream.ingest.pipeline.scan import scan_folder
 from shardstream.ingest.pipeline.split_assignment import assign_splits
 from shardstream.ingest.pipeline.staging import StagingArea, open_staging
 from shardstream.ingest.pipeline.steps import (
@@ -68,7 +72,7 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
         old = DatasetInfo.load(config.data)
         _check_nothing_else_there(old)
         has_other_versions = warn_of_versions(old, rehash=config.rehash)
-        listing = scan_folder(config.images, class_names_of(old))
+        listing = scan_again(config, old, spool=place.spool)
         check_classes(old, listing, allow_class_changes=config.allow_class_changes)
         catalog = Catalog(listing)
         state = load_previous(catalog, old)
@@ -112,10 +116,10 @@ def _write(
             split_rule=old.split_rule,
             shard_bytes=old.shard_bytes,
             versions=versions,
+            layout=old.layout,
         )
         place.replace((*old.shards, *DESCRIPTIONS))
         return info
-    assign_splits(catalog, old.split_rule)  # Look-alikes in different splits are told of all the same.
     if not rows_differ(catalog, state, known):
         place.remove()
         return old
@@ -136,12 +140,15 @@ def _write_manifest(catalog: Catalog, old: DatasetInfo, place: StagingArea, engi
             split_rule=old.split_rule,
             shard_bytes=old.shard_bytes,
             versions=old.versions,
+            layout=old.layout,
         )
     else:
+        assign_splits(catalog, old.split_rule, engine)
         plan_shards(catalog, old.name, old.split_rule, old.shard_bytes, place)
-        info = write_descriptions(
-            catalog, dataclasses.replace(old, verdicts=catalog.counts, manifest_sha256=""), place
+        new = dataclasses.replace(
+            old, verdicts=catalog.counts, manifest_sha256="", look_alikes=find_leaks(catalog, engine)
         )
+        info = write_descriptions(catalog, new, place)
     place.replace((*old.shards, *DESCRIPTIONS))
     return info
 
@@ -157,6 +164,28 @@ def warn_of_versions(old: DatasetInfo, *, rehash: bool) -> bool:
             differences,
         )
     return bool(differences)
+
+
+def scan_again(config: UpdateConfig, old: DatasetInfo, *, spool: Path | None) -> Listing:
+    """Lists the files of the source as the build of `old` did.
+
+    Raises:
+        ConfigError: The table of labels is not given again, or there never was one.
+    """
+    if old.layout.has_table != (config.labels is not None):
+        raise ConfigError(
+            f"{old.data_dir}: its classes came from a table; give it again with --labels FILE.csv"
+            if old.layout.has_table
+            else f"{old.data_dir}: its classes came from folders; leave out --labels"
+        )
+    return scan_folder(
+        config.images,
+        class_names_of(old),
+        layout=old.layout,
+        labels=config.labels,
+        max_missing=config.max_rejected,
+        spool=spool,
+    )
 
 
 def _options(config: UpdateConfig) -> dict[str, object]:

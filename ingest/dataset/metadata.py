@@ -10,6 +10,8 @@ from typing import get_args
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.common.json_reader import JsonNode
 from shardstream.ingest.common.safe_files import parse_errors, read_regular
+from shardstream.ingest.dataset.layout import CLASS_FOLDERS, Layout
+from shardstream.ingest.dataset.look_alikes import LookAlikes
 from shardstream.ingest.dataset.validation import check_info
 from shardstream.ingest.images.settings import Check, Encoding, ImageSettings, ProcessingSettings, Resize
 
@@ -96,6 +98,8 @@ class DatasetInfo:
         verdicts: The number of source files by verdict.
         manifest_sha256: Of manifest.parquet, in hexadecimal.
         versions: Of shardstream, the decoders and the encoders that made the records, by name.
+        layout: Where class and split of a file came from.
+        look_alikes: What is alike in different splits; None in datasets that are older than this.
         format_version: Of the folder that was read; what is written has the newest.
     """
 
@@ -111,6 +115,8 @@ class DatasetInfo:
     verdicts: Mapping[str, int]
     manifest_sha256: str
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    layout: Layout = CLASS_FOLDERS
+    look_alikes: LookAlikes | None = None
     format_version: int = FORMAT_VERSION
 
     @property
@@ -186,6 +192,10 @@ class DatasetInfo:
             name: {"class_counts": split["class_counts"], "shards": split["shards"]}
             for name, split in content["splits"].items()
         }
+        if self.layout == CLASS_FOLDERS:
+            del content["layout"]  # As in datasets that are older than the other layouts.
+        if self.look_alikes is None:
+            del content["look_alikes"]
         content = {"format_version": FORMAT_VERSION, **content, "fingerprint": self.fingerprint}
         return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode()
 
@@ -252,6 +262,10 @@ class DatasetInfo:
             manifest_sha256=node.get("manifest_sha256", str),
             # Older datasets do not say.
             versions=node.get("versions", dict) if "versions" in node.value else {},
+            layout=Layout.from_json(node.child("layout")) if "layout" in node.value else CLASS_FOLDERS,
+            look_alikes=LookAlikes.from_json(node.child("look_alikes"))
+            if "look_alikes" in node.value
+            else None,
             format_version=version,
         )
         if info.fingerprint != node.get("fingerprint", str):

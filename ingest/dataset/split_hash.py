@@ -65,10 +65,10 @@ def splits_of(numbers: npt.NDArray[np.uint64], fractions: Mapping[str, float]) -
         fractions: The shares of "validation" and "test", as `check_fractions` allows them.
     """
     splits = np.full(len(numbers), _TRAIN, np.uint8)
-    splits[numbers < np.uint64(_threshold(fractions.get(TEST, 0)))] = _TEST
-    splits[~numbers < np.uint64(_threshold(fractions.get(VALIDATION, 0)))] = (
-        _VALIDATION  # Counted from the top.
-    )
+    for split, distances in ((TEST, numbers), (VALIDATION, ~numbers)):  # Validation is counted from the top.
+        fraction = fractions.get(split, 0)
+        held_out = distances < np.uint64(_threshold(fraction)) if fraction < 1 else slice(None)
+        splits[held_out] = SPLIT_NAMES.index(split)
     return splits
 
 
@@ -85,7 +85,7 @@ def assign_split(key: bytes, fractions: Mapping[str, float], *, seed: int) -> st
 
 
 def stratify(
-    numbers: npt.NDArray[np.uint64], labels: npt.NDArray[np.uint16], fractions: Mapping[str, float]
+    numbers: npt.NDArray[np.uint64], labels: npt.NDArray[np.uint32], fractions: Mapping[str, float]
 ) -> npt.NDArray[np.uint8]:
     """Returns the split of each picture, an index into SPLIT_NAMES, with the same shares of each class.
 
@@ -97,7 +97,7 @@ def stratify(
     Args:
         numbers: What `draw` gave for the purpose "split", uint64 [pictures]. Pictures of one class with the same number
             stay together, in the training split where a held-out one has not enough room for all.
-        labels: The class of each picture, uint16 [pictures].
+        labels: The class of each picture, uint32 [pictures].
         fractions: The shares of "validation" and "test", as `check_fractions` allows them.
     """
     counts = np.bincount(labels)
@@ -117,11 +117,14 @@ def stratify(
 
 
 def check_fractions(fractions: Mapping[str, float]) -> None:
-    """Raises a ConfigError unless each fraction is in [0, 1) and something is left to train on."""
+    """Raises a ConfigError unless each fraction is in [0, 1] and something is left to train on, or one of them is all.
+
+    A dataset of one held-out split is there to test models of others with.
+    """
     for name, fraction in fractions.items():
-        if not 0 <= fraction < 1:
-            raise ConfigError(f"--{name} has to be at least 0 and less than 1, got {fraction:g}")
-    if sum(map(_exact, fractions.values())) >= 1:
+        if not 0 <= fraction <= 1:
+            raise ConfigError(f"--{name} has to be from 0 to 1, got {fraction:g}")
+    if sum(map(_exact, fractions.values())) >= 1 and set(fractions.values()) - {0.0} != {1.0}:
         given = " and ".join(f"--{name} {fraction:g}" for name, fraction in fractions.items())
         raise ConfigError(f"{given} leave nothing to train on: they have to sum to less than 1")
 

@@ -9,14 +9,18 @@ from shardstream.ingest.dataset.records import FRAMING_BYTES
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 
 if TYPE_CHECKING:
+    from shardstream.ingest.dataset.layout import Layout
+    from shardstream.ingest.dataset.look_alikes import LookAlikes
     from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
 
-MAX_CLASSES = 1 << 16
+MAX_CLASSES = 1_000_000
 _MAX_COUNT = 1 << 40
 _MAX_BYTES = 1 << 60
 _MAX_IMAGE_SIZE = 1 << 16
 _MAX_PIXELS = 1 << 40
 _MAX_NAME = 1024
+_MAX_PATH = 1 << 16
+_MAX_DEPTH = 1 << 12
 _DATASET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,199}")
 _VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -45,6 +49,9 @@ def check_info(info: "DatasetInfo", source: object, remedy: str) -> None:
         _check_names(info)
         _check_settings(info)
         _check_splits(info.splits, info.num_classes, info.name)
+        _check_layout(info.layout)
+        if info.look_alikes is not None:
+            _check_look_alikes(info.look_alikes)
     except InvalidValueError as error:
         raise DatasetError(f"{source}: {error}; {remedy}") from None
 
@@ -122,6 +129,35 @@ def _check_class_counts(split: "SplitInfo", num_classes: int, where: str) -> Non
     counts: Iterable[object] = split.class_counts
     total = f"counts that sum to the {split.num_examples} records of the split"
     _expect(all(map(_is_count, counts)) and sum(split.class_counts) == split.num_examples, where, total)
+
+
+def _check_layout(layout: "Layout") -> None:
+    depth = layout.class_depth
+    _expect(depth is None or 1 <= depth <= _MAX_DEPTH, "layout.class_depth", f"1 to {_MAX_DEPTH}, or null")
+    columns = layout.path_column, layout.label_column, layout.split_column
+    texts = all(map(_is_text, (*layout.exclude, *layout.include, *columns)))
+    _expect(texts, "layout", "patterns and names of columns of at most 1,024 characters")
+    if not layout.has_table:
+        _expect(not any(columns), "layout.path_column", "a name, as there are other columns")
+
+
+def _check_look_alikes(found: "LookAlikes") -> None:
+    counts = found.num_same, found.num_bursts, found.num_compared, found.num_candidates
+    _expect(all(map(_is_count, counts)), "look_alikes", "counts of pairs")
+    _expect(
+        found.num_same + found.num_bursts <= found.num_compared,
+        "look_alikes.num_compared",
+        "all that was found",
+    )
+    _expect(
+        found.num_compared <= found.num_candidates, "look_alikes.num_candidates", "all that were compared"
+    )
+    for name, pairs, count in (
+        ("same", found.same, found.num_same),
+        ("bursts", found.bursts, found.num_bursts),
+    ):
+        paths = all(len(path) <= _MAX_PATH and _is_unicode(path) for pair in pairs for path in pair)
+        _expect(paths and len(pairs) <= count, f"look_alikes.{name}", f"at most {count} pairs of paths")
 
 
 def _is_count(value: object) -> bool:

@@ -12,6 +12,8 @@ _WHITE = (255, 255, 255)
 # Pillow's RGB has 4 bytes a pixel: at 100 million pixels each copy of the whole would be 0.4 GB.
 _PIXELS_PER_STRIP = 1 << 20
 _LARGE_PIXELS = 1 << 24
+_DEPTHS = (8, 10, 12, 14, 16)
+_MAX_OVERSHOOT = 0.05  # What resampling adds at edges.
 _PHOTOMETRIC = 262  # A tag of a TIFF; 0 says that 0 is white.
 
 
@@ -67,14 +69,18 @@ def _seer(image: Image.Image, repairs: list[str]) -> Callable[[Image.Image], Ima
         if image.mode == "F":
             scale = _scale_of_floats(image)
             return lambda strip: _grey_to_rgb(np.clip(np.nan_to_num(np.asarray(strip)) * scale, 0, 255))
-        if isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode == "I" and _is_small(image):
-            # As Pillow shows them, too: nobody means a picture of which 255 of 4 billion levels are in use.
-            repairs[-1] = "32 bits to 8"
-            return lambda strip: _grey_to_rgb(np.asarray(strip))
-        black = 0xFFFF if _is_negative(image) else 0
-        return lambda strip: _grey_to_rgb(_to_eight_bits(np.asarray(strip), black, transparent))
+        depth = _depth_in_use(image)
+        if depth < 16:
+            width = 32 if image.mode == "I" else 16
+            repairs[-1] = f"{width} bits to 8" if depth == 8 else f"{depth} bits in {width} to 8"
+        white = (1 << depth) - 1 if _is_negative(image) else 0
+        return lambda strip: _grey_to_rgb(_to_eight_bits(np.asarray(strip), depth, white, transparent))
     if image.mode == "P" and image.palette is None:
         raise ImageError("damaged: no palette")
+    if image.has_transparency_data and _is_opaque(image):
+        return lambda strip: strip.convert(
+            "RGB"
+        )  # Nothing to be seen of its alpha channel, and nothing to repair.
     if image.has_transparency_data:
         repairs.append("transparency over white")
         return _over_white
@@ -96,17 +102,34 @@ def _grey_to_rgb(grey: np.ndarray) -> Image.Image:
     return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
 
 
-def _to_eight_bits(deep: np.ndarray, black: int, transparent: object) -> np.ndarray:
-    """Returns integers of more bits as 0 to 255; Pillow's own conversion cuts them off at 255."""
-    if deep.dtype.itemsize > 2 and (deep.min() < 0 or deep.max() > 0xFFFF):
-        raise ImageError("32-bit pixels outside 0 to 65535")
-    return np.where(deep == transparent, 255, np.bitwise_xor(deep, black) >> 8)
+def _to_eight_bits(deep: np.ndarray, depth: int, white: int, transparent: object) -> np.ndarray:
+    """Returns integers of `depth` bits as 0 to 255; Pillow's own conversion cuts them off at 255.
+
+    Args:
+        deep: Integers.
+        depth: How many of their bits are in use, at least 8.
+        white: What 0 is to become where the image is a negative; 0 where it is none.
+        transparent: The value that is to become white.
+    """
+    return np.where(deep == transparent, 255, np.bitwise_xor(deep, white) >> (depth - 8))
 
 
-def _is_small(image: Image.Image) -> bool:
-    """Whether all integers of `image` are 0 to 255."""
+def _is_opaque(image: Image.Image) -> bool:
+    """Whether the alpha channel hides nothing."""
+    return image.mode in {"RGBA", "LA"} and image.getchannel("A").getextrema()[0] == 255
+
+
+def _depth_in_use(image: Image.Image) -> int:
+    """Returns how many bits the integers of `image` have: the smallest usual number that holds the largest of them.
+
+    Detectors of 12 bits write their values into 16 as they are: at their full range they would be all but black.
+    """
     low, high = np.asarray(image.getextrema(), np.int64)
-    return bool(low >= 0 and high <= 255)
+    if low < 0 or high > 0xFFFF:
+        raise ImageError(
+            f"integer pixels from {low} to {high}: nothing says what is white; rescale them to 16 bits"
+        )
+    return next(depth for depth in _DEPTHS if high < 1 << depth)
 
 
 def _is_negative(image: Image.Image) -> bool:
@@ -119,4 +142,9 @@ def _scale_of_floats(image: Image.Image) -> float:
     low, high = np.asarray(image.getextrema(), np.float64)
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageError("floating-point pixels that are not finite")
-    return 255.0 if high <= 1.0 else 1.0
+    for white in (1.0, 255.0):
+        if -_MAX_OVERSHOOT * white <= low and high <= (1 + _MAX_OVERSHOOT) * white:
+            return 255.0 / white
+    raise ImageError(
+        f"floating-point pixels from {low:.6g} to {high:.6g}: nothing says what is white; rescale them to 0 to 1"
+    )

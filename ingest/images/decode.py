@@ -5,7 +5,7 @@ What the file is, its content decides, never its name.
 
 from typing import NamedTuple
 
-from shardstream.ingest.images import jpeg, png
+from shardstream.ingest.images import icc, jpeg, png
 from shardstream.ingest.images import pillow_decode as formats
 from shardstream.ingest.images.color import turn
 from shardstream.ingest.images.image_errors import ImageError, check_memory, check_pixels
@@ -31,6 +31,8 @@ class Source(NamedTuple):
     @property
     def clean_size(self) -> tuple[int, int] | None:
         """Height and width where the file's own bytes, if they are tidy or whole, show the same in every decoder."""
+        if self.header is not None and icc.name_of_profile(self.header.profile):
+            return None
         match self.header:
             case jpeg.Header(is_everyday=True, orientation=1, height=height, width=width):
                 return height, width
@@ -123,7 +125,10 @@ def _decode_jpeg(source: Source, header: jpeg.Header, min_size: int) -> Decoded:
         repairs += (f"turned upright (EXIF orientation {header.orientation})",)
     if header.orientation >= 5:
         height, width = width, height
-    return Decoded(rgb, height, width, repairs, has_halved_colours=True)
+    profile = header.profile if header.num_components == 3 else b""
+    if name := icc.name_of_profile(profile):
+        repairs += (f"colors of {name} to sRGB",)
+    return Decoded(rgb, height, width, repairs, has_halved_colours=True, profile=profile if name else b"")
 
 
 def _decode_mended(data: bytes, header: jpeg.Header, min_size: int) -> tuple[RgbImage, tuple[str, ...]]:

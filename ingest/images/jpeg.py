@@ -27,11 +27,12 @@ START = b"\xff\xd8"
 MAX_SIDE = 65_500  # Pixels; libjpeg's own limit.
 
 _END = b"\xff\xd9"
-_SCAN, _APP0, _APP1, _APP14, _APP15, _COMMENT = 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+_SCAN, _APP0, _APP1, _APP2, _APP14, _APP15, _COMMENT = 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
 _SCAN_MARK = b"\xff\xda"
 _MAX_SCANS = 100
 _MAX_EXIF_SEGMENTS = 64
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+_ICC, _MAX_PROFILE_PARTS = b"ICC_PROFILE\0", 255
 # The start-of-frame marks, by what a decoder has to know. Source: ITU-T T.81, table B.1; T.87 for JPEG-LS.
 _EVERYDAY = {0xC0, 0xC1, 0xC2}  # Baseline, extended, progressive; Huffman coding.
 _PROGRESSIVE = {0xC2, 0xCA}
@@ -68,6 +69,7 @@ class Header(NamedTuple):
         orientation: As in EXIF, 1 to 8.
         buffer_bytes: What libjpeg has to keep of the picture while it decodes, in bytes.
         is_tidy: Whether nothing but segments lies before the first scan, and an end mark behind it.
+        profile: The ICC profile of its colors; empty if there is none.
     """
 
     height: int
@@ -78,6 +80,7 @@ class Header(NamedTuple):
     orientation: int
     buffer_bytes: int
     is_tidy: bool
+    profile: bytes = b""
 
     @property
     def is_everyday(self) -> bool:
@@ -106,6 +109,7 @@ def read_header(data: bytes) -> Header:
         JpegError: There is no such header.
     """
     exif: list[bytes] = []
+    profile: list[bytes] = []
     xmp = b""
     kind = frame = frame_end = scan = 0
     is_tidy, position = True, len(START)
@@ -117,6 +121,10 @@ def read_header(data: bytes) -> Header:
                 exif.append(data[start + 10 : end] if len(exif) < _MAX_EXIF_SEGMENTS else b"")
             elif data.startswith(_XMP, start + 4):
                 xmp = data[start:end]
+        elif mark == _APP2 and data.startswith(_ICC, start + 4) and len(profile) < _MAX_PROFILE_PARTS:
+            profile.append(
+                data[start + 4 + len(_ICC) : end]
+            )  # Number of the part, number of parts, the part.
         elif mark in _FRAMES:
             kind, frame, frame_end = mark, start, end
         elif mark == _SCAN:
@@ -141,6 +149,7 @@ def read_header(data: bytes) -> Header:
         orientation=read_orientation(b"".join(exif), xmp) if exif or xmp else UPRIGHT,
         buffer_bytes=0 if is_all_in_first_scan else 2 * _num_samples(shares, height * width),
         is_tidy=is_tidy and data.rfind(_END, position) > 0,
+        profile=b"".join(part[2:] for part in sorted(profile, key=lambda part: part[:1])),
     )
 
 

@@ -1,6 +1,7 @@
 """Every format but JPEG, through Pillow, which is strict about most of them."""
 
 import contextlib
+import functools
 import io
 import struct
 import warnings
@@ -12,6 +13,8 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from shardstream.ingest.images import png
 from shardstream.ingest.images.color import shrinking, to_rgb, turn
+from shardstream.ingest.images.file_marks import describe_unreadable, is_camera_raw, is_heif
+from shardstream.ingest.images.icc import name_of_profile
 from shardstream.ingest.images.image_errors import (
     ImageError,
     check_memory,
@@ -33,11 +36,14 @@ _SUFFIXES = {
     "WEBP": {".webp"},
     "TIFF": {".tif", ".tiff"},
     "AVIF": {".avif", ".avifs"},
+    "HEIF": {".heic", ".heif", ".hif", ".heics", ".heifs"},
     "JPEG2000": {".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"},
     "ICO": {".ico"},
     "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
 }
-_PILLOW_FORMATS = [name for name in _SUFFIXES if name != "MPO"]  # MPO is what Pillow calls some JPEGs.
+_PILLOW_FORMATS = [
+    name for name in _SUFFIXES if name not in {"MPO", "HEIF"}
+]  # MPO is what it calls some JPEGs.
 # What a file starts with, to say of one that cannot be read what it was meant to be.
 _MARKS = {
     "JPEG": JPEG_START,
@@ -48,23 +54,13 @@ _MARKS = {
     "big-endian TIFF, or one of an unknown kind": b"MM\0*",
     "WebP": b"RIFF",
 }
-_NO_DECODER = {
-    "HEIC": (4, b"ftyphei"),
-    "HEIF": (4, b"ftypmif1"),
-    "a HEIF sequence": (4, b"ftypmsf1"),
-    "a camera's raw file": (4, b"ftypcrx "),
-    "JPEG XL": (4, b"JXL "),
-    "JPEG XL's bare stream": (0, b"\xff\x0a"),
-    "JPEG XR": (0, b"II\xbc\x01"),
-    "QOI": (0, b"qoif"),
-    "Photoshop's own format": (0, b"8BPS"),
-    "PDF": (0, b"%PDF"),
-}
-_HALVED_COLOURS = {"JPEG", "MPO", "WEBP", "AVIF"}
+_HALVED_COLOURS = {"JPEG", "MPO", "WEBP", "AVIF", "HEIF"}
 _LOSSLESS_WEBP, _WEBP_HEADER_BYTES = b"VP8L", 4096
+_MIN_DEEP_LEVEL, _PNG_DEPTH_AT = 16, 24
+_RGB_MODES = {"RGB", "RGBA", "RGBX", "P", "PA"}
 _GREY_SIZE = 64  # Pixels on the shorter side, at least, of the grey picture that a check gives.
 # What Pillow takes to load a picture, bytes a pixel, as measured; in all other formats what the picture itself has.
-_LOADING_BYTES = {"WEBP": 18, "AVIF": 18, "JPEG2000": 26, "ICO": 16}
+_LOADING_BYTES = {"WEBP": 18, "AVIF": 18, "HEIF": 18, "JPEG2000": 26, "ICO": 16}
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}  # Else 4, of "RGB" too.
 # Tags of a TIFF.
 _BITS, _COMPRESSION, _ROWS_PER_STRIP, _PLANES, _TILE_WIDTH, _TILE_HEIGHT = 258, 259, 278, 284, 322, 323
@@ -82,6 +78,7 @@ class Decoded(NamedTuple):
         repairs: What had to be done to see it, in words.
         has_halved_colours: Whether its format most often keeps half the resolution for colours alone: a drawing from
             another format may be nothing but noise, 60 levels from what it was, where it is stored that way.
+        profile: The ICC profile that its colors are to be converted from; empty where they are those of sRGB.
     """
 
     rgb: RgbImage
@@ -89,6 +86,7 @@ class Decoded(NamedTuple):
     width: int
     repairs: tuple[str, ...]
     has_halved_colours: bool
+    profile: bytes = b""
 
 
 def decode(data: bytes, suffix: str, *, min_size: int, max_pixels: int) -> Decoded:
@@ -97,6 +95,8 @@ def decode(data: bytes, suffix: str, *, min_size: int, max_pixels: int) -> Decod
     Raises:
         ImageError: It is not a picture, not whole, or too large.
     """
+    if is_camera_raw(data, suffix):
+        raise ImageError("no decoder: a camera's raw file; convert it to JPEG")
     return _with_pillow(data, max_pixels, lambda image: _see(image, data, suffix, min_size))
 
 
@@ -126,7 +126,7 @@ def _with_pillow(data: bytes, max_pixels: int, see: Callable[[Image.Image], _See
     try:
         with warnings.catch_warnings(action="ignore"):  # Corrupt EXIF, odd tags: the pixels decide.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with _open(data, _PILLOW_FORMATS) as image:
+            with _open(data, _formats(data)) as image:
                 check_pixels(image.height, image.width, max_pixels)
                 return see(image)
     except (ImageError, MemoryError):
@@ -158,6 +158,21 @@ def _open(data: bytes, formats: Sequence[str]) -> Image.Image:
     raise UnidentifiedImageError
 
 
+def _formats(data: bytes) -> list[str]:
+    """Returns the formats that Pillow may take `data` for: those of photos, and HEIC where its reader is installed."""
+    return [*_PILLOW_FORMATS, "HEIF"] if is_heif(data) and _has_heif() else _PILLOW_FORMATS
+
+
+@functools.cache
+def _has_heif() -> bool:
+    try:
+        import pillow_heif  # pyright: ignore[reportMissingImports] - The extra "heif".
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
 def _shrink_upright(image: Image.Image, num_bytes: int) -> tuple[GreyImage, int] | None:
     check_memory(num_bytes + _loading_bytes(image, num_bytes))
     image.load()
@@ -182,15 +197,29 @@ def _see(image: Image.Image, data: bytes, suffix: str, min_size: int) -> Decoded
     if orientation != 1:
         repairs.append(f"turned upright (EXIF orientation {orientation})")
     height, width = image.height, image.width
+    profile = image.info.get("icc_profile") or b"" if image.mode in _RGB_MODES else b""
     rgb = to_rgb(image, min_size=min_size, repairs=repairs)
+    # A profile says how dark they are meant: linear colors have small numbers.
+    is_dark = 0 < rgb.max(initial=0) < _MIN_DEEP_LEVEL and not name_of_profile(profile)
+    if is_dark and _has_deep_colors(image, data):
+        raise ImageError("colors of 16 bits that use less than a sixteenth of their range; rescale them")
     image.close()  # Its memory, before a turned copy is made.
     if source_format != "TIFF":
         rgb = turn(rgb, orientation)
         height, width = (width, height) if orientation >= 5 else (height, width)
     if source_format not in {"PNG", "JPEG", "MPO"}:
         repairs.append(f"from {source_format}")
+    if name := name_of_profile(profile):
+        repairs.append(f"colors of {name} to sRGB")
     has_halved_colours = source_format in _HALVED_COLOURS and _LOSSLESS_WEBP not in data[:_WEBP_HEADER_BYTES]
-    return Decoded(rgb, height, width, tuple(repairs), has_halved_colours)
+    return Decoded(rgb, height, width, tuple(repairs), has_halved_colours, profile if name else b"")
+
+
+def _has_deep_colors(image: Image.Image, data: bytes) -> bool:
+    """Whether colors have 16 bits, of which Pillow takes the upper 8."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return max(image.tag_v2.get(_BITS, (8,))) > 8
+    return image.format == "PNG" and data[_PNG_DEPTH_AT : _PNG_DEPTH_AT + 1] == b"\x10"
 
 
 def _check_planes(image: Image.Image) -> None:
@@ -240,13 +269,12 @@ def _is_animated(image: Image.Image) -> bool:
 
 
 def _reject_unknown(data: bytes) -> NoReturn:
-    for name, (offset, mark) in _NO_DECODER.items():
-        if data.startswith(mark, offset):
-            raise ImageError(f"no decoder: {name}; convert it to JPEG")
     for name, mark in _MARKS.items():
         if data.startswith(mark):
             raise ImageError(f"damaged {name}: not even its header can be read")
-    raise ImageError(f"not a picture: it starts with {data[:8]!r}")
+    if is_heif(data) and _has_heif():
+        raise ImageError("damaged HEIC: not even its header can be read")
+    raise ImageError(describe_unreadable(data))
 
 
 def _one_line(error: Exception) -> str:

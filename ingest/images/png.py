@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 START = b"\x89PNG\r\n\x1a\n"
 
-_END = b"IEND"
+_END, _PROFILE = b"IEND", b"iCCP"
+_MAX_PROFILE_BYTES = 4 << 20
 _BYTES_AT_A_TIME = 1 << 20  # Of the pixels, of which there may be hundreds of millions.
 # Bits, and then grey or RGB, the one way to pack and to filter, and row by row.
 _PLAIN = ([8, 0, 0, 0, 0], [8, 2, 0, 0, 0])
@@ -33,26 +34,30 @@ class Header(NamedTuple):
         width: In pixels.
         is_plain: Whether it is 8-bit grey or RGB, row by row, opaque and still, and has all its chunks.
         is_tidy: Whether there are no EXIF or XMP data, which may say that it lies on its side.
+        profile: The ICC profile of its colors; empty if there is none.
     """
 
     height: int
     width: int
     is_plain: bool
     is_tidy: bool
+    profile: bytes = b""
 
 
 def read_header(data: bytes) -> Header | None:
     """Returns what the chunks say, or None where they do not begin with the right one."""
-    names, is_tidy = set(), True
+    names, is_tidy, profile = set(), True, b""
     for chunk in _chunks(data):
         names |= {chunk.name} & _TELLING  # Not all: a hostile file may have millions.
         is_tidy = is_tidy and not _may_turn(data, chunk)
+        if chunk.name == _PROFILE and not profile:
+            profile = _unpack_profile(data[chunk.start : chunk.end])
     first = next(_chunks(data), None)
     if first is None or (first.name, first.end - first.start) != (b"IHDR", 13) or not _is_right(data, first):
         return None
     width, height, *layout = struct.unpack_from(">IIBBBBB", data, first.start)
     is_plain = layout in _PLAIN and height > 0 and width > 0 and names == _NEEDED
-    return Header(height, width, is_plain, is_tidy)
+    return Header(height, width, is_plain, is_tidy, profile)
 
 
 def is_whole(data: bytes) -> bool:
@@ -84,6 +89,15 @@ def _chunks(data: bytes) -> Iterator[Chunk]:
 def _is_right(data: bytes, chunk: Chunk) -> bool:
     checked = memoryview(data)[chunk.start - 4 : chunk.end]
     return zlib.crc32(checked) == int.from_bytes(data[chunk.end : chunk.end + 4], "big")
+
+
+def _unpack_profile(content: bytes) -> bytes:
+    """Returns the profile in a chunk of a name, a zero, the method, and the packed bytes; empty where it is broken."""
+    _, _, packed = content.partition(b"\0")
+    try:
+        return zlib.decompressobj().decompress(packed[1:], _MAX_PROFILE_BYTES)
+    except zlib.error:
+        return b""
 
 
 def _may_turn(data: bytes, chunk: Chunk) -> bool:

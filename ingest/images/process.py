@@ -6,6 +6,7 @@ import numpy as np
 
 from shardstream.ingest.images import jpeg
 from shardstream.ingest.images.decode import Source, check_whole, decode, read_source
+from shardstream.ingest.images.icc import to_srgb
 from shardstream.ingest.images.image_errors import ImageError
 from shardstream.ingest.images.jpeg import RgbImage
 from shardstream.ingest.images.perceptual_hash import hash_gray, hash_rgb
@@ -75,6 +76,8 @@ def _make(source: Source, image: ImageSettings) -> ProcessedImage:
     # Twice the final size: averaging four pixels or more hides how the decoder made them.
     decoded = decode(source, min_size=2 * (image.size or 0))
     rgb = decoded.rgb if image.size is None else resize(decoded.rgb, image.size, image.resize)
+    if decoded.profile:  # Of the small image: a tenth of the work, and no difference to be seen.
+        rgb = to_srgb(rgb, decoded.profile)
     # Stretched, the small picture shows all of the large one, and a hash of it costs less.
     perceptual_hash = hash_rgb(rgb if image.resize == "stretch" else decoded.rgb)
     return ProcessedImage(

@@ -37,8 +37,8 @@ def summarize(
     """Returns what a finished job came to."""
     return BuildResult(
         info=info,
-        findings=find_issues(catalog),
-        passed_over=dict(catalog.listing.passed_over),
+        findings=find_issues(catalog, info),
+        passed_over=dict(catalog.listing.skipped),
         num_read=num_read,
         source_bytes=int(catalog.listing.sizes.sum()),
         seconds=seconds,

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES, hash_all_to_uint64
+from shardstream.ingest.pipeline.listing import NO_SPLIT, Listing, shown
 from shardstream.ingest.pipeline.results import (
     CONFLICT,
     DUPLICATE,
@@ -15,9 +16,7 @@ from shardstream.ingest.pipeline.results import (
     VERDICTS,
     TaskResults,
 )
-from shardstream.ingest.pipeline.scan import Listing, shown
 
-NO_SPLIT = len(SPLIT_NAMES)
 _ROWS_AT_ONCE = 1 << 18
 
 
@@ -67,8 +66,8 @@ class Catalog:
         self.positions = np.zeros(n, np.uint32)
 
     @property
-    def labels(self) -> npt.NDArray[np.uint16]:
-        """The class of each file, uint16 [files]."""
+    def labels(self) -> npt.NDArray[np.uint32]:
+        """The class of each file, uint32 [files]."""
         return self.listing.labels
 
     @property
@@ -96,7 +95,7 @@ class Catalog:
         if self.verdicts[row] == DUPLICATE:
             return f"same content as {original}"
         if self.verdicts[row] == CONFLICT:
-            return f"the same content is in more than one category, first as {original}"
+            return f"multi-label: the same image is under several classes, first as {original}"
         return self.reasons[self.reason_numbers[row]]
 
     def reason_number(self, reason: str) -> int:
@@ -105,13 +104,6 @@ class Catalog:
         if number == len(self.reasons):
             self.reasons.append(reason)
         return number
-
-    def forget_records(self) -> None:
-        """Frees what only writing needs, 64 bytes a file: to find look-alikes takes about as much."""
-        self.digests = np.zeros((0, 4), np.uint64)
-        self.offsets = np.zeros(0, np.uint64)
-        self.source_numbers = self.lengths = self.heights = self.widths = np.zeros(0, np.uint32)
-        self.shards = self.positions = np.zeros(0, np.uint32)
 
     def add_unit(self, rows: npt.NDArray[np.uint32], pictures: str, unit: TaskResults) -> int:
         """Notes what a unit of the map step came to; returns how many files have another content than was known.
@@ -139,10 +131,15 @@ class Catalog:
 
 
 def settle_identical(catalog: Catalog) -> None:
-    """Keeps one of identical files: the first by path. Under two classes none is right, so none is kept."""
+    """Keeps one of identical files: the first by path. Under two classes none is right, so none is kept.
+
+    Where the source gives the splits, the copy of the test split is kept before that of validation and of train: a copy
+    in training would make the held-out one easier than it is.
+    """
     catalog.verdicts[:] = catalog.judged
     catalog.originals[:] = np.arange(len(catalog.originals))
-    order = np.lexsort(catalog.digests.T)  # Stable: of identical files the first by path comes first.
+    # Stable: of identical files the first by path comes first.
+    order = np.lexsort((*_held_out_last(catalog.listing), *catalog.digests.T))
     order = order[catalog.judged[order] <= REPAIRED]
     if not len(order):
         return
@@ -157,6 +154,11 @@ def settle_identical(catalog: Catalog) -> None:
     catalog.originals[order] = np.repeat(order[starts], sizes)
     catalog.verdicts[order[catalog.originals[order] != order]] = DUPLICATE
     catalog.verdicts[order[np.repeat(disagree, sizes)]] = CONFLICT
+
+
+def _held_out_last(listing: Listing) -> list[npt.NDArray[np.uint8]]:
+    """Returns the key that sorts given splits as test, validation, train; none where no splits are given."""
+    return [(NO_SPLIT - listing.given_splits).astype(np.uint8)] if len(listing.given_splits) else []
 
 
 def draw_rows(

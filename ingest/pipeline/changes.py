@@ -8,9 +8,9 @@ import numpy as np
 from shardstream.ingest.common.errors import ConfigError, LimitError
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.pipeline.catalog import Catalog
+from shardstream.ingest.pipeline.listing import Listing
 from shardstream.ingest.pipeline.results import REPAIRED
 from shardstream.ingest.pipeline.reuse import PreviousState
-from shardstream.ingest.pipeline.scan import Listing
 
 _MAX_SHOWN = 5
 
@@ -138,7 +138,7 @@ def find_changes(old: DatasetInfo, catalog: Catalog, state: PreviousState, known
 
 def records_differ(old: DatasetInfo, catalog: Catalog, state: PreviousState, known: np.ndarray) -> bool:
     """Whether a record is new, gone or another one: an unknown file, or another time of a file, is no reason."""
-    if state.num_gone_records or catalog.listing.class_names != old.class_names:
+    if state.num_gone_records or state.is_moved or catalog.listing.class_names != old.class_names:
         return True
     before, now = state.found & (state.verdicts <= REPAIRED), catalog.kept()
     is_same = (catalog.digests == known).all(axis=1) & (state.labels == catalog.labels)

@@ -1,25 +1,28 @@
-"""What is worth a look before a dataset is trained on: rejected files, and look-alikes in different splits."""
+"""What is worth a look before a dataset is trained on: rejected files, leaks between splits, classes to check."""
 
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from shardstream.ingest.dataset.class_counts import missing_class_notes
+from shardstream.ingest.dataset.look_alikes import LookAlikes, PathPair
 from shardstream.ingest.dataset.manifest import read_rows
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 from shardstream.ingest.pipeline.catalog import Catalog, rejected_files
-from shardstream.ingest.pipeline.near_duplicates import find_pairs, straddling
-from shardstream.ingest.pipeline.results import CONFLICT, REPAIRED
-from shardstream.ingest.pipeline.scan import shown
-from shardstream.ingest.pipeline.split_assignment import find_leaks
+from shardstream.ingest.pipeline.listing import shown
+from shardstream.ingest.pipeline.results import CONFLICT, DUPLICATE, REPAIRED
+from shardstream.ingest.pipeline.series import series_notes
 
 _MAX_REJECTED = 10
 _MAX_CONFLICTS = 10
+_MAX_NAMED = 3
 _LOSSES = ("first frame", "to 8", "to sRGB", "transparen")
-_MAX_LEAKS = 1000  # There may be as many as pictures.
+# The perceptual hash of one color: no frequency but the lowest, or not even that where it is black.
+_FLAT_HASHES = np.array([0, 1 << 63], np.uint64)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,8 +32,8 @@ class Findings:
     Attributes:
         rejections: The number of rejected files by reason, without its details.
         rejected: Path and reason of the first few of them.
-        num_leaks: The number of pairs of pictures that look alike and lie in different splits.
-        leaks: The paths of the first of these pairs, at most 1,000.
+        look_alikes: Images in different splits that are alike; None where nobody has looked.
+        notes: What else there is to know, in sentences.
         repairs: The number of repaired files by what was done.
         lossy: Path and repair of the first few of those that lost something by it.
         conflicts: Path and reason of the first few files that were left out, as several classes have their content.
@@ -38,28 +41,36 @@ class Findings:
 
     rejections: dict[str, int]
     rejected: list[tuple[str, str]]
-    num_leaks: int
-    leaks: list[tuple[str, str]]
+    look_alikes: LookAlikes | None
+    notes: list[str]
     repairs: dict[str, int] = dataclasses.field(default_factory=dict)
     lossy: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     conflicts: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
+    @property
+    def leaks(self) -> Sequence[PathPair]:
+        """The paths of the first pairs of one image in different splits."""
+        return self.look_alikes.same if self.look_alikes else ()
 
-def find_issues(catalog: Catalog) -> Findings:
-    """Returns what is worth a look in a dataset that has just been made, whose records are forgotten for it."""
-    paths = catalog.listing.path
+
+def find_issues(catalog: Catalog, info: DatasetInfo) -> Findings:
+    """Returns what is worth a look in a dataset that has just been made."""
     repaired = list(_files_of(catalog, REPAIRED))
-    conflicts = list(itertools.islice(_files_of(catalog, CONFLICT), _MAX_CONFLICTS))
-    catalog.forget_records()
-    pairs = find_leaks(catalog)
     return Findings(
         _count_reasons(reason for _, reason in rejected_files(catalog)),
         list(itertools.islice(rejected_files(catalog), _MAX_REJECTED)),
-        len(pairs),
-        [(shown(paths(one)), shown(paths(other))) for one, other in pairs[:_MAX_LEAKS].tolist()],
+        info.look_alikes,
+        [
+            *catalog.listing.notes,
+            *missing_class_notes(info),
+            *_copies_in_given_splits(catalog),
+            *series_notes(catalog, info.split_rule, info.layout),
+            *_flat_images(catalog),
+            *_size_hint(catalog, info),
+        ],
         _count_reasons(reason for _, reason in repaired),
         [(path, reason) for path, reason in repaired if _is_lossy(reason)][:_MAX_CONFLICTS],
-        conflicts,
+        list(itertools.islice(_files_of(catalog, CONFLICT), _MAX_CONFLICTS)),
     )
 
 
@@ -82,30 +93,74 @@ def look_through_manifest(info: DatasetInfo) -> Findings:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    columns = ["path", "verdict", "reason", "split", "perceptual_hash"]
-    batches = [rows.select(columns) for rows in read_rows(info)]
-    table = pa.Table.from_batches(batches).unify_dictionaries() if batches else None
-    if table is None:
-        return Findings({}, [], 0, [])
-    rejected = table.filter(pc.field("verdict") == "rejected").select(["path", "reason"]).to_pylist()
-    repaired, conflicts = (
+    batches = [rows.select(["path", "verdict", "reason"]) for rows in read_rows(info)]
+    notes = missing_class_notes(info)
+    if not batches:
+        return Findings({}, [], info.look_alikes, notes)
+    table = pa.Table.from_batches(batches).unify_dictionaries()
+    rejected, repaired, conflicts = (
         table.filter(pc.field("verdict") == verdict).select(["path", "reason"]).to_pylist()
-        for verdict in ("repaired", "conflict")
+        for verdict in ("rejected", "repaired", "conflict")
     )
-    hashed = table.filter(pc.field("split").is_valid() & pc.field("perceptual_hash").is_valid())
-    hashes = hashed["perceptual_hash"].to_numpy()
-    splits = np.array([SPLIT_NAMES.index(split) for split in hashed["split"].to_pylist()], np.uint8)
-    pairs = straddling(find_pairs(hashes), splits)
-    paths = hashed["path"]
     return Findings(
         _count_reasons(row["reason"] for row in rejected),
         [(row["path"], row["reason"]) for row in rejected[:_MAX_REJECTED]],
-        len(pairs),
-        [(paths[one].as_py(), paths[other].as_py()) for one, other in pairs[:_MAX_LEAKS].tolist()],
+        info.look_alikes,
+        notes,
         _count_reasons(row["reason"] for row in repaired),
         [(row["path"], row["reason"]) for row in repaired if _is_lossy(row["reason"])][:_MAX_CONFLICTS],
         [(row["path"], row["reason"]) for row in conflicts[:_MAX_CONFLICTS]],
     )
+
+
+def _copies_in_given_splits(catalog: Catalog) -> list[str]:
+    """Returns a note on images that the source has in several of its splits."""
+    given = catalog.listing.given_splits
+    if not len(given):
+        return []
+    rows = np.flatnonzero((catalog.verdicts == DUPLICATE) & (given != given[catalog.originals]))
+    if not len(rows):
+        return []
+    path = catalog.listing.path
+    pairs = [
+        f"{shown(path(row))} = {shown(path(int(catalog.originals[row])))}"
+        for row in rows[:_MAX_NAMED].tolist()
+    ]
+    more = f" and {len(rows) - _MAX_NAMED:,} more" if len(rows) > _MAX_NAMED else ""
+    note = (
+        f"{len(rows):,} images are in more than one of the given splits, and were kept in {SPLIT_NAMES[2]}, else in "
+        f"{SPLIT_NAMES[1]}: {', '.join(pairs)}{more}"
+    )
+    return [note]
+
+
+def _flat_images(catalog: Catalog) -> list[str]:
+    rows = np.flatnonzero(catalog.kept() & catalog.has_hash & np.isin(catalog.hashes, _FLAT_HASHES))
+    if not len(rows):
+        return []
+    paths = ", ".join(shown(catalog.listing.path(row)) for row in rows[:_MAX_NAMED].tolist())
+    more = f" and {len(rows) - _MAX_NAMED:,} more" if len(rows) > _MAX_NAMED else ""
+    what = "1 image is" if len(rows) == 1 else f"{len(rows):,} images are"
+    return [f"{what} of one color, or nearly: {paths}{more}"]
+
+
+def _size_hint(catalog: Catalog, info: DatasetInfo) -> list[str]:
+    """Returns a note where every image is enlarged, which costs space and time and adds nothing."""
+    size, kept = info.image.size, catalog.kept()
+    if size is None or not kept.any():
+        return []
+    height, width = int(catalog.heights[kept].max()), int(catalog.widths[kept].max())
+    largest = max(height, width)
+    if not 0 < largest < size:
+        return []
+    source_bytes = int(catalog.listing.sizes[kept].sum())
+    stored_bytes = sum(split.num_bytes for split in info.splits.values())
+    note = (
+        f"no image is larger than {width}x{height}, and {size}x{size} pixels are stored of each; "
+        f"--image-size {largest} shows as much with {size**2 / largest**2:.3g} times fewer pixels to store "
+        f"and to train on (files of {source_bytes / 1e6:.3g} MB became {stored_bytes / 1e6:.3g} MB)"
+    )
+    return [note]
 
 
 def _count_reasons(reasons: Iterable[str]) -> dict[str, int]:

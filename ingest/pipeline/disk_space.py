@@ -5,7 +5,7 @@ from pathlib import Path
 
 from shardstream.ingest.common.errors import MachineError
 from shardstream.ingest.images.settings import ImageSettings
-from shardstream.ingest.pipeline.scan import Listing
+from shardstream.ingest.pipeline.listing import Listing
 
 # Of what is certain: an even surface as JPEG has so many bytes a pixel.
 _MIN_BYTES_PER_PIXEL = 0.02

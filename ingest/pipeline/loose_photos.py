@@ -16,11 +16,12 @@ from shardstream.ingest.execution.crashes import MAX_SECS_PER_ITEM, REASON, Atte
 from shardstream.ingest.execution.factory import open_engine
 from shardstream.ingest.images.process import ProcessedImage, process_image
 from shardstream.ingest.images.settings import ImageSettings
-from shardstream.ingest.pipeline.scan import is_clutter, shown
+from shardstream.ingest.pipeline.clutter import is_clutter
+from shardstream.ingest.pipeline.listing import shown
 
 # What a worker gives back at once: some megabytes.
 _CHUNK = 32
-_MAX_PIXELS = 100_000_000
+_MAX_PIXELS = 130_000_000
 # A file that is named like a photo may be anything; a build reads no larger one either.
 _MAX_FILE_BYTES = 400_000_000
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from shardstream.ingest.dataset.manifest import METADATA_KEY, make_writer, manifest_schema
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
-from shardstream.ingest.pipeline.catalog import NO_SPLIT, Catalog
+from shardstream.ingest.pipeline.catalog import Catalog
+from shardstream.ingest.pipeline.listing import NO_SPLIT, shown
 from shardstream.ingest.pipeline.results import VERDICTS
-from shardstream.ingest.pipeline.scan import shown
 
 if TYPE_CHECKING:
     import pyarrow as pa

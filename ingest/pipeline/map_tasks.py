@@ -25,8 +25,8 @@ from shardstream.ingest.dataset.records import RecordError, encode_entries, enco
 from shardstream.ingest.execution.crashes import MAX_SECS_PER_ITEM, REASON, AttemptLog, run_isolated
 from shardstream.ingest.images.process import ProcessedImage, process_image
 from shardstream.ingest.images.settings import ProcessingSettings
+from shardstream.ingest.pipeline.listing import Listing, shown
 from shardstream.ingest.pipeline.results import REJECTED, RESULTS_VERSION, ResultsWriter, TaskResults
-from shardstream.ingest.pipeline.scan import Listing, shown
 
 # A unit is what a kill can cost a worker, and what is judged again in halves where a decoder dies.
 _MAX_FILES_PER_UNIT = 256
@@ -51,6 +51,7 @@ class MapTask:
         judging: How pictures are judged and stored.
         folder: Where the results go.
         crashing: The numbers of files that killed two worker processes: rejected without being opened again.
+        locations: Where each file lies below `root`, where that is not its path: members of an archive are spooled.
     """
 
     name: str
@@ -62,6 +63,7 @@ class MapTask:
     judging: ProcessingSettings
     folder: Path
     crashing: frozenset[int] = frozenset()
+    locations: Sequence[str] = ()
 
     @property
     def pictures_path(self) -> Path:
@@ -124,7 +126,7 @@ class MapPlan:
         return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, number: int) -> MapTask:
-        rows = self.rows(number)
+        rows, listing = self.rows(number), self._listing
         if not len(rows):
             raise IndexError(number)
         paths = [self._listing.path(int(row)) for row in rows]
@@ -145,6 +147,7 @@ class MapPlan:
             known=known,
             judging=self._judging,
             folder=self._folder,
+            locations=[listing.location(int(row)) for row in rows] if len(listing.numbers) else (),
         )
 
     @property
@@ -258,7 +261,7 @@ def _judge_files(unit: MapTask) -> Iterator[tuple[bytes, ProcessedImage | None, 
     """Yields for each file its SHA-256, the verdict, None if the content is known, and the record."""
     opened = [number for number in range(len(unit.paths)) if number not in unit.crashing]
     contents = read_files(
-        [unit.root / unit.paths[number] for number in opened],
+        [unit.root / (unit.locations or unit.paths)[number] for number in opened],
         [unit.sizes[number] for number in opened],
         _PACE,
     )
@@ -278,7 +281,7 @@ def _judge_files(unit: MapTask) -> Iterator[tuple[bytes, ProcessedImage | None, 
 def _judge_content(unit: MapTask, number: int, data: Content) -> tuple[bytes, ProcessedImage | None, bytes]:
     path = unit.paths[number]
     if isinstance(data, OSError):
-        _check_source(unit.root, path, data)
+        _check_source(unit.root, (unit.locations or unit.paths)[number], data)
         return b"", ProcessedImage("rejected", f"cannot be read: {data.strerror}"), b""
     sha256 = hashlib.sha256(data)
     if unit.known and unit.known[number] == sha256.digest():

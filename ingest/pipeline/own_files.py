@@ -22,6 +22,8 @@ _OPEN_ON_NFS = ".nfs"
 _PART = r"(\.[0-9a-f]{12}\.part)?"
 _TASK_FILE = re.compile(rf"[0-9a-f]{{32}}\.(pictures|verdicts){_PART}|[0-9a-f]{{32}}\.attempts")
 _SHARD = re.compile(rf".+\.tfrecord-\d{{5,}}-of-\d{{5,}}{_PART}")
+# Of an archive: folders, members and their list, see `archives`.
+_SPOOLED = re.compile(rf"\d{{6,}}|index\.json{_PART}")
 _DESCRIPTION = re.compile(rf"({'|'.join(map(re.escape, DESCRIPTIONS))}){_PART}")
 _MAX_SHOWN = 3
 
@@ -31,6 +33,11 @@ logger = logging.getLogger(__name__)
 def is_task_file(name: str) -> bool:
     """Whether the map step gives files such names."""
     return _TASK_FILE.fullmatch(name) is not None
+
+
+def is_spooled_file(name: str) -> bool:
+    """Whether the members of an archive lie in files of such names."""
+    return _SPOOLED.fullmatch(name) is not None
 
 
 def is_shard(name: str) -> bool:

@@ -14,9 +14,10 @@ from shardstream.ingest.dataset.index import first_rows, open_index, scan_shards
 from shardstream.ingest.dataset.manifest import read_rows
 from shardstream.ingest.dataset.metadata import FORMAT_VERSION, DatasetInfo
 from shardstream.ingest.dataset.records import FRAMING_BYTES
+from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 from shardstream.ingest.pipeline.catalog import Catalog
+from shardstream.ingest.pipeline.listing import NO_SPLIT, Listing, shown
 from shardstream.ingest.pipeline.results import OK, REJECTED, REPAIRED, VERDICTS
-from shardstream.ingest.pipeline.scan import Listing, shown
 
 _MAX_GONE_PATHS = 10
 _END: tuple[int, None] = (0, None)
@@ -39,6 +40,7 @@ class PreviousState:
         gone_labels: The class of each file that is gone, by the older dataset's number.
         gone_digests: SHA-256 of each, 32 bytes one behind the other.
         gone_paths: The first few of them.
+        is_moved: Whether the source gives one of them another class or split than it had.
     """
 
     found: np.ndarray
@@ -52,6 +54,7 @@ class PreviousState:
     gone_labels: "array.array[int]" = dataclasses.field(default_factory=lambda: array.array("I"))
     gone_digests: bytearray = dataclasses.field(default_factory=bytearray)
     gone_paths: list[str] = dataclasses.field(default_factory=list)
+    is_moved: bool = False
 
     @classmethod
     def of_nothing(cls, num_files: int) -> "PreviousState":
@@ -91,6 +94,7 @@ def load_previous(catalog: Catalog, old: DatasetInfo) -> PreviousState:
         if row is None:
             _note_gone(state, before, labels_before[before["class_name"]])
             continue
+        state.is_moved = state.is_moved or _is_moved(catalog.listing, row, before)
         file = catalog.listing[row]
         state.found[row] = True
         state.same_times[row] = (file.size_bytes, file.mtime_ns) == (before["size_bytes"], before["mtime_ns"])
@@ -122,6 +126,14 @@ def _note_gone(state: PreviousState, before: dict, label: int) -> None:
     state.num_gone_records += before["split"] is not None
     if len(state.gone_paths) < _MAX_GONE_PATHS:
         state.gone_paths.append(before["path"])
+
+
+def _is_moved(listing: Listing, row: int, before: dict) -> bool:
+    """Whether a table of labels says something else of a file than it did. A folder cannot: it is in the path."""
+    if before["class_name"] != listing.class_names[listing.labels[row]]:
+        return True
+    split = listing.given_splits[row] if len(listing.given_splits) else NO_SPLIT
+    return split != NO_SPLIT and before["split"] not in (None, SPLIT_NAMES[split])
 
 
 def _rows(old: DatasetInfo) -> Iterator[dict]:

@@ -42,7 +42,7 @@ class ShardSpec:
         offsets: And the offset there, uint64 [records].
         lengths: And the bytes there, framing included, uint32 [records].
         digests: SHA-256 of the file that each record was made of, uint64 [records, 4].
-        labels: The class of each record, uint16 [records].
+        labels: The class of each record, uint32 [records].
     """
 
     path: Path
@@ -52,7 +52,7 @@ class ShardSpec:
     offsets: npt.NDArray[np.uint64]
     lengths: npt.NDArray[np.uint32]
     digests: npt.NDArray[np.uint64]
-    labels: npt.NDArray[np.uint16]
+    labels: npt.NDArray[np.uint32]
 
 
 def shard_sizes(num_examples: int, num_shards: int) -> list[int]:

@@ -1,17 +1,20 @@
 """Which split each file of a catalog goes to, and what lies in two splits that should not."""
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.dataset.metadata import SplitRule
-from shardstream.ingest.dataset.split_hash import draw, splits_of, stratify
-from shardstream.ingest.pipeline.catalog import NO_SPLIT, Catalog, draw_rows
-from shardstream.ingest.pipeline.near_duplicates import find_pairs, group_rows, straddling
+from shardstream.ingest.dataset.split_hash import SPLIT_NAMES, TRAIN, draw, splits_of, stratify
+from shardstream.ingest.execution.base import Engine
+from shardstream.ingest.pipeline.catalog import Catalog, draw_rows
+from shardstream.ingest.pipeline.listing import NO_SPLIT, shown
+from shardstream.ingest.pipeline.look_alikes import NEITHER, compare
+from shardstream.ingest.pipeline.near_duplicates import find_pairs, group_rows
 from shardstream.ingest.pipeline.path_groups import find_groups
-from shardstream.ingest.pipeline.scan import shown
 
 DUPLICATES, NEAR_DUPLICATES = "duplicates", "near-duplicates"
 
@@ -36,40 +39,58 @@ def group_pattern(keep_together: str) -> re.Pattern[str] | None:
     return pattern
 
 
-def assign_splits(catalog: Catalog, rule: SplitRule) -> None:
+def assign_splits(catalog: Catalog, rule: SplitRule, engine: Engine) -> None:
     """Sets the split of each kept file: identical content, wherever it lies, always goes to the same one.
 
     Args:
         catalog: All files.
-        rule: The shares, and what goes together.
+        rule: The fractions, and what goes together.
+        engine: What compares images that may be near-duplicates.
     """
     rows = np.flatnonzero(catalog.kept()).astype(np.uint32)
     catalog.splits[:] = NO_SPLIT
+    fractions, given = rule.fractions, catalog.listing.given_splits
+    if len(given):
+        # What nothing is given for is held out of the training images.
+        catalog.splits[rows] = given[rows]
+        rows = rows[given[rows] == SPLIT_NAMES.index(TRAIN)]
+        fractions = drawn_splits(catalog, rule)
+    catalog.splits[rows] = _drawn(catalog, rows, rule, fractions, engine)
+
+
+def drawn_splits(catalog: Catalog, rule: SplitRule) -> dict[str, float]:
+    """Returns the held-out splits that the source does not give, with their fractions."""
+    given = {SPLIT_NAMES[number] for number in np.unique(catalog.listing.given_splits).tolist()}
+    return {name: fraction for name, fraction in rule.fractions.items() if name not in given}
+
+
+def _drawn(
+    catalog: Catalog,
+    rows: npt.NDArray[np.uint32],
+    rule: SplitRule,
+    fractions: Mapping[str, float],
+    engine: Engine,
+) -> npt.NDArray[np.uint8]:
+    """Returns the split of each row by the rule."""
     if rule.stratify:
         numbers = draw_rows(catalog, rows, rule.seed, "split")
-        catalog.splits[rows] = stratify(numbers, catalog.labels[rows], rule.fractions)
-        return
-    leaders = _leaders(catalog, rows) if rule.keep_together == NEAR_DUPLICATES else rows
+        return stratify(numbers, catalog.labels[rows], fractions)
+    leaders = _leaders(catalog, rows, engine) if rule.keep_together == NEAR_DUPLICATES else rows
     numbers = draw_rows(catalog, leaders, rule.seed, "split")
     if group_pattern(rule.keep_together):
         paths = (shown(catalog.listing.path(int(row))) for row in rows)
         for i, group in enumerate(find_groups(rule.keep_together, paths)):
             if group is not None:
                 numbers[i] = draw(rule.seed, "split", b"group/" + group.encode())
-    catalog.splits[rows] = splits_of(numbers, rule.fractions)
+    return splits_of(numbers, fractions)
 
 
-def find_leaks(catalog: Catalog) -> npt.NDArray[np.uint32]:
-    """Returns the pairs of rows, [pairs, 2], that look alike and yet lie in different splits."""
-    rows = np.flatnonzero(catalog.kept() & catalog.has_hash).astype(np.uint32)
-    pairs = rows[find_pairs(catalog.hashes[rows])]
-    return straddling(pairs, catalog.splits)
-
-
-def _leaders(catalog: Catalog, rows: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+def _leaders(catalog: Catalog, rows: npt.NDArray[np.uint32], engine: Engine) -> npt.NDArray[np.uint32]:
     """Returns for each row the row of its group of pictures that look alike whose content decides for all."""
     members = np.flatnonzero(catalog.has_hash[rows])
-    groups = group_rows(len(members), find_pairs(catalog.hashes[rows[members]]))
+    pairs = find_pairs(catalog.hashes[rows[members]])
+    kinds = compare(catalog, rows[members[pairs]].astype(np.uint32), engine)
+    groups = group_rows(len(members), pairs[kinds != NEITHER])
     # The smallest SHA-256 leads: it does not depend on names or on the order of the listing.
     order = np.lexsort((catalog.digests[rows[members], 0], groups))
     starts = np.flatnonzero(np.diff(groups[order].astype(np.int64), prepend=-1))

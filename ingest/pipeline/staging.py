@@ -24,6 +24,7 @@ from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.pipeline.own_files import (
     is_dataset_file,
     is_shard,
+    is_spooled_file,
     is_task_file,
     keep_leftovers,
     remove_files,
@@ -59,6 +60,11 @@ class StagingArea:
     def of(cls, data: Path, root: Path, units: Path) -> "StagingArea":
         """Returns the staging area below `root`, of which nothing has to be there yet."""
         return cls(data, root, units, shards=root / "shards" / uuid.uuid4().hex, dataset=root / "dataset")
+
+    @property
+    def spool(self) -> Path:
+        """Where the members of an archive lie meanwhile; kept over a kill, and removed with `units`."""
+        return self.units / "spool"
 
     def begin(self) -> None:
         """Makes the folders, and removes what an earlier run has written and this one will write again."""
@@ -113,10 +119,15 @@ class StagingArea:
 
     def remove(self) -> None:
         """Removes all work in progress, as far as it can be: the dataset is complete without that."""
-        remove_files(self.units, is_task_file)
+        self.remove_units()
         for folder in (self.dataset, self.shards.parent):
             remove_files(folder, is_dataset_or_task_file)
         remove_named(self.root, _FILES)
+
+    def remove_units(self) -> None:
+        """Removes the results of the map step, and what was spooled for it."""
+        remove_files(self.spool, is_spooled_file)
+        remove_files(self.units, is_task_file)
 
 
 def is_dataset_or_task_file(name: str) -> bool:
@@ -158,7 +169,7 @@ def open_staging(
     with machine_errors(root), _locked(data):
         _prepare_root(root, units)
         if restart:
-            remove_files(units, is_task_file)
+            place.remove_units()
             (root / OPTIONS).unlink(missing_ok=True)
         _check_options(place, options)
         recover_swap(place.dataset, data)
@@ -166,7 +177,8 @@ def open_staging(
         try:
             yield place
         except UserError:
-            if not any(units.iterdir()) and not (root / REJECTED_LIST).exists():
+            has_results = any(path.name != place.spool.name for path in units.iterdir())
+            if not has_results and not (root / REJECTED_LIST).exists():
                 place.remove()  # Nothing was done that the next command would have to fit to.
             raise
 

@@ -12,6 +12,7 @@ from shardstream.ingest.common.errors import DatasetError, LimitError
 from shardstream.ingest.common.progress import progress
 from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.dataset.index import open_index_writer
+from shardstream.ingest.dataset.layout import Layout
 from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
 from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo, SplitInfo, SplitRule
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES, TRAIN
@@ -19,14 +20,19 @@ from shardstream.ingest.dataset.tfds_files import dataset_name, dataset_version,
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.images.settings import ProcessingSettings
 from shardstream.ingest.pipeline.catalog import Catalog, rejected_files, settle_identical
+from shardstream.ingest.pipeline.look_alikes import find_leaks
 from shardstream.ingest.pipeline.manifest_writer import load_arrow, write_manifest
 from shardstream.ingest.pipeline.map_tasks import MapPlan, process_task, process_task_in_parts
 from shardstream.ingest.pipeline.shards import ShardPlan, write_shard, write_shard_alone
-from shardstream.ingest.pipeline.split_assignment import assign_splits
+from shardstream.ingest.pipeline.split_assignment import assign_splits, drawn_splits
 from shardstream.ingest.pipeline.staging import REJECTED_LIST, StagingArea
 
 # What worker processes run.
-TASK_MODULES = ("shardstream.ingest.pipeline.map_tasks", "shardstream.ingest.pipeline.shards")
+TASK_MODULES = (
+    "shardstream.ingest.pipeline.map_tasks",
+    "shardstream.ingest.pipeline.shards",
+    "shardstream.ingest.pipeline.look_alikes",
+)
 
 
 def process_files(
@@ -116,13 +122,14 @@ def assemble(
     split_rule: SplitRule,
     shard_bytes: int,
     versions: Mapping[str, str],
+    layout: Layout,
 ) -> DatasetInfo:
     """Writes the dataset of all kept files into `place.dataset` and returns its description.
 
     Raises:
         DatasetError: A split would be empty.
     """
-    assign_splits(catalog, split_rule)
+    assign_splits(catalog, split_rule, engine)
     _check_splits(catalog, split_rule)
     name = dataset_name(place.data.absolute())
     plan = plan_shards(catalog, name, split_rule, shard_bytes, place)
@@ -140,6 +147,8 @@ def assemble(
         verdicts=catalog.counts,
         manifest_sha256="",
         versions=versions,
+        layout=layout,
+        look_alikes=find_leaks(catalog, engine),
     )
     return write_descriptions(catalog, info, place)
 
@@ -165,10 +174,11 @@ def _check_splits(catalog: Catalog, rule: SplitRule) -> None:
     num_kept = int(catalog.kept().sum())
     for split in SPLIT_NAMES:
         fraction = 1 - sum(rule.fractions.values()) if split == TRAIN else rule.fractions[split]
-        if fraction > 0 and not sum(catalog.class_counts(split)):
+        is_drawn = not len(catalog.listing.given_splits) or split in drawn_splits(catalog, rule)
+        if fraction > 0 and is_drawn and not sum(catalog.class_counts(split)):
             raise DatasetError(
                 f"{catalog.listing.root}: split {split!r} would be empty: a share of {fraction:g} of {num_kept} "
-                "photos; add photos, change the shares, or choose another --seed"
+                "images; add images, change the fractions, --stratify, or choose another --seed"
             )
 
 

@@ -1,8 +1,9 @@
-"""Pictures that look alike and should not: in different splits, or with different labels."""
+"""Images that look alike and should not: in different splits, or with different labels."""
 
 import dataclasses
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -11,23 +12,26 @@ from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
 from shardstream.ingest.dataset.manifest import open_manifest
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.pipeline.near_duplicates import find_pairs
+from shardstream.predict.findings.same_image import find_same
+from shardstream.predict.inference.classifier import BATCH_SIZE
 from shardstream.predict.inference.records import read_batches
 from shardstream.predict.inference.thumbnails import Picture, make_thumbnail
 from shardstream.train.runs.saved_model import ModelInfo
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 logger = logging.getLogger(__name__)
 
-MAX_PAIRS = 24  # Of each kind, in the page.
-
-_BATCH = 32
+MAX_SHOWN = 24  # Of each kind, in the page; findings.csv has all.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ManifestEntry:
-    """One of two pictures that look alike.
+    """One of two images that look alike.
 
     Attributes:
-        path: Of the source photo, as the manifest has it.
+        path: Of the source file, as the manifest has it.
         class_name: Its class.
         split: Its split.
         position: Of its record in that split.
@@ -41,10 +45,11 @@ class ManifestEntry:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EntryPair:
-    """Two pictures that look alike, the one of the predicted split first."""
+    """Two images that look alike, the one of the predicted split first."""
 
     one: ManifestEntry
     other: ManifestEntry
+    same: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,15 +58,17 @@ class Duplicates:
 
     Attributes:
         num_leaks: Pairs of one class in different splits, one of them in the split that was predicted.
-        num_contradictions: Pairs of different classes.
+        num_copies: How many of these are the same image, by their pixels.
+        num_contradictions: Pairs of different classes that are the same image, by their pixels.
         num_repeats: Pairs of one class in the split that was predicted.
-        num_conflicts: Files that were left out by ingest, as the very same picture lies in two classes.
-        leaks: The first of them.
-        contradictions: The first of them.
-        repeats: The first of them.
+        num_conflicts: Files that were left out by ingest, as the very same image lies in two classes.
+        leaks: All of them, those that are the same image first.
+        contradictions: All of them.
+        repeats: All of them.
     """
 
     num_leaks: int
+    num_copies: int
     num_contradictions: int
     num_repeats: int
     num_conflicts: int
@@ -71,15 +78,17 @@ class Duplicates:
 
     @property
     def copies(self) -> list[ManifestEntry]:
-        """All that the page names, each once."""
-        pairs = (*self.leaks, *self.contradictions, *self.repeats)
+        """All that the page shows, each once."""
+        lists = (self.leaks, self.contradictions, self.repeats)
+        pairs = [pair for pairs in lists for pair in pairs[:MAX_SHOWN]]
         return list(dict.fromkeys(copy for pair in pairs for copy in (pair.one, pair.other)))
 
 
 def find_duplicates(info: DatasetInfo, split_name: str) -> Duplicates | None:
     """Returns what looks alike by the manifest's perceptual hashes; None where there is no manifest to be read.
 
-    A model that has seen a picture's copy in training is better on it than it will be on new ones.
+    A model that has seen a copy of an image in training is better on it than it will be on new ones. Hashes are alike
+    of images of one thing on one background, too: only what the pixels confirm contradicts its label.
     """
     path = info.data_dir / MANIFEST
     try:
@@ -88,72 +97,104 @@ def find_duplicates(info: DatasetInfo, split_name: str) -> Duplicates | None:
             table = manifest.read(columns=names)
             hashes = table["perceptual_hash"].fill_null(0).to_numpy()
             splits, classes = (
-                table[name].combine_chunks().indices.fill_null(-1) for name in ("split", "class_name")
+                table[name].combine_chunks().indices.fill_null(-1).to_numpy()
+                for name in ("split", "class_name")
             )
-            splits, classes = splits.to_numpy(), classes.to_numpy()
             # Only what has a record: a duplicate that was left out does no harm.
             pairs = find_pairs(np.where(splits >= 0, hashes, 0).astype(np.uint64)).astype(np.int64)
-            split_names = table["split"].combine_chunks().dictionary.to_pylist()
-            here = split_names.index(split_name)
-            a, b = pairs.T
-            inside = (splits[a] == here) | (splits[b] == here)
-            differ = classes[a] != classes[b]
-            leaks = pairs[inside & ~differ & (splits[a] != splits[b])]
-            repeats = pairs[inside & ~differ & (splits[a] == splits[b])]
-            contradictions = pairs[differ]
-            # Those in the split that was predicted come first.
-            contradictions = contradictions[np.argsort(~inside[differ], kind="stable")]
-            named = [leaks[:MAX_PAIRS], contradictions[:MAX_PAIRS], repeats[:MAX_PAIRS]]
-            shown = np.unique(np.concatenate(named))
-            paths = manifest.read(columns=["path"])["path"].take(shown).to_pylist()
+            rows, places = np.unique(pairs, return_inverse=True)
+            paths = manifest.read(columns=["path"])["path"].take(rows)
+            here = table["split"].combine_chunks().dictionary.to_pylist().index(split_name)
     except DatasetError as error:
         logger.warning("%s", error)
         return None
-    copies = {
-        int(row): ManifestEntry(
-            path=path,
-            class_name=table["class_name"][row].as_py(),
-            split=table["split"][row].as_py(),
-            position=_position(info, table["split"][row].as_py(), table["shard"][row].as_py())
-            + table["position"][row].as_py(),
-        )
-        for row, path in zip(shown.tolist(), paths, strict=True)
+    entries = _Entries(info, table.take(rows), paths)
+    pairs = places.reshape(-1, 2)
+    splits, classes = splits[rows], classes[rows]
+    # The one of the split that was predicted comes first.
+    turned = (splits[pairs[:, 0]] != here) & (splits[pairs[:, 1]] == here)
+    pairs[turned] = pairs[turned][:, ::-1]
+    a, b = pairs.T
+    inside, differ = splits[a] == here, classes[a] != classes[b]
+    pairs_of = {
+        "contradictions": pairs[differ][np.argsort(~inside[differ], kind="stable")],
+        "leaks": pairs[inside & ~differ & (splits[a] != splits[b])],
+        "repeats": pairs[inside & ~differ & (splits[a] == splits[b])],
     }
+    same_of = find_same(info, entries.splits, entries.positions, pairs_of)
+    order = np.argsort(~same_of["leaks"], kind="stable")
+    contradictions = pairs_of["contradictions"][same_of["contradictions"]]
     return Duplicates(
-        num_leaks=len(leaks),
+        num_leaks=len(order),
+        num_copies=int(same_of["leaks"].sum()),
         num_contradictions=len(contradictions),
-        num_repeats=len(repeats),
+        num_repeats=len(pairs_of["repeats"]),
         num_conflicts=table["verdict"].to_pylist().count("conflict"),
-        leaks=[_pair(copies, pair, split_name) for pair in leaks[:MAX_PAIRS].tolist()],
-        contradictions=[_pair(copies, pair, split_name) for pair in contradictions[:MAX_PAIRS].tolist()],
-        repeats=[_pair(copies, pair, split_name) for pair in repeats[:MAX_PAIRS].tolist()],
+        leaks=_Pairs(entries, pairs_of["leaks"][order], same_of["leaks"][order]),
+        contradictions=_Pairs(entries, contradictions, np.ones(len(contradictions), bool)),
+        repeats=_Pairs(entries, pairs_of["repeats"], same_of["repeats"]),
     )
+
+
+class _Entries:
+    """Rows of the manifest, kept as columns: there may be many."""
+
+    def __init__(self, info: DatasetInfo, rows: "pa.Table", paths: "pa.ChunkedArray") -> None:
+        self._rows, self._paths = rows, paths
+        self.splits: list[str] = rows["split"].to_pylist()
+        firsts = {
+            name: np.cumsum([0, *(shard.num_examples for shard in split.shards)])
+            for name, split in info.splits.items()
+        }
+        shards, numbers = (rows[name].fill_null(0).to_numpy() for name in ("shard", "position"))
+        self.positions = np.array(
+            [firsts[split][shard] for split, shard in zip(self.splits, shards, strict=True)], np.int64
+        ) + np.asarray(numbers, np.int64)
+
+    def __getitem__(self, row: int) -> ManifestEntry:
+        return ManifestEntry(
+            path=self._paths[row].as_py(),
+            class_name=self._rows["class_name"][row].as_py(),
+            split=self.splits[row],
+            position=int(self.positions[row]),
+        )
+
+
+class _Pairs(Sequence[EntryPair]):
+    """Pairs of entries that are made when they are asked for."""
+
+    def __init__(self, entries: _Entries, pairs: np.ndarray, same: np.ndarray) -> None:
+        self._entries, self._pairs, self._same = entries, pairs, same
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @overload
+    def __getitem__(self, index: int) -> EntryPair: ...
+    @overload
+    def __getitem__(self, index: slice) -> "_Pairs": ...
+    def __getitem__(self, index: int | slice) -> "EntryPair | _Pairs":
+        if isinstance(index, slice):
+            return _Pairs(self._entries, self._pairs[index], self._same[index])
+        one, other = self._pairs[index].tolist()
+        return EntryPair(self._entries[one], self._entries[other], bool(self._same[index]))
 
 
 def load_thumbnails(
     info: DatasetInfo, copies: Sequence[ManifestEntry], *, model: ModelInfo
 ) -> dict[ManifestEntry, Picture]:
-    """Returns small pictures of `copies`; of a split whose shards are not here, none."""
+    """Returns small images of `copies`; of a split whose shards are not here, none."""
     pictures: dict[ManifestEntry, Picture] = {}
     for split in sorted({copy.split for copy in copies}):
         wanted = sorted((copy for copy in copies if copy.split == split), key=lambda copy: copy.position)
         positions = np.array([copy.position for copy in wanted])
         batches = read_batches(
-            info, split, positions, image_size=model.image_size, resize=model.resize, batch_size=_BATCH
+            info, split, positions, image_size=model.image_size, resize=model.resize, batch_size=BATCH_SIZE
         )
         try:
             images = [image for batch in batches for image in batch.images]
         except DatasetError as error:
-            logger.warning("look-alikes of split %r are shown without pictures: %s", split, error)
+            logger.warning("look-alikes of split %r are shown without images: %s", split, error)
         else:
             pictures.update(zip(wanted, map(make_thumbnail, images), strict=True))
     return pictures
-
-
-def _position(info: DatasetInfo, split: str, shard: int) -> int:
-    return sum(one.num_examples for one in info.split(split).shards[:shard])
-
-
-def _pair(copies: dict[int, ManifestEntry], rows: Sequence[int], split: str) -> EntryPair:
-    one, other = (copies[row] for row in rows)
-    return EntryPair(one, other) if one.split == split or other.split != split else EntryPair(other, one)

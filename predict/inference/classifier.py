@@ -1,6 +1,6 @@
 """A trained model and what it says about pictures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -12,14 +12,10 @@ from shardstream.ingest.common.safe_files import parse_errors
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.inference.prediction import RecordBatch
 from shardstream.train.runs.run_folder import RunFolder
-from shardstream.train.runs.saved_model import ModelInfo, load_model
+from shardstream.train.runs.saved_model import ModelInfo, inference_function, load_model
 
 # Every batch is padded to this size, so that the model is compiled once.
 BATCH_SIZE = 32
-
-# Of a model of no more parameters the graph holds the weights as constants, so that TensorFlow fuses convolutions with
-# what follows them: small takes a fifth less processor time, at 96 and at 300 pixels. A graph can hold 2 GB.
-_MOST_CONSTANTS = 100_000_000
 
 
 class Predictor:
@@ -30,7 +26,9 @@ class Predictor:
         self._model = model  # The traced function does not keep the weights alive that it reads.
         shape = [BATCH_SIZE, info.image_size, info.image_size, 3]
         # Called before it is traced, a function without variables is traced twice.
-        self._probabilities = tf.function(_call(model)).get_concrete_function(tf.TensorSpec(shape, tf.uint8))
+        self._probabilities = tf.function(inference_function(model)).get_concrete_function(
+            tf.TensorSpec(shape, tf.uint8)
+        )
 
     def warm_up(self) -> None:
         """Compiles the model, so that the first batch takes no longer than the others."""
@@ -65,17 +63,6 @@ class Predictor:
                 f"{len(self.info.class_names)} classes; train it again with `shardstream-train`"
             )
         return probabilities
-
-
-def _call(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns what calls the model on pictures."""
-    if model.count_params() > _MOST_CONSTANTS:
-        return lambda images: model(images, training=False)
-    weights = [
-        [variable.numpy() for variable in variables]
-        for variables in (model.trainable_variables, model.non_trainable_variables)
-    ]
-    return lambda images: model.stateless_call(*weights, images, training=False)[0]
 
 
 def load_predictor(run_dir: Path) -> Predictor:

@@ -1,7 +1,6 @@
 """A stored picture, and what the model says about it."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -89,4 +88,9 @@ class Prediction:
     @property
     def loss(self) -> float:
         """The cross-entropy, in nats."""
-        return -math.log(max(self.actual_probability, SMALLEST_PROBABILITY)) + 0.0
+        return float(cross_entropy(np.array(self.actual_probability)))
+
+
+def cross_entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Returns the loss in nats, of the probabilities that the actual classes were given; no loss is -0."""
+    return -np.log(np.maximum(probabilities, SMALLEST_PROBABILITY)) + probabilities.dtype.type(0)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from shardstream.predict.inference.image_quality import measure
-from shardstream.predict.inference.prediction import SMALLEST_PROBABILITY, RecordBatch
+from shardstream.predict.inference.prediction import RecordBatch, cross_entropy
 
 TOP = 5
 
@@ -75,7 +75,7 @@ class PredictionTable:
     @property
     def losses(self) -> np.ndarray:
         """float32 [num_examples], the cross-entropy in nats."""
-        return -np.log(np.maximum(self.actual_probabilities, SMALLEST_PROBABILITY)) + np.float32(0)
+        return cross_entropy(self.actual_probabilities)
 
 
 class PredictionTableBuilder:

@@ -14,6 +14,8 @@ Rule = Literal["all", "batch", "uniform", "stratified"]
 # The batch of the notebook, which people still count in.
 BATCH_SIZE = 32
 
+DEFAULT_SPLIT = "validation"
+
 Sampling = Literal["uniform", "stratified", "worst", "confident-errors", "borderline"]
 # What can only be ranked once the whole split is predicted.
 RANKED: tuple[Sampling, ...] = ("worst", "confident-errors", "borderline")
@@ -49,21 +51,36 @@ class Selection:
     @property
     def description(self) -> str:
         """How the records were chosen, for people."""
-        pictures = f"pictures of the {self.split} split"
+        images = f"images of the {self.split} split"
         match self.rule:
             case "all":
-                return f"all {self.num_available:,} {pictures}"
+                return f"all {self.num_available:,} {images}"
             case "batch":
                 first, last = int(self.positions[0]) + 1, int(self.positions[-1]) + 1
                 return (
-                    f"batch {self.batch} of {self.num_batches}: pictures {first:,} to {last:,} "
+                    f"batch {self.batch} of {self.num_batches}: images {first:,} to {last:,} "
                     f"of the {self.num_available:,} of the {self.split} split, in file order"
                 )
             case _:
                 return (
-                    f"a {self.rule} sample of {len(self.positions):,} of the {self.num_available:,} {pictures}, "
-                    f"seed {self.seed}{', classes weighed back' if self.rule == 'stratified' else ''}"
+                    f"a {self.rule} sample of {len(self.positions):,} of the {self.num_available:,} {images}, "
+                    f"seed {self.seed}{', each class weighted by its size' if self.rule == 'stratified' else ''}"
                 )
+
+
+def choose_split(info: DatasetInfo, name: str | None) -> str:
+    """Returns the split that is meant where none is named: validation, or the only one.
+
+    Raises:
+        ConfigError: There are several, and none is called so.
+    """
+    if name is not None or DEFAULT_SPLIT in info.splits:
+        return name or DEFAULT_SPLIT
+    if len(info.splits) == 1:
+        return next(iter(info.splits))
+    raise ConfigError(
+        f"{info.data_dir}: no split {DEFAULT_SPLIT!r}; choose one with --split: {', '.join(sorted(info.splits))}"
+    )
 
 
 def select(
@@ -173,7 +190,7 @@ def select_batch(split: str, num_available: int, number: int) -> Selection:
     num_batches = -(-num_available // BATCH_SIZE)
     if number > num_batches:
         raise ConfigError(
-            f"--batch {number}: the {split} split has {num_available:,} pictures, "
+            f"--batch {number}: the {split} split has {num_available:,} images, "
             f"which are {num_batches} batches of {BATCH_SIZE}; give 1 to {num_batches}"
         )
     first = BATCH_SIZE * (number - 1)

@@ -1,6 +1,7 @@
 """What the predictions amount to: the figures of a report and of each class."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -10,12 +11,15 @@ from shardstream.predict.metrics.intervals import (
     Estimate,
     mean_estimate,
     overall_estimate,
-    percentile_estimate,
     proportion_estimate,
+    proportion_interval,
 )
 
-# Enough that the ends of an interval stand still in the digits that are shown.
-_NUM_BOOTSTRAPS = 400
+# The Brier score of a confident mistake: 2 where all of the probability is on another class.
+_BRIER_OF_MISTAKE = 1.5
+
+_NUM_DRAWS = 300
+_MAX_CELLS = 1_000_000  # Of the matrices that are drawn at once: 8 MB.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,8 +56,8 @@ class Summary:
         top5_accuracy: The share whose class is among the five top_k; None where there are no more classes.
         balanced_accuracy: The mean recall of the classes that occur.
         macro_f1: The mean F1 of the classes for which it is defined.
-        mean_loss: The mean cross-entropy, in nats.
-        brier: The mean squared distance of the probabilities from the truth: 0 to 2.
+        mean_loss: The mean cross-entropy, in nats; None for a single image, of which no interval is known.
+        brier: The mean squared distance of the probabilities from the truth: 0 to 2; None for a single image.
         classes: In label order.
         confusion: What was taken for what.
     """
@@ -64,8 +68,8 @@ class Summary:
     top5_accuracy: Estimate | None
     balanced_accuracy: Estimate
     macro_f1: Estimate
-    mean_loss: Estimate
-    brier: Estimate
+    mean_loss: Estimate | None
+    brier: Estimate | None
     classes: tuple[ClassMetrics, ...]
     confusion: Confusion
 
@@ -73,6 +77,11 @@ class Summary:
     def num_wrong(self) -> int:
         """How many predictions were wrong."""
         return self.num_examples - self.num_right
+
+    @property
+    def untested(self) -> list[int]:
+        """The labels of the classes without an image: nothing is known of them."""
+        return [figures.label for figures in self.classes if not figures.support]
 
     def worst_classes(self, count: int) -> list[ClassMetrics]:
         """Returns the classes with errors, the lowest recall first, at most `count`."""
@@ -91,17 +100,17 @@ def summarize(outcomes: PredictionTable, weights: np.ndarray, *, num_classes: in
         num_classes: Also counts classes that do not occur.
     """
     confusion = count_confusion(outcomes.labels, outcomes.predicted, weights, num_classes=num_classes)
-    balanced_accuracy, macro_f1 = _class_means(confusion)
     in_top = (outcomes.top_labels == outcomes.labels[:, np.newaxis]).any(axis=1)
     return Summary(
         num_examples=len(outcomes),
         num_right=int(confusion.counts[confusion.right].sum()),
         accuracy=overall_estimate(outcomes.right, weights, outcomes.labels),
         top5_accuracy=overall_estimate(in_top, weights, outcomes.labels) if num_classes > TOP else None,
-        balanced_accuracy=balanced_accuracy,
-        macro_f1=macro_f1,
-        mean_loss=mean_estimate(outcomes.losses, weights),
-        brier=mean_estimate(outcomes.brier, weights),
+        balanced_accuracy=balanced_accuracy(outcomes),
+        macro_f1=macro_f1(confusion),
+        # A confident mistake: the actual class gets the square of an equal part.
+        mean_loss=mean_estimate(outcomes.losses, weights, high=2 * math.log(max(num_classes, 2))),
+        brier=mean_estimate(outcomes.brier, weights, high=_BRIER_OF_MISTAKE),
         classes=class_metrics(outcomes, weights, confusion),
         confusion=confusion,
     )
@@ -158,25 +167,94 @@ def _f1(overlap: Estimate | None) -> Estimate | None:
     return Estimate(*(2 * share / (1 + share) for share in dataclasses.astuple(overlap)))
 
 
-def _class_means(confusion: Confusion) -> tuple[Estimate, Estimate]:
-    """Returns the balanced accuracy and the macro F1, with intervals by the bootstrap.
+def balanced_accuracy(outcomes: PredictionTable) -> Estimate:
+    """Returns the mean recall of the classes that occur: the accuracy where each class weighs the same."""
+    support = np.bincount(outcomes.labels)
+    return overall_estimate(outcomes.right, 1 / support[outcomes.labels], outcomes.labels)
 
-    What a cell of the matrix holds is drawn anew from the Poisson distribution, which is what drawing pictures anew
-    does to it; a million pictures are no more work than their cells.
+
+def macro_f1(confusion: Confusion) -> Estimate:
+    """Returns the mean F1 of the classes for which it is defined, with its interval.
+
+    Matrices are drawn anew around one in which each class has a correct image and an error more, as a class without an
+    error is not one that cannot have any. How far they lie apart says of how many images a proportion would lie
+    as far apart; how far their mean lies from the matrix is the bias of a ratio of small counts.
     """
+    support = confusion.support
+    each = confusion.by_actual(confusion.weights) / np.maximum(support, 1)  # The weight of one image.
+    shrunk = support / (support + 2)  # The drawn matrices have as many images as this one.
+    rates = np.where(confusion.right, confusion.counts + 1, confusion.counts) * shrunk[confusion.actual]
+    one_more = (each * shrunk)[np.newaxis]
+    num_others = max(confusion.num_classes - 1, 1)
+    none = np.zeros((1, confusion.num_classes))
+    value = float(_f1_means(confusion, confusion.counts[np.newaxis], each, none, none)[0])
+    spread = (one_more.sum() - one_more) / num_others
+    centre = float(_f1_means(confusion, rates[np.newaxis], each, one_more, spread)[0])
     rng = np.random.default_rng(0)
-    each = confusion.weights / confusion.counts
-    drawn = [_means(confusion, rng.poisson(confusion.counts) * each) for _ in range(_NUM_BOOTSTRAPS)]
-    balanced_accuracy, macro_f1 = _means(confusion, confusion.weights)
-    balanced, f1 = np.array(drawn).T
-    return percentile_estimate(balanced_accuracy, balanced), percentile_estimate(macro_f1, f1)
+    at_once = max(1, _MAX_CELLS // len(rates))
+    drawn = np.concatenate(
+        [
+            _f1_means(
+                confusion,
+                rng.poisson(rates, (min(at_once, _NUM_DRAWS - first), len(rates))),
+                each,
+                *_draw_errors(rng, shrunk, each, min(at_once, _NUM_DRAWS - first)),
+            )
+            for first in range(0, _NUM_DRAWS, at_once)
+        ]
+    )
+    # Of very few images all draws may be alike.
+    size = min(float(support.sum()), max(centre * (1 - centre), 1e-3) / max(float(drawn.var()), 1e-6))
+    unbiased = min(1.0, max(0.0, value - float(drawn.mean()) + centre))
+    # A sample of which the classes were drawn alike has less of that bias: the interval holds both.
+    ends = [proportion_interval(share * size, size) for share in (value, unbiased)]
+    return Estimate(value, min(low for low, _ in ends), max(high for _, high in ends))
 
 
-def _means(confusion: Confusion, weights: np.ndarray) -> tuple[float, float]:
-    actual, predicted = confusion.by_actual(weights), confusion.by_predicted(weights)
-    right = confusion.on_diagonal(weights)
-    occurs, counts = actual > 0, actual + predicted > 0
-    if not counts.any():  # A bootstrap may draw nothing at all of very few.
-        return 0.0, 0.0
-    recall = np.mean(right[occurs] / actual[occurs]) if occurs.any() else 0.0
-    return float(recall), float(np.mean(2 * right[counts] / (actual + predicted)[counts]))
+def _draw_errors(
+    rng: np.random.Generator, rates: np.ndarray, each: np.ndarray, num_draws: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the weights of drawn errors by actual and by predicted class, any other one: [num_draws, num_classes]."""
+    num_classes = len(rates)
+    cells = np.repeat(
+        np.arange(num_draws * num_classes), rng.poisson(rates, (num_draws, num_classes)).ravel()
+    )
+    draws, actual = np.divmod(cells, num_classes)
+    predicted = (actual + rng.integers(1, max(num_classes, 2), len(actual))) % num_classes
+    by_actual, by_predicted = (
+        np.bincount(draws * num_classes + labels, each[actual], num_draws * num_classes).reshape(
+            num_draws, -1
+        )
+        for labels in (actual, predicted)
+    )
+    return by_actual, by_predicted
+
+
+def _f1_means(
+    confusion: Confusion,
+    counts: np.ndarray,
+    each: np.ndarray,
+    by_actual: np.ndarray,
+    by_predicted: np.ndarray,
+) -> np.ndarray:
+    """Returns the macro F1 of several matrices with the cells of `confusion` and other counts, [matrices, cells].
+
+    Args:
+        confusion: The cells.
+        counts: How many images each cell has.
+        each: What an image of each class weighs.
+        by_actual: More weight in the rows, [matrices, num_classes], off the diagonal.
+        by_predicted: The same in the columns.
+    """
+    num_matrices, num_classes = by_actual.shape
+    weights = counts * each[confusion.actual]
+    firsts = num_classes * np.arange(num_matrices)[:, np.newaxis]
+
+    def total(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
+        sums = np.bincount((firsts + labels).ravel(), values.ravel(), num_matrices * num_classes)
+        return sums.reshape(num_matrices, num_classes)
+
+    found = 2 * total(confusion.actual, np.where(confusion.right, weights, 0))
+    both = total(confusion.actual, weights) + by_actual + total(confusion.predicted, weights) + by_predicted
+    defined = both > 0
+    return (found / np.where(defined, both, 1)).sum(axis=1) / np.maximum(defined.sum(axis=1), 1)

@@ -6,12 +6,20 @@ one gets right and the first one does not, a regression the reverse.
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from shardstream.predict.inference.prediction_table import PredictionTable
-from shardstream.predict.metrics.intervals import Estimate, Z, effective_size, overall_estimate
+from shardstream.predict.metrics.intervals import (
+    SIGNIFICANCE,
+    Estimate,
+    Z,
+    effective_size,
+    holm,
+    normal_p_value,
+    overall_estimate,
+)
 from shardstream.predict.metrics.slices import Attribute, parts_of
 
 # Fixes and regressions that are shown, of each.
@@ -58,7 +66,11 @@ class Part:
         num_right_other: How many the other one does.
         num_fixes: How many only the other one does.
         num_regressions: How many only the first one does.
+        accuracy: Of the first model, weighted as the sample asks for.
+        accuracy_other: Of the other one.
         difference: Accuracy of the other one less that of the first, with its paired interval.
+        p_value: How likely a difference as large as this were, if both models were equally good.
+        stands_out: Whether the difference is beyond chance, all parts and models that are compared taken together.
     """
 
     num_examples: int
@@ -66,7 +78,11 @@ class Part:
     num_right_other: int
     num_fixes: int
     num_regressions: int
+    accuracy: float
+    accuracy_other: float
     difference: Estimate
+    p_value: float
+    stands_out: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +105,8 @@ class Comparison:
         accuracy: Of the other model.
         whole: On all records.
         classes: On the records of each class, in label order; None where none is of it.
-        p_value: How likely a difference as large as this were, if both models were equally good (McNemar 1947).
+        p_value: Of the difference on all records, adjusted for the number of models that are compared (Holm 1979).
+        is_weighted: Whether the records have different weights, so that counting them says nothing.
         agreement: The share of records that both take for the same class.
         kappa: Agreement beyond chance (Cohen 1960): 1 is always, 0 as by chance; None where chance alone agrees always.
         fixes: int64 rows, the surest first.
@@ -104,6 +121,7 @@ class Comparison:
     whole: Part
     classes: tuple[Part | None, ...]
     p_value: float
+    is_weighted: bool
     agreement: float
     kappa: float | None
     fixes: np.ndarray
@@ -111,6 +129,16 @@ class Comparison:
     slices: tuple[ComparedSlice, ...]
     cost: Cost
     said: OtherPredictions
+
+    @property
+    def parts(self) -> list[Part]:
+        """Of the classes that occur and of the slices, in this order."""
+        return [*(part for part in self.classes if part is not None), *(one.part for one in self.slices)]
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the difference of both models is beyond chance, at a level of 5 % over all models."""
+        return self.p_value < SIGNIFICANCE
 
     def shown_rows(self) -> np.ndarray:
         """Returns int64 rows of the fixes and regressions that are shown as pictures."""
@@ -129,15 +157,14 @@ def compare(
     """Returns how another model fares on the records of `outcomes`, each weighed as the sample asks for."""
     right, right_other = outcomes.right, other.predicted == outcomes.labels
     fixes, regressions = np.flatnonzero(~right & right_other), np.flatnonzero(right & ~right_other)
-    by_class = [outcomes.labels == label for label in range(num_classes)]
+    whole = _part(right, right_other, weights, outcomes.labels)
     return Comparison(
         name=name,
         accuracy=overall_estimate(right_other, weights, outcomes.labels),
-        whole=_part(right, right_other, weights),
-        classes=tuple(
-            _part(right[rows], right_other[rows], weights[rows]) if rows.any() else None for rows in by_class
-        ),
-        p_value=mcnemar(len(fixes), len(regressions)),
+        whole=whole,
+        classes=_class_parts(outcomes.labels, right, right_other, num_classes),
+        p_value=whole.p_value,
+        is_weighted=not _is_uniform(weights),
         agreement=float(np.average(outcomes.predicted == other.predicted, weights=weights)),
         kappa=cohen_kappa(outcomes.predicted, other.predicted, weights, num_classes=num_classes),
         fixes=fixes[np.argsort(-other.probabilities[fixes], kind="stable")],
@@ -146,6 +173,31 @@ def compare(
         cost=cost,
         said=other,
     )
+
+
+def correct_for_multiplicity(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Returns the comparisons with p-values that are adjusted for how many there are (Holm 1979).
+
+    Those of whole models are one family. All classes and slices of all of them are another, of which only those that
+    are beyond chance together stand out.
+    """
+    wholes = holm([one.p_value for one in comparisons])
+    parts = [part for one in comparisons for part in one.parts]
+    adjusted = iter(holm([part.p_value for part in parts]))
+
+    def marked(part: Part) -> Part:
+        p_value = next(adjusted)
+        return dataclasses.replace(part, p_value=p_value, stands_out=p_value < SIGNIFICANCE)
+
+    return [
+        dataclasses.replace(
+            one,
+            p_value=p_value,
+            classes=tuple(None if part is None else marked(part) for part in one.classes),
+            slices=tuple(dataclasses.replace(each, part=marked(each.part)) for each in one.slices),
+        )
+        for one, p_value in zip(comparisons, wholes, strict=True)
+    ]
 
 
 def mcnemar(num_fixes: int, num_regressions: int) -> float:
@@ -197,23 +249,79 @@ def _slices(
     outcomes: PredictionTable, right: np.ndarray, right_other: np.ndarray, weights: np.ndarray
 ) -> Iterator[ComparedSlice]:
     for attribute, low, high, folder, rows in parts_of(outcomes):
-        part = _part(right[rows], right_other[rows], weights[rows])
+        part = _part(right[rows], right_other[rows], weights[rows], outcomes.labels[rows])
         if part.num_fixes != part.num_regressions:
             yield ComparedSlice(attribute=attribute, low=low, high=high, folder=folder, part=part)
 
 
-def _part(right: np.ndarray, right_other: np.ndarray, weights: np.ndarray) -> Part:
-    size, total = effective_size(weights), weights.sum(dtype=np.float64)
-    fixed, lost = ~right & right_other, right & ~right_other
+def _class_parts(
+    labels: np.ndarray, right: np.ndarray, right_other: np.ndarray, num_classes: int
+) -> tuple[Part | None, ...]:
+    """Returns how both models fare on each class, within which all weights are equal."""
+    # By counts: a mask for each of a thousand classes would take a kilobyte a record.
+    kinds = (np.ones(len(labels), bool), right, right_other, ~right & right_other, right & ~right_other)
+    counts = np.stack([np.bincount(labels[kind], minlength=num_classes) for kind in kinds], axis=1)
+    return tuple(_counted_part(*row) if row[0] else None for row in counts.tolist())
+
+
+def _counted_part(count: int, num_right: int, num_right_other: int, fixes: int, regressions: int) -> Part:
     return Part(
-        num_examples=len(right),
-        num_right=int(right.sum()),
-        num_right_other=int(right_other.sum()),
-        num_fixes=int(fixed.sum()),
-        num_regressions=int(lost.sum()),
-        difference=difference_estimate(
-            size * float(weights[fixed].sum(dtype=np.float64) / total),
-            size * float(weights[lost].sum(dtype=np.float64) / total),
-            size,
-        ),
+        num_examples=count,
+        num_right=num_right,
+        num_right_other=num_right_other,
+        num_fixes=fixes,
+        num_regressions=regressions,
+        accuracy=num_right / count,
+        accuracy_other=num_right_other / count,
+        difference=difference_estimate(fixes, regressions, count),
+        p_value=mcnemar(fixes, regressions),
     )
+
+
+def _part(right: np.ndarray, right_other: np.ndarray, weights: np.ndarray, labels: np.ndarray) -> Part:
+    fixed, lost = ~right & right_other, right & ~right_other
+    counts = [int(values.sum()) for values in (right, right_other, fixed, lost)]
+    part = _counted_part(len(right), *counts)
+    if _is_uniform(weights):
+        return part
+    # Of different weights counts say nothing: neither McNemar's test nor which model is better.
+    fractions = weights / weights.sum(dtype=np.float64)
+    accuracy, accuracy_other, gained, given = (
+        float(fractions[values].sum(dtype=np.float64)) for values in (right, right_other, fixed, lost)
+    )
+    size = _paired_size(fixed, lost, weights, labels)
+    difference = difference_estimate(size * gained, size * given, size)
+    return dataclasses.replace(
+        part,
+        accuracy=accuracy,
+        accuracy_other=accuracy_other,
+        difference=difference,
+        p_value=_difference_p_value(size * gained, size * given, size),
+    )
+
+
+def _is_uniform(weights: np.ndarray) -> bool:
+    return bool((weights == weights[0]).all())
+
+
+def _paired_size(fixed: np.ndarray, lost: np.ndarray, weights: np.ndarray, labels: np.ndarray) -> float:
+    """Returns how many pairs of equal weight would tell as much of the difference as a sample stratified by class.
+
+    As `intervals.stratified_size`, for a difference: the smaller one of Kish's size and of that of the variances of
+    the strata.
+    """
+    counts = np.bincount(labels)
+    drawn = counts > 0
+    counts = counts[drawn]
+    fractions = np.bincount(labels, weights)[drawn] / weights.sum(dtype=np.float64)
+    gained, given = ((np.bincount(labels, values)[drawn] + 1) / (counts + 3) for values in (fixed, lost))
+    variance = np.sum(fractions**2 * (gained + given - (gained - given) ** 2) / counts)
+    gains, losses = fractions @ gained, fractions @ given
+    return float(min(effective_size(weights), (gains + losses - (gains - losses) ** 2) / variance))
+
+
+def _difference_p_value(fixes: float, regressions: float, size: float) -> float:
+    """Returns the p-value of a weighted difference, which is below 0.05 where its interval does not hold 0."""
+    gained, lost = (fixes + 1) / (size + 2), (regressions + 1) / (size + 2)
+    variance = (gained + lost - (gained - lost) ** 2) / (size + 2)
+    return normal_p_value((gained - lost) / math.sqrt(variance))

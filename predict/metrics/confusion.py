@@ -8,12 +8,21 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ConfusedPair:
-    """How many pictures of one class were taken for another, and their share of the class."""
+    """How many images of one class were predicted as another.
+
+    Attributes:
+        actual: The label.
+        predicted: The label that was predicted.
+        count: How many images were drawn.
+        share: Their fraction of the class.
+        share_of_errors: Their fraction of all errors, weighted as the sample asks for.
+    """
 
     actual: int
     predicted: int
     count: int
     share: float
+    share_of_errors: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -67,24 +76,26 @@ class Confusion:
         return matrix
 
     def confused_pairs(self) -> list[ConfusedPair]:
-        """Returns each pair of classes that was confused, the most frequent first."""
-        support = self.support
+        """Returns each pair of classes that was confused, the most frequent in the whole first."""
         cells = np.flatnonzero(~self.right)
-        shares = self.counts[cells] / support[self.actual[cells]]
-        order = np.lexsort((self.predicted[cells], self.actual[cells], -shares, -self.counts[cells]))
+        weights = self.weights[cells]
+        shares = weights / self.by_actual(self.weights)[self.actual[cells]]
+        of_errors = weights / max(float(weights.sum()), 1e-12)
+        order = np.lexsort((self.predicted[cells], self.actual[cells], -shares, -np.round(weights, 6)))
         return [
             ConfusedPair(
-                actual=int(self.actual[cell]),
-                predicted=int(self.predicted[cell]),
-                count=int(self.counts[cell]),
-                share=float(self.counts[cell] / support[self.actual[cell]]),
+                actual=int(self.actual[cells[i]]),
+                predicted=int(self.predicted[cells[i]]),
+                count=int(self.counts[cells[i]]),
+                share=float(shares[i]),
+                share_of_errors=float(of_errors[i]),
             )
-            for cell in cells[order]
+            for i in order
         ]
 
     def classes_with_most_errors(self, count: int) -> list[int]:
-        """Returns at most `count` labels in label order: those that take part in the most errors."""
-        wrong = np.where(self.right, 0, self.counts)
+        """Returns at most `count` labels in label order: those that take part in the most errors of the whole."""
+        wrong = np.where(self.right, 0, self.weights)
         errors = self.by_actual(wrong) + self.by_predicted(wrong)
         return sorted(np.argsort(-errors, kind="stable")[:count].tolist())
 

@@ -67,17 +67,24 @@ class Check:
     def sentence(self) -> str:
         """Returns the figure, the limit and how sure that is, in words."""
         if self.share is None:
-            return f"{self.what} is not known, as none of the pictures is of that class ({self._asked})"
-        (low, high), verb = self.interval, "keeps to" if self.is_kept else "is below"
-        doubt = "" if self.is_clear else ", which holds the limit: predict more pictures to be sure"
+            return f"{self.what} is unknown: no image of that class was predicted ({self._asked})"
+        (low, high), verb = self.interval, "meets" if self.is_kept else "is below"
+        doubt = "" if self.is_clear else ", which contains the limit: predict more images to be sure"
         return (
-            f"{self.what} {self.share:.2%} ({self.num_right:,} of {self.num_examples:,}) {verb} {self._asked}; "
-            f"95 % interval {low:.1%} to {high:.1%}{doubt}"
+            f"{self.what} {self._percent(self.share)} ({self.num_right:,} of {self.num_examples:,}) "
+            f"{verb} {self._asked}; 95 % interval {low:.1%} to {high:.1%}{doubt}"
         )
 
     @property
     def _asked(self) -> str:
-        return f"{self.option} {self.limit:.2%}"
+        return f"{self.option} {self._percent(self.limit)}"
+
+    def _percent(self, value: float) -> str:
+        """Returns a percentage with as many digits as the figure needs to differ from its limit."""
+        for digits in range(2, 9):
+            if self.share in (None, self.limit) or f"{self.share:.{digits}%}" != f"{self.limit:.{digits}%}":
+                return f"{value:.{digits}%}"
+        return f"{value:%}"
 
 
 def check_limits(summary: Summary, class_names: Sequence[str], limits: Limits) -> list[Check]:

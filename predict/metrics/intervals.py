@@ -2,11 +2,24 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 # The 97.5th percentile of the normal distribution: intervals hold with 95 % confidence.
 Z = 1.959963984540054
+
+# The 5th percentiles of the means of Poisson distributions of which 0 to 3 were seen; at 4 Wilson's limit takes over.
+_POISSON_LIMITS = (0.0, 0.0513, 0.3554, 0.8177, 1.555)
+
+# They hold for a small fraction of the examples.
+_RARE = 0.15
+
+# Chance alone makes a difference below this p-value in one of 20 reports.
+SIGNIFICANCE = 0.05
+
+# Student's t for few degrees of freedom, which the expansion below does not reach.
+_EXACT_T = ((1.0, 12.706), (2.0, 4.303), (3.0, 3.182), (4.0, 2.776))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,6 +42,23 @@ def wilson_interval(num_right: float, num_examples: float) -> tuple[float, float
     return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
+def proportion_interval(num_right: float, num_examples: float) -> tuple[float, float]:
+    """Returns Wilson's interval, made longer where one to three are unlike all others.
+
+    There Wilson's interval is too short, and holds the truth in 91 instead of 95 of 100 samples at worst. So the limit
+    of the Poisson distribution replaces its nearer end (Brown, Cai and DasGupta 2001). In between, as of the effective
+    number of a weighted sample, it is interpolated.
+    """
+    low, high = wilson_interval(num_right, num_examples)
+    rare_right, rare_wrong = (
+        float(np.interp(count, range(len(_POISSON_LIMITS)), _POISSON_LIMITS)) / num_examples
+        if count < min(len(_POISSON_LIMITS) - 1, _RARE * num_examples)
+        else 1.0
+        for count in (num_right, num_examples - num_right)
+    )
+    return min(low, rare_right), max(high, 1 - rare_wrong)
+
+
 def proportion_estimate(part: float, whole: float, size: float) -> Estimate | None:
     """Returns part / whole with the Wilson interval of a sample of `size`; None where there is nothing to divide by.
 
@@ -40,7 +70,7 @@ def proportion_estimate(part: float, whole: float, size: float) -> Estimate | No
     if whole <= 0:
         return None
     share = min(1.0, float(part) / float(whole))
-    return Estimate(share, *wilson_interval(share * float(size), float(size)))
+    return Estimate(share, *proportion_interval(share * float(size), float(size)))
 
 
 def effective_size(weights: np.ndarray) -> float:
@@ -76,18 +106,69 @@ def overall_estimate(right: np.ndarray, weights: np.ndarray, strata: np.ndarray)
     size = float(len(weights)) if uniform else stratified_size(right, weights, strata)
     total = weights.sum(dtype=np.float64)
     share = min(1.0, float(weights[right].sum(dtype=np.float64) / total))
-    return Estimate(share, *wilson_interval(share * size, size))
+    return Estimate(share, *proportion_interval(share * size, size))
 
 
-def mean_estimate(values: np.ndarray, weights: np.ndarray) -> Estimate:
-    """Returns the weighted mean of values that are not negative, with the interval of the normal distribution."""
-    shares = weights / weights.sum(dtype=np.float64)
-    mean = float(np.sum(shares * values, dtype=np.float64))
-    spread = Z * math.sqrt(float(np.sum(np.square(shares * (values - mean)), dtype=np.float64)))
-    return Estimate(mean, max(0.0, mean - spread), mean + spread)
+def mean_estimate(values: np.ndarray, weights: np.ndarray, *, high: float) -> Estimate | None:
+    """Returns the weighted mean of values that are not negative, with its interval; None for a single value.
+
+    Losses are skewed: a few images that were not drawn may hold most of the loss, so the normal interval of a good
+    model is far too narrow. As Agresti and Coull do for a proportion, the upper end takes one image more into
+    account: a confident mistake of the value `high`. The lower end is that of Student's t.
+
+    Args:
+        values: float [num_examples].
+        weights: float [num_examples].
+        high: The value of a confident mistake; a larger one among the values is taken instead.
+    """
+    size = effective_size(weights)
+    if len(values) < 2 or size <= 1:
+        return None
+    mean, deviation = _moments(values, weights)
+    extended = np.append(values, max(high, float(values.max()))), np.append(weights, weights.max())
+    mean_above, deviation_above = _moments(*extended)
+    t = student_t(size - 1)
+    return Estimate(
+        mean,
+        max(0.0, mean - t * deviation / math.sqrt(size)),
+        mean_above + t * deviation_above / math.sqrt(effective_size(extended[1])),
+    )
 
 
-def percentile_estimate(value: float, drawn: np.ndarray) -> Estimate:
-    """Returns `value` with the interval that 95 % of its bootstrapped values lie in."""
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Estimate(value, float(min(low, value)), float(max(high, value)))
+def _moments(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Returns the weighted mean and the unbiased standard deviation."""
+    size = effective_size(weights)
+    fractions = weights / weights.sum(dtype=np.float64)
+    mean = float(np.sum(fractions * values, dtype=np.float64))
+    variance = float(np.sum(fractions * np.square(values - mean), dtype=np.float64))
+    return mean, math.sqrt(variance * size / (size - 1))
+
+
+def student_t(degrees: float) -> float:
+    """Returns the 97.5th percentile of Student's t distribution, by the expansion of Cornish and Fisher.
+
+    Exact to three digits from four degrees of freedom on; of fewer it is too small, and the largest is taken for all.
+    """
+    if degrees <= _EXACT_T[-1][0]:
+        return next(value for limit, value in _EXACT_T if degrees <= limit)
+    z, v = Z, degrees
+    return (
+        z
+        + (z**3 + z) / (4 * v)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
+    )
+
+
+def normal_p_value(z: float) -> float:
+    """Returns the two-sided p-value of a standard normal value."""
+    return math.erfc(abs(z) / math.sqrt(2))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values adjusted for their number: one below 0.05 is a mistake in one of 20 reports (Holm 1979)."""
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.empty(len(p_values))
+    factors = len(p_values) - np.arange(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(np.asarray(p_values)[order] * factors), 1)
+    return adjusted.tolist()

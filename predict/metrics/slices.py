@@ -2,13 +2,19 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 
 from shardstream.predict.inference.prediction_table import PredictionTable
-from shardstream.predict.metrics.intervals import Estimate, proportion_estimate
+from shardstream.predict.metrics.intervals import (
+    SIGNIFICANCE,
+    Estimate,
+    holm,
+    normal_p_value,
+    overall_estimate,
+)
 
 Attribute = Literal["size", "aspect", "brightness", "sharpness", "folder"]
 
@@ -48,49 +54,39 @@ class Slice:
     @property
     def stands_out(self) -> bool:
         """Whether the difference is beyond chance, at a level of 5 % over all parts together."""
-        return self.p_value < 0.05
+        return self.p_value < SIGNIFICANCE
 
 
-def find_slices(outcomes: PredictionTable) -> list[Slice]:
+def find_slices(outcomes: PredictionTable, weights: np.ndarray) -> list[Slice]:
     """Returns the parts by source size, aspect ratio, brightness, sharpness and folder, in this order.
 
     Each part is compared with the rest of the same classes (Mantel and Haenszel 1959), because a part with more of
-    a hard class is no discovery.
+    a hard class is no discovery. `weights` says how many images of the whole each one stands for: the same within a
+    class.
     """
     parts = parts_of(outcomes)
     wrong = ~outcomes.right
-    tested = [_compare(outcomes.labels, wrong, inside) for *_, inside in parts]
+    tested = [_compare(outcomes.labels, wrong, inside, weights) for *_, inside in parts]
     adjusted = holm([p_value for _, p_value in tested])
     slices = []
     for (attribute, low, high, folder, inside), (expected, _), p_value in zip(
         parts, tested, adjusted, strict=True
     ):
         count, num_wrong = int(inside.sum()), int((wrong & inside).sum())
-        accuracy = proportion_estimate(count - num_wrong, count, count)
-        if accuracy is not None:
-            slices.append(
-                Slice(
-                    attribute=attribute,
-                    low=low,
-                    high=high,
-                    folder=folder,
-                    count=count,
-                    num_wrong=num_wrong,
-                    accuracy=accuracy,
-                    expected=expected,
-                    p_value=p_value,
-                )
+        slices.append(
+            Slice(
+                attribute=attribute,
+                low=low,
+                high=high,
+                folder=folder,
+                count=count,
+                num_wrong=num_wrong,
+                accuracy=overall_estimate(outcomes.right[inside], weights[inside], outcomes.labels[inside]),
+                expected=expected,
+                p_value=p_value,
             )
+        )
     return slices
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p-values adjusted for their number: one below 0.05 is a mistake in one of 20 reports (Holm 1979)."""
-    order = np.argsort(p_values, kind="stable")
-    adjusted = np.empty(len(p_values))
-    factors = len(p_values) - np.arange(len(p_values))
-    adjusted[order] = np.minimum(np.maximum.accumulate(np.asarray(p_values)[order] * factors), 1)
-    return adjusted.tolist()
 
 
 _Part = tuple[Attribute, float, float, str, np.ndarray]
@@ -130,20 +126,22 @@ def _parts_of_folders(outcomes: PredictionTable) -> Iterator[_Part]:
             yield "folder", 0.0, 0.0, str(outcomes.folder_names[int(folder)]), inside
 
 
-def _compare(labels: np.ndarray, wrong: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
+def _compare(
+    labels: np.ndarray, wrong: np.ndarray, inside: np.ndarray, weights: np.ndarray
+) -> tuple[float, float]:
     """Returns the accuracy that a part's classes let expect, and how likely chance differs from it so much."""
     total, num_wrong = np.bincount(labels), np.bincount(labels, wrong)
-    num_inside = np.bincount(labels, inside)
-    several = total > 1
-    n, m, k = (values[several].astype(np.float64) for values in (total, num_wrong, num_inside))
-    found = np.bincount(labels, wrong & inside)[several].sum()
-    mean = np.sum(k * m / n)
-    variance = np.sum(k * (n - k) * m * (n - m) / (n**2 * (n - 1)))
-    share = float(
-        np.sum(num_inside[total > 0] * (num_wrong / np.maximum(total, 1))[total > 0]) / inside.sum()
-    )
+    num_inside, each = np.bincount(labels, inside), np.bincount(labels, weights) / np.maximum(total, 1)
+    occurs, several = total > 0, total > 1
+    n, m, k, w = (values[several].astype(np.float64) for values in (total, num_wrong, num_inside, each))
+    found = np.bincount(labels, wrong & inside)[several]
+    variances = k * (n - k) * m * (n - m) / (n**2 * (n - 1))
+    rates = num_wrong[occurs] / total[occurs]
+    expected = 1 - float(np.average(rates, weights=(num_inside * each)[occurs]))
+    variance = float(np.sum(w**2 * variances))
     if variance <= 0:
-        return 1 - share, 1.0
-    # A half less: counts are whole, the normal distribution is not.
-    distance = max(0.0, abs(float(found - mean)) - 0.5) / math.sqrt(float(variance))
-    return 1 - share, math.erfc(distance / math.sqrt(2))
+        return expected, 1.0
+    # A half less: counts are whole, the normal distribution is not. In the weight that the variance has.
+    half = 0.5 * math.sqrt(variance / float(np.sum(variances)))
+    distance = max(0.0, abs(float(np.sum(w * (found - k * m / n)))) - half)
+    return expected, normal_p_value(distance / math.sqrt(variance))

@@ -44,7 +44,7 @@ def _draw(axis: Axes, shown: Shown, lettering: LabelFont) -> None:
     axis.set_yticks([])
     axis.imshow(shown.picture.pixels())
     for spine in axis.spines.values():
-        # The wrong ones also by a thick frame and the word, for who does not see the colour.
+        # The incorrect ones also by a thick frame and the word, for those who do not see the color.
         spine.set(color=colour, linewidth=1 if prediction.right else 4)
     font = FontProperties(fname=lettering.font, size=9)
     actual, predicted = (
@@ -53,7 +53,7 @@ def _draw(axis: Axes, shown: Shown, lettering: LabelFont) -> None:
     axis.set_title(f"actual {actual}", fontproperties=font, color=_INK, loc="left", pad=4, parse_math=False)
     said = f"{predicted}, {prediction.probability:.0%}"
     axis.set_xlabel(
-        f"right {said}" if prediction.right else f"WRONG {said}",
+        f"correct: {said}" if prediction.right else f"INCORRECT: {said}",
         fontproperties=font,
         color=colour,
         loc="left",

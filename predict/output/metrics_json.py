@@ -17,7 +17,7 @@ from shardstream.predict.findings.summary import Findings
 from shardstream.predict.inference.selection import Selection
 from shardstream.predict.metrics.calibration import Calibration
 from shardstream.predict.metrics.classification import Summary
-from shardstream.predict.metrics.comparison import Comparison, Cost, Part
+from shardstream.predict.metrics.comparison import Comparison, Cost, Part, mcnemar
 from shardstream.predict.metrics.gate import Check
 from shardstream.predict.metrics.intervals import Estimate
 from shardstream.train.runs.run_folder import RunFolder
@@ -35,6 +35,7 @@ class Provenance:
         data_dir: Its folder.
         fingerprint: Of its content.
         split: The name of the split.
+        run: The name of the run folder.
         model: The name of the model.
         model_info: What travels with the model.
         model_sha256: Of the file that was loaded.
@@ -48,6 +49,7 @@ class Provenance:
     data_dir: str
     fingerprint: str
     split: str
+    run: str
     model: str
     model_info: ModelInfo
     model_sha256: str
@@ -82,6 +84,7 @@ def make_metrics(
         **_figure("mean_loss", summary.mean_loss),
         **_figure("brier", summary.brier),
         **_figure("ece", calibration.ece),
+        "ece_uncorrected": calibration.ece_uncorrected,
         "mean_confidence": calibration.confidence,
         "classes": [
             {
@@ -111,6 +114,7 @@ def make_metrics(
                 "limit": check.limit,
                 "num_right": check.num_right,
                 "num_examples": check.num_examples,
+                "value": check.share,
                 "kept": check.is_kept,
                 "clear": check.is_clear,
             }
@@ -119,9 +123,12 @@ def make_metrics(
         "reliability": [dataclasses.asdict(one) for one in calibration.bins],
         "coverage": [dataclasses.asdict(one) for one in calibration.coverage],
         "slices": [dataclasses.asdict(one) | {"stands_out": one.stands_out} for one in findings.slices],
-        "num_label_issues": len(findings.label_issues),
+        "untested_classes": [names[label] for label in summary.untested],
+        "num_label_issues": len(findings.labels.rows),
+        "label_issues_expected_precision": findings.labels.expected_precision,
         "num_odd_pictures": len(findings.odd_pictures),
         "num_leaks": None if findings.duplicates is None else findings.duplicates.num_leaks,
+        "num_copies": None if findings.duplicates is None else findings.duplicates.num_copies,
         "num_contradictions": None if findings.duplicates is None else findings.duplicates.num_contradictions,
         "split": selection.split,
         "num_available": selection.num_available,
@@ -150,7 +157,11 @@ def comparison_metrics(
                 "name": one.name,
                 **_figure("accuracy", one.accuracy),
                 **_part(one.whole),
-                "mcnemar_p_value": one.p_value,
+                # Of records of different weights it says nothing; p_value is that of the weighted difference then.
+                "mcnemar_p_value": None
+                if one.is_weighted
+                else mcnemar(one.whole.num_fixes, one.whole.num_regressions),
+                "p_value": one.p_value,
                 "agreement": one.agreement,
                 "cohen_kappa": one.kappa,
                 "cost": dataclasses.asdict(one.cost),
@@ -173,6 +184,7 @@ def _part(part: Part) -> dict[str, Any]:
         "num_fixes": part.num_fixes,
         "num_regressions": part.num_regressions,
         **_figure("accuracy_difference", part.difference),
+        "difference_stands_out": part.stands_out,
     }
 
 
@@ -208,6 +220,7 @@ def make_provenance(
         data_dir=str(info.data_dir),
         fingerprint=info.fingerprint,
         split=split_name,
+        run=run_dir.resolve().name,
         model=model.model,
         model_info=model,
         model_sha256=metrics["model_sha256"],

@@ -31,14 +31,15 @@ def write_confusion_matrix(path: Path, confusion: Confusion, lettering: LabelFon
     figure = _figure(2 * side, side + 0.6)
     names = [_shortened(lettering.names[label]) for label in labels]
     font = FontProperties(fname=lettering.font, size=10 if len(labels) <= _MAX_NUMBERS else 7)
-    part = "" if len(labels) == confusion.num_classes else f", the {len(labels)} classes with most errors"
+    which = "the {} classes with most errors" if confusion.confused_pairs() else "{} of the classes"
+    part = "" if len(labels) == confusion.num_classes else f", {which.format(len(labels))}"
     left, right = figure.subplots(1, 2)
     written = [[f"{count:,}" for count in row] for row in counts]
     _draw_matrix(left, counts / max(int(counts.max()), 1), written, names, font)
-    left.set_title(f"pictures{part}", fontsize=11, color=_INK, loc="left", pad=10)
+    left.set_title(f"images{part}", fontsize=11, color=_INK, loc="left", pad=10)
     written = [[f"{share:.0%}" for share in row] for row in shares]
     _draw_matrix(right, shares, written, names, font)
-    right.set_title("share of the row", fontsize=11, color=_INK, loc="left", pad=10)
+    right.set_title("fraction of the row", fontsize=11, color=_INK, loc="left", pad=10)
     left.set_ylabel("actual", color=_INK)
     figure.savefig(path, format="png")
 
@@ -58,8 +59,8 @@ def write_calibration(path: Path, calibration: Calibration, accuracy: Estimate) 
     ends = np.abs(np.array([(share.low, share.high) for _, share in bins]) - values[:, np.newaxis]).T
     curve.errorbar(confidences, values, ends, color=_RIGHT, marker="o", linewidth=1.6, elinewidth=1)
     curve.set_title(
-        f"calibration error {calibration.ece.value:.3f}; {calibration.confidence:.1%} believed, "
-        f"{accuracy.value:.1%} right",
+        f"calibration error {calibration.ece.value:.3f}; mean probability {calibration.confidence:.1%}, "
+        f"accuracy {accuracy.value:.1%}",
         fontsize=11,
         color=_INK,
         loc="left",
@@ -69,9 +70,9 @@ def write_calibration(path: Path, calibration: Calibration, accuracy: Estimate) 
     widths = np.array([one.high - one.low for one in calibration.bins]) * 0.9
     right = np.array([one.num_right for one in calibration.bins])
     wrong = np.array([one.num_wrong for one in calibration.bins])
-    histogram.bar(lows, right, widths, align="edge", color=_RIGHT, label="right")
-    histogram.bar(lows, wrong, widths, bottom=right, align="edge", color=_WRONG, label="wrong")
-    histogram.set(xlabel="probability of the predicted class", ylabel="pictures")
+    histogram.bar(lows, right, widths, align="edge", color=_RIGHT, label="correct")
+    histogram.bar(lows, wrong, widths, bottom=right, align="edge", color=_WRONG, label="incorrect")
+    histogram.set(xlabel="probability of the predicted class", ylabel="images")
     histogram.legend(frameon=False, loc="upper left")
     for axis in (curve, histogram):
         axis.spines[["top", "right"]].set_visible(False)

@@ -2,13 +2,13 @@
 
 import contextlib
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shardstream.predict.inference.prediction import SMALLEST_PROBABILITY, RecordBatch
+from shardstream.predict.inference.prediction import RecordBatch, cross_entropy
 from shardstream.predict.inference.prediction_table import top_k
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ COLUMNS = (
 
 # A spreadsheet takes a cell that begins with one of these for a formula, and formulas can call programs.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+# With a byte order mark: without it spreadsheets take a file for one of the system's code page.
+CSV_ENCODING = "utf-8-sig"
 
 # More columns of probabilities than this no spreadsheet shows; the Parquet file has them all.
 _CSV_CLASSES = 100
@@ -50,7 +53,7 @@ def predictions_files(
     schema = _schema(others)
     with (
         pq.ParquetWriter(parquet, schema, compression="zstd") as writer,
-        table.open("w", encoding="utf-8", newline="") as file,
+        table.open("w", encoding=CSV_ENCODING, newline="") as file,
     ):
         # Lines end with CR LF, as the standard wants it; with LF alone a CR in a name would not be quoted.
         files = PredictionsFiles(writer, csv.writer(file), schema, class_names, others)
@@ -112,7 +115,7 @@ class PredictionsFiles:
             "probability": probabilities[rows, predicted].tolist(),
             "actual_probability": actual.tolist(),
             "right": (predicted == labels).tolist(),
-            "loss": (-np.log(np.maximum(actual, SMALLEST_PROBABILITY)) + np.float32(0)).tolist(),
+            "loss": cross_entropy(actual).tolist(),
         }
 
     def _other_columns(self, name: str, batch: RecordBatch, probabilities: np.ndarray) -> dict[str, list]:
@@ -148,6 +151,68 @@ class PredictionsFiles:
             or self._num_waiting * probabilities.shape[1] >= _GROUP_PROBABILITIES
         ):
             self.flush()
+
+
+def add_columns(parquet: Path, table: Path, columns: Mapping[str, Mapping[int, "int | float | str"]]) -> None:
+    """Adds columns to both files, which few rows have a value in: what is found out once all is predicted.
+
+    Both are rewritten a group of rows at a time.
+
+    Args:
+        parquet: The one file.
+        table: The other one.
+        columns: The values by the number of the row; all of a column are of one type.
+    """
+    _add_to_parquet(parquet, columns)
+    beside = table.with_name(f".{table.name}")
+    with (
+        table.open(encoding=CSV_ENCODING, newline="") as old,
+        beside.open("w", encoding=CSV_ENCODING, newline="") as new,
+    ):
+        reader, writer = csv.reader(old), csv.writer(new)
+        writer.writerow([*next(reader), *columns])
+        for row, cells in enumerate(reader):
+            writer.writerow([*cells, *(_cell(values.get(row, "")) for values in columns.values())])
+    beside.replace(table)
+
+
+def read_source_paths(parquet: Path, rows: Collection[int]) -> dict[int, str]:
+    """Returns the source paths of some rows of predictions.parquet."""
+    import pyarrow.parquet as pq
+
+    found: dict[int, str] = {}
+    first = 0
+    with pq.ParquetFile(parquet) as file:
+        for group in range(file.num_row_groups if rows else 0):
+            paths = file.read_row_group(group, columns=["source_path"])["source_path"]
+            found |= {row: paths[row - first].as_py() for row in rows if first <= row < first + len(paths)}
+            first += len(paths)
+    return found
+
+
+def _add_to_parquet(parquet: Path, columns: Mapping[str, Mapping[int, "int | float | str"]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {int: pa.int32(), float: pa.float32(), str: pa.string()}
+    types = {name: kinds[type(next(iter(values.values()), ""))] for name, values in columns.items()}
+    beside = parquet.with_name(f".{parquet.name}")
+    with pq.ParquetFile(parquet) as old:
+        schema = old.schema_arrow
+        for name, kind in types.items():
+            schema = schema.append(pa.field(name, kind))
+        with pq.ParquetWriter(beside, schema, compression="zstd") as new:
+            first = 0
+            for group in range(old.num_row_groups):
+                rows = old.read_row_group(group)
+                numbers = range(first, first + rows.num_rows)
+                for name, values in columns.items():
+                    rows = rows.append_column(
+                        name, pa.array([values.get(row) for row in numbers], types[name])
+                    )
+                new.write_table(rows)
+                first += rows.num_rows
+    beside.replace(parquet)
 
 
 def other_columns(name: str) -> list[str]:

@@ -17,16 +17,14 @@ from shardstream.predict.metrics.comparison import Comparison, Cost
 from shardstream.predict.metrics.gate import Check
 from shardstream.predict.output.fonts import LabelFont
 from shardstream.predict.output.metrics_json import Provenance
-
-PAGE = "index.html"
+from shardstream.predict.output.staging import PAGE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What was found, and where it was written.
+    """What was found; `report.write_report` makes files of it.
 
     Attributes:
-        out: The folder with the files.
         sampling: What was asked for.
         selection: Which records were predicted.
         outcomes: What the model said of each.
@@ -44,9 +42,9 @@ class Report:
         changed: Of pictures that only one of two models gets right, by row.
         metrics: What metrics.json holds.
         provenance: Where all this comes from.
+        out: The folder with the files; None where none were written.
     """
 
-    out: Path
     sampling: Sampling
     selection: Selection
     outcomes: PredictionTable
@@ -64,10 +62,17 @@ class Report:
     changed: Mapping[int, Shown]
     metrics: dict[str, Any]
     provenance: Provenance
+    out: Path | None = None
 
     @property
     def page(self) -> Path:
-        """The page for people."""
+        """The page for people.
+
+        Raises:
+            ValueError: The report was not written.
+        """
+        if self.out is None:
+            raise ValueError("the report was computed and not written")
         return self.out / PAGE
 
 

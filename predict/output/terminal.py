@@ -10,7 +10,8 @@ from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.predict.findings.gallery import Shown
 from shardstream.predict.inference.selection import Sampling
 from shardstream.predict.metrics.comparison import Comparison, Cost
-from shardstream.predict.output.result import PAGE, PhotoReport, Report
+from shardstream.predict.output.result import PhotoReport, Report
+from shardstream.predict.output.staging import PAGE
 
 MAX_ROWS = 32
 
@@ -18,23 +19,23 @@ MAX_ROWS = 32
 _NUM_CHECKS = 6
 _NUM_REJECTED = 10
 
-# In which order the pictures come.
+# In which order the images come.
 ORDERS: Mapping[Sampling, str] = {
-    "uniform": "wrong ones first, highest loss first",
-    "stratified": "wrong ones first, highest loss first",
+    "uniform": "incorrect ones first, highest loss first",
+    "stratified": "incorrect ones first, highest loss first",
     "worst": "highest loss first",
-    "confident-errors": "mistakes, the surest first",
+    "confident-errors": "errors, the most confident first",
     "borderline": "the closest decisions first",
 }
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Prints a row for each of the first 32 pictures, the summary and where the page is."""
+    """Prints a row for each of the first 32 images, the summary and where the page is."""
     shown = report.pictures[:MAX_ROWS]
     console.print(picture_table(shown, report.display_names))
     if len(shown) < report.summary.num_examples:
         total = f"{report.summary.num_examples:,}"
-        console.print(Text(f"{len(shown)} of {total} pictures: {ORDERS[report.sampling]}"))
+        console.print(Text(f"{len(shown)} of {total} images: {ORDERS[report.sampling]}"))
     # No wrapping: a line that is cut into pieces cannot be searched for nor copied.
     console.print(Text(summary_line(report), style="bold"), soft_wrap=True)
     if report.comparisons:
@@ -53,14 +54,14 @@ def picture_table(pictures: Sequence[Shown], display_names: Sequence[str]) -> Ta
     for header in ("", "actual", "predicted"):
         table.add_column(header)
     table.add_column("probability", justify="right")
-    table.add_column("picture", overflow="fold")
+    table.add_column("image", overflow="fold")
     for shown in pictures:
         table.add_row(*_row(shown, display_names))
     return table
 
 
 def print_photo_report(report: PhotoReport, console: Console) -> None:
-    """Prints how many photos were taken for what, the first rejected ones and where the page is."""
+    """Prints how many photos were predicted as what, the first rejected ones and where the page is."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("predicted")
     table.add_column("photos", justify="right")
@@ -76,7 +77,7 @@ def print_photo_report(report: PhotoReport, console: Console) -> None:
 
 
 def comparison_table(report: Report) -> Table:
-    """Returns a column for each model that looked at the pictures."""
+    """Returns a column for each model that predicted the images."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
     names = ["RUN", *(escape_control_chars(one.name) for one in report.comparisons)]
@@ -87,8 +88,8 @@ def comparison_table(report: Report) -> Table:
         *map(_comparison, report.comparisons),
     ]
     headings = (
-        "accuracy", "difference", "95 % interval", "right here, wrong in RUN", "wrong here, right in RUN",
-        "p (McNemar, exact)", "agreement", "kappa", "parameters", "MB", "ms a picture",
+        "accuracy", "difference", "95 % interval", "correct here, incorrect in RUN", "incorrect here, correct in RUN",
+        "p", "agreement", "kappa", "parameters", "MB", "ms an image",
     )  # fmt: skip
     for heading, *cells in zip(headings, *columns, strict=True):
         table.add_row(heading, *cells)
@@ -120,7 +121,7 @@ def summary_line(report: Report) -> str:
     accuracy = summary.accuracy
     return (
         f"accuracy {accuracy.value:.1%} (95 % interval {accuracy.low:.1%} to {accuracy.high:.1%}): "
-        f"{summary.num_right:,} of {summary.num_examples:,} right; {report.selection.description}"
+        f"{summary.num_right:,} of {summary.num_examples:,} correct; {report.selection.description}"
     )
 
 
@@ -128,7 +129,7 @@ def _row(shown: Shown, display_names: Sequence[str]) -> list[Text]:
     prediction = shown.prediction
     # Text, not str: rich would take "[red]" in a name for markup.
     return [
-        Text("right", style="cyan") if prediction.right else Text("WRONG", style="bold red"),
+        Text("correct", style="cyan") if prediction.right else Text("INCORRECT", style="bold red"),
         Text(escape_control_chars(display_names[prediction.actual])),
         Text(
             escape_control_chars(display_names[prediction.predicted]),

@@ -24,7 +24,7 @@ _KEYS: Mapping[int, Action] = {
     ord("w"): "only wrong",
     **dict.fromkeys((ord("q"), 27), "quit"),
 }
-_HELP = "n next   b back   w only wrong   q quit"
+_HELP = "n next   b back   w only incorrect   q quit"
 
 # Of the window as it opens, in pixels; what is written grows and shrinks with it.
 _WIDTH, _HEIGHT, _BANNER = 640, 772, 132
@@ -137,7 +137,7 @@ def _draw_banner(
     large, small = (ImageFont.truetype(lettering.font, max(8, unit * size)) for size in (26, 15))
     colour = _RIGHT if prediction.right else _WRONG
     draw.rectangle([0, top, width, top + 6 * unit], fill=colour)
-    verdict = "right" if prediction.right else "WRONG"
+    verdict = "correct" if prediction.right else "INCORRECT"
     name = _fitted(lettering.names[prediction.predicted], large, width - 370 * unit)
     predicted = f"predicted {name}, {prediction.probability:.0%}: {verdict}"
     actual = f"actual {_fitted(lettering.names[prediction.actual], large, width - 160 * unit)}"
@@ -162,7 +162,7 @@ def _indices(wrong: Sequence[bool], *, only_wrong: bool) -> list[int]:
 
 def _counter(place: Place, wrong: Sequence[bool]) -> str:
     indices = _indices(wrong, only_wrong=place.only_wrong)
-    return f"{indices.index(place.index) + 1} of {len(indices)}{' wrong' if place.only_wrong else ''}"
+    return f"{indices.index(place.index) + 1} of {len(indices)}{' incorrect' if place.only_wrong else ''}"
 
 
 def _wait(size: tuple[int, int]) -> Action | tuple[int, int]:
@@ -170,7 +170,8 @@ def _wait(size: tuple[int, int]) -> Action | tuple[int, int]:
     import cv2
 
     while True:
-        action = _KEYS.get(cv2.waitKeyEx(_POLL_MILLISECONDS))
+        key = cv2.waitKeyEx(_POLL_MILLISECONDS)
+        action = _KEYS.get(key + 32 if ord("A") <= key <= ord("Z") else key)  # With Caps Lock too.
         if action is not None:
             return action
         if cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:

@@ -14,7 +14,7 @@ _MAX_SENTENCES = 5
 # A pair that makes fewer of the errors is one among many.
 _PAIR_SHARE = 0.25
 _PAIR_COUNT = 3
-# Probabilities that are off by less need no mending.
+# Probabilities that are off by less need no calibration.
 _CALIBRATION_GAP = 0.05
 
 
@@ -28,7 +28,7 @@ class Advice:
 
 
 def advise(report: Report, t: Texts) -> list[Advice]:
-    """Returns at most five pieces of advice, mistakes in the data first: they are the quickest to mend."""
+    """Returns at most five pieces of advice, mistakes in the data first: they are the quickest to fix."""
     found = [*_about_data(report, t), *_about_errors(report, t), *_about_probabilities(report, t)]
     return found[:_MAX_SENTENCES]
 
@@ -48,12 +48,14 @@ def describe_part(part: Slice | ComparedSlice, t: Texts) -> str:
 
 
 def _about_data(report: Report, t: Texts) -> Iterator[Advice]:
-    findings = report.findings
-    counts = [("labels", len(findings.label_issues), "labels")]
+    findings, provenance = report.findings, report.provenance
+    if provenance.split == "train" and provenance.model_info.dataset_fingerprint == provenance.fingerprint:
+        yield Advice(t["advice_trained"], t["advice_trained_why"], "provenance")
+    counts = [("labels", len(findings.labels.rows), "labels")]
     if findings.duplicates is not None:
         counts += [
             ("contradictions", findings.duplicates.num_contradictions, "duplicates"),
-            ("leaks", findings.duplicates.num_leaks, "duplicates"),
+            ("leaks", findings.duplicates.num_copies, "duplicates"),
         ]
     for name, count, section in counts:
         if count:
@@ -74,7 +76,7 @@ def _about_errors(report: Report, t: Texts) -> Iterator[Advice]:
         )
     pairs = report.summary.confusion.confused_pairs()[:1]
     for pair in pairs:
-        share = pair.count / report.summary.num_wrong
+        share = pair.share_of_errors
         if share >= _PAIR_SHARE and pair.count >= _PAIR_COUNT:
             names = report.display_names
             yield Advice(

@@ -12,13 +12,13 @@ from shardstream.predict.page.texts.languages import Texts
 
 # Classes in which both models differ most; metrics.json has all.
 _MAX_CLASSES = 30
-# A difference that chance alone makes so often is no difference.
-_CHANCE = 0.05
 
 
 def comparison_values(report: Report, t: Texts) -> dict[str, Any]:
     """Returns what the template needs; no comparisons where there are no other models."""
+    weighted = any(one.is_weighted for one in report.comparisons)
     return {
+        "compare_test": t["compare_weighted" if weighted else "compare_mcnemar"],
         "cost": report.cost,
         "comparisons": [_comparison(one, report, t) for one in report.comparisons],
     }
@@ -47,14 +47,20 @@ def _comparison(one: Comparison, report: Report, t: Texts) -> dict[str, Any]:
 
 
 def _sentence(one: Comparison, t: Texts) -> str:
-    verdict = "compare_no_difference"
-    if one.p_value < _CHANCE:
-        verdict = "compare_better" if one.whole.num_fixes > one.whole.num_regressions else "compare_worse"
-    return t[verdict].format(
-        name=escape_control_chars(one.name),
-        fixes=thousands(one.whole.num_fixes),
-        regressions=thousands(one.whole.num_regressions),
+    difference = one.whole.difference
+    verdict, low, high = "compare_no_difference", _points(difference.low), _points(difference.high)
+    if one.is_clear:
+        is_better = difference.value > 0
+        verdict = "compare_better" if is_better else "compare_worse"
+        ends = (difference.low, difference.high) if is_better else (-difference.high, -difference.low)
+        low, high = map(percent, ends)
+    sentence = t[verdict].format(
+        name=escape_control_chars(one.name), difference=percent(abs(difference.value)), low=low, high=high
     )
+    if one.is_weighted:
+        return sentence  # Counts of what was drawn would speak of another whole.
+    fixes, regressions = thousands(one.whole.num_fixes), thousands(one.whole.num_regressions)
+    return f"{sentence} {t['compare_counts'].format(fixes=fixes, regressions=regressions)}"
 
 
 def _parts(one: Comparison, report: Report, t: Texts) -> Iterator[dict[str, Any]]:
@@ -72,8 +78,9 @@ def _row(name: str, part: Part) -> dict[str, Any]:
     return {
         "name": name,
         "count": part.num_examples,
-        "accuracy": part.num_right / part.num_examples,
-        "accuracy_other": part.num_right_other / part.num_examples,
+        "accuracy": part.accuracy,
+        "accuracy_other": part.accuracy_other,
+        "stands_out": part.stands_out,
         "difference": _points(part.difference.value),
         "low": _points(part.difference.low),
         "high": _points(part.difference.high),

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from shardstream.ingest.common.terminal import escape_control_chars
-from shardstream.predict.findings.duplicates import EntryPair, ManifestEntry
+from shardstream.predict.findings.duplicates import MAX_SHOWN, EntryPair, ManifestEntry
 from shardstream.predict.findings.summary import NUM_NAMED
 from shardstream.predict.output.result import Report
 from shardstream.predict.page import charts
@@ -29,6 +29,7 @@ _SCRIPTS = ("gallery.js", "large.js", "matrix.js", "tables.js")
 
 _WORST_CLASSES = 3
 _CONFUSED_PAIRS = 3
+_MAX_UNTESTED = 10
 
 # Bars in more rows than this would make the page larger than its pictures do.
 _CLASSES_WITH_BARS = 60
@@ -71,6 +72,7 @@ def _head(report: Report, t: Texts) -> dict[str, Any]:
     return {
         "dataset": escape_control_chars(provenance.dataset),
         "split": escape_control_chars(provenance.split),
+        "run": escape_control_chars(provenance.run),
         "model": escape_control_chars(provenance.model),
         "classes": [
             {
@@ -95,6 +97,8 @@ def _answer(report: Report, t: Texts) -> dict[str, Any]:
         ("brier", summary.brier, "{:.3f}".format),
     ]
     return {
+        "untested": _untested(report, t),
+        "is_weighted": report.selection.rule == "stratified",
         "worst_classes": summary.worst_classes(_WORST_CLASSES),
         "confused_pairs": summary.confusion.confused_pairs()[:_CONFUSED_PAIRS],
         "advice": [
@@ -117,6 +121,15 @@ def _answer(report: Report, t: Texts) -> dict[str, Any]:
             if figure is not None
         ],
     }
+
+
+def _untested(report: Report, t: Texts) -> str:
+    """Returns the names of the classes of which nothing is known; of many the first."""
+    labels = report.summary.untested
+    names = ", ".join(escape_control_chars(report.display_names[label]) for label in labels[:_MAX_UNTESTED])
+    if len(labels) <= _MAX_UNTESTED:
+        return names
+    return t["untested_more"].format(names=names, count=thousands(len(labels) - _MAX_UNTESTED))
 
 
 def _gallery(report: Report, t: Texts) -> dict[str, Any]:
@@ -200,8 +213,11 @@ def _findings(report: Report, t: Texts) -> dict[str, Any]:
     duplicates = findings.duplicates
     return {
         "slices": slices,
-        "label_issues": [named(row) for row in findings.label_issues[:NUM_NAMED].tolist() if row in on_page],
-        "num_label_issues": len(findings.label_issues),
+        "label_issues": [named(row) for row in findings.labels.rows[:NUM_NAMED].tolist() if row in on_page],
+        "num_label_issues": len(findings.labels.rows),
+        "confident_errors": [
+            named(row) for row in findings.labels.errors[:NUM_NAMED].tolist() if row in on_page
+        ],
         "odd_pictures": [
             named(odd.row) | {"oddity": t[f"odd_{odd.oddity}"], "distance": odd.distance}
             for odd in findings.odd_pictures[:NUM_NAMED]
@@ -209,13 +225,15 @@ def _findings(report: Report, t: Texts) -> dict[str, Any]:
         ],
         "num_odd": len(findings.odd_pictures),
         "duplicates": duplicates,
-        "leaks": [] if duplicates is None else list(_pairs(duplicates.leaks, report)),
-        "repeats": [] if duplicates is None else list(_pairs(duplicates.repeats, report)),
-        "contradictions": [] if duplicates is None else list(_pairs(duplicates.contradictions, report)),
+        "leaks": [] if duplicates is None else list(_pairs(duplicates.leaks[:MAX_SHOWN], report)),
+        "repeats": [] if duplicates is None else list(_pairs(duplicates.repeats[:MAX_SHOWN], report)),
+        "contradictions": []
+        if duplicates is None
+        else list(_pairs(duplicates.contradictions[:MAX_SHOWN], report)),
     }
 
 
-def _pairs(pairs: Any, report: Report) -> Iterator[list[dict[str, Any]]]:
+def _pairs(pairs: Sequence[EntryPair], report: Report) -> Iterator[dict[str, Any]]:
     names = dict(zip(report.class_names, map(escape_control_chars, report.display_names), strict=True))
 
     def side(copy: ManifestEntry) -> dict[str, Any]:
@@ -227,9 +245,8 @@ def _pairs(pairs: Any, report: Report) -> Iterator[list[dict[str, Any]]]:
             "picture": None if picture is None else picture.data_uri,
         }
 
-    pair: EntryPair
     for pair in pairs:
-        yield [side(pair.one), side(pair.other)]
+        yield {"sides": [side(pair.one), side(pair.other)], "same": pair.same}
 
 
 def _provenance(report: Report, t: Texts) -> dict[str, Any]:

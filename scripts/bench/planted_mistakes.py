@@ -205,13 +205,13 @@ def named(report: "Report") -> dict[str, list[set[str]]]:
     from shardstream.predict.findings.summary import NUM_NAMED
     from shardstream.predict.report import PARQUET
 
-    paths = pq.read_table(report.out / PARQUET, columns=["source_path"])["source_path"].to_pylist()
+    paths = pq.read_table(report.page.with_name(PARQUET), columns=["source_path"])["source_path"].to_pylist()
     found = report.findings
     odd = found.odd_pictures[:NUM_NAMED]
     copies = found.duplicates
     pairs = [] if copies is None else [*copies.leaks, *copies.contradictions, *copies.repeats]
     return {
-        "mislabelled": [{paths[row]} for row in found.label_issues[:NUM_NAMED].tolist()],
+        "mislabelled": [{paths[row]} for row in found.labels.rows[:NUM_NAMED].tolist()],
         "on its side": [{paths[one.row]} for one in odd if one.oddity == "shape"],
         "blurred": [{paths[one.row]} for one in odd if one.oddity == "blurred"],
         "twice": [{pair.one.path, pair.other.path} for pair in pairs],

@@ -19,7 +19,8 @@ from shardstream.ingest.dataset.records import encode_entries, encode_example, f
 from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
 from shardstream.predict.findings.duplicates import Duplicates
 from shardstream.predict.findings.gallery import Shown, choose_rows
-from shardstream.predict.findings.issues import find_label_issues, find_odd_pictures
+from shardstream.predict.findings.label_issues import find_label_issues
+from shardstream.predict.findings.odd_images import find_odd_pictures
 from shardstream.predict.findings.summary import Findings
 from shardstream.predict.inference.prediction import Prediction, Record
 from shardstream.predict.inference.prediction_table import PredictionTable, top_k
@@ -337,8 +338,8 @@ def make_report(
     outcomes = make_outcomes([label for _, label, _ in predictions], shares, **columns)
     weights = np.ones(len(records), np.float32)
     findings = Findings(
-        slices=find_slices(outcomes),
-        label_issues=find_label_issues(outcomes, num_classes=len(class_names)),
+        slices=find_slices(outcomes, weights),
+        labels=find_label_issues(outcomes, num_classes=len(class_names)),
         odd_pictures=find_odd_pictures(outcomes),
         duplicates=duplicates,
         thumbnails={},
@@ -359,7 +360,6 @@ def make_report(
         versions={"keras": "3"},
     )
     return Report(
-        out=Path("out"),
         sampling=sampling,
         selection=select_all("validation", len(records)),
         outcomes=outcomes,
@@ -387,6 +387,7 @@ def make_report(
             data_dir=name,
             fingerprint="this",
             split=name,
+            run=name,
             model=name,
             model_info=model_info,
             model_sha256="ab",

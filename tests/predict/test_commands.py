@@ -66,7 +66,7 @@ def test_help_explains_every_option():
         "--json",
     ):
         assert option in printed
-    assert "200 where neither --batch nor --all is given" in " ".join(printed.replace("│", " ").split())
+    assert "200 if neither --batch nor --all is given" in " ".join(printed.replace("│", " ").split())
 
 
 def test_show_without_a_display_says_so_before_anything_else():

@@ -25,11 +25,11 @@ def config(**options):
         ({"gallery": -1}, "--gallery has to be at least 0, got -1"),
         (
             {"all": True, "sampling": "worst"},
-            "--all draws nothing, so --sampling worst has no use; leave one out",
+            "--all draws nothing, so --sampling worst has no effect; leave one out",
         ),
         (
             {"batch": 2, "sampling": "stratified"},
-            "--batch draws nothing, so --sampling stratified has no use; leave one out",
+            "--batch draws nothing, so --sampling stratified has no effect; leave one out",
         ),
         ({"seed": -1}, "--seed has to be at least 0, got -1"),
     ],

@@ -52,7 +52,7 @@ def photos(tmp_path_factory):
 
 
 def rows_of(out):
-    with (out / "predictions.csv").open(encoding="utf-8", newline="") as file:
+    with (out / "predictions.csv").open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -136,6 +136,16 @@ def test_the_page_keeps_to_its_size_and_the_least_sure(trial, photos, tmp_path):
     assert len(shown) == 6
 
 
+@pytest.mark.parametrize(("size", "shown"), [(1, 1), (4, 4), (20, 20), (0, 0)])
+def test_the_gallery_is_a_maximum_and_is_filled(trial, photos, tmp_path, size, shown):
+    # 15 of one class and one of another: what the one does not need the other one gets.
+    paths = [str(photos / "food"), str(photos / "interior/deep/1.png"), str(photos / "exterior/deep/2.webp")]
+    paths += [str(photos / "food/deep"), str(photos / "food/deep")]
+    assert main([str(trial.run), *paths, "--out", str(tmp_path), "--gallery", str(size)]) == 0
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/') == shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -144,9 +154,12 @@ def test_the_page_keeps_to_its_size_and_the_least_sure(trial, photos, tmp_path):
             ["{photos}/food/deep/0.jpg", "--out", "{photos}/food/deep"],
             r"--out \S+/deep: lies among the photos",
         ),
-        (["{photos}", "--min-accuracy", "0.5"], r"--min-accuracy is for datasets, and \S+ is none"),
+        (["{photos}", "--min-accuracy", "0.5"], r"--min-accuracy is for datasets, and \S+ holds photos"),
         (["{photos}", "--compare", "{run}2"], r"--compare is for datasets"),
         (["{photos}", "--batch", "1"], r"--batch is for datasets"),
+        (["{photos}", "--split", "nosuch"], r"--split is for datasets"),
+        (["{photos}", "--seed", "5"], r"--seed is for datasets"),
+        (["{photos}", "--all"], r"--all is for datasets"),
         (["{photos}", "{photos}/none.jpg"], r"\S+/none.jpg: no such file or folder"),
         (["{data}", "{photos}"], r"\S+: a dataset; give it alone, or photos without it"),
         (

@@ -15,6 +15,7 @@ from shardstream.predict.metrics.intervals import wilson_interval
 FILES = {
     "calibration.png",
     "confusion_matrix.png",
+    "findings.csv",
     "grid.png",
     "index.html",
     "metrics.json",
@@ -32,7 +33,7 @@ def everything(trial, tmp_path_factory):
 
 
 def rows_of(out):
-    with (out / "predictions.csv").open(encoding="utf-8", newline="") as file:
+    with (out / "predictions.csv").open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -90,7 +91,7 @@ def test_rows_agree_with_themselves(trial, everything):
 def test_metrics_say_where_they_come_from(trial, everything):
     metrics = metrics_of(everything)
     assert metrics["dataset_fingerprint"] == metrics["model_dataset_fingerprint"] == trial.info.fingerprint
-    assert metrics["selection"] == "all 81 pictures of the validation split"
+    assert metrics["selection"] == "all 81 images of the validation split"
     assert metrics["command"].startswith("shardstream-predict ")
     assert {"keras", "tensorflow", "python"} <= metrics["versions"].keys()
 
@@ -133,18 +134,18 @@ def test_json_is_one_object_on_stdout(trial, tmp_path, capsys):
 def test_the_terminal_shows_names_as_the_user_wrote_them(trial, tmp_path, capsys):
     assert main([str(trial.run), str(trial.data), "--batch", "1", "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["actual", "predicted", "probability", "picture"]
-    wrong = [line.split() for line in lines if line.startswith("WRONG")]
+    assert lines[0].split() == ["actual", "predicted", "probability", "image"]
+    wrong = [line.split() for line in lines if line.startswith("INCORRECT")]
     assert sorted((row[1], row[2]) for row in wrong) == [
         ("실내", "실외"),
         ("실외", "음식"),
         ("음식", "실내"),
         ("음식", "실내"),
     ]
-    assert sum(line.startswith("right") for line in lines) == 28
+    assert sum(line.startswith("correct") for line in lines) == 28
     assert lines[-2] == (
-        "accuracy 87.5% (95 % interval 71.9% to 95.0%): 28 of 32 right; "
-        "batch 1 of 3: pictures 1 to 32 of the 81 of the validation split, in file order"
+        "accuracy 87.5% (95 % interval 71.9% to 95.0%): 28 of 32 correct; "
+        "batch 1 of 3: images 1 to 32 of the 81 of the validation split, in file order"
     )
     assert lines[-1] == f"report: {tmp_path / 'index.html'}"
 
@@ -152,8 +153,8 @@ def test_the_terminal_shows_names_as_the_user_wrote_them(trial, tmp_path, capsys
 def test_only_32_rows_are_printed(trial, tmp_path, capsys):
     assert main([str(trial.run), str(trial.data), "--all", "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith(("WRONG", "right")) for line in lines) == 32
-    assert "32 of 81 pictures: wrong ones first, highest loss first" in lines
+    assert sum(line.startswith(("INCORRECT", "correct")) for line in lines) == 32
+    assert "32 of 81 images: incorrect ones first, highest loss first" in lines
 
 
 def test_a_second_run_replaces_the_report_and_leaves_the_users_files(trial, tmp_path):
@@ -163,6 +164,107 @@ def test_a_second_run_replaces_the_report_and_leaves_the_users_files(trial, tmp_
     assert metrics_of(tmp_path)["num_examples"] == 17
     assert "batch 3 of 3" in (tmp_path / "index.html").read_text(encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == FILES | {"notes.txt"}
+
+
+def test_photos_have_a_report_of_their_own(trial, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trial.run, run)
+    assert main([str(run), str(trial.data), "--batch", "1"]) == 0
+    before = {path.name: path.read_bytes() for path in (run / "report").iterdir()}
+    (tmp_path / "loose").mkdir()
+    (tmp_path / "loose/a.png").write_bytes(trial.photos[0].encoded())
+    assert main([str(run), str(tmp_path / "loose")]) == 0
+    assert {path.name: path.read_bytes() for path in (run / "report").iterdir()} == before
+    expected = {"index.html", "metrics.json", "predictions.csv"}
+    assert {path.name for path in (run / "photos-report").iterdir()} == expected
+
+
+def test_nothing_of_an_earlier_report_stays_and_nothing_of_the_user_goes(trial, tmp_path):
+    (tmp_path / "loose").mkdir()
+    (tmp_path / "loose/a.png").write_bytes(trial.photos[0].encoded())
+    out = tmp_path / "out"
+    assert main([str(trial.run), str(trial.data), "--batch", "1", "--out", str(out)]) == 0
+    (out / "notes.txt").write_text("mine")
+    (out / "figures").mkdir()
+    assert main([str(trial.run), str(tmp_path / "loose"), "--out", str(out)]) == 0
+    expected = {"index.html", "metrics.json", "predictions.csv", "notes.txt", "figures"}
+    assert {path.name for path in out.iterdir()} == expected
+
+
+@pytest.mark.parametrize("name", ["index.html", "predictions.csv", "grid.png"])
+def test_a_file_of_the_user_by_the_name_of_one_of_ours_is_not_replaced(trial, tmp_path, capsys, name):
+    (tmp_path / name).write_text("mine")
+    assert main([str(trial.run), str(trial.data), "--batch", "1", "--out", str(tmp_path)]) == 2
+    assert f"has files that are no report ({name})" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "mine"}
+
+
+def test_a_publication_that_is_killed_leaves_no_page(tmp_path, monkeypatch):
+    from pathlib import Path
+
+    from shardstream.predict.output.staging import publish
+
+    out, staging = tmp_path / "out", tmp_path / "staging"
+    names = ("metrics.json", "predictions.csv", "index.html")
+    for folder, text in ((out, "old"), (staging, "new")):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(text)
+    replace, calls = Path.replace, []
+
+    def killed(self, target):
+        calls.append(self)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        publish(staging, out, names)
+    assert {path.name: path.read_text() for path in out.iterdir()} == {
+        "metrics.json": "new",
+        "predictions.csv": "old",
+    }
+
+
+def test_findings_are_complete_in_their_file_and_beside_the_predictions(trial, monkeypatch, tmp_path):
+    import pyarrow.parquet as pq
+
+    from shardstream.predict.findings import summary
+    from shardstream.predict.findings.label_issues import LabelIssues
+
+    # More than the page shows.
+    listed = np.arange(0, 60, 2)[::-1]
+    issues = LabelIssues(rows=listed, probabilities=np.linspace(0.99, 0.6, 30), errors=np.empty(0, np.int64))
+    monkeypatch.setattr(summary, "find_label_issues", lambda outcomes, num_classes: issues)
+    assert main([str(trial.run), str(trial.data), "--all", "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "The first 24 of 30; findings.csv has them all." in page
+    with (tmp_path / "findings.csv").open(encoding="utf-8-sig", newline="") as file:
+        found = [row for row in csv.DictReader(file) if row["label_issue"]]
+    assert [row["source_path"] for row in found] == [trial.photos[row].path for row in listed]
+    assert [int(row["label_issue"]) for row in found] == list(range(1, 31))
+    metrics = metrics_of(tmp_path)
+    assert metrics["num_label_issues"] == 30
+    assert metrics["label_issues_expected_precision"] == pytest.approx(issues.probabilities.mean())
+    ranks = {row["source_path"]: row["label_issue"] for row in rows_of(tmp_path) if row["label_issue"]}
+    assert ranks == {row["source_path"]: row["label_issue"] for row in found}
+    table = pq.read_table(tmp_path / "predictions.parquet").to_pydict()
+    assert [rank for rank in table["label_issue"] if rank] == [30 - i for i in range(30)]
+    assert table["source_path"] == [photo.path for photo in trial.photos]
+    assert len(table["probabilities"]) == 81
+
+
+def test_a_dataset_of_one_split_needs_no_name_and_several_do(trial, write_dataset, tmp_path, capsys):
+    one = write_dataset(tmp_path / "one", {"test": [trial.photos]})
+    assert main([str(trial.run), str(one.data_dir), "--all", "--out", str(tmp_path / "a"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["split"] == "test"
+    page = (tmp_path / "a/index.html").read_text(encoding="utf-8")
+    assert "all 81 images of the test split" in page
+    assert "<title>run on photos, test split: prediction report</title>" in page
+    two = write_dataset(tmp_path / "two", {"test": [trial.photos[:9]], "train": [trial.photos[9:]]})
+    assert main([str(trial.run), str(two.data_dir), "--all", "--out", str(tmp_path / "b")]) == 2
+    assert "no split 'validation'; choose one with --split: test, train" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_leaves_the_earlier_report_whole(trial, copy_dataset, tmp_path, capsys):

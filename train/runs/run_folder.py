@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shardstream.ingest.common.atomic_io import fsync_folder
-from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError
+from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError, DatasetError
 from shardstream.ingest.common.safe_files import refuse_link
 from shardstream.train.runs.process_lock import locked_by_this_process
 
@@ -105,6 +105,23 @@ class RunFolder:
             raise ConfigError(f"{self.path}: holds a finished run already; choose another --run or remove it")
         if self.path.is_dir() and not self.config.exists() and set(self.path.iterdir()) - {self.lock}:
             raise ConfigError(f"{self.path}: holds files that are no run; choose another --run")
+
+    def check_has_model(self) -> None:
+        """Refuses a folder without a model, before TensorFlow's seconds.
+
+        Raises:
+            DatasetError: There is no run, or none that has a model.
+        """
+        if not self.path.is_dir():
+            raise DatasetError(
+                f"{self.path}: no such run folder; make one with `shardstream-train DATA --run {self.path}`"
+            )
+        if not self.model_info.is_file() and self.config.exists():
+            raise DatasetError(f"{self.path}: this run has no model yet; it has to finish its first epoch")
+        if not self.model_info.is_file():
+            raise DatasetError(
+                f"{self.path}: no model.json in it, so it is not a run folder made by `shardstream-train`"
+            )
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

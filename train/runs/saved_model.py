@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -17,6 +17,10 @@ from shardstream.train.runs.run_folder import RunFolder, write_beside, write_jso
 
 # A batch of 32 pictures of this size is 1.6 GB; no model of this project sees more than a quarter of it.
 MAX_IMAGE_SIZE = 4096
+
+# Of a model of no more parameters the graph holds the weights as constants, so that TensorFlow fuses convolutions with
+# what follows them: small takes a fifth less processor time, at 96 and at 300 pixels. A graph can hold 2 GB.
+_MAX_CONSTANTS = 100_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,9 +77,8 @@ class ModelInfo:
         Raises:
             DatasetError: There is no run, none with a model, or the file is damaged.
         """
+        RunFolder(run_dir).check_has_model()
         path = RunFolder(run_dir).model_info
-        if not path.is_file():
-            raise DatasetError(_why_there_is_no_model(run_dir))
         with parse_errors(path, "train again into another run folder"):
             return _model_info(path, json.loads(read_regular(path)))
 
@@ -111,6 +114,17 @@ def load_model(run_dir: Path) -> tuple[keras.Model, ModelInfo]:
     return model, info
 
 
+def inference_function(model: keras.Model) -> Callable[[Any], Any]:
+    """Returns what calls the model on a batch of images, to be traced by tf.function."""
+    if model.count_params() > _MAX_CONSTANTS:
+        return lambda images: model(images, training=False)
+    weights = [
+        [variable.numpy() for variable in variables]
+        for variables in (model.trainable_variables, model.non_trainable_variables)
+    ]
+    return lambda images: model.stateless_call(*weights, images, training=False)[0]
+
+
 class ModelWriter:
     """Writes the weights of a model in training as a float32 model that plain Keras loads.
 
@@ -132,14 +146,6 @@ class ModelWriter:
         """Saves a model with `weights`, in the order that Keras gives them, at `path` itself."""
         self.twin.set_weights(list(weights))
         self.twin.save(path)
-
-
-def _why_there_is_no_model(run_dir: Path) -> str:
-    if not run_dir.is_dir():
-        return f"{run_dir}: no such run folder; make one with `shardstream-train DATA --run {run_dir}`"
-    if RunFolder(run_dir).config.exists():
-        return f"{run_dir}: this run has no model yet; it has to finish its first epoch"
-    return f"{run_dir}: no model.json in it, so it is not a run folder made by `shardstream-train`"
 
 
 def _model_info(path: Path, content: Any) -> ModelInfo:

@@ -4,63 +4,66 @@ from collections.abc import Mapping
 
 KOREAN: Mapping[str, str] = {
     "language": "ko",
-    "title": "{dataset}: 예측 보고서",
+    "title": "{run} · {dataset} · {split} 분할: 예측 보고서",
     "eyebrow": "예측 보고서",
-    "headline": "{model} · {dataset} · {split} 분할",
+    "headline": "모델 {run} ({model}) · 데이터셋 {dataset} · {split} 분할",
     "jump": "차례",
     "skip": "사진으로 건너뛰기",
     "selection_all": "{split} 분할의 사진 {all}장 전부",
     "selection_batch": "배치 {batch}/{batches}: {split} 분할 {all}장 가운데 {first}번째부터 {last}번째까지",
     "selection_uniform": "{split} 분할 {all}장 가운데 고르게 뽑은 {count}장, 시드 {seed}",
     "selection_stratified": (
-        "{split} 분할 {all}장 가운데 분류별로 뽑은 {count}장, 시드 {seed}; "
-        "수치는 각 분류가 분할에서 차지하는 비율로 가중했습니다"
+        "{split} 분할 {all}장 가운데 클래스별로 뽑은 {count}장, 시드 {seed}; 수치는 각 클래스가 분할에서 "
+        "차지하는 비율로 가중했습니다"
     ),
     "accuracy": "정확도",
     "interval": "95 % 신뢰구간 {low} ~ {high}",
-    "interval_meaning": "같은 종류의 사진을 계속 더 예측할 때의 정확도는 20번 중 19번 이 구간 안에 있습니다.",
+    "interval_meaning": "이와 같은 사진에 대한 정확도의 95 % 신뢰구간입니다.",
     "right_of_all": "{all}장 중 {right}장 정답, {wrong}장 오답",
     "chosen": "예측 대상: {selection}.",
-    "look_at_classes": "재현율이 낮은 분류",
+    "look_at_classes": "재현율이 낮은 클래스",
     "look_at_pairs": "가장 많이 혼동한 쌍",
     "class_missed": "{support}장 중 {missed}장 놓침",
     "pair_taken_for": "→",
-    "pair_count": "{count}장, 분류의 {share}",
-    "pair_count_one": "1장, 분류의 {share}",
-    "no_errors": "모든 사진을 맞혔습니다. 혼동이 없습니다.",
+    "pair_count": "{count}장, 클래스의 {share}",
+    "pair_count_one": "1장, 클래스의 {share}",
+    "no_errors": "모든 사진을 맞혔습니다.",
     "figures": "그 밖의 수치",
     "balanced_accuracy": "균형 정확도",
-    "balanced_accuracy_meaning": "분류별 재현율의 평균",
+    "balanced_accuracy_meaning": "평가한 클래스별 재현율의 평균",
     "macro_f1": "매크로 F1",
-    "macro_f1_meaning": "분류별 F1의 평균",
+    "macro_f1_meaning": "평가한 클래스별 F1의 평균",
     "top5_accuracy": "상위 5 정확도",
     "top5_accuracy_meaning": "정답이 상위 다섯 안에 든 비율",
     "mean_loss": "평균 손실",
     "mean_loss_meaning": "교차 엔트로피(nat); 0이 가장 좋음",
     "ece": "보정 오차",
-    "ece_meaning": "ECE: 확률과 사실의 차이; 0이 가장 좋음",
+    "ece_meaning": "ECE, 우연으로 생기는 몫을 뺀 값; 0이 가장 좋음",
     "brier": "브라이어 점수",
-    "brier_meaning": "정답과의 제곱 거리, 0~2; 0이 가장 좋음",
+    "brier_meaning": "확률의 평균 제곱 오차, 0~2; 0이 가장 좋음",
     "advice": "먼저 볼 것",
-    "advice_labels": "라벨이 잘못되었을 수 있는 사진 {count}장",
-    "advice_labels_one": "라벨이 잘못되었을 수 있는 사진 1장",
-    "advice_labels_why": "모델은 다른 분류라고 확신합니다. 모델이 옳다면 폴더를 고치세요.",
-    "advice_contradictions": "서로 닮았는데 라벨이 다른 쌍 {count}개",
-    "advice_contradictions_one": "서로 닮았는데 라벨이 다른 쌍 1개",
-    "advice_contradictions_why": "둘 중 한 라벨이 틀렸거나 분류가 겹칩니다.",
-    "advice_leaks": "다른 분할의 사진과 닮은 사진 {count}장",
-    "advice_leaks_one": "다른 분할의 사진과 닮은 사진 1장",
-    "advice_leaks_why": "모델이 이미 외운 사진일 수 있어 정확도가 실제보다 높을 수 있습니다.",
-    "advice_slice": "오류가 몰린 곳: {part}",
-    "advice_slice_why": "같은 분류의 사진은 {expected} 맞히는데 여기서는 {accuracy}입니다.",
+    "advice_labels": "잘못되었을 가능성이 큰 라벨 {count}개",
+    "advice_labels_one": "잘못되었을 가능성이 큰 라벨 1개",
+    "advice_labels_why": (
+        "시험에서 이런 라벨은 열 개 중 여섯에서 아홉이 틀린 것이었습니다. 틀렸다면 사진을 올바른 폴더로 "
+        "옮기세요."
+    ),
+    "advice_contradictions": "같은 사진인데 라벨이 다른 쌍 {count}개",
+    "advice_contradictions_one": "같은 사진인데 라벨이 다른 쌍 1개",
+    "advice_contradictions_why": "둘 중 한 라벨이 틀렸거나 클래스가 겹칩니다.",
+    "advice_leaks": "서로 다른 분할에 들어 있는 같은 사진 {count}쌍",
+    "advice_leaks_one": "서로 다른 분할에 들어 있는 같은 사진 1쌍",
+    "advice_leaks_why": "모델이 암기한 사진일 수 있어 정확도가 실제보다 높을 수 있습니다.",
+    "advice_slice": "예상보다 오류가 많은 곳: {part}",
+    "advice_slice_why": "정확도 {accuracy}, 같은 클래스의 사진은 {expected}.",
     "advice_over": "확률이 너무 높습니다",
     "advice_under": "확률이 너무 낮습니다",
-    "advice_calibration_why": "평균 확률은 {confidence}인데 실제로는 {accuracy} 맞습니다.",
+    "advice_calibration_why": "평균 확률은 {confidence}, 정확도는 {accuracy}입니다.",
     "advice_pair": "{actual} → {predicted} 혼동",
     "advice_pair_why": "전체 오류의 {share}가 여기에서 나옵니다.",
-    "advice_odd": "같은 분류의 다른 사진과 다른 사진 {count}장",
-    "advice_odd_one": "같은 분류의 다른 사진과 다른 사진 1장",
-    "advice_odd_why": "흐리거나, 어둡거나, 밝거나, 모양이 다릅니다.",
+    "advice_odd": "같은 클래스의 다른 사진과 다른 사진 {count}장",
+    "advice_odd_one": "같은 클래스의 다른 사진과 다른 사진 1장",
+    "advice_odd_why": "흐리거나, 어둡거나, 밝거나, 가로세로 비율이 다릅니다.",
     "gallery": "사진",
     "order_uniform": "오답부터, 손실이 큰 순서로.",
     "order_stratified": "오답부터, 손실이 큰 순서로.",
@@ -72,17 +75,17 @@ KOREAN: Mapping[str, str] = {
     "gallery_pixels": "모델이 본 픽셀로 그렸습니다.",
     "gallery_empty": "사진 없이 만든 보고서입니다.",
     "filter": "사진 거르기",
-    "filter_verdict": "판정",
+    "filter_verdict": "예측 결과",
     "filter_all": "전체",
     "filter_wrong": "오답",
     "filter_right": "정답",
     "filter_actual": "실제",
     "filter_predicted": "예측",
-    "filter_any": "모든 분류",
+    "filter_any": "모든 클래스",
     "filter_from": "확률",
     "filter_to": "~",
     "filter_text": "검색",
-    "filter_text_hint": "경로나 분류",
+    "filter_text_hint": "경로나 클래스",
     "filter_sort": "정렬",
     "sort_given": "먼저 볼 순서",
     "sort_loss": "손실이 큰 순",
@@ -112,23 +115,25 @@ KOREAN: Mapping[str, str] = {
     "probabilities": "확률",
     "loss": "손실 {loss}",
     "source_size": "{width} × {height} 픽셀",
-    "classes": "분류",
+    "classes": "클래스",
     "classes_meaning": (
-        "정밀도: 그 분류라고 한 사진 중 맞은 비율. 재현율: 그 분류의 사진 중 찾아낸 비율. "
-        "F1: 둘의 조화평균. 사진 수: 그 분류에 속한 사진의 수. 수치 아래는 95 % 신뢰구간입니다."
+        "정밀도: 그 클래스로 예측한 사진 중 맞은 비율. 재현율: 그 클래스의 사진 중 맞힌 비율. F1: 둘의 "
+        "조화평균. 사진 수: 그 클래스에 속한 사진의 수. 수치 아래는 95 % 신뢰구간입니다."
     ),
-    "class": "분류",
-    "class_search": "분류 검색",
+    "class": "클래스",
+    "class_search": "클래스 검색",
     "precision": "정밀도",
     "recall": "재현율",
     "f1": "F1",
     "support": "사진 수",
-    "undefined": "나눌 것이 없어 정의되지 않음",
+    "undefined": "해당하는 사진이 없어 정의되지 않음",
     "matrix": "혼동 행렬",
-    "matrix_meaning": "행은 실제, 열은 예측이며 음영은 행에서 차지하는 비율입니다. 칸을 누르면 그 사진들이 보입니다.",
+    "matrix_meaning": (
+        "행은 실제, 열은 예측이며 음영은 행에서 차지하는 비율입니다. 칸을 누르면 그 사진들이 보입니다."
+    ),
     "matrix_part": (
-        "{all}개 분류 중 오류가 가장 많은 {shown}개입니다. "
-        "다른 분류를 고르면 그 분류와 혼동되는 분류가 보입니다."
+        "{all}개 클래스 중 오류가 가장 많은 {shown}개입니다. "
+        "다른 클래스를 고르면 그 클래스와 혼동되는 클래스가 보입니다."
     ),
     "matrix_corner": "실제 ↓ 예측 →",
     "matrix_cell": "{count}, {share}(행 중): {actual} → {predicted}",
@@ -136,44 +141,44 @@ KOREAN: Mapping[str, str] = {
     "matrix_both": "둘 다",
     "matrix_counts": "장수",
     "matrix_shares": "비율",
-    "matrix_class": "중심 분류",
+    "matrix_class": "중심 클래스",
     "matrix_most": "오류가 많은 순",
     "pairs": "혼동한 쌍",
     "pairs_part": "{all}개 중 가장 많은 {shown}개입니다. 전부는 metrics.json에 있습니다.",
     "pairs_search": "쌍 검색",
     "count": "장수",
-    "share_of_class": "분류에서 차지하는 비율",
-    "calibration": "확률을 믿을 수 있는가",
-    "calibration_meaning": "모델이 0.8이라고 한 사진은 열 장 중 여덟 장이 맞아야 합니다.",
+    "share_of_class": "클래스에서 차지하는 비율",
+    "calibration": "확률 보정",
+    "calibration_meaning": "확률이 0.8인 사진은 열 장 중 여덟 장이 맞아야 합니다.",
     "reliability": "신뢰도 곡선",
-    "reliability_meaning": "대각선보다 아래의 점은 지나친 확신입니다. 막대는 95 % 신뢰구간입니다.",
+    "reliability_meaning": "대각선보다 아래면 과신입니다. 막대는 95 % 신뢰구간입니다.",
     "reliability_summary": "신뢰도 곡선: 보정 오차 {ece}, 평균 확률 {confidence}, 정확도 {accuracy}.",
     "histogram": "확률의 분포",
-    "histogram_meaning": "어떤 확률로 답한 사진이 몇 장인지, 정답과 오답으로 나누어 보입니다.",
-    "histogram_summary": "사진 {all}장에서 예측한 분류의 확률 분포.",
-    "coverage": "확신할 때만 답한다면",
-    "coverage_meaning": "확신이 큰 사진부터 답할 때의 정확도입니다.",
+    "histogram_meaning": "예측한 클래스의 확률별 사진 수를 정답과 오답으로 나누어 보입니다.",
+    "histogram_summary": "사진 {all}장에서 예측한 클래스의 확률 분포.",
+    "coverage": "선택적 예측",
+    "coverage_meaning": "확신이 큰 예측만 쓸 때의 정확도입니다.",
     "coverage_summary": "답한 비율에 따른 정확도: 전체 {accuracy}, 확신이 큰 절반 {half}.",
     "axis_probability": "확률",
     "axis_accuracy": "정확도",
     "axis_pictures": "장수",
-    "axis_coverage": "답한 비율",
+    "axis_coverage": "사용한 비율",
     "table": "표로 보기",
     "threshold": "확률 하한",
     "number_right": "정답",
     "number_wrong": "오답",
-    "slices": "오류가 몰린 곳",
+    "slices": "오류가 집중된 곳",
     "slices_meaning": (
-        "사진의 각 부분을 같은 분류의 다른 사진과 비교했습니다. {count}개의 비교를 모두 감안해도 우연이라 할 수 없을 "
-        "때만 이름을 밝힙니다(Mantel-Haenszel, Holm, 5 %)."
+        "사진의 각 그룹을 같은 클래스의 다른 사진과 비교했습니다. {count}개의 비교를 모두 감안해 "
+        "통계적으로 유의한 차이만 표시합니다(Mantel-Haenszel, Holm, 5 %)."
     ),
-    "slices_none": "우연으로 설명되지 않을 만큼 오류가 많은 부분은 없습니다.",
-    "slices_untested": "부분끼리 비교하기에는 사진이 너무 적습니다.",
-    "slices_all": "모든 부분",
-    "part": "부분",
+    "slices_none": "같은 클래스의 다른 사진보다 오류가 유의하게 많은 그룹은 없습니다.",
+    "slices_untested": "그룹끼리 비교하기에는 사진이 너무 적습니다.",
+    "slices_all": "모든 그룹",
+    "part": "그룹",
     "pictures": "사진",
-    "expected": "같은 분류",
-    "chance": "우연일 확률",
+    "expected": "같은 클래스",
+    "chance": "p값",
     "part_size": "원본 크기 {low} ~ {high} 메가픽셀",
     "part_aspect": "가로 : 세로 {low} ~ {high}",
     "part_brightness": "밝기 {low} ~ {high} (255 중)",
@@ -181,33 +186,41 @@ KOREAN: Mapping[str, str] = {
     "part_folder": "폴더 {folder}",
     "more_errors": "오류 많음",
     "fewer_errors": "오류 적음",
-    "issues": "살펴볼 데이터",
-    "labels": "잘못되었을 수 있는 라벨",
+    "issues": "확인할 데이터",
+    "labels": "확인할 라벨",
     "labels_meaning": (
-        "모델이 다른 분류로 본 사진입니다. 확신이 큰 순서이며, 장수는 모델이 보통만큼 확신하는 "
-        "사진에서 라벨과 어긋나는 비율로 셉니다. "
+        "모델의 확률이 전체 라벨과 얼마나 맞는지에 비추어, 맞을 확률보다 틀릴 확률이 큰 라벨입니다. 틀릴 "
+        "확률이 큰 순서입니다. 일부러 라벨을 바꾼 시험에서는 열 개 중 여섯에서 아홉이 틀린 것이었습니다. "
         "모델이 학습한 사진에 대해서는 큰 의미가 없습니다."
     ),
-    "labels_none": "확신을 갖고 다른 분류로 본 사진이 없습니다.",
-    "list_part": "{all}장 중 처음 {shown}장입니다. 전부는 predictions.csv에 있습니다.",
+    "labels_none": "오답이 없어 의심되는 라벨이 없습니다.",
+    "list_part": "{all}개 중 처음 {shown}개입니다. 전부는 findings.csv에 있습니다.",
     "label_says": "라벨",
-    "model_says": "모델",
-    "odd": "같은 분류의 다른 사진과 다른 사진",
-    "odd_meaning": "보통 값에서 로버스트 표준편차의 3배 넘게 벗어난 사진이며, 종류마다 많이 벗어난 것부터입니다.",
-    "odd_none": "같은 분류의 다른 사진보다 훨씬 흐리거나 어둡거나 밝거나 모양이 다른 사진이 없습니다.",
+    "model_says": "예측",
+    "odd": "같은 클래스의 다른 사진과 다른 사진",
+    "odd_meaning": (
+        "클래스의 중앙값에서 로버스트 표준편차의 3배 넘게 벗어난 사진이며, 종류마다 많이 벗어난 "
+        "것부터입니다. 두 번째 비율처럼 클래스에 흔한 것은 뺐습니다."
+    ),
+    "odd_none": (
+        "같은 클래스의 다른 사진보다 훨씬 흐리거나 어둡거나 밝거나 가로세로 비율이 다른 사진이 없습니다."
+    ),
     "odd_blurred": "흐림",
     "odd_dark": "어두움",
     "odd_bright": "밝음",
-    "odd_shape": "다른 모양",
+    "odd_shape": "드문 비율",
     "duplicates": "닮은 사진",
-    "duplicates_meaning": "manifest.parquet의 지각 해시로 데이터셋 전체에서 찾았습니다.",
+    "duplicates_meaning": (
+        "데이터셋 전체에서 지각 해시가 비슷한 쌍입니다. ‘같은 사진’ 표시는 픽셀까지 일치하는 쌍이며, "
+        "나머지는 비슷한 것을 찍은 다른 사진일 수 있습니다."
+    ),
     "duplicates_unknown": "읽을 수 있는 매니페스트가 없어 닮은 사진을 알 수 없습니다.",
     "leaks": "다른 분할에",
     "leaks_none": "이 분할에는 다른 분할의 사진과 닮은 사진이 없습니다.",
     "repeats": "이 분할에 두 번",
-    "contradictions": "다른 라벨로",
-    "contradictions_none": "서로 닮았는데 라벨이 다른 사진이 없습니다.",
-    "conflicts": "똑같은 사진이 두 분류에 있어 수집할 때 제외한 파일이 {count}개 있습니다.",
+    "contradictions": "같은 사진, 다른 라벨",
+    "contradictions_none": "라벨이 둘인 사진이 없습니다.",
+    "conflicts": "똑같은 사진이 두 클래스에 있어 수집할 때 제외한 파일이 {count}개 있습니다.",
     "provenance": "이 보고서에 대하여",
     "provenance_command": "명령",
     "provenance_created": "작성",
@@ -217,23 +230,28 @@ KOREAN: Mapping[str, str] = {
     "provenance_same": "같은 데이터셋",
     "provenance_other": "다른 데이터셋, {fingerprint}",
     "provenance_model": "모델",
-    "provenance_model_facts": "{model}: 파라미터 {parameters}개, {precision}로 학습, {size} × {size}, {resize}",
+    "provenance_model_facts": (
+        "{model}: 파라미터 {parameters}개, {precision}로 학습, {size} × {size}, {resize}"
+    ),
     "provenance_model_sha256": "모델 파일(SHA-256)",
     "provenance_versions": "버전(예측)",
     "provenance_versions_training": "버전(학습)",
     "provenance_config": "학습 설정",
     # 낱장 사진.
-    "photos_title": "예측한 사진",
-    "photos_headline": "{model}이(가) 예측한 사진 {count}장",
-    "photos_meaning": "사진이 실제로 무엇인지는 알 수 없어, 모델이 예측한 분류대로 묶었습니다.",
+    "photos_title": "{run} 모델이 예측한 사진 {count}장",
+    "photos_headline": "모델 {run} ({model})이(가) 예측한 사진 {count}장",
+    "photos_meaning": "이 사진들의 라벨은 알 수 없어, 예측한 클래스대로 묶었습니다.",
     "photos_group": "사진 {count}장, 전체의 {share}. 확신이 낮은 순서로 {shown}장을 보여 줍니다.",
     "photos_rejected": "거절된 파일",
-    "photos_rejected_meaning": "쓸 수 없는 파일 {count}개 가운데 {shown}개입니다. 모두 predictions.csv에 있습니다.",
+    "photos_rejected_meaning": (
+        "사용할 수 없는 파일 {count}개 가운데 {shown}개입니다. 모두 predictions.csv에 있습니다."
+    ),
     # 다른 모델.
     "compare": "다른 모델",
     "compare_meaning": (
-        "같은 레코드를 모델마다 보였습니다. p는 두 모델이 똑같이 좋을 때 이만한 차이가 날 확률(맥니머 정확 검정), "
-        "κ는 우연을 넘는 일치도, ms는 사진 한 장에 모델이 쓰는 시간입니다."
+        "같은 레코드를 모델마다 예측했습니다. p는 두 모델의 성능이 같을 때 이만한 차이가 날 "
+        "확률({test})을 모델 수로 보정한 값(Holm), κ는 우연을 넘는 일치도, ms는 사진 한 장에 걸리는 "
+        "시간입니다."
     ),
     "compare_model": "모델",
     "compare_first": "이 모델",
@@ -246,9 +264,26 @@ KOREAN: Mapping[str, str] = {
     "compare_fixes_title": "새로 맞힌 사진: 다른 모델만 맞혔습니다",
     "compare_regressions_title": "새로 틀린 사진: 이 모델만 맞혔습니다",
     "compare_shown": "{all}장 가운데 확신이 높은 순서로 {shown}장",
-    "compare_better": "{name} 쪽이 낫습니다. 그 모델만 맞힌 사진 {fixes}장, 이 모델만 맞힌 사진 {regressions}장.",
-    "compare_worse": "{name} 쪽이 못합니다. 그 모델만 맞힌 사진 {fixes}장, 이 모델만 맞힌 사진 {regressions}장.",
+    "compare_better": "{name} 쪽이 낫습니다. 정확도가 {difference} 높습니다({low} ~ {high}).",
+    "compare_worse": "{name} 쪽이 못합니다. 정확도가 {difference} 낮습니다({low} ~ {high}).",
     "compare_no_difference": (
-        "우연을 넘는 차이가 없습니다. {name}만 맞힌 사진이 {fixes}장, 이 모델만 맞힌 사진이 {regressions}장입니다."
+        "통계적으로 유의한 차이가 없습니다. {name}의 정확도 차이는 {low} ~ {high}입니다."
     ),
+    "untested": "예측한 사진이 없어 평가하지 못한 클래스: {names}.",
+    "untested_more": "{names} 외 {count}개",
+    "advice_trained": "모델이 학습한 사진입니다",
+    "advice_trained_why": "새 사진에서는 정확도가 더 낮습니다. 학습에 쓰지 않은 분할을 예측하세요.",
+    "matrix_weighted": "장수는 뽑은 사진의 수이며, 클래스마다 비슷한 수를 뽑았습니다.",
+    "labels_errors": (
+        "이 예측으로는 틀린 라벨과 모델의 오류를 구별할 수 없어, 틀렸다고 하는 라벨이 없습니다. 아래는 "
+        "확신이 가장 큰 오답이며, 대개는 라벨이 맞습니다."
+    ),
+    "same_image": "같은 사진",
+    "compare_mcnemar": "맥니머 정확 검정",
+    "compare_weighted": "클래스마다 가중치가 달라 가중 차이로 검정",
+    "compare_parts": (
+        "클래스와 그룹이며, 차이가 큰 순서입니다. 모두 함께 감안해 유의한 차이만 표시합니다(Holm, 5 %)."
+    ),
+    "compare_stands_out": "유의함",
+    "compare_counts": "그 모델만 맞힌 사진 {fixes}장, 이 모델만 맞힌 사진 {regressions}장.",
 }

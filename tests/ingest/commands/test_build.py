@@ -99,10 +99,13 @@ def test_the_manifest_leads_from_every_file_to_its_record(photos, tmp_path, phot
     } == {
         # The first by path is kept; under two classes, none.
         "food/again.jpg": ("duplicate", "same content as food/3.jpg"),
-        "food/7.jpg": ("conflict", "the same content is in more than one category, first as food/7.jpg"),
+        "food/7.jpg": (
+            "conflict",
+            "multi-label: the same image is under several classes, first as food/7.jpg",
+        ),
         "interior/both.jpg": (
             "conflict",
-            "the same content is in more than one category, first as food/7.jpg",
+            "multi-label: the same image is under several classes, first as food/7.jpg",
         ),
         "food/broken.jpg": ("rejected", rows["food/broken.jpg"]["reason"]),
         "food/gone.jpg": ("rejected", "cannot be read: No such file or directory"),
@@ -360,7 +363,7 @@ def test_too_many_rejected_files_make_nothing(photos, tmp_path, capsys):
     assert build(photos, tmp_path / "d") == 3
     assert capsys.readouterr().err == (
         "shardstream-ingest: 3 of 63 files were rejected, more than --max-rejected 0.01 allows; the first is "
-        "food/bad0.jpg: not a picture: it starts with b'text'. All are listed in "
+        "food/bad0.jpg: not an image: text. All are listed in "
         f"{tmp_path}/d.incomplete/rejected.csv. Fix or remove them, or raise the limit: the work done so far is kept "
         "and used again\n"
     )
@@ -382,6 +385,7 @@ def test_input_that_cannot_become_a_dataset(photos, tmp_path, capsys):
         assert not data.exists() or data.name in {"taken", "..", ""}
 
     (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/notes.txt").write_text("mine")
     assert_refused(f"{tmp_path}/taken exists already: bring it up to date", data=tmp_path / "taken")
     (tmp_path / "file").write_text("no folder")
     assert_refused(f"{tmp_path}/file/d.incomplete: Not a directory", data=tmp_path / "file/d")
@@ -400,7 +404,7 @@ def test_input_that_cannot_become_a_dataset(photos, tmp_path, capsys):
     assert_refused("--display-names has 2 names, --class-names has 3", "--display-names", "a", "b")
     assert_refused("--encoding raw needs an --image-size", "--encoding", "raw", "--image-size", "original")
     assert_refused(
-        "split 'validation' would be empty: a share of 1e-05 of 60 photos", "--validation", "0.00001"
+        "split 'validation' would be empty: a share of 1e-05 of 60 images", "--validation", "0.00001"
     )
     for path in (photos / "exterior").iterdir():
         path.write_bytes(b"")

@@ -36,7 +36,7 @@ def made(tmp_path_factory, make_photos, photo):
     (photos / "food/again.jpg").write_bytes((photos / "food/3.jpg").read_bytes())
     (photos / "interior/both.jpg").write_bytes((photos / "food/7.jpg").read_bytes())
     (photos / "food/broken.jpg").write_bytes(photo(1)[:-50])
-    (photos / "food/gone.jpg").symlink_to(photos / "nowhere")
+    (photos / "food/gone.jpg").symlink_to("nowhere")
     (photos / "food/named.jpg").write_bytes(photo(99, file_format="PNG"))
     (photos / "food/비빔밥.jpg").write_bytes(photo(98))
     with open(os.fsencode(photos) + b"/food/caf\xe9.jpg", "wb") as file:  # noqa: PTH123 - Not UTF-8.
@@ -220,7 +220,7 @@ def test_a_category_that_is_gone_is_said_and_what_needs_no_photos_is_mended(phot
     assert main(["repair", str(photos), str(data)]) == 1
     assert "put the photos back as they were" in capsys.readouterr().out
     assert main(["repair", str(photos / "nowhere"), str(data)]) == 2
-    assert f"{photos}/nowhere: no such folder of photos" in capsys.readouterr().err
+    assert f"{photos}/nowhere: not a folder; give the folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def test_a_new_category_takes_its_place_among_the_labels(photos, tmp_path, photo
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--class-names", "interior", "food", "exterior"), "do not match the folders"),
+        (("--class-names", "interior", "food", "exterior"), "do not match the classes"),
         (
             ("--display-names", "실외", "음식", "실내"),
             "nothing says what people are to be shown for the new ones",

@@ -26,8 +26,8 @@ from shardstream.ingest.dataset.records import (
 )
 from shardstream.ingest.dataset.tfds_files import write_tfds_files
 from shardstream.ingest.pipeline.catalog import Catalog
+from shardstream.ingest.pipeline.listing import Listing
 from shardstream.ingest.pipeline.manifest_writer import write_manifest
-from shardstream.ingest.pipeline.scan import Listing
 
 SHARD = "d-train.tfrecord-00001-of-00003"
 OTHER = "d-train.tfrecord-00000-of-00003"

@@ -219,8 +219,9 @@ def test_stratified_splits_are_nearly_those_of_the_plain_rule():
     ("fractions", "sentence"),
     [
         ({"validation": 0.7, "test": 0.3}, "--validation 0.7 and --test 0.3 leave nothing to train on"),
-        ({"validation": 1.0}, "--validation has to be at least 0 and less than 1, got 1"),
-        ({"test": -0.1}, "--test has to be at least 0 and less than 1, got -0.1"),
+        ({"validation": 1.5}, "--validation has to be from 0 to 1, got 1.5"),
+        ({"validation": 1.0, "test": 0.2}, "--validation 1 and --test 0.2 leave nothing to train on"),
+        ({"test": -0.1}, "--test has to be from 0 to 1, got -0.1"),
     ],
 )
 def test_fractions_that_cannot_be(fractions, sentence):

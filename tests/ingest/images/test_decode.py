@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import struct
 import tracemalloc
 import zlib
@@ -114,6 +115,35 @@ def test_integers_of_32_bits_are_of_8_where_they_fit(most, white):
     seen = see(save(Image.fromarray(levels), "TIFF"), ".tif")
     assert np.abs(seen.rgb[..., 0] - levels * 255 / white).max() <= 1
     assert seen.repairs[0] == ("32 bits to 8" if most == 255 else "16 bits to 8")
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_integers_that_use_few_of_their_16_bits_are_seen(bits):
+    levels = np.linspace(0, (1 << bits) - 1, 64).astype(np.uint16).reshape(8, 8)
+    for seen in (
+        see(save(Image.fromarray(levels), "TIFF"), ".tif"),
+        see(save(Image.fromarray(levels), "PNG"), ".png"),
+    ):
+        assert np.array_equal(seen.rgb[..., 0], levels >> (bits - 8))
+        assert seen.repairs[0] == f"{bits} bits in 16 to 8"
+
+
+def test_colors_of_16_bits_that_would_be_black_are_refused():
+    import cv2
+
+    levels = np.linspace(0, 4095, 192).astype(np.uint16).reshape(8, 8, 3)
+    for suffix in (".png", ".tif"):
+        data = cv2.imencode(suffix, levels)[1].tobytes()
+        with pytest.raises(ImageError, match="use less than a sixteenth of their range"):
+            see(data, suffix)
+
+
+def test_measurements_are_refused():
+    levels = np.linspace(7000, 9040, 64, dtype=np.float32).reshape(8, 8)
+    with pytest.raises(
+        ImageError, match="floating-point pixels from 7000 to 9040: nothing says what is white"
+    ):
+        see(save(Image.fromarray(levels), "TIFF"), ".tif")
 
 
 def test_floating_point_is_white_at_1_or_at_255():
@@ -235,16 +265,15 @@ def test_harmless_junk_in_a_jpeg_is_left_out(photo):
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (b"hello, I am a text", "not a picture: it starts with b'hello, I'"),
+        (b"hello, I am a text", "not an image: text"),
         (b"\xff\xd8\xff\xe0", "damaged JPEG: not even its header can be read"),
         (b"\x89PNG\r\n\x1a\n", "damaged PNG: not even its header can be read"),
-        (b"\x00\x00\x00\x18ftypheic" + bytes(50), "no decoder: HEIC; convert it to JPEG"),
         (b"\xff\x0a" + bytes(50), "no decoder: JPEG XL's bare stream; convert it to JPEG"),
         (b"II*\0" + bytes(50), "damaged TIFF, or one of an unknown kind: not even its header can be read"),
     ],
 )
 def test_what_is_no_picture_is_refused_with_the_reason(data, reason):
-    with pytest.raises(ImageError, match=f"^{reason}"):
+    with pytest.raises(ImageError, match=f"^{re.escape(reason)}"):
         see(data)
 
 

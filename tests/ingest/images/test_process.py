@@ -73,6 +73,11 @@ def xmp(number):
     return info
 
 
+def half_transparent(image):
+    image.putalpha(128)
+    return image
+
+
 @pytest.mark.parametrize(
     ("change", "verdict", "reason"),
     [
@@ -90,14 +95,15 @@ def xmp(number):
         (lambda image: save(image, "PNG", pnginfo=xmp(8)), "repaired", "turned upright (EXIF orientation 8)"),
         (lambda image: save(image.convert("CMYK"), "JPEG"), "repaired", "CMYK to RGB"),
         (lambda image: save(image, "WEBP"), "repaired", "from WEBP"),
-        (lambda image: save(image.convert("RGBA"), "PNG"), "repaired", "transparency over white"),
+        (lambda image: save(image.convert("RGBA"), "PNG"), "ok", ""),
+        (lambda image: save(half_transparent(image), "PNG"), "repaired", "transparency over white"),
         (
             lambda image: save(image.resize((1001, 1000)), "JPEG"),
             "rejected",
             "too large: more than 1,000,000 pixels",
         ),
         (lambda image: b"", "rejected", "empty file"),
-        (lambda image: b"a text", "rejected", "not a picture"),
+        (lambda image: b"a text", "rejected", "not an image"),
     ],
 )
 def test_what_the_header_leaves_open_is_decoded(change, verdict, reason, photo):
@@ -161,3 +167,14 @@ def test_a_side_too_long_for_jpeg_is_refused():
         "too large: a JPEG has at most 65,500 pixels a side",
     )
     assert judged(data, settings(size=32), ".png").verdict == "repaired"
+
+
+def test_heic_is_decoded_where_its_reader_is_installed():
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
+    out = io.BytesIO()
+    image = Image.fromarray(np.full((64, 48, 3), (200, 90, 30), np.uint8))
+    pillow_heif.from_pillow(image).save(out, quality=90)
+    made = judged(out.getvalue(), settings(size=32), ".HEIC")
+    assert (made.verdict, made.reason, made.source_size) == ("repaired", "from HEIF", (64, 48))
+    stored = np.asarray(Image.open(io.BytesIO(made.stored)))
+    assert np.abs(stored.astype(int) - (200, 90, 30)).max() <= 6

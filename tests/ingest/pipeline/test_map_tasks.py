@@ -73,7 +73,7 @@ def test_pictures_and_verdicts_of_a_unit_belong_together(photos, tmp_path):
         assert row["digest"].astype(">u8").tobytes() == hashlib.sha256(content).digest()
         if path == "food/text.jpg":
             assert (row["verdict"], row["num_bytes"]) == (REJECTED, 0)
-            assert verdicts(unit).reasons[row["reason"]].startswith("not a picture")
+            assert verdicts(unit).reasons[row["reason"]].startswith("not an image")
         else:
             assert examples[int(row["offset"])]["image/filename"].decode() == path
             assert (examples[int(row["offset"])]["image"], row["verdict"]) == (content, OK)

@@ -5,7 +5,9 @@ import unicodedata
 import pytest
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError
-from shardstream.ingest.pipeline.scan import scan_folder, shown
+from shardstream.ingest.dataset.layout import Layout
+from shardstream.ingest.pipeline.listing import shown
+from shardstream.ingest.pipeline.scan import scan_folder
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_the_order_does_not_depend_on_how_the_disk_lists(root, monkeypatch):
     assert [file.path for file in scan_folder(root)] == expected
 
 
-def test_clutter_is_passed_over_and_counted(root):
+def test_clutter_is_skipped_and_counted(root):
     for name in (".DS_Store", "._a.jpg", "Thumbs.db", "desktop.ini"):
         (root / "food" / name).write_bytes(b"x")
     (root / ".git" / "objects").mkdir(parents=True)
@@ -57,23 +59,50 @@ def test_clutter_is_passed_over_and_counted(root):
     (root / "food" / "deep" / "loop").symlink_to(root / "food")
     listing = scan_folder(root)
     assert len(listing) == 5
-    assert dict(listing.passed_over) == {
-        "hidden or clutter": 5,
-        "outside any category": 1,
+    assert dict(listing.skipped) == {
+        "hidden": 3,
+        "left behind by a system (Thumbs.db)": 1,
+        "left behind by a system (desktop.ini)": 1,
+        "not images (.txt)": 1,
         "neither file nor folder": 1,
         "links in a circle": 1,
     }
 
 
-def test_links_are_followed_and_a_link_to_nothing_is_a_file_to_be_judged(root, tmp_path_factory):
+def test_links_are_followed_and_a_link_to_nothing_is_a_file_to_be_processed(root, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "far.jpg").write_bytes(b"far")
     (root / "linked").symlink_to(elsewhere)
     (root / "interior" / "gone.jpg").symlink_to(root / "nowhere.jpg")
     (root / "interior" / "itself.jpg").symlink_to("itself.jpg")
-    assert {"linked/far.jpg", "interior/gone.jpg", "interior/itself.jpg"} <= {
-        file.path for file in scan_folder(root)
-    }
+    inside = {"interior/gone.jpg", "interior/itself.jpg"}
+    listing = scan_folder(root)
+    assert {file.path for file in listing} & {"linked/far.jpg", *inside} == inside
+    assert listing.skipped["links that lead out of IMAGES (--follow-links follows them)"] == 1
+    followed = scan_folder(root, layout=Layout(follow_links=True))
+    assert {"linked/far.jpg", *inside} <= {file.path for file in followed}
+
+
+def test_links_in_levels_are_not_four_million_ways_to_one_file(root):
+    deep = root / "food" / "levels"
+    for level in range(22):
+        (deep / str(level)).mkdir(parents=True)
+    for level in range(21):
+        for name in "ab":
+            (deep / str(level) / name).symlink_to(f"../{level + 1}")
+    (deep / "21" / "photo.jpg").write_bytes(b"x")
+    assert 1 <= sum(file.path.endswith("photo.jpg") for file in scan_folder(root)) <= 9
+
+
+def test_a_folder_may_be_a_thousand_levels_deep(root):
+    here = os.open(root / "food", os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        there = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = there
+    os.close(here)
+    assert len(scan_folder(root)) == 5
 
 
 def test_the_order_of_the_classes_is_the_users(root):
@@ -102,9 +131,15 @@ def test_a_name_that_is_not_utf_8_can_be_written_down(root):
 @pytest.mark.parametrize(
     ("class_names", "sentence"),
     [
-        (["food", "outside"], "--class-names food outside do not match the folders in {root}: food interior"),
-        (["food"], "--class-names food do not match the folders in {root}: food interior"),
-        (["food", "food", "interior"], "--class-names food food interior do not match"),
+        (
+            ["food", "outside"],
+            "--class-names do not match the classes in {root}: {root} has no outside and interior is not",
+        ),
+        (["food"], "--class-names do not match the classes in {root}: interior is not named"),
+        (
+            ["food", "food", "interior"],
+            "--class-names do not match the classes in {root}: a name is there twice",
+        ),
     ],
 )
 def test_class_names_that_do_not_match(root, class_names, sentence):
@@ -118,13 +153,13 @@ def test_folders_that_cannot_be_used(root):
             scan_folder(folder)
 
     assert_refused(root / "nowhere", "nowhere: no such folder")
-    assert_refused(root / "food/a.jpg", "food/a.jpg: not a folder")
-    assert_refused(root / "interior", "no category folders in it")
-    assert_refused(root / "food", "only one category (deep); a classifier needs at least two")
+    assert_refused(root / "food/a.jpg", "food/a.jpg: neither a folder nor a .zip or .tar archive")
+    assert_refused(root / "interior", "1 files directly in it and no class folders")
+    assert_refused(root / "food", "only one class (deep), a classifier needs at least two")
     (root / "new folder").mkdir()
-    assert_refused(root, "new folder: a category without files; add photos or remove it")
+    assert_refused(root, "new folder: a class folder without images; add images, remove it")
     (root / "new folder").rename(root / " padded")
-    assert_refused(root, "category ' padded' has spaces or line breaks around it")
+    assert_refused(root, "class ' padded' has spaces or line breaks around it")
     (root / " padded").rename(root / unicodedata.normalize("NFD", "é"))
     (root / unicodedata.normalize("NFC", "é")).mkdir()
-    assert_refused(root, "two categories are called 'é'")
+    assert_refused(root, "two classes are called 'é'")

@@ -55,7 +55,7 @@ def test_every_record_is_drawn_equally_often():
 def test_a_sample_of_more_than_there_are_is_all_of_them(size):
     selection = select_sample("validation", 50, size, seed=1)
     assert selection.positions.tolist() == list(range(50))
-    assert selection.description == "all 50 pictures of the validation split"
+    assert selection.description == "all 50 images of the validation split"
 
 
 @pytest.mark.parametrize(
@@ -67,17 +67,17 @@ def test_a_batch_is_32_records_in_file_order(number, first, last):
 
 
 def test_a_batch_past_the_end_says_how_many_there_are():
-    sentence = "--batch 4: the validation split has 80 pictures, which are 3 batches of 32; give 1 to 3"
+    sentence = "--batch 4: the validation split has 80 images, which are 3 batches of 32; give 1 to 3"
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
         select_batch("validation", 80, 4)
 
 
 def test_descriptions_say_how_the_pictures_were_chosen():
     assert select_sample("test", 4000, 32, seed=9).description == (
-        "a uniform sample of 32 of the 4,000 pictures of the test split, seed 9"
+        "a uniform sample of 32 of the 4,000 images of the test split, seed 9"
     )
     assert select_batch("validation", 80, 3).description == (
-        "batch 3 of 3: pictures 65 to 80 of the 80 of the validation split, in file order"
+        "batch 3 of 3: images 65 to 80 of the 80 of the validation split, in file order"
     )
 
 
@@ -119,7 +119,7 @@ def test_a_stratified_sample_stands_for_the_split():
     np.testing.assert_allclose(np.bincount(drawn, chosen.weights), np.bincount(labels), rtol=1e-6)
     assert np.bincount(drawn).min() == np.bincount(labels).min()
     assert chosen.description == (
-        "a stratified sample of 80 of the 1,000 pictures of the validation split, seed 3, classes weighed back"
+        "a stratified sample of 80 of the 1,000 images of the validation split, seed 3, each class weighted by its size"
     )
 
 

@@ -57,11 +57,18 @@ def test_one_sentence_says_what_is_missing(summary):
         enforce(check_limits(summary, NAMES, Limits(accuracy=0.99, class_recall=0.92)))
     assert str(caught.value) == (
         "accuracy 95.00% (95 of 100) is below --min-accuracy 99.00%; 95 % interval 88.8% to 97.8%; "
-        "recall of 'exterior' is not known, as none of the pictures is of that class (--min-class-recall 92.00%); "
+        "recall of 'exterior' is unknown: no image of that class was predicted (--min-class-recall 92.00%); "
         "recall of 'food' 90.00% (45 of 50) is below --min-class-recall 92.00%; 95 % interval 78.6% to 95.7%, "
-        "which holds the limit: predict more pictures to be sure"
+        "which contains the limit: predict more images to be sure"
     )
     assert caught.value.exit_code == 3
+
+
+def test_a_figure_just_below_its_limit_has_as_many_digits_as_it_takes(summary_of):
+    labels = np.zeros(50_000, int)
+    summary = summary_of(labels, (np.arange(50_000) >= 47_499).astype(int), 2)
+    (check,) = check_limits(summary, NAMES, Limits(accuracy=0.95))
+    assert "accuracy 94.998% (47,499 of 50,000) is below --min-accuracy 95.000%" in check.sentence()
 
 
 def test_of_many_classes_the_worst_are_named(summary_of):
@@ -77,7 +84,7 @@ def test_the_command_writes_the_report_and_ends_with_3(trial, tmp_path, capsys):
     assert main([*arguments, "--min-accuracy", "0.95", "--min-class-recall", "0.85"]) == 3
     out, err = capsys.readouterr()
     assert re.fullmatch(r"shardstream-predict: accuracy 88.89% \(72 of 81\) is below [^\n]*\n", err)
-    assert "recall of 'food' 88.89% (24 of 27) keeps to --min-class-recall 85.00%" in out
+    assert "recall of 'food' 88.89% (24 of 27) meets --min-class-recall 85.00%" in out
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["limits"][0] == {
         "what": "accuracy",
@@ -101,5 +108,5 @@ def test_a_model_that_keeps_to_its_limits_ends_with_0(trial, tmp_path, capsys):
 @pytest.mark.parametrize("value", [-0.1, 1.1, 95, float("nan")])
 @pytest.mark.parametrize("name", ["min_accuracy", "min_class_recall"])
 def test_limits_are_shares(tmp_path, name, value):
-    with pytest.raises(ConfigError, match=r"has to be a share from 0 to 1, such as 0\.95, got"):
+    with pytest.raises(ConfigError, match=r"has to be a fraction from 0 to 1, such as 0\.95, got"):
         PredictConfig(run=tmp_path, data=tmp_path, **{name: value})

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from shardstream.predict.metrics.slices import find_slices, holm
+from shardstream.predict.metrics.intervals import holm
+from shardstream.predict.metrics.slices import find_slices as find_weighted_slices
 
 
 @pytest.fixture(name="outcomes_of")
@@ -17,6 +18,10 @@ def _outcomes_of(make_outcomes):
         )
 
     return outcomes_of
+
+
+def find_slices(outcomes):
+    return find_weighted_slices(outcomes, np.ones(len(outcomes)))
 
 
 def telling(slices):
@@ -96,3 +101,21 @@ def test_holm_as_in_his_paper():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1, 1]
     assert holm([]) == []
+
+
+def test_a_group_of_a_stratified_sample_is_judged_by_what_it_stands_for(outcomes_of):
+    # 9 in 10 images of the whole are of class 0, of which a half was drawn. Bright ones of class 0 fail, and so many
+    # bright ones of class 1 do not that by counts alone bright images are no worse.
+    labels = np.repeat([0, 1], 200)
+    weights = np.where(labels == 0, 9.0, 1.0)
+    bright = np.tile(np.arange(200) < 100, 2)
+    right = np.where(labels == 0, ~bright | (np.arange(400) % 100 < 80), bright | (np.arange(400) % 100 < 80))
+    outcomes = outcomes_of(labels, right, brightness=np.where(bright, 200, 50).astype(np.float32))
+    assert telling(find_slices(outcomes)) == set()
+    slices = [one for one in find_weighted_slices(outcomes, weights) if one.attribute == "brightness"]
+    dark, light = sorted(slices, key=lambda one: one.low)
+    assert light.accuracy.value == pytest.approx(0.9 * 0.8 + 0.1)
+    assert light.expected == pytest.approx(0.9 * 0.9 + 0.1 * 0.9)
+    assert light.stands_out
+    assert light.accuracy.value < light.expected
+    assert dark.accuracy.value > dark.expected

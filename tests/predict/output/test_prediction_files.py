@@ -17,7 +17,7 @@ def _written(tmp_path):
             for records, probabilities in batches:
                 images = np.zeros((len(records), 1, 1, 3), np.uint8)
                 files.write(RecordBatch(records=records, images=images), np.array(probabilities, np.float32))
-        with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as file:
+        with (tmp_path / "p.csv").open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
         return rows, pq.read_table(tmp_path / "p.parquet").to_pylist()
 

@@ -51,9 +51,9 @@ def test_markup_and_emoji_codes_are_shown_as_they_are(printed):
 
 def test_the_only_escapes_are_our_own_colours(printed):
     text = printed("a.jpg", label=1, colours=True)
-    assert "\x1b[1;31mWRONG\x1b[0m" in text
+    assert "\x1b[1;31mINCORRECT\x1b[0m" in text
 
 
 def test_wrong_is_a_word_not_only_a_colour(printed):
-    assert printed("a.jpg").splitlines()[1].startswith("right")
-    assert printed("a.jpg", label=1).splitlines()[1].startswith("WRONG")
+    assert printed("a.jpg").splitlines()[1].startswith("correct")
+    assert printed("a.jpg", label=1).splitlines()[1].startswith("INCORRECT")

@@ -160,9 +160,11 @@ def usual(make_page):
 
 def test_the_page_opens_with_the_answer(usual):
     text = " ".join(usual.text_by_tag["section"][0].split())
-    assert text.startswith("Accuracy 50.0 % 95 % interval 15.0 % to 85.0 % 2 of 4 pictures right, 2 wrong")
+    assert text.startswith(
+        "Accuracy 50.0 % 95 % interval 15.0 % to 85.0 % 2 of 4 images correct, 2 incorrect"
+    )
     assert "실외 exterior0.0 % 1 of 1 missed" in text
-    assert "음식 taken for 실내1 1 picture, 50.0 % of the class" in text
+    assert "음식 predicted as 실내1 1 image, 50.0 % of the class" in text
 
 
 def test_cards_come_wrong_first_with_the_highest_loss_first(usual):
@@ -181,7 +183,7 @@ def cards_of(page):
 
 def test_a_card_says_right_or_wrong_in_words_and_has_names_size_and_probabilities(usual):
     assert cards_of(usual)[0] == (
-        "wrongloss 2.30 Actual실외 exterior Predicted음식 food "
+        "incorrectloss 2.30 Actual실외 exterior Predicted음식 food "
         "음식60.0 % 실내30.0 % 실외10.0 % exterior/d.jpg640 × 480 pixelss__3"
     )
 
@@ -201,7 +203,7 @@ def test_matrix_cells_that_have_pictures_are_buttons_for_the_filter(usual):
         ("1", "1", "hit shade9"),
         ("2", "0", "miss shade9"),
     ]
-    assert cells[1]["aria-label"] == "1, 50.0\N{NO-BREAK SPACE}% of the row: 음식 taken for 실내"
+    assert cells[1]["aria-label"] == "1, 50.0\N{NO-BREAK SPACE}% of the row: 음식 predicted as 실내"
 
 
 def test_pictures_are_the_bytes_of_the_records(trial, tmp_path):
@@ -219,7 +221,9 @@ def test_figures_that_are_not_defined_are_dashes(make_page):
     page = Page(make_page([("a.jpg", 0, [1.0, 0.0])], class_names=["a", "b"]))
     rows = ["".join(row.split()) for row in page.text_by_tag["tr"]]
     assert "b–––0" in rows
-    assert "Every picture was right" in " ".join(page.text_by_tag["section"][0].split())
+    answer = page.text_by_tag["section"][0]
+    assert "Every image was predicted correctly." in answer
+    assert "Not tested, as no image of them was predicted: b." in answer
 
 
 def test_a_page_without_pictures_says_so(make_page):
@@ -231,7 +235,7 @@ def test_a_page_without_pictures_says_so(make_page):
 
 def test_a_page_with_some_of_the_pictures_says_which(make_page):
     page = Page(make_page(USUAL, gallery_size=3, **USUAL_NAMES))
-    assert "3 of the 4 predicted pictures" in page.text_by_tag["section"][1]
+    assert "3 of the 4 predicted images" in page.text_by_tag["section"][1]
 
 
 def thousand_classes():
@@ -268,13 +272,13 @@ def test_two_hundred_pictures_are_less_than_five_megabytes(make_report, make_rec
 
 
 def test_advice_comes_first_and_points_to_what_shows_it(make_page):
-    # Surely wrong, far from what the class usually gets.
-    wrong = [(f"a{i}.jpg", 0, [0.02, 0.97, 0.01]) for i in range(4)]
-    right = [(f"b{i}.jpg", i % 3, np.eye(3)[i % 3] * 0.7 + 0.1) for i in range(60)]
+    # Confidently wrong, where the others are as often wrong as they should be.
+    wrong = [(f"a{i}.jpg", 0, [0.001, 0.998, 0.001]) for i in range(4)]
+    right = [(f"b{i}.jpg", i % 3, np.eye(3)[i % 3] * 0.97 + 0.01) for i in range(120)]
     text = make_page([*wrong, *right], **USUAL_NAMES)
     advice = Page(text).text_by_tag["section"][0]
-    assert "4 pictures may carry a wrong label" in advice
-    assert "음식 is taken for 실내" in advice
+    assert "4 labels are probably wrong" in advice
+    assert "음식 is predicted as 실내" in advice
     targets = re.findall(r'<li><a href="#([a-z]+)">', text)
     assert targets[0] == "labels"
     assert set(targets) <= set(re.findall(r'id="([a-z]+)"', text))
@@ -286,10 +290,11 @@ def test_look_alikes_are_named_with_their_splits(make_page):
 
     duplicates = Duplicates(
         num_leaks=30,
+        num_copies=7,
         num_contradictions=1,
         num_repeats=0,
         num_conflicts=2,
-        leaks=[EntryPair(copy("food/a<b>.jpg", "validation"), copy("food/c.jpg", "train"))],
+        leaks=[EntryPair(copy("food/a<b>.jpg", "validation"), copy("food/c.jpg", "train"), same=True)],
         contradictions=[EntryPair(copy("food/x.jpg", "train"), copy("exterior/y.jpg", "train", "exterior"))],
         repeats=[],
     )
@@ -298,7 +303,7 @@ def test_look_alikes_are_named_with_their_splits(make_page):
     issues = " ".join(issues.split())
     assert "음식 validation food/a<b>.jpg" in issues
     assert "실외 train exterior/y.jpg" in issues
-    assert "The first 1 of 30" in issues
+    assert "The first 1 of 30; findings.csv has them all" in issues
     assert "2 files were left out at ingest" in issues
 
 

@@ -1,0 +1,97 @@
+"""The options that say what the folders, tables and file names of the source mean."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.dataset.layout import Layout
+from shardstream.ingest.pipeline.file_filter import FileFilter
+from shardstream.ingest.pipeline.labels_table import guess_columns
+
+# Given once with several globs, given several times, or both; from Python a plain list.
+_Globs = Annotated[
+    tuple[tuple[str, ...], ...],
+    tyro.conf.UseAppendAction,
+    tyro.conf.arg(metavar="GLOB ...", help_behavior_hint=""),
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableOption:
+    """The option that says where the table of labels is."""
+
+    labels: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="")] = None
+    """A table with the class of each file, for images that do not lie in class folders. Its paths start from IMAGES or
+    from the table, with or without the suffix."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayoutOptions(TableOption):
+    """The options that say what the source looks like; `update` follows what `build` was given."""
+
+    path_column: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
+    """With --labels: the column with the file. By default one called path, file, filename, image, image_id or so."""
+    label_column: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
+    """With --labels: the column with the class. By default one called label, class, category, target or so."""
+    split_column: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
+    """With --labels: the column with the split (train, validation or test, in the usual words); it is kept as given."""
+    splits_from_folders: bool = False
+    """IMAGES/train, IMAGES/val and IMAGES/test (or training_set, valid, dev, testing, ...) hold the class folders: keep
+    these splits as they are given. Where there is no folder for validation, --validation of the training images is
+    held out; a copy that is in two splits stays in test, else in validation."""
+    class_depth: int | Literal["deepest"] = 1
+    """Which folder level is the class: 1 is the first below IMAGES (or below the splits). "deepest": the folder that
+    an image lies in, whose name may be there once only."""
+    exclude: _Globs = ()
+    """Leave out files and folders: by name ('*.png', blurred) wherever they are, or by path inside IMAGES
+    ('cat/old/*'). Wins over --include."""
+    include: _Globs = ()
+    """Take nothing but files and folders that match, by name or path as above."""
+    follow_links: bool = False
+    """Follow links that lead out of IMAGES. Without it they are left out and counted."""
+
+    def __post_init__(self) -> None:
+        columns = {"--path-column": self.path_column, "--label-column": self.label_column}
+        for option, name in {**columns, "--split-column": self.split_column}.items():
+            if name and self.labels is None:
+                raise ConfigError(f"{option} goes with --labels FILE.csv alone")
+        if self.labels is not None and (self.splits_from_folders or self.class_depth != 1):
+            raise ConfigError(
+                "--labels gives the classes; --splits-from-folders and --class-depth go without it"
+            )
+        if self.class_depth != "deepest" and self.class_depth < 1:
+            raise ConfigError(f"--class-depth has to be deepest or at least 1, got {self.class_depth}")
+        FileFilter(
+            tuple(_flat(self.exclude)), tuple(_flat(self.include))
+        )  # So that a mistake in it is found here.
+
+    @property
+    def layout(self) -> Layout:
+        """What the source looks like.
+
+        Raises:
+            ConfigError: The table of labels cannot be read, or has no column of a usual name.
+        """
+        layout = Layout(
+            splits_from_folders=self.splits_from_folders,
+            class_depth=None if self.class_depth == "deepest" else self.class_depth,
+            exclude=tuple(_flat(self.exclude)),
+            include=tuple(_flat(self.include)),
+            follow_links=self.follow_links,
+            path_column=self.path_column,
+            label_column=self.label_column,
+            split_column=self.split_column,
+        )
+        return layout if self.labels is None else guess_columns(self.labels, layout)
+
+
+def _flat(globs: Sequence[str | Sequence[str]]) -> Iterator[str]:
+    for glob in globs:
+        if isinstance(glob, str):
+            yield glob
+        else:
+            yield from glob

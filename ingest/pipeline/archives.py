@@ -1,0 +1,362 @@
+"""IMAGES as a .zip or .tar: its members are spooled once, in order, into numbered files that the usual path reads.
+
+Nothing is written under a name from the archive: where a member would lead to does not matter, and only its bytes and
+the path that it stands for are kept.
+"""
+
+import calendar
+import contextlib
+import dataclasses
+import json
+import os
+import posixpath
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from shardstream.ingest.common.atomic_io import write_atomic
+from shardstream.ingest.common.errors import DatasetError, MachineError
+from shardstream.ingest.dataset.layout import Layout
+from shardstream.ingest.pipeline.clutter import HEAD_BYTES, clutter_kind, is_sidecar, sidecar_suffix
+from shardstream.ingest.pipeline.file_filter import FileFilter
+from shardstream.ingest.pipeline.listing import Found, Listing, shown, spooled_name
+from shardstream.ingest.pipeline.own_files import is_spooled_file, remove_files
+from shardstream.ingest.pipeline.split_folders import split_of_word
+
+_INDEX = "index.json"  # Written last: a spool that has it is complete.
+_COPY_BYTES = 1 << 20
+# The reader of files takes no larger ones either.
+_MAX_FILE_BYTES = 400_000_000
+# Images hardly shrink, bitmaps of one colour do: what grows beyond both was made to fill a disk.
+_MAX_RATIO, _MAX_UNSUSPICIOUS_BYTES = 200, 2 << 30
+_KEPT_FREE_BYTES = 256 << 20
+_MAX_NAMED = 3
+_UTF8_FLAG, _ENCRYPTED_FLAG = 0x800, 0x1
+_OUTSIDE = "names that lead out of the archive"
+
+
+class Member(NamedTuple):
+    """A file in an archive.
+
+    Attributes:
+        path: As it is in the archive.
+        size_bytes: As the archive has it.
+        mtime_ns: In nanoseconds since 1970.
+        skipped: Why it cannot be taken, such as a link; empty for a plain file.
+        content: Its bytes; None where there are none to be had.
+    """
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    skipped: str
+    content: IO[bytes] | None
+
+
+@dataclasses.dataclass(slots=True)
+class _Spooled:
+    """What was spooled so far.
+
+    Attributes:
+        files: Size, time and number of the spooled file by path.
+        skipped: How many members were left out, by reason.
+        notes: What a person should know, in sentences.
+        outside: The first few names that lead out of the archive.
+    """
+
+    files: dict[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
+    skipped: Counter[str] = dataclasses.field(default_factory=Counter)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    outside: list[str] = dataclasses.field(default_factory=list)
+
+
+def open_archive(path: Path, spool: Path | None, layout: Layout) -> Found:
+    """Returns the files of an archive, which lie in numbered files in `spool` then.
+
+    Args:
+        path: A .zip or .tar file, compressed or not.
+        spool: The folder to put them into; what an earlier call put there of the same archive is used again.
+        layout: Which files are left out.
+
+    Raises:
+        DatasetError: It is no archive, or one that cannot be read.
+        MachineError: There is not enough space for its files.
+    """
+    if not zipfile.is_zipfile(path) and not _is_tar(path):
+        raise DatasetError(
+            f"{path}: neither a folder nor a .zip or .tar archive; unpack it and give the folder"
+        )
+    if spool is None:
+        raise DatasetError(f"{path}: an archive; unpack it and give the folder here")
+    spooled = _load(path, spool, layout) or _spool(path, spool, layout)
+    return _list(spool, spooled, layout)
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def _spool(path: Path, spool: Path, layout: Layout) -> _Spooled:
+    remove_files(spool, is_spooled_file)
+    spool.mkdir(parents=True, exist_ok=True)
+    spooled = _Spooled()
+    space = _Space(path, spool)
+    file_filter = FileFilter(layout.exclude, layout.include)
+    number = 0
+    with _readable(path):
+        for member in _members(path, space):
+            name = _plain_path(member.path)
+            reason = member.skipped or _reason_to_skip(name, file_filter)
+            if name is None and len(spooled.outside) < _MAX_NAMED:
+                spooled.outside.append(member.path)
+            if reason or name is None:
+                spooled.skipped[reason] += 1
+                continue
+            if not _copy(member, spool / spooled_name(number), space):
+                spooled.skipped[f"not images ({sidecar_suffix(name)})"] += 1
+                continue
+            size = (spool / spooled_name(number)).stat().st_size
+            spooled.files[name] = (
+                size,
+                member.mtime_ns,
+                number,
+            )  # The last one of a name, as unpacking leaves it.
+            number += 1
+    if spooled.outside:
+        spooled.notes.append(
+            f"{path}: {spooled.skipped[_OUTSIDE]:,} members whose names lead out of the archive were left out: "
+            f"{', '.join(map(shown, spooled.outside))}"
+        )
+    _save(path, spool, layout, spooled)
+    return spooled
+
+
+def _reason_to_skip(name: str | None, file_filter: FileFilter) -> str:
+    if name is None:
+        return _OUTSIDE
+    parts = name.split("/")
+    for i, part in enumerate(parts):
+        if kind := clutter_kind(part):
+            return kind if kind == "hidden" else f"left behind by a system ({kind})"
+        if pattern := file_filter.excluded_by("/".join(parts[: i + 1])):
+            return f"files left out by --exclude {pattern}"
+    return "" if file_filter.includes_below(name) else "files left out by --include"
+
+
+def _plain_path(path: str) -> str | None:
+    """Returns the path below the folder that the archive stands for; None where it would lead out of it."""
+    parts = [part for part in path.split("/") if part not in {"", "."}]
+    if path.startswith("/") or ".." in parts or not parts or "\0" in path:
+        return None
+    return "/".join(parts)
+
+
+def _members(path: Path, space: "_Space") -> Iterator[Member]:
+    return _zip_members(path, space) if zipfile.is_zipfile(path) else _tar_members(path)
+
+
+def _zip_members(path: Path, space: "_Space") -> Iterator[Member]:
+    with zipfile.ZipFile(path) as archive:
+        infos = [info for info in archive.infolist() if not info.is_dir()]
+        infos.sort(key=lambda info: info.header_offset)  # In the order in which they lie on the disk.
+        if any(info.flag_bits & _ENCRYPTED_FLAG for info in infos):
+            raise DatasetError(f"{path}: encrypted; unpack it with its password and give the folder")
+        space.check(sum(info.file_size for info in infos))
+        for info in infos:
+            name, mtime_ns = _zip_name(info), calendar.timegm((*info.date_time, 0, 0, 0)) * 1_000_000_000
+            reason = _zip_reason(info)
+            if reason:
+                yield Member(name, info.file_size, mtime_ns, reason, None)
+            else:
+                with archive.open(info) as content:
+                    yield Member(name, info.file_size, mtime_ns, "", content)
+
+
+def _zip_reason(info: zipfile.ZipInfo) -> str:
+    mode = info.external_attr >> 16
+    if stat.S_ISLNK(mode):
+        return "links in the archive"
+    if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
+        return "neither file nor folder"
+    return _size_reason(info.file_size)
+
+
+def _size_reason(size_bytes: int) -> str:
+    return f"larger than {_MAX_FILE_BYTES / 1e6:.0f} MB" if size_bytes > _MAX_FILE_BYTES else ""
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """Returns a member's path. Who writes no UTF-8 mostly writes what the system's files are called in."""
+    name = info.orig_filename.split("\0")[0] if "\0" not in info.filename else info.filename
+    if not info.flag_bits & _UTF8_FLAG:
+        raw = name.encode("cp437", "replace")
+        for encoding in (
+            "utf-8",
+            "cp949",
+        ):  # macOS writes the former without saying so, Windows in Korea the latter.
+            with contextlib.suppress(UnicodeDecodeError):
+                name = raw.decode(encoding)
+                break
+    return name.replace("\\", "/") if info.create_system == 0 or "/" not in name else name
+
+
+def _tar_members(path: Path) -> Iterator[Member]:
+    # As a stream: read once from front to back, however it is compressed.
+    with tarfile.open(path, "r|*") as archive:
+        for info in archive:
+            archive.members = []  # type: ignore[attr-defined] - It keeps them all, a gigabyte of a million.
+            if info.isdir():
+                continue
+            reason = "" if info.isfile() else "links in the archive"
+            if not info.isfile() and not (info.issym() or info.islnk()):
+                reason = "neither file nor folder"
+            reason = reason or _size_reason(info.size)
+            content = None if reason else archive.extractfile(info)
+            yield Member(info.name, info.size, int(info.mtime * 1_000_000_000), reason, content)
+
+
+def _copy(member: Member, target: Path, space: "_Space") -> bool:
+    """Writes a member into a file; returns whether it was taken, and not a sidecar by its first bytes."""
+    content = member.content
+    if content is None:
+        return False
+    target.parent.mkdir(exist_ok=True)
+    with target.open("wb") as file:
+        try:
+            block = content.read(HEAD_BYTES)
+            suffix = sidecar_suffix(posixpath.basename(member.path))
+            if suffix and is_sidecar(suffix, block):
+                return False
+            while block:
+                space.take(len(block))
+                file.write(block)
+                block = content.read(_COPY_BYTES)
+        except (zipfile.BadZipFile, zlib.error):
+            file.truncate(
+                0
+            )  # Its bytes are not those that were packed: an empty file is rejected by its path.
+    return True
+
+
+class _Space:
+    """Keeps an archive from filling the disk.
+
+    Args:
+        archive: The file.
+        folder: Where its members are written.
+    """
+
+    def __init__(self, archive: Path, folder: Path) -> None:
+        self._archive = archive
+        self._folder = folder
+        self._limit = max(_MAX_UNSUSPICIOUS_BYTES, _MAX_RATIO * archive.stat().st_size)
+        self._written = 0
+        self._next_check = 0
+
+    def check(self, num_bytes: int) -> None:
+        """Raises an error where so many bytes more are too many for the archive or for the disk."""
+        if self._written + num_bytes > self._limit:
+            raise DatasetError(
+                f"{self._archive}: unpacks to {(self._written + num_bytes) / 1e9:.1f} GB or more, over {_MAX_RATIO} "
+                "times its size: it looks made to fill a disk; unpack it yourself if it is not, and give the folder"
+            )
+        free = shutil.disk_usage(self._folder).free
+        if num_bytes + _KEPT_FREE_BYTES > free:
+            raise MachineError(
+                f"{self._folder}: {free / 1e9:.1f} GB are free, the files of {self._archive} take "
+                f"{num_bytes / 1e9:.1f} GB; choose a disk with more space with --work-dir"
+            )
+
+    def take(self, num_bytes: int) -> None:
+        """Notes bytes that are about to be written."""
+        self._written += num_bytes
+        if self._written >= self._next_check:
+            self.check(0)
+            self._next_check = self._written + _KEPT_FREE_BYTES // 4
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Says of an archive that cannot be read what is wrong with it."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise DatasetError(f"{path}: {error}; unpack it with another program and give the folder") from None
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError, RuntimeError) as error:
+        raise DatasetError(
+            f"{path}: cannot be read to its end ({' '.join(str(error).split())[:200]}); get it again, or unpack it "
+            "and give the folder"
+        ) from None
+
+
+def _list(spool: Path, spooled: _Spooled, layout: Layout) -> Found:
+    files = _without_wrapper(spooled.files, layout)
+    listing = Listing(spool, ())
+    listing.skipped, listing.notes = Counter(spooled.skipped), list(spooled.notes)
+    folders: dict[str, int] = {"": 0}
+    numbers = []
+    for path in sorted(files, key=os.fsencode):
+        size_bytes, mtime_ns, number = files[path]
+        parts = path.split("/")[:-1]
+        for i in range(len(parts)):
+            folders.setdefault("/".join(parts[: i + 1]), len(folders))
+        listing.append(os.fsencode(path), folders["/".join(parts)], size_bytes, mtime_ns)
+        numbers.append(number)
+    listing.numbers = np.array(numbers, np.int64)
+    return Found(listing, list(folders), sorted({path.split("/")[0] for path in files}))
+
+
+def _without_wrapper(
+    files: dict[str, tuple[int, int, int]], layout: Layout
+) -> dict[str, tuple[int, int, int]]:
+    """Returns the files without the one folder around all of them that many archives have: it stands for them."""
+    while True:
+        tops = {path.partition("/")[0] for path in files}
+        inner = {path.split("/")[1] for path in files if path.count("/") >= 2}
+        top = next(iter(tops), "")
+        is_wrapper = len(tops) == 1 and all("/" in path for path in files) and inner
+        keeps = (
+            layout.has_table or layout.class_depth != 1 or (layout.splits_from_folders and split_of_word(top))
+        )
+        if keeps or not is_wrapper:
+            return files
+        files = {path.removeprefix(f"{top}/"): file for path, file in files.items()}
+
+
+def _identity(path: Path, layout: Layout) -> dict[str, object]:
+    status = path.stat()
+    filters = [list(layout.exclude), list(layout.include)]
+    return {"size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "filters": filters}
+
+
+def _save(path: Path, spool: Path, layout: Layout, spooled: _Spooled) -> None:
+    content = {
+        "archive": _identity(path, layout),
+        "files": {name: list(file) for name, file in spooled.files.items()},
+        "skipped": dict(spooled.skipped),
+        "notes": spooled.notes,
+    }
+    write_atomic(spool / _INDEX, json.dumps(content).encode())
+
+
+def _load(path: Path, spool: Path, layout: Layout) -> _Spooled | None:
+    """Returns what lies in `spool`, if it is all of this archive."""
+    try:
+        content = json.loads((spool / _INDEX).read_bytes())
+    except (OSError, ValueError):
+        return None
+    if content["archive"] != _identity(path, layout):
+        return None
+    files = {name: (size, mtime, number) for name, (size, mtime, number) in content["files"].items()}
+    return _Spooled(files, Counter(content["skipped"]), content["notes"])

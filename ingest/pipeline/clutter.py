@@ -1,0 +1,91 @@
+"""What lies beside photos and was never meant to be one: told by name, suffix and first bytes."""
+
+# Left behind by file servers, file managers, photo programs and archivers; compared in lower case.
+_FOLDERS = {
+    "@eadir",
+    "@recycle",
+    "@recently-snapshot",
+    "@sharebin",
+    "@tmp",
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "recycler",
+    "recycled",
+    "system volume information",
+    "lost+found",
+    "found.000",
+    "__macosx",
+    "__pycache__",
+    "network trash folder",
+    "temporary items",
+    "thevolumesettingsfolder",
+}
+_FILES = {
+    "thumbs.db",
+    "thumbs.db:encryptable",
+    "ehthumbs.db",
+    "ehthumbs_vista.db",
+    "desktop.ini",
+    "icon\r",
+    "icon?",
+    "picasa.ini",
+    "zbthumbnail.info",
+    "pspbrwse.jbf",
+    "sync.ffs_db",
+    "aquota.user",
+    "aquota.group",
+    "dvc.lock",
+}
+# A download's mark of Windows; as it came through WSL, an archive or a network the colon may be another character.
+_ZONE = "zone.identifier"
+# Sidecars, annotations, notes, code, videos, sound: no image whatever is in them, unless their first bytes say so.
+_SUFFIXES = """
+    aae ann bak bib cfg conf cop cos crc crdownload css csv dat data db doc docx dop eml
+    ffs_db geojson gpx htm html ini ipynb ithmb jbf js json jsonl kml label labels lnk log lrcat m mat md md5 msg names
+    nfo odp ods odt on1 part pbtxt pkl plist pp3 ppt pptx prototxt pts py r readme rst rtf sfv sh sha1 sha256 sha512
+    sqlite srt tmp toml torrent tsv txt url vtt xls xlsx xml xmp yaml yml
+    3gp aac amr avi flac flv insv lrv m2ts m4a m4v mkv mov mp3 mp4 mpeg mpg mts ogg ogv wav webm wmv
+"""
+_SIDECARS = frozenset(_SUFFIXES.split())
+# A camera's thumbnail of a video is a JPEG, and still no photo.
+_ALWAYS = {"thm"}
+_IMAGE_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"8BPS")
+_IMAGE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"}
+HEAD_BYTES = 16
+
+
+def is_clutter(name: str) -> bool:
+    """Whether no person has put a file or folder of that name there."""
+    return bool(clutter_kind(name))
+
+
+def clutter_kind(name: str) -> str:
+    """Returns what a file or folder is that no person has put there, in words; empty for all others."""
+    if name.startswith("."):
+        return "hidden"
+    lower = name.lower()
+    if lower.endswith(_ZONE):
+        return "Zone.Identifier"
+    if lower in _FOLDERS or lower in _FILES or lower.startswith("~$"):
+        return name.strip()
+    return ""
+
+
+def sidecar_suffix(name: str) -> str:
+    """Returns the suffix, such as ".json", of a file that by its name is no image; empty for all others."""
+    _, dot, suffix = name.rpartition(".")
+    suffix = suffix.lower()
+    return f".{suffix}" if dot and (suffix in _SIDECARS or suffix in _ALWAYS) else ""
+
+
+def is_sidecar(suffix: str, head: bytes) -> bool:
+    """Whether a file with one of the suffixes of `sidecar_suffix` is no image by its first bytes either."""
+    return suffix[1:] in _ALWAYS or not _is_image(head)
+
+
+def _is_image(head: bytes) -> bool:
+    if head.startswith(_IMAGE_MARKS) or (head[4:8] == b"ftyp" and head[8:12] in _IMAGE_BRANDS):
+        return True
+    # A text may begin with "BM" or "RIFF" as well.
+    return (head[:2] == b"BM" and head[6:10] == bytes(4)) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")

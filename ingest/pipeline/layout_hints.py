@@ -1,0 +1,195 @@
+"""What to say of a source that is laid out otherwise than it was taken for."""
+
+import collections
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.layout import Layout
+from shardstream.ingest.pipeline.listing import Found, shown
+from shardstream.ingest.pipeline.split_folders import split_folders
+
+_MAX_NAMED = 3
+_TABLES = (".csv", ".tsv", ".txt", ".xlsx")
+_LIKELY_TABLES = (".csv", ".tsv")
+_FORMATS = (
+    (
+        re.compile(r"\.tfrecords?(-\d+-of-\d+|$)"),
+        "a dataset of TFRecord files",
+        "`shardstream-train` reads it as it is",
+    ),
+    (
+        re.compile(r"\.(parquet|arrow|feather)$"),
+        "a dataset in Parquet or Arrow files",
+        "write its images as files first",
+    ),
+    (
+        re.compile(r"\.(tar|tar\.gz|tgz)$"),
+        "WebDataset shards, or archives",
+        "unpack them into class folders first",
+    ),
+    (re.compile(r"\.(zip|7z|rar)$"), "archives", "unpack them, or give one of them as IMAGES"),
+    (re.compile(r"\.(h5|hdf5|npy|npz|mat|mdb|beton|rec)$"), "arrays", "write its images as files first"),
+)
+
+
+def sample(names: Sequence[str]) -> str:
+    """Returns the first few of `names`, and how many more there are."""
+    more = f" and {len(names) - _MAX_NAMED:,} more" if len(names) > _MAX_NAMED else ""
+    return f"{', '.join(map(shown, names[:_MAX_NAMED]))}{more}"
+
+
+def refuse_split_folders(root: Path, found: Found) -> None:
+    """Raises a DatasetError where the top folders are splits and not classes."""
+    inner: dict[str, set[str]] = collections.defaultdict(set)
+    tops = []
+    for path in found.folders[1:]:
+        top, _, rest = path.partition("/")
+        if not rest:
+            tops.append(top)
+        elif "/" not in rest:
+            inner[top].add(rest)
+    splits = split_folders(tops)
+    if len(set(splits.values())) < 2:
+        return
+    names = sorted(splits, key=tops.index)
+    if not any(inner[top] for top in names):
+        if len(splits) == len(tops):
+            _refuse_flat_splits(root, found, names)
+        return
+    overlaps = any(inner[one] & inner[other] for one in names for other in names if one != other)
+    if overlaps or len(splits) == len(tops):
+        raise DatasetError(
+            f"{root}: {sample(names)} are splits, not classes; with --splits-from-folders each image stays in the "
+            "split of its folder, and the folders inside are the classes (classes after all? Name them with "
+            "--class-names)"
+        )
+
+
+def _refuse_flat_splits(root: Path, found: Found, names: Sequence[str]) -> NoReturn:
+    tables = [name for name in found.top_names if name.lower().endswith(_LIKELY_TABLES)]
+    table = f", such as --labels {root / tables[0]}" if tables else ""
+    raise DatasetError(
+        f"{root}: {sample(names)} are splits, not classes, and hold images without class folders; give their classes "
+        f"with a table of labels, --labels FILE.csv{table}"
+    )
+
+
+def refuse_few_classes(root: Path, found: Found, layout: Layout, names: Sequence[str]) -> NoReturn:
+    """Raises a DatasetError that says what was found where two classes were expected."""
+    _refuse_formats(root, found)
+    _refuse_outside_links(root, found)
+    table = _table_hint(root, found)
+    if names and layout.class_depth is not None:
+        if where := _folder_of_classes(found, names[0] if not layout.splits_from_folders else ""):
+            depth = where.count("/") + 2
+            hint = (
+                f"did you mean {root / where}?" if root.is_dir() else f"did you mean --class-depth {depth}?"
+            )
+            raise DatasetError(
+                f"{root}: only one class ({names[0]}), a classifier needs at least two; {hint} It has the folders "
+                f"{sample(_children(found, where))}{table}"
+            )
+        raise DatasetError(f"{root}: only one class ({names[0]}), a classifier needs at least two{table}")
+    if names:
+        raise DatasetError(f"{root}: only one class ({names[0]}), a classifier needs at least two{table}")
+    in_root = int((found.listing.labels == 0).sum())
+    what = f"{in_root:,} files directly in it and no class folders" if in_root else "no class folders in it"
+    hint = table or (
+        "; move the images of each class into a folder of their own, or give their classes with a table of labels, "
+        "--labels FILE.csv"
+    )
+    raise DatasetError(f"{root}: {what}{hint}")
+
+
+def _refuse_formats(root: Path, found: Found) -> None:
+    listing = found.listing
+    names = [*found.top_names, *(listing.path(row) for row in range(min(len(listing), 1000)))]
+    for pattern, what, remedy in _FORMATS:
+        files = [name for name in names if pattern.search(name.lower())]
+        if files:
+            raise DatasetError(f"{root}: {what}, such as {shown(files[0])}, not folders of images; {remedy}")
+
+
+def _refuse_outside_links(root: Path, found: Found) -> None:
+    links = next((count for reason, count in found.listing.skipped.items() if "--follow-links" in reason), 0)
+    if links:
+        raise DatasetError(
+            f"{root}: fewer than two classes, as {links:,} links lead out of it; --follow-links follows them"
+        )
+
+
+def _table_hint(root: Path, found: Found) -> str:
+    tables = [name for name in found.top_names if name.lower().endswith(_TABLES)]
+    likely = [name for name in tables if name.lower().endswith(_LIKELY_TABLES)]
+    return (
+        f"; if {shown(likely[0])} is a table of labels: --labels {shown(str(root / likely[0]))}"
+        if likely
+        else ""
+    )
+
+
+def _folder_of_classes(found: Found, top: str) -> str:
+    """Returns the first folder from `top` down that has several folders; empty where there is none."""
+    children: dict[str, list[str]] = collections.defaultdict(list)
+    for path in found.folders[1:]:
+        parent, _, name = path.rpartition("/")
+        children[parent].append(name)
+    path = next((path for path in found.folders[1:] if "/" not in path and shown(path) == top), "")
+    while len(children[path]) == 1:
+        path = f"{path}/{children[path][0]}"
+    return path if path and children[path] else ""
+
+
+def _children(found: Found, path: str) -> list[str]:
+    return sorted(
+        folder.rpartition("/")[2] for folder in found.folders if folder.rpartition("/")[0] == path and folder
+    )
+
+
+def nested_note(found: Found, *, is_below_splits: bool) -> list[str]:
+    """Returns a note on folders inside of classes, which may have been meant for classes."""
+    above = 1 if is_below_splits else 0
+    counts = np.bincount(found.listing.labels, minlength=len(found.folders))
+    inside: dict[str, dict[str, None]] = {}
+    for path, count in zip(found.folders, counts.tolist(), strict=True):
+        parts = path.split("/")
+        if count and len(parts) >= above + 2:
+            inside.setdefault(parts[above], {})[parts[above + 1]] = None
+    if not inside:
+        return []
+    name, children = next((name, list(below)) for name, below in inside.items())
+    more = f" (and so have {len(inside) - 1:,} more classes)" if len(inside) > 1 else ""
+    folders = (
+        f"a folder inside, {shown(children[0])}"
+        if len(children) == 1
+        else f"{len(children):,} folders inside, {sample(children)}"
+    )
+    if len(set(split_folders(children).values())) > 1:
+        remedy = (
+            "they look like splits, which are not kept inside of classes; move them above the classes and give "
+            "--splits-from-folders"
+        )
+    else:
+        remedy = (
+            f"their images are of the class {shown(name)}; --class-depth 2 or --class-depth deepest makes classes of "
+            "such folders"
+        )
+    return [f"{shown(name)} has {folders}{more}: {remedy}"]
+
+
+def case_note(names: Sequence[str]) -> list[str]:
+    """Returns a note on classes whose names are one to systems that do not tell upper from lower case."""
+    by_folded: dict[str, list[str]] = collections.defaultdict(list)
+    for name in names:
+        by_folded[name.casefold()].append(name)
+    return [
+        f"the classes {' and '.join(alike)} differ in upper and lower case alone: on macOS and Windows their folders "
+        "are one"
+        for alike in by_folded.values()
+        if len(alike) > 1
+    ][:_MAX_NAMED]

@@ -1,0 +1,150 @@
+"""The figures and findings of a report, computed without writing anything."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from shardstream.ingest.common.atomic_io import file_sha256
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.predict.compared_models import ModelComparison, load_compared_models
+from shardstream.predict.config import PredictConfig
+from shardstream.predict.findings.gallery import Shown, choose_rows, load_shown
+from shardstream.predict.findings.summary import find_issues
+from shardstream.predict.inference.predict_loop import predict_records
+from shardstream.predict.inference.prediction_table import PredictionTable
+from shardstream.predict.inference.selection import Sampling, Selection, choose_split, select
+from shardstream.predict.inference.thumbnails import PICTURE_BYTES
+from shardstream.predict.metrics.calibration import calibrate
+from shardstream.predict.metrics.classification import summarize
+from shardstream.predict.metrics.comparison import Comparison
+from shardstream.predict.metrics.gate import Limits, check_limits
+from shardstream.predict.output.fonts import choose_label_font
+from shardstream.predict.output.metrics_json import comparison_metrics, make_metrics, make_provenance
+from shardstream.predict.output.prediction_files import PredictionsFiles
+from shardstream.predict.output.result import Report
+from shardstream.train.data.folder import load_info
+from shardstream.train.runs.run_folder import RunFolder
+from shardstream.train.runs.saved_model import ModelInfo
+
+_CHANGED_BYTES = 300_000
+
+
+def evaluate(
+    run_dir: Path,
+    info: DatasetInfo,
+    selection: Selection,
+    *,
+    compare: Sequence[Path] = (),
+    sampling: Sampling = "uniform",
+    gallery_size: int = 200,
+    limits: Limits | None = None,
+    seed: int = 123,
+    command: str = "",
+    files: PredictionsFiles | None = None,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> Report:
+    """Predicts the selected records and returns what is to be said of them.
+
+    Args:
+        run_dir: The folder of the training run.
+        info: Of the dataset.
+        selection: Which of its records.
+        compare: The run folders of other models that see the same records.
+        sampling: Which of them are shown first.
+        gallery_size: How many images the report has at most.
+        limits: What the predictions have to meet.
+        seed: Decides which images of too many it has.
+        command: What the user called.
+        files: Where the predictions are written as they come; None for nowhere.
+        on_progress: Is told after each batch how many images were in it.
+
+    Raises:
+        DatasetError: The run has no model, or one for other classes; a shard is corrupt.
+    """
+    model, *others = load_compared_models([run_dir, *compare], info)
+    weights, num_classes = selection.weights, info.num_classes
+    comparison = ModelComparison(others, len(selection.positions), files)
+    outcomes = predict_records(
+        model, info, selection.split, selection.positions, writer=comparison, on_progress=on_progress
+    )
+    comparisons = comparison.compare(outcomes, weights, num_classes=num_classes)
+    summary = summarize(outcomes, weights, num_classes=num_classes)
+    calibration = calibrate(outcomes, weights)
+    findings = find_issues(info, selection.split, outcomes, weights, model.info)
+    checks = check_limits(summary, info.class_names, limits or Limits())
+    metrics = make_metrics(
+        summary,
+        calibration,
+        info,
+        selection,
+        model.info,
+        model_sha256=file_sha256(RunFolder(run_dir).best_model),
+        findings=findings,
+        checks=checks,
+        command=command,
+    )
+    metrics |= comparison_metrics(comparisons, model.cost, info.class_names)
+    rows = choose_rows(outcomes, sampling, gallery_size, seed=seed, named=findings.named_rows)
+    max_bytes = PICTURE_BYTES // max(len(rows), 1)
+    return Report(
+        sampling=sampling,
+        selection=selection,
+        outcomes=outcomes,
+        summary=summary,
+        calibration=calibration,
+        findings=findings,
+        rows=rows,
+        pictures=load_shown(info, selection.split, outcomes, rows, model=model.info, max_bytes=max_bytes),
+        class_names=info.class_names,
+        display_names=info.display_names,
+        lettering=choose_label_font(info.display_names, info.class_names),
+        checks=checks,
+        cost=model.cost,
+        comparisons=comparisons,
+        changed=_load_changed(info, selection, outcomes, comparisons, model.info),
+        metrics=metrics,
+        provenance=make_provenance(run_dir, info, selection.split, model.info, metrics),
+    )
+
+
+def evaluate_config(config: PredictConfig) -> Report:
+    """Returns the report that the options of the command ask for, without writing it.
+
+    Raises:
+        ConfigError, DatasetError: As the command would say.
+    """
+    info = load_info(config.data)
+    selection = select(
+        info,
+        choose_split(info, config.split),
+        batch=config.batch,
+        every_record=config.all,
+        sampling=config.sampling,
+        size=config.sample_size,
+        seed=config.seed_used,
+    )
+    return evaluate(
+        config.run,
+        info,
+        selection,
+        compare=config.compare,
+        sampling=config.sampling,
+        gallery_size=config.gallery_size,
+        limits=Limits(accuracy=config.min_accuracy, class_recall=config.min_class_recall),
+        seed=config.seed_used,
+    )
+
+
+def _load_changed(
+    info: DatasetInfo,
+    selection: Selection,
+    outcomes: PredictionTable,
+    comparisons: Sequence[Comparison],
+    model: ModelInfo,
+) -> dict[int, Shown]:
+    """Returns the images that the page shows of those that only one of two models predicts correctly."""
+    rows = np.unique(np.concatenate([np.array([], np.int64), *(one.shown_rows() for one in comparisons)]))
+    max_bytes = _CHANGED_BYTES // max(len(rows), 1)
+    shown = load_shown(info, selection.split, outcomes, rows, model=model, max_bytes=max_bytes)
+    return dict(zip(rows.tolist(), shown, strict=True))

@@ -1,0 +1,134 @@
+"""A trained model for programs: images in, classes and probabilities out, prepared as for training."""
+
+import dataclasses
+import io
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from shardstream.ingest.common.cpu_limits import usable_cores
+from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.images.process import process_image
+from shardstream.ingest.images.settings import Resize
+from shardstream.predict.inference.classifier import BATCH_SIZE, Predictor, load_predictor
+from shardstream.train.data.pixels import decode_images
+
+# As for files on the command line.
+_MAX_PIXELS = 100_000_000
+
+ImageSource = str | os.PathLike[str] | bytes | np.ndarray
+
+
+class ImageReadError(DatasetError, ValueError):
+    """An image cannot be read; says which one and why."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ImagePrediction:
+    """What a model says of one image.
+
+    Attributes:
+        class_name: The most probable class; of equally probable ones the first.
+        probability: Of that class.
+        probabilities: Of every class by its name, in label order.
+    """
+
+    class_name: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+class ImageClassifier:
+    """A trained model that any number of threads may use at once.
+
+    Attributes:
+        class_names: In label order.
+        display_names: What people are shown for each class, in the same order.
+        image_size: Height and width in pixels that the model sees.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        """Takes a loaded model; `load_image_classifier` makes one of a run."""
+        info = predictor.info
+        self._predictor = predictor
+        self._stored = info.stored
+        self._resize: Resize = info.resize
+        self.class_names: Sequence[str] = info.class_names
+        self.display_names: Sequence[str] = info.display_names
+        self.image_size = info.image_size
+
+    def predict(self, images: ImageSource | Iterable[ImageSource]) -> list[ImagePrediction]:
+        """Returns a prediction for each image, in order: the same as `shardstream-predict RUN IMAGES` writes.
+
+        Each is decoded, turned upright, stored and resized as it would be for the dataset of the model, in memory.
+
+        Args:
+            images: Paths, the bytes of files, or RGB pixels, uint8 [height, width, 3]; any mixture of them.
+
+        Raises:
+            ImageReadError: One is not an image that can be used; says which one and why. A DatasetError and ValueError.
+        """
+        if isinstance(images, str | bytes | os.PathLike) or (
+            isinstance(images, np.ndarray) and images.ndim == 3
+        ):
+            images = [images]
+        found: list[ImagePrediction] = []
+        numbered = enumerate(images)
+        with ThreadPoolExecutor(usable_cores()) as threads:
+            while batch := list(itertools.islice(numbered, BATCH_SIZE)):
+                stored = list(threads.map(self._prepare, batch))
+                pixels = decode_images(stored, self._stored, image_size=self.image_size, resize=self._resize)
+                probabilities = self._predictor.predict_images(pixels, f"image {batch[0][0]}")
+                found += [self._prediction(row) for row in probabilities]
+        return found
+
+    def _prepare(self, numbered: tuple[int, ImageSource]) -> bytes:
+        number, source = numbered
+        name, suffix, data = _read(number, source)
+        processed = process_image(data, suffix, image=self._stored, max_pixels=_MAX_PIXELS)
+        if processed.verdict == "rejected":
+            raise ImageReadError(f"{name}: {processed.reason}")
+        return processed.stored
+
+    def _prediction(self, probabilities: np.ndarray) -> ImagePrediction:
+        values = probabilities.tolist()
+        label = int(probabilities.argmax())
+        return ImagePrediction(
+            class_name=self.class_names[label],
+            probability=values[label],
+            probabilities=dict(zip(self.class_names, values, strict=True)),
+        )
+
+
+def load_image_classifier(run_dir: Path) -> ImageClassifier:
+    """Loads the best model of a run.
+
+    Raises:
+        DatasetError: The run has no model, or one that would run code of its own.
+    """
+    return ImageClassifier(load_predictor(run_dir))
+
+
+def _read(number: int, source: ImageSource) -> tuple[str, str, bytes]:
+    """Returns what an image is called in errors, the suffix of its file, and its bytes."""
+    if isinstance(source, bytes):
+        return f"image {number}", "", source
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
+            raise ImageReadError(
+                f"image {number}: expected RGB pixels, uint8 [height, width, 3], "
+                f"got {source.dtype} {list(source.shape)}"
+            )
+        buffer = io.BytesIO()
+        Image.fromarray(source).save(buffer, "PNG", compress_level=1)
+        return f"image {number}", ".png", buffer.getvalue()
+    path = Path(source)
+    try:
+        return str(path), path.suffix, path.read_bytes()
+    except OSError as error:
+        raise ImageReadError(f"{path}: cannot be read: {error.strerror}") from error

@@ -1,0 +1,274 @@
+"""A trained model as a file that other programs run: SavedModel, TFLite, ONNX or Keras."""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.train.data.dataset import Dataset
+from shardstream.train.data.folder import load_info
+from shardstream.train.runs.run_folder import RunFolder, write_json
+from shardstream.train.runs.saved_model import ModelInfo, inference_function, load_model
+
+logger = logging.getLogger(__name__)
+
+Format = Literal["savedmodel", "tflite", "onnx", "keras"]
+Quantization = Literal["none", "float16"]
+
+# What a float16 file costs is measured on so many validation images at most.
+_NUM_MEASURED = 500
+_BATCH_SIZE = 50
+_ONNX_OPSET = 17
+
+_FILES: Mapping[Format, str] = {
+    "savedmodel": "saved_model.pb",
+    "tflite": "model.tflite",
+    "onnx": "model.onnx",
+    "keras": "model.keras",
+}
+DESCRIPTION = "labels.json"
+
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class QuantizationCost:
+    """What half precision does to the predictions of validation images.
+
+    Attributes:
+        num_examples: How many images.
+        accuracy: Of the model as it was trained.
+        accuracy_quantized: Of the file.
+        max_difference: The largest difference of a probability.
+    """
+
+    num_examples: int
+    accuracy: float
+    accuracy_quantized: float
+    max_difference: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExportResult:
+    """What was written: the file, what describes it, its size, and what quantization cost if that was measured."""
+
+    path: Path
+    description: Path
+    num_bytes: int
+    cost: QuantizationCost | None
+
+
+def export_model(run_dir: Path, *, format: Format, quantize: Quantization = "none") -> ExportResult:
+    """Writes the best model of a run to RUN/export/FORMAT, with its classes and how images are prepared beside it.
+
+    The file takes uint8 RGB images [n, height, width, 3] at the size of the model, and gives float32 probabilities
+    [n, num_classes]. Images are not resized in it: TFLite has no resizing by area, which training uses.
+
+    Raises:
+        ConfigError: The format needs a package that is not installed, or cannot be quantized.
+        DatasetError: The run has no model.
+    """
+    if quantize != "none" and format != "tflite":
+        raise ConfigError(f"--quantize {quantize} is for --format tflite; {format} files are float32")
+    if format == "onnx":
+        _check_onnx()
+    model, info = load_model(run_dir)
+    folder = run_dir / "export" / format
+    folder.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".incomplete-") as staging:
+        beside = Path(staging) / format
+        beside.mkdir()
+        path = beside / _FILES[format]
+        _write(model, info, path, format, quantize, RunFolder(run_dir).best_model)
+        cost = _measure(run_dir, model, info, path) if quantize != "none" else None
+        write_json(beside / DESCRIPTION, _description(info, format, quantize, cost))
+        _replace(folder, beside)
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != DESCRIPTION]
+    return ExportResult(
+        path=folder if format == "savedmodel" else folder / _FILES[format],
+        description=folder / DESCRIPTION,
+        num_bytes=sum(file.stat().st_size for file in files),
+        cost=cost,
+    )
+
+
+def _check_onnx() -> None:
+    if importlib.util.find_spec("tf2onnx") is None or importlib.util.find_spec("onnx") is None:
+        raise ConfigError(
+            "--format onnx needs the packages tf2onnx and onnx: install them with `pip install tf2onnx onnx`, "
+            "or the extra `onnx` of shardstream"
+        )
+
+
+def _write(
+    model: keras.Model, info: ModelInfo, path: Path, format: Format, quantize: Quantization, best_model: Path
+) -> None:
+    match format:
+        case "keras":
+            shutil.copyfile(best_model, path)
+        case "savedmodel":
+            module = _Module(model, info)
+            tf.saved_model.save(module, str(path.parent), signatures={"serving_default": module.predict})
+        case "tflite":
+            path.write_bytes(_to_tflite(_Module(model, info), quantize))
+        case "onnx":
+            _write_onnx(_Module(model, info), info, path)
+
+
+class _Module(tf.Module):
+    """The model behind one function of uint8 images."""
+
+    def __init__(self, model: keras.Model, info: ModelInfo) -> None:
+        super().__init__()
+        self.model = model
+        self._call = inference_function(model)
+        images = tf.TensorSpec([None, info.image_size, info.image_size, 3], tf.uint8, "images")
+        self.predict = tf.function(self._predict, input_signature=[images])
+
+    def _predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = self._call(tf.cast(images, tf.float32))
+        return {"probabilities": tf.identity(probabilities, "probabilities")}
+
+
+def _to_tflite(module: _Module, quantize: Quantization) -> bytes:
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [module.predict.get_concrete_function()], module
+    )
+    if quantize == "float16":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+    return converter.convert()
+
+
+def _write_onnx(module: _Module, info: ModelInfo, path: Path) -> None:
+    import tf2onnx  # pyright: ignore[reportMissingImports]
+
+    size = info.image_size
+    tf2onnx.convert.from_function(
+        module.predict,
+        input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8, "images")],
+        opset=_ONNX_OPSET,
+        output_path=str(path),
+    )
+
+
+def _description(
+    info: ModelInfo, format: Format, quantize: Quantization, cost: QuantizationCost | None
+) -> dict[str, Any]:
+    packages = ("shardstream", "keras", "tensorflow", *(["tf2onnx", "onnx"] if format == "onnx" else []))
+    return {
+        "class_names": list(info.class_names),
+        "display_names": list(info.display_names),
+        "input": {
+            "dtype": "uint8",
+            "shape": [None, info.image_size, info.image_size, 3],
+            "channels": "RGB, 0 to 255",
+            "resize": info.resize,
+            "stored_size": info.stored_size,
+            "encoding": info.encoding,
+            "quality": info.quality,
+        },
+        "output": {"dtype": "float32", "shape": [None, len(info.class_names)], "values": "probabilities"},
+        "format": format,
+        "quantization": quantize,
+        "quantization_cost": None if cost is None else dataclasses.asdict(cost),
+        "model": info.model,
+        "dataset_fingerprint": info.dataset_fingerprint,
+        "versions_training": dict(info.versions),
+        "versions": {name: _version(name) for name in packages} | {"python": platform.python_version()},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _replace(folder: Path, beside: Path) -> None:
+    """Moves an export to its place; an earlier one of ours makes room, anything else does not.
+
+    Raises:
+        ConfigError: What is there is no export.
+    """
+    if folder.exists():
+        if not (folder / DESCRIPTION).is_file():
+            raise ConfigError(f"{folder}: holds something that is no export; move it away")
+        folder.rename(beside.with_name("old"))  # In the staging folder, which is removed.
+    beside.rename(folder)
+
+
+def _measure(run_dir: Path, model: keras.Model, info: ModelInfo, path: Path) -> QuantizationCost | None:
+    """Returns what a TFLite file costs on validation images, if the dataset is still where it was."""
+    dataset = _find_dataset(run_dir, info)
+    if dataset is None:
+        logger.warning(
+            "the dataset of the run is not there any more: what quantization costs is not measured"
+        )
+        return None
+    interpreter = tf.lite.Interpreter(str(path))
+    images, labels = _validation_images(dataset, info)
+    exact = np.concatenate(
+        [
+            np.asarray(model(images[i : i + _BATCH_SIZE], training=False))
+            for i in range(0, len(images), _BATCH_SIZE)
+        ]
+    )
+    found = run_tflite(interpreter, images)
+    return QuantizationCost(
+        num_examples=len(labels),
+        accuracy=float((exact.argmax(axis=1) == labels).mean()),
+        accuracy_quantized=float((found.argmax(axis=1) == labels).mean()),
+        max_difference=float(np.abs(exact - found).max()),
+    )
+
+
+def run_tflite(interpreter: tf.lite.Interpreter, images: np.ndarray) -> np.ndarray:
+    """Returns float32 [len(images), num_classes] probabilities of uint8 images by a TFLite model."""
+    (before,), (after,) = interpreter.get_input_details(), interpreter.get_output_details()
+    found = []
+    for first in range(0, len(images), _BATCH_SIZE):
+        batch = images[first : first + _BATCH_SIZE]
+        interpreter.resize_tensor_input(before["index"], batch.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(before["index"], batch)
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(after["index"]))
+    return np.concatenate(found)
+
+
+def _find_dataset(run_dir: Path, info: ModelInfo) -> DatasetInfo | None:
+    try:
+        config = json.loads(RunFolder(run_dir).config.read_text(encoding="utf-8"))
+        dataset = load_info(Path(config["data_dir"]))
+    except (OSError, ValueError, KeyError, TypeError, DatasetError):
+        return None
+    usable = dataset.fingerprint == info.dataset_fingerprint and "validation" in dataset.splits
+    return dataset if usable else None
+
+
+def _validation_images(dataset: DatasetInfo, info: ModelInfo) -> tuple[np.ndarray, np.ndarray]:
+    source = Dataset(dataset).source("validation", info.image_size, resize=info.resize, with_records=True)
+    count = min(_NUM_MEASURED, dataset.split("validation").num_examples)
+    chosen = np.linspace(0, dataset.split("validation").num_examples - 1, count).astype(np.int64)
+    batches = [
+        (images.numpy(), labels.numpy())
+        for images, labels, _ in source.chosen(chosen, batch_size=_BATCH_SIZE)
+    ]
+    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    order = [dataset.class_names.index(name) for name in info.class_names]
+    return images, np.argsort(order)[labels]
