@@ -85,7 +85,7 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
         _judge(catalog, files, old, place, engine, max_rejected=config.max_rejected)
         check_verdicts(catalog, max_rejected=config.max_rejected, place=place)
         changes = find_changes(old, catalog, state, known)
-        num_reappeared = changes.num_moved + changes.num_renamed
+        num_reappeared = len(state.gone_labels) - changes.num_gone
         check_gone(old, listing, state, max_gone=config.max_gone, num_reappeared=num_reappeared)
         info = _write(catalog, old, state, known, place, engine, is_made_anew=is_made_anew)
     num_read, secs = int(files.sum()), time.monotonic() - began
@@ -121,6 +121,7 @@ def _write(
         place.replace((*old.shards, *DESCRIPTIONS))
         return info
     if not rows_differ(catalog, state, known):
+        assign_splits(catalog, old.split_rule, engine)  # For what is said of the splits.
         place.remove()
         return old
     return _write_manifest(catalog, old, place, engine)

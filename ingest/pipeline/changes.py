@@ -23,7 +23,8 @@ class Changes:
         num_new: Files that were not there.
         num_changed: Files of the same path and other content.
         num_gone: Files that are there no more.
-        num_moved: Files with the content of one that is gone, in another class.
+        num_moved: Files in another class than they were in: with the content of one that is gone, or of the same path,
+            where a table says so.
         num_renamed: Files with the content of one that is gone, in the same class.
         gone: The paths of the first few that are gone, moved or renamed.
         classes_added: Classes that were not there.
@@ -127,7 +128,7 @@ def find_changes(old: DatasetInfo, catalog: Catalog, state: PreviousState, known
         num_new=len(new) - num_moved - num_renamed,
         num_changed=int(changed.sum()),
         num_gone=len(state.gone_labels) - num_moved - num_renamed,
-        num_moved=num_moved,
+        num_moved=num_moved + int((state.found & (state.labels != catalog.labels)).sum()),
         num_renamed=num_renamed,
         gone=state.gone_paths,
         classes_added=added,

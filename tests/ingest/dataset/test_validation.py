@@ -1,6 +1,7 @@
 """A dataset folder may come from a stranger: what it says of itself is checked before it is used."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import pytest
 
 from shardstream.ingest.__main__ import main
 from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.layout import CLASS_FOLDERS
 from shardstream.ingest.dataset.manifest import check_rows
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.metadata_check import read_metadata_state
@@ -46,6 +48,7 @@ def shard(content):
     return content["splits"]["train"]["shards"][0]
 
 
+LAYOUT = dataclasses.asdict(CLASS_FOLDERS)
 EDITS = {
     "filename leads out": (lambda c: shard(c).update(filename="../victim"), "shards[0].filename"),
     "filename is absolute": (lambda c: shard(c).update(filename="/etc/passwd"), "shards[0].filename"),
@@ -76,6 +79,14 @@ EDITS = {
     "quality": (lambda c: c["judging"]["image"].update(quality=0), "quality"),
     "shard_bytes": (lambda c: c.update(shard_bytes=0), "shard_bytes"),
     "seed": (lambda c: c["split_rule"].update(seed=10**400), "seed"),
+    "layout depth": (lambda c: c.update(layout={**LAYOUT, "class_depth": 0}), "layout.class_depth"),
+    "layout pattern": (lambda c: c.update(layout={**LAYOUT, "exclude": ["\0"]}), "layout"),
+    "layout without its column": (lambda c: c.update(layout={**LAYOUT, "label_column": "b"}), "layout"),
+    "layout of another type": (lambda c: c.update(layout=[1]), "layout"),
+    "more look-alikes than were compared": (lambda c: c["look_alikes"].update(num_same=1), "num_compared"),
+    "look-alikes by the billion": (lambda c: c["look_alikes"].update(num_candidates=10**30), "look_alikes"),
+    "look-alikes without a pair": (lambda c: c["look_alikes"].update(same=[["a"]]), "look_alikes.same"),
+    "more pairs than were found": (lambda c: c["look_alikes"].update(same=[["a", "b"]]), "look_alikes.same"),
     "splits is a list": (lambda c: c.update(splits=[1]), "splits"),
 }
 
