@@ -229,7 +229,8 @@ def _root(data: Path) -> Path:
 def _locked(data: Path) -> contextlib.AbstractContextManager[None]:
     """Keeps other processes out of the staging area of `data`."""
     path = data.with_name(f"{data.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # A file: to open the lock in it says so.
+        path.parent.mkdir(parents=True, exist_ok=True)
     return lock_file(
         path, busy=f"{_root(data)}: another process is at work there; wait for it or choose another DATA"
     )

@@ -84,6 +84,8 @@ def look_at(run: Path) -> RunStatus:
             raise ValueError("epochs and steps_per_epoch have to be positive numbers")
     with parse_errors(folder.history, remedy):
         rows = _read_history(folder.history)
+        if any(not {"epoch", "val_loss", "val_accuracy"} <= row.keys() for row in rows):
+            raise ValueError("a row without epoch, val_loss or val_accuracy")
     process = locking_process(folder.lock)
     checkpoints = Checkpoints(folder.checkpoints)
     checkpoint = checkpoints.latest()
@@ -111,12 +113,9 @@ def _read_history(path: Path) -> list[dict[str, float]]:
         return []
     # nan: the column came after the epoch.
     lines = read_regular(path).decode("utf-8").splitlines()
-    rows = [
+    return [
         {name: float(value) for name, value in row.items() if value != "nan"} for row in csv.DictReader(lines)
     ]
-    if any(not {"epoch", "val_loss", "val_accuracy"} <= row.keys() for row in rows):
-        raise ValueError("a row without epoch, val_loss or val_accuracy")
-    return rows
 
 
 def _rate(row: dict[str, float]) -> Rate | None:

@@ -388,7 +388,7 @@ def test_input_that_cannot_become_a_dataset(photos, tmp_path, capsys):
     (tmp_path / "taken/notes.txt").write_text("mine")
     assert_refused(f"{tmp_path}/taken exists already: bring it up to date", data=tmp_path / "taken")
     (tmp_path / "file").write_text("no folder")
-    assert_refused(f"{tmp_path}/file/d.incomplete: Not a directory", data=tmp_path / "file/d")
+    assert_refused(f"{tmp_path}/file/d.lock: Not a directory", data=tmp_path / "file/d")
     assert_refused("lies inside of IMAGES", data=photos / "d")
     assert_refused("--image-size has to be original or 1 to 8,192, got 0", "--image-size", "0")
     assert_refused("--image-size has to be original or 1 to 8,192, got 99999", "--image-size", "99999")
