@@ -1,8 +1,12 @@
 """shardstream-ingest: category folders in, sharded TFRecords out."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+# Before NumPy is loaded: its threads take address space that nothing here uses.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from shardstream.ingest.commands.config import (
     BuildConfig,
@@ -12,6 +16,7 @@ from shardstream.ingest.commands.config import (
     VerifyConfig,
 )
 from shardstream.ingest.common import commandline
+from shardstream.ingest.common.memory_limits import use_one_arena
 from shardstream.ingest.common.terminal import json_line
 
 if TYPE_CHECKING:
@@ -28,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "repair": (RepairConfig, _repair),
         "info": (InfoConfig, _info),
     }
+    commandline.log_to_stderr()
+    use_one_arena()
     return commandline.run("shardstream-ingest", commands, argv, description=__doc__ or "")
 
 

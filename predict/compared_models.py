@@ -46,7 +46,6 @@ class ComparedModel:
         self._decode = _decoder(info.image, predictor.info) if decode else lambda batch: batch.images
         self._secs = 0.0
         self._num_batches = 0
-        predictor.warm_up()  # Compiling is no part of what a picture takes.
 
     def predict(self, batch: RecordBatch) -> np.ndarray:
         """Returns float32 [len(batch.records), num_classes] probabilities.

@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.common.safe_files import refuse_link
 from shardstream.predict.inference.selection import RANKED, Sampling
 from shardstream.predict.page.texts.languages import Language
 
@@ -158,10 +159,22 @@ class PredictConfig:
 
     @property
     def report_dir(self) -> Path:
-        """The folder that the report of a dataset is written into."""
+        """The folder that the report of a dataset is written into.
+
+        Raises:
+            ConfigError: It is the one in the run folder, and that is a link: what lies there may be somebody's.
+        """
+        if self.out is None:
+            refuse_link(self.run / "report")
         return self.run / "report" if self.out is None else self.out
 
     @property
     def photos_report_dir(self) -> Path:
-        """The folder that the report of photos is written into: not that of a dataset, which it would replace."""
+        """The folder that the report of photos is written into: not that of a dataset, which it would replace.
+
+        Raises:
+            ConfigError: It is the one in the run folder, and that is a link.
+        """
+        if self.out is None:
+            refuse_link(self.run / "photos-report")
         return self.run / "photos-report" if self.out is None else self.out

@@ -1,16 +1,19 @@
 """Category folders to a dataset folder: the whole job."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 
 from shardstream.ingest.commands.config import BuildConfig
 from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.common.versions import writer_versions
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.execution.factory import open_engine
 from shardstream.ingest.pipeline.build_result import BuildResult, summarize
 from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.diagnostics import look_through_manifest
+from shardstream.ingest.pipeline.disk_space import check_free_space
 from shardstream.ingest.pipeline.listing import Listing
 from shardstream.ingest.pipeline.map_tasks import MapPlan
 from shardstream.ingest.pipeline.scan import scan_folder
@@ -30,7 +33,7 @@ def build_dataset(config: BuildConfig) -> BuildResult:
         MachineError: The disk is full, the photos went away, or a worker process died for no file's fault.
     """
     began = time.monotonic()
-    if config.data.exists() or config.data.is_symlink():
+    if not _is_free(config.data):
         return _finish_killed(config)
     with (
         open_engine(
@@ -54,11 +57,12 @@ def build_dataset(config: BuildConfig) -> BuildResult:
             spool=place.spool,
         )
         display_names = _display_names(config, listing)
+        check_free_space(listing, config.judging.image, [place.units, place.shards])
         catalog = Catalog(listing)
         rows = np.arange(len(listing), dtype=np.uint32)
         plan = MapPlan(listing, rows, judging=config.judging, folder=place.units)
-        process_files(catalog, plan, engine)
-        check_verdicts(catalog, max_rejected=config.max_rejected)
+        process_files(catalog, plan, engine, max_rejected=config.max_rejected, place=place)
+        check_verdicts(catalog, max_rejected=config.max_rejected, place=place)
         info = assemble(
             catalog,
             place,
@@ -67,10 +71,18 @@ def build_dataset(config: BuildConfig) -> BuildResult:
             judging=config.judging,
             split_rule=config.split_rule,
             shard_bytes=config.shard_bytes,
+            versions=writer_versions(),
             layout=layout,
         )
-        place.finish()
+        place.publish()
     return summarize(catalog, info, num_read=len(listing), seconds=time.monotonic() - began)
+
+
+def _is_free(data: Path) -> bool:
+    """Whether a dataset may be made there: nothing is, or an empty folder, as job systems make them."""
+    if data.is_symlink():
+        return False
+    return not data.exists() or (data.is_dir() and not any(data.iterdir()))
 
 
 def _finish_killed(config: BuildConfig) -> BuildResult:
@@ -84,7 +96,8 @@ def _finish_killed(config: BuildConfig) -> BuildResult:
         raise taken
     with open_staging(config.data, _options(config), work_dir=config.work_dir) as place:
         info = DatasetInfo.load(config.data)
-        if (info.split_rule, info.shard_bytes) != (config.split_rule, config.shard_bytes):
+        made_by = info.split_rule, info.shard_bytes, info.layout
+        if made_by != (config.split_rule, config.shard_bytes, config.layout):
             raise taken
         place.remove()
     findings = look_through_manifest(info)

@@ -228,12 +228,18 @@ class UpdateConfig(_Job, TableOption, _Folders):
     """
 
     rehash: bool = False
-    """Read every file, and compare its content instead of its size and time."""
+    """Read every file, and compare its content instead of its size and time; after another version of a decoder was
+    installed, make all records anew."""
+    max_gone: float = 0.1
+    """The largest fraction of the dataset's files that may be gone, from 0 to 1: the folder may be half-synced."""
+    allow_class_changes: bool = False
+    """Go on where classes are gone, or would get other label numbers: trained models rely on those."""
 
     def __post_init__(self) -> None:
         for part in (_Folders, _Job):
             part.__post_init__(self)
         _check_work_dir(self)
+        _check(0 <= self.max_gone <= 1, "--max-gone", "a fraction from 0 to 1", self.max_gone)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -241,7 +247,7 @@ class RepairConfig(_Running, TableOption, _Folders):
     """Makes what `verify` finds bad again: those shards alone, out of the photos they were made of.
 
     DATA then has the bytes that it had. Exit code 1 if something cannot be mended, because photos changed or are gone.
-    Files that look like shards and are none of DATA's are moved to DATA.foreign.
+    Files that look like shards and are none of DATA's are named and left where they are.
 
         shardstream-ingest repair photos data/photos
     """

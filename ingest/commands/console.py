@@ -16,6 +16,7 @@ from shardstream.ingest.dataset.corruption import Corruption
 from shardstream.ingest.dataset.look_alikes import LookAlikes, PathPair
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.pipeline.build_result import BuildResult
+from shardstream.ingest.pipeline.changes import Changes
 from shardstream.ingest.pipeline.diagnostics import Findings
 
 _MAX_LEAKS_SHOWN = 10
@@ -29,6 +30,8 @@ def print_outcome(result: BuildResult) -> None:
     _print_findings(result.findings, console)
     if result.passed_over:
         console.print(_counts("skipped", result.passed_over))
+    if result.changes is not None:
+        _print_changes(result.changes, console)
     num_files = sum(result.info.verdicts.values())
     console.print(
         f"{num_files:,} files, {result.num_read:,} of them read, {_size(result.source_bytes)}, in "
@@ -44,6 +47,23 @@ def print_outcome(result: BuildResult) -> None:
     )
 
 
+def _print_changes(changes: Changes, console: Console) -> None:
+    counts = (
+        f"{changes.num_new:,} new, {changes.num_changed:,} changed, {changes.num_gone:,} gone, "
+        f"{changes.num_moved:,} moved to another class, {changes.num_renamed:,} renamed"
+    )
+    lines = [counts]
+    if changes.classes_added:
+        lines.append(f"new classes: {', '.join(changes.classes_added)}")
+    if changes.classes_removed:
+        lines.append(f"classes that are gone: {', '.join(changes.classes_removed)}")
+    if changes.renumbered:
+        pairs = (f"{name} {before} -> {now}" for name, (before, now) in changes.renumbered.items())
+        lines.append(f"other label numbers: {', '.join(pairs)}")
+    for line in lines:
+        console.print(escape_control_chars(line), markup=False, highlight=False, soft_wrap=True)
+
+
 def print_estimate(estimate: Estimate) -> None:
     """Prints what a job would come to."""
     console = Console()
@@ -56,9 +76,12 @@ def print_estimate(estimate: Estimate) -> None:
     console.print(
         f"{num_files:,} files, {_size(estimate.source_bytes)}; {estimate.num_read:,} to be read, in about "
         f"{estimate.seconds:,.0f} s; {estimate.num_removed:,} gone; about {_size(estimate.num_bytes)} to be stored. "
-        "Nothing was made: it was a dry run",
+        "Dry run: nothing written",
         highlight=False,
     )
+    if estimate.classes_removed:
+        names = escape_control_chars(", ".join(estimate.classes_removed))
+        console.print(f"classes that are gone: {names}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_info(info: DatasetInfo, findings: Findings) -> None:
@@ -140,6 +163,7 @@ def outcome_json(result: BuildResult) -> dict[str, Any]:
         "passed_over": result.passed_over,
         "source_bytes": result.source_bytes,
         "seconds": round(result.seconds, 3),
+        **(dataclasses.asdict(result.changes) if result.changes else {}),
     }
 
 
@@ -152,6 +176,9 @@ def info_json(info: DatasetInfo, findings: Findings) -> dict[str, Any]:
         "fingerprint": info.fingerprint,
         "verdicts": dict(info.verdicts),
         "rejections": findings.rejections,
+        "repairs": findings.repairs,
+        "lossy_repairs": findings.lossy,
+        "conflicts": findings.conflicts,
         "num_leaks": findings.look_alikes.num_same if findings.look_alikes else 0,
         "leaks": findings.leaks,
         "look_alikes": dataclasses.asdict(findings.look_alikes) if findings.look_alikes else None,
@@ -175,6 +202,16 @@ def _print_findings(findings: Findings, console: Console) -> None:
             console.print(
                 escape_control_chars(f"  {path}: {reason}"), markup=False, highlight=False, soft_wrap=True
             )
+    if findings.repairs:
+        console.print(_counts("repaired because", findings.repairs))
+    for title, files in (
+        ("repairs that lost something", findings.lossy),
+        ("conflicts, left out of all classes", findings.conflicts),
+    ):
+        if files:
+            console.print(f"{title}, such as:", highlight=False)
+        for path, reason in files:
+            _print_line(f"  {path}: {reason}", console)
     if findings.look_alikes:
         _print_look_alikes(findings.look_alikes, console)
     for note in findings.notes:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardstream.ingest.commands.config import BuildConfig, UpdateConfig
-from shardstream.ingest.commands.update import scan_again
+from shardstream.ingest.commands.update import scan_again, warn_of_versions
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES, TRAIN
 from shardstream.ingest.execution.base import Engine
@@ -36,7 +36,8 @@ class Estimate:
         passed_over: The number of files that would not be looked at, by reason.
         source_bytes: The size of all files.
         num_read: How many files would be read.
-        num_removed: For an update, how many files of the dataset are there no more.
+        num_removed: For an update, how many files of the dataset are gone.
+        classes_removed: For an update, the classes that are gone.
         num_sampled: How many were read for this.
         sampled_verdicts: What became of those.
         splits: About how many pictures each split would have.
@@ -49,6 +50,7 @@ class Estimate:
     source_bytes: int
     num_read: int
     num_removed: int
+    classes_removed: list[str]
     num_sampled: int
     sampled_verdicts: dict[str, int]
     splits: dict[str, int]
@@ -62,7 +64,7 @@ def estimate_build(config: BuildConfig) -> Estimate:
         open_engine(
             config.engine, workers=config.workers, scheduler=config.scheduler, preload=TASK_MODULES
         ) as engine,
-        tempfile.TemporaryDirectory(dir=config.work_dir) as spool,
+        tempfile.TemporaryDirectory(dir=_shared_folder(config) or config.work_dir) as spool,
     ):
         listing = scan_folder(
             config.images,
@@ -73,7 +75,7 @@ def estimate_build(config: BuildConfig) -> Estimate:
             spool=Path(spool) / "spool",
         )
         files = np.ones(len(listing), bool)
-        return _estimate(listing, files, config.judging, config.fractions, engine)
+        return _estimate(listing, files, config.judging, config.fractions, engine, _shared_folder(config))
 
 
 def estimate_update(config: UpdateConfig) -> Estimate:
@@ -83,21 +85,31 @@ def estimate_update(config: UpdateConfig) -> Estimate:
         open_engine(
             config.engine, workers=config.workers, scheduler=config.scheduler, preload=TASK_MODULES
         ) as engine,
-        tempfile.TemporaryDirectory(dir=config.work_dir) as spool,
+        tempfile.TemporaryDirectory(dir=_shared_folder(config) or config.work_dir) as spool,
     ):
         listing = scan_again(config, old, spool=Path(spool) / "spool")
-        taken = load_previous(Catalog(listing), old)
-        files = np.ones(len(listing), bool) if config.rehash else ~taken.same
-        estimate = _estimate(listing, files, old.judging, old.split_rule.fractions, engine)
+        warn_of_versions(old, rehash=config.rehash)
+        state = load_previous(Catalog(listing), old)
+        files = np.ones(len(listing), bool) if config.rehash else ~state.same
+        fractions, shared = old.split_rule.fractions, _shared_folder(config)
+        estimate = _estimate(listing, files, old.judging, fractions, engine, shared)
     # Of the files that are not read, as large a share is kept as was.
-    share = (~files).sum() / taken.num_before
+    share = (~files).sum() / state.num_before
     splits = {name: split.num_examples for name, split in old.splits.items()}
     return dataclasses.replace(
         estimate,
-        num_removed=taken.num_before - taken.num_found,
+        num_removed=len(state.gone_labels),
+        classes_removed=[name for name in old.class_names if name not in listing.class_names],
         num_bytes=round(estimate.num_bytes + share * sum(split.num_bytes for split in old.splits.values())),
         splits={name: round(estimate.splits.get(name, 0) + share * splits[name]) for name in splits},
     )
+
+
+def _shared_folder(config: BuildConfig | UpdateConfig) -> Path | None:
+    """Returns where results lie for a while: workers on other machines do not see this one's /tmp."""
+    if config.engine == "local":
+        return None
+    return config.work_dir or config.data.absolute().parent
 
 
 def _estimate(
@@ -106,11 +118,12 @@ def _estimate(
     judging: ProcessingSettings,
     fractions: Mapping[str, float],
     engine: Engine,
+    shared: Path | None,
 ) -> Estimate:
     rows = np.flatnonzero(files).astype(np.uint32)
     # Spread over all classes and folders.
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(_MAX_SAMPLED, len(rows))).astype(np.intp))
-    counts, num_bytes, seconds = _judge_sample(listing, rows[chosen], judging, engine)
+    counts, num_bytes, seconds = _judge_sample(listing, rows[chosen], judging, engine, shared)
     scale = len(rows) / max(1, len(chosen))
     num_kept = round(scale * (counts["ok"] + counts["repaired"]))
     splits = {split: round(fraction * num_kept) for split, fraction in fractions.items()}
@@ -122,6 +135,7 @@ def _estimate(
         source_bytes=int(listing.sizes.sum()),
         num_read=len(rows),
         num_removed=0,
+        classes_removed=[],
         num_sampled=len(chosen),
         sampled_verdicts={verdict: count for verdict, count in counts.items() if count},
         splits={split: splits[split] for split in SPLIT_NAMES if splits.get(split)},
@@ -131,12 +145,16 @@ def _estimate(
 
 
 def _judge_sample(
-    listing: Listing, rows: npt.NDArray[np.uint32], judging: ProcessingSettings, engine: Engine
+    listing: Listing,
+    rows: npt.NDArray[np.uint32],
+    judging: ProcessingSettings,
+    engine: Engine,
+    shared: Path | None,
 ) -> tuple[dict[str, int], int, float]:
     """Returns the number of files by verdict, the bytes of all records, and how many seconds it took."""
     counts: dict[str, int] = dict.fromkeys(VERDICTS, 0)
     num_bytes = 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=shared, prefix=".shardstream-") as folder:
         # The first file is for the start of the processes, which is no part of the rate.
         warm_up = MapPlan(listing, rows[:1], judging=judging, folder=Path(folder) / "first")
         list(engine.run_all(process_task, warm_up, alone=process_task_in_parts))

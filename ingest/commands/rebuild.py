@@ -20,7 +20,7 @@ from shardstream.ingest.pipeline.manifest_writer import write_manifest
 from shardstream.ingest.pipeline.map_tasks import MapPlan
 from shardstream.ingest.pipeline.results import REJECTED
 from shardstream.ingest.pipeline.scan import scan_folder
-from shardstream.ingest.pipeline.shards import ShardPlan, make_spec, write_shard
+from shardstream.ingest.pipeline.shards import ShardPlan, make_spec, write_shard, write_shard_alone
 from shardstream.ingest.pipeline.split_assignment import assign_splits
 from shardstream.ingest.pipeline.staging import StagingArea
 from shardstream.ingest.pipeline.steps import process_files
@@ -75,7 +75,7 @@ def remake_shard(
     process_files(catalog, MapPlan(catalog.listing, rows, judging=info.judging, folder=place.units), engine)
     _check_photos(catalog, origins)
     spec = make_spec(catalog, rows, place.shards / shard.filename, split)
-    (written,) = engine.run_all(write_shard, [spec], alone=write_shard)
+    (written,) = engine.run_all(write_shard, [spec], alone=write_shard_alone)
     if written.info != shard:
         raise CannotRepairError(
             "its photos are as they were, but other versions of decoders make other bytes of them"
@@ -84,19 +84,13 @@ def remake_shard(
 
 
 def remake_manifest(
-    info: DatasetInfo,
-    metadata: bytes,
-    *,
-    images: Path,
-    labels: Path | None,
-    place: StagingArea,
-    engine: Engine,
+    info: DatasetInfo, *, images: Path, labels: Path | None, place: StagingArea, engine: Engine
 ) -> Path:
     """Writes the manifest into `place.dataset` and returns its path; judges all photos again for that.
 
     Args:
-        info: What the dataset is thought to be. It is, if the manifest of the photos has the hash that it had.
-        metadata: The bytes of metadata.json, in whatever state: the hash has to be in them.
+        info: What the dataset should be. It is, if the manifest of the photos has the hash that this says, or is the
+            very one that is there.
         images: The source folder.
         labels: The table of labels, where its classes came from one.
         place: Where the work is done.
@@ -105,6 +99,12 @@ def remake_manifest(
     Raises:
         CannotRepairError: The photos are not as they were.
     """
+    if info.layout.has_table != (labels is not None):
+        raise CannotRepairError(
+            "its classes came from a table: give it again with --labels FILE.csv"
+            if info.layout.has_table
+            else "its classes came from folders: leave out --labels"
+        )
     try:
         listing = scan_folder(images, info.class_names, layout=info.layout, labels=labels)
     except ConfigError:
@@ -119,7 +119,9 @@ def remake_manifest(
     ShardPlan(catalog, place.shards, name=info.name, seed=info.split_rule.seed, shard_bytes=info.shard_bytes)
     path = place.dataset / MANIFEST
     write_manifest(catalog, path, info.with_manifest("").encode())
-    if file_sha256(path).encode() not in metadata:
+    there = info.data_dir / MANIFEST
+    expected = {info.manifest_sha256, file_sha256(there) if there.is_file() else ""}
+    if file_sha256(path) not in expected:
         raise CannotRepairError(_what_changed(catalog, info))
     return path
 

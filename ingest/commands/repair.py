@@ -1,4 +1,4 @@
-"""A damaged dataset made whole again: only what is bad is made again, to the bytes that it had."""
+"""A corrupt dataset repaired: only what is corrupt is made again, to the bytes that it had."""
 
 import dataclasses
 from collections.abc import Collection
@@ -7,14 +7,14 @@ from pathlib import Path
 from shardstream.ingest.commands.config import RepairConfig
 from shardstream.ingest.commands.rebuild import CannotRepairError, remake_manifest, remake_shard
 from shardstream.ingest.commands.verify import check_shards, examine
-from shardstream.ingest.common.atomic_io import exchange, fsync_file, fsync_folder, write_atomic
+from shardstream.ingest.common.atomic_io import file_sha256, fsync_file, fsync_folder, write_atomic
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.dataset.index import open_index_writer, scan_shards
 from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
 from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 from shardstream.ingest.dataset.metadata import DatasetInfo
-from shardstream.ingest.dataset.metadata_check import MetadataState, read_metadata_state
+from shardstream.ingest.dataset.metadata_check import read_metadata_state
 from shardstream.ingest.dataset.provenance import RecordSources
 from shardstream.ingest.dataset.tfds_files import tfds_files
 from shardstream.ingest.execution.base import Engine
@@ -52,7 +52,7 @@ class _Done:
 
     @classmethod
     def not_mended(cls, error: CannotRepairError) -> "_Done":
-        return cls(f"not mended: {error}", False, error.photos)
+        return cls(f"not repaired: {error}", False, error.photos)
 
 
 _Outcomes = dict[str, _Done]  # By the names of files.
@@ -62,15 +62,16 @@ _Outcomes = dict[str, _Done]  # By the names of files.
 class _Job:
     info: DatasetInfo
     images: Path
+    labels: Path | None
     place: StagingArea
     engine: Engine
 
 
 def repair_dataset(config: RepairConfig) -> list[Repair]:
-    """Mends what is damaged in `config.data`; returns what became of each damaged file, nothing if all are whole.
+    """Repairs what is corrupt in `config.data`; returns what became of each corrupt file, nothing if all are intact.
 
     Each file is replaced by itself, in one rename. Killed, the same call goes on. What looks like a shard and is none
-    of this dataset's is moved to DATA.foreign: it may be somebody's.
+    of this dataset's stays where it is and is named: it may be somebody's.
 
     Raises:
         ConfigError: There is no folder `config.images`, or another process is at work.
@@ -92,7 +93,9 @@ def repair_dataset(config: RepairConfig) -> list[Repair]:
         open_repair_place(config.data) as place,
     ):
         first = read_metadata_state(config.data)
-        done = _mend_manifest(config, first, place, engine)
+        done: _Outcomes = {}
+        if first.info is not None and MANIFEST in {damage.filename for damage in first.damages}:
+            done = _repair_manifest(_Job(first.info, config.images, config.labels, place, engine))
         found = examine(config.data, engine)
         damages: dict[str, list[str]] = {}
         for damage in (*(damage for damage in first.damages if damage.filename in done), *found.damages):
@@ -100,10 +103,12 @@ def repair_dataset(config: RepairConfig) -> list[Repair]:
                 damages[damage.filename].append(damage.what)
         if found.info is None or not all(one.is_mended for one in done.values()):
             # Nothing vouches for the metadata then: what they say may be as wrong as what it is compared with.
-            done = dict.fromkeys(damages, _Done(f"not mended: it takes a whole {MANIFEST}", False)) | done
+            done = (
+                dict.fromkeys(damages, _Done(f"not repaired: it takes a complete {MANIFEST}", False)) | done
+            )
         else:
-            job = _Job(found.info, config.images, place, engine)
-            done |= _mend(job, damages.keys() - done.keys(), found.contents)
+            job = _Job(found.info, config.images, config.labels, place, engine)
+            done |= _repair(job, damages.keys() - done.keys(), found.contents)
             done |= _find_still_damaged(job, done)
     return [
         Repair(filename, "; ".join(whats), **dataclasses.asdict(done[filename]))
@@ -111,39 +116,35 @@ def repair_dataset(config: RepairConfig) -> list[Repair]:
     ]
 
 
-def _mend_manifest(
-    config: RepairConfig, first: MetadataState, place: StagingArea, engine: Engine
-) -> _Outcomes:
-    """Makes a damaged manifest again, of the photos and of what the metadata or the manifest itself say."""
-    if MANIFEST not in {damage.filename for damage in first.damages}:
-        return {}
-    metadata = config.data / METADATA
-    content = metadata.read_bytes() if metadata.exists() else b""
-    done = _Done(f"not mended: neither it nor {METADATA} can be read", False)
-    for info in (first.doubtful, first.info):
-        if info is None:
-            continue
-        try:
-            new = remake_manifest(
-                info, content, images=config.images, labels=config.labels, place=place, engine=engine
-            )
-        except CannotRepairError as error:
-            done = _Done.not_mended(error)
-            continue
-        _replace(new, config.data)
-        return {MANIFEST: _Done("made again: all photos were judged again")}
-    return {MANIFEST: done}
+def _repair_manifest(job: _Job) -> _Outcomes:
+    """Makes a corrupt manifest again, of the photos and of what the metadata say of it."""
+    try:
+        new = remake_manifest(
+            job.info, images=job.images, labels=job.labels, place=job.place, engine=job.engine
+        )
+        if (sha256 := file_sha256(new)) != job.info.manifest_sha256:  # It is the one that is there.
+            write_atomic(job.place.dataset / METADATA, job.info.with_manifest(sha256).encode())
+            outcome = f"as it has to be: {METADATA}, which named another one, was written again"
+            return {MANIFEST: _replace(job.place.dataset / METADATA, job.info.data_dir, outcome)}
+        return {MANIFEST: _replace(new, job.info.data_dir, "made again: all photos were judged again")}
+    except CannotRepairError as error:
+        return {MANIFEST: _Done.not_mended(error)}
 
 
-def _replace(new: Path, data: Path) -> None:
-    """Puts a file that was made again in the place of the damaged one in `data`, in one rename."""
+def _replace(new: Path, data: Path, outcome: str) -> _Done:
+    """Puts a file that was made again in the place of the corrupt one in `data`, in one rename; returns the outcome."""
+    if (data / new.name).is_dir() and not (data / new.name).is_symlink():
+        return _Done(
+            "not repaired: a folder has its name: move that elsewhere and start the same command again", False
+        )
     fsync_file(new)
     new.replace(data / new.name)
     fsync_folder(data)
+    return _Done(outcome)
 
 
-def _mend(job: _Job, damaged: Collection[str], contents: dict[str, str]) -> _Outcomes:
-    """Mends `damaged` files of a dataset with a whole manifest.
+def _repair(job: _Job, damaged: Collection[str], contents: dict[str, str]) -> _Outcomes:
+    """Repairs `damaged` files of a dataset with a complete manifest.
 
     Args:
         job: The dataset.
@@ -151,11 +152,13 @@ def _mend(job: _Job, damaged: Collection[str], contents: dict[str, str]) -> _Out
         contents: The SHA-256 of what is in each that has records, or should.
     """
     done = _write_small_files(job, damaged)
-    done |= _rename_misnamed(job, contents)
-    done |= _mend_shards(job, contents.keys() & job.info.shards.keys())
+    done |= _repair_shards(job, contents.keys() & job.info.shards.keys())
     if INDEX in damaged or not (job.info.data_dir / INDEX).exists():
         done |= _write_index(job)
-    return done | _put_aside(job, contents.keys() - job.info.shards.keys(), contents)
+    return done | {
+        filename: _Done("left where it is: no file of this dataset; move it elsewhere", False)
+        for filename in contents.keys() - job.info.shards.keys()
+    }
 
 
 def _write_small_files(job: _Job, damaged: Collection[str]) -> _Outcomes:
@@ -163,8 +166,8 @@ def _write_small_files(job: _Job, damaged: Collection[str]) -> _Outcomes:
     for filename, content in {METADATA: job.info.encode(), **tfds_files(job.info)}.items():
         if filename in damaged:
             write_atomic(job.place.dataset / filename, content)
-            _replace(job.place.dataset / filename, job.info.data_dir)
-            done[filename] = _Done(f"written again from {MANIFEST if filename == METADATA else METADATA}")
+            outcome = f"written again from {MANIFEST if filename == METADATA else METADATA}"
+            done[filename] = _replace(job.place.dataset / filename, job.info.data_dir, outcome)
     return done
 
 
@@ -177,38 +180,10 @@ def _write_index(job: _Job) -> _Outcomes:
         return {INDEX: _Done(f"not repaired: {error}", False)}
     with open_index_writer(path, len(rows)) as index:
         index[:] = rows
-    _replace(path, job.info.data_dir)
-    return {INDEX: _Done("written again from the shards")}
+    return {INDEX: _replace(path, job.info.data_dir, "written again from the shards")}
 
 
-def _rename_misnamed(job: _Job, contents: dict[str, str]) -> _Outcomes:
-    """Gives whole files that have the name of another one their own, and leaves in `contents` what is bad still.
-
-    After each step every content that is needed is there still, under whatever name: a kill loses nothing.
-    """
-    data, shards = job.info.data_dir, job.info.shards
-    homes = {shards[name].sha256: name for name in contents if name in shards}
-    done: _Outcomes = {}
-    for name in list(contents):
-        while home := homes.pop(contents.get(name, ""), None):
-            if home == name:
-                pass  # The last of a circle: what it needs has come to it.
-            elif contents[home] in homes:
-                exchange(data / name, data / home)
-                contents[name] = contents[home]
-            else:
-                (data / name).replace(data / home)
-                contents[name] = ""
-            del contents[home]
-            done[home] = _Done("renamed: it had the name of another file")
-            if name not in shards and not contents[name]:
-                del contents[name]
-                done[name] = _Done("renamed to the shard that it was")
-    fsync_folder(data)
-    return done
-
-
-def _mend_shards(job: _Job, filenames: Collection[str]) -> _Outcomes:
+def _repair_shards(job: _Job, filenames: Collection[str]) -> _Outcomes:
     done: _Outcomes = {}
     places = {
         (split.name, number): shard.filename
@@ -218,7 +193,7 @@ def _mend_shards(job: _Job, filenames: Collection[str]) -> _Outcomes:
     }
     if not places:
         return done
-    origins = RecordSources(job.info.data_dir / MANIFEST, list(places))
+    origins = RecordSources(job.info, list(places))
     for (split, number), filename in places.items():
         photos = origins.of(split, number)
         try:
@@ -228,27 +203,7 @@ def _mend_shards(job: _Job, filenames: Collection[str]) -> _Outcomes:
         except CannotRepairError as error:
             done[filename] = _Done.not_mended(error)
             continue
-        _replace(new, job.info.data_dir)
-        done[filename] = _Done(f"made again of its {len(photos)} photos")
-    return done
-
-
-def _put_aside(job: _Job, filenames: Collection[str], contents: dict[str, str]) -> _Outcomes:
-    """Takes files out of the dataset that are none of its own. What is in no other file is kept, beside the dataset."""
-    data = job.info.data_dir
-    owners = {shard.sha256: shard.filename for shard in job.info.shards.values()}
-    foreign = data.with_name(f"{data.name}.foreign")
-    done: _Outcomes = {}
-    for filename in filenames:
-        if owner := owners.get(contents[filename]):
-            (data / filename).unlink()
-            done[filename] = _Done(f"removed: {owner} is the same")
-        else:
-            foreign.mkdir(exist_ok=True)
-            names = (filename, *(f"{filename}.{number}" for number in range(1, 1000)))
-            path = next(foreign / name for name in names if not (foreign / name).exists())
-            (data / filename).rename(path)
-            done[filename] = _Done(f"moved to {path}")
+        done[filename] = _replace(new, job.info.data_dir, f"made again of its {len(photos)} photos")
     return done
 
 
@@ -259,7 +214,7 @@ def _find_still_damaged(job: _Job, done: _Outcomes) -> _Outcomes:
     whats = {fault.filename: fault.what for fault in faults}
     whats |= {damage.filename: damage.what for damage in read_metadata_state(job.info.data_dir).damages}
     return {
-        name: _Done(f"{done[name].outcome}, and is damaged again: {what}", False)
+        name: _Done(f"{done[name].outcome}, and is corrupt again: {what}", False)
         for name, what in whats.items()
         if name in done and done[name].is_mended
     }

@@ -1,5 +1,7 @@
 """A dataset brought up to date with its folders: what `build` would make now, without most of its work."""
 
+import dataclasses
+import logging
 import time
 from pathlib import Path
 
@@ -8,23 +10,38 @@ import numpy.typing as npt
 
 from shardstream.ingest.commands.config import UpdateConfig
 from shardstream.ingest.common.errors import ConfigError, DatasetError
-from shardstream.ingest.dataset.index import FILENAME as INDEX
-from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
-from shardstream.ingest.dataset.metadata import FILENAME as METADATA
-from shardstream.ingest.dataset.metadata import DatasetInfo
-from shardstream.ingest.dataset.tfds_files import FILENAMES as TFDS
+from shardstream.ingest.common.versions import differing, mixed, writer_versions
+from shardstream.ingest.dataset.metadata import FORMAT_VERSION, DatasetInfo
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.execution.factory import open_engine
 from shardstream.ingest.pipeline.build_result import BuildResult, summarize
 from shardstream.ingest.pipeline.catalog import Catalog, settle_identical
+from shardstream.ingest.pipeline.changes import (
+    check_classes,
+    check_gone,
+    find_changes,
+    records_differ,
+    rows_differ,
+)
 from shardstream.ingest.pipeline.clutter import is_clutter
 from shardstream.ingest.pipeline.listing import Listing, shown
+from shardstream.ingest.pipeline.look_alikes import find_leaks
 from shardstream.ingest.pipeline.map_tasks import MapPlan
-from shardstream.ingest.pipeline.reuse import load_previous
+from shardstream.ingest.pipeline.own_files import DESCRIPTIONS
+from shardstream.ingest.pipeline.reuse import PreviousState, load_previous
 from shardstream.ingest.pipeline.scan import scan_folder
 from shardstream.ingest.pipeline.split_assignment import assign_splits
 from shardstream.ingest.pipeline.staging import StagingArea, open_staging
-from shardstream.ingest.pipeline.steps import TASK_MODULES, assemble, check_verdicts, process_files
+from shardstream.ingest.pipeline.steps import (
+    TASK_MODULES,
+    assemble,
+    check_verdicts,
+    plan_shards,
+    process_files,
+    write_descriptions,
+)
+
+logger = logging.getLogger(__name__)
 
 _MAX_SHOWN = 3
 
@@ -54,29 +71,100 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
     ):
         old = DatasetInfo.load(config.data)
         _check_nothing_else_there(old)
+        has_other_versions = warn_of_versions(old, rehash=config.rehash)
         listing = scan_again(config, old, spool=place.spool)
+        check_classes(old, listing, allow_class_changes=config.allow_class_changes)
         catalog = Catalog(listing)
-        taken = load_previous(catalog, old)
-        files = np.ones(len(listing), bool) if config.rehash else ~taken.same
-        num_changed = _judge(catalog, files, old, place, engine)
-        check_verdicts(catalog, max_rejected=config.max_rejected)
-        if num_changed or taken.is_moved or taken.num_before != len(listing) or not taken.same.all():
-            info = assemble(
-                catalog,
-                place,
-                engine,
-                display_names=_display_names(old, listing),
-                judging=old.judging,
-                split_rule=old.split_rule,
-                shard_bytes=old.shard_bytes,
-                layout=old.layout,
-            )
-            place.finish()
-        else:
-            info = old
-            assign_splits(catalog, old.split_rule, engine)  # For what is said of the splits.
-            place.remove()
-    return summarize(catalog, info, num_read=int(files.sum()), seconds=time.monotonic() - began)
+        state = load_previous(catalog, old)
+        check_gone(old, listing, state, max_gone=config.max_gone, num_reappeared=None)
+        files = np.ones(len(listing), bool) if config.rehash else ~state.same
+        known = catalog.digests.copy()
+        is_made_anew = config.rehash and has_other_versions
+        if is_made_anew:
+            catalog.digests[:] = 0  # What is there is of other versions.
+        _judge(catalog, files, old, place, engine, max_rejected=config.max_rejected)
+        check_verdicts(catalog, max_rejected=config.max_rejected, place=place)
+        changes = find_changes(old, catalog, state, known)
+        num_reappeared = len(state.gone_labels) - changes.num_gone
+        check_gone(old, listing, state, max_gone=config.max_gone, num_reappeared=num_reappeared)
+        info = _write(catalog, old, state, known, place, engine, is_made_anew=is_made_anew)
+    num_read, secs = int(files.sum()), time.monotonic() - began
+    return summarize(catalog, info, num_read=num_read, seconds=secs, changes=changes)
+
+
+def _write(
+    catalog: Catalog,
+    old: DatasetInfo,
+    state: PreviousState,
+    known: npt.NDArray[np.uint64],
+    place: StagingArea,
+    engine: Engine,
+    *,
+    is_made_anew: bool,
+) -> DatasetInfo:
+    """Puts a new dataset in the place of `old`, as far as anything in it differs, and returns its description."""
+    versions = writer_versions() if is_made_anew else mixed(old.versions, writer_versions())
+    # An older format has other files beside the shards.
+    is_older = old.format_version < FORMAT_VERSION and rows_differ(catalog, state, known)
+    if is_made_anew or is_older or records_differ(old, catalog, state, known):
+        info = assemble(
+            catalog,
+            place,
+            engine,
+            display_names=_display_names(old, catalog.listing),
+            judging=old.judging,
+            split_rule=old.split_rule,
+            shard_bytes=old.shard_bytes,
+            versions=versions,
+            layout=old.layout,
+        )
+        place.replace((*old.shards, *DESCRIPTIONS))
+        return info
+    if not rows_differ(catalog, state, known):
+        assign_splits(catalog, old.split_rule, engine)  # For what is said of the splits.
+        place.remove()
+        return old
+    return _write_manifest(catalog, old, place, engine)
+
+
+def _write_manifest(catalog: Catalog, old: DatasetInfo, place: StagingArea, engine: Engine) -> DatasetInfo:
+    """Writes other descriptions beside the shards that are there: no record differs."""
+    try:
+        place.link((*old.shards, *DESCRIPTIONS))
+    except OSError:  # A file system without hard links: the shards are written again, to the same bytes.
+        info = assemble(
+            catalog,
+            place,
+            engine,
+            display_names=old.display_names,
+            judging=old.judging,
+            split_rule=old.split_rule,
+            shard_bytes=old.shard_bytes,
+            versions=old.versions,
+            layout=old.layout,
+        )
+    else:
+        assign_splits(catalog, old.split_rule, engine)
+        plan_shards(catalog, old.name, old.split_rule, old.shard_bytes, place)
+        new = dataclasses.replace(
+            old, verdicts=catalog.counts, manifest_sha256="", look_alikes=find_leaks(catalog, engine)
+        )
+        info = write_descriptions(catalog, new, place)
+    place.replace((*old.shards, *DESCRIPTIONS))
+    return info
+
+
+def warn_of_versions(old: DatasetInfo, *, rehash: bool) -> bool:
+    """Says which versions of decoders made `old` that are not those of today; returns whether any are."""
+    differences = differing(old.versions, writer_versions())
+    if differences and not rehash:
+        logger.warning(
+            "%s: was made with %s; its records are kept as they are and new ones may have other bytes than a build "
+            "from scratch gives; --rehash makes all anew",
+            old.data_dir,
+            differences,
+        )
+    return bool(differences)
 
 
 def scan_again(config: UpdateConfig, old: DatasetInfo, *, spool: Path | None) -> Listing:
@@ -107,7 +195,7 @@ def _options(config: UpdateConfig) -> dict[str, object]:
 
 def _check_nothing_else_there(old: DatasetInfo) -> None:
     """Sees to it that nobody keeps anything else in a folder that is going to be removed."""
-    own = {*old.shards, METADATA, MANIFEST, INDEX, *TFDS}
+    own = {*old.shards, *DESCRIPTIONS}
     names = [shown(path.name) for path in sorted(old.data_dir.iterdir()) if path.name not in own]
     if others := [name for name in names if not is_clutter(name)]:
         more = ", ..." if len(others) > _MAX_SHOWN else ""
@@ -134,17 +222,21 @@ def _display_names(old: DatasetInfo, listing: Listing) -> tuple[str, ...]:
 
 
 def _judge(
-    catalog: Catalog, files: npt.NDArray[np.bool_], old: DatasetInfo, place: StagingArea, engine: Engine
-) -> int:
-    """Judges `files`, bool [files], and whatever comes to be kept without a record; returns how many had changed."""
-    num_changed = 0
+    catalog: Catalog,
+    files: npt.NDArray[np.bool_],
+    old: DatasetInfo,
+    place: StagingArea,
+    engine: Engine,
+    *,
+    max_rejected: float,
+) -> None:
+    """Judges `files`, bool [files], and whatever comes to be kept without a record."""
     known = catalog.digests.copy()
     while files.any():
         rows = np.flatnonzero(files).astype(np.uint32)
         plan = MapPlan(catalog.listing, rows, judging=old.judging, folder=place.units, known=known)
-        num_changed += process_files(catalog, plan, engine)
+        process_files(catalog, plan, engine, max_rejected=max_rejected, place=place)
         # What was a duplicate has no record, and is the one to keep once the other is gone.
         files = catalog.kept() & (catalog.lengths == 0)
         known[:] = 0
     settle_identical(catalog)
-    return num_changed

@@ -1,13 +1,14 @@
 """Is the dataset what its metadata say? Reads everything, and names what is damaged, missing or foreign."""
 
 import dataclasses
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from shardstream.ingest.common.atomic_io import file_sha256
-from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.errors import DatasetError, is_machine_error
 from shardstream.ingest.common.progress import progress
 from shardstream.ingest.dataset.corruption import Corruption
 from shardstream.ingest.dataset.index import FILENAME as INDEX
@@ -16,7 +17,12 @@ from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
 from shardstream.ingest.dataset.metadata import FORMAT_VERSION, DatasetInfo, ShardInfo
 from shardstream.ingest.dataset.metadata_check import read_metadata_state
 from shardstream.ingest.dataset.provenance import RecordSources
-from shardstream.ingest.dataset.shard_check import ShardError, ShardExpectation, check_shard
+from shardstream.ingest.dataset.shard_check import (
+    ShardError,
+    ShardExpectation,
+    check_shard,
+    check_shard_alone,
+)
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.execution.factory import open_engine
 
@@ -87,16 +93,24 @@ def check_shards(
         first = firsts[shard.filename]
         return None if index is None else np.array(index[first : first + shard.num_examples])
 
-    # One by one: the rows of all shards together would be the whole index.
-    checks = (
-        ShardExpectation(
-            info.data_dir / shard.filename, shard, rows(shard), info.num_classes, info.image, deep
+    with (
+        tempfile.TemporaryDirectory(prefix="shardstream-") as logs,
+        progress("verifying", sum(shard.num_examples for shard in shards), "records") as advance,
+    ):
+        # One by one: the rows of all shards together would be the whole index.
+        checks = (
+            ShardExpectation(
+                info.data_dir / shard.filename,
+                shard,
+                rows(shard),
+                info.num_classes,
+                info.image,
+                deep,
+                log=Path(logs) / shard.filename if deep else None,
+            )
+            for shard in shards
         )
-        for shard in shards
-    )
-    total = sum(shard.num_examples for shard in shards)
-    with progress("verifying", total, "records") as advance:
-        for checked in engine.run_all(check_shard, checks, alone=check_shard):
+        for checked in engine.run_all(check_shard, checks, alone=check_shard_alone):
             advance(checked.shard.num_examples, num_bytes=checked.shard.num_bytes)
             yield checked.shard.filename, checked.sha256, checked.faults
 
@@ -133,7 +147,9 @@ def _extra_files(info: DatasetInfo) -> Iterator[tuple[str, str]]:
         if ".tfrecord" in path.name and path.name not in info.shards:
             try:
                 yield path.name, file_sha256(path)
-            except OSError:
+            except OSError as error:
+                if is_machine_error(error):
+                    raise
                 yield path.name, ""
 
 
@@ -172,7 +188,7 @@ def _photos(info: DatasetInfo, faults: list[ShardError]) -> dict[tuple[str, int 
     if not wanted:
         return {}
     filenames = sorted({filename for filename, _ in wanted})
-    origins = RecordSources(info.data_dir / MANIFEST, [places[filename] for filename in filenames])
+    origins = RecordSources(info, [places[filename] for filename in filenames])
     return {
         (filename, record): origin.path
         for filename in filenames

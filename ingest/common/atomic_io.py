@@ -1,17 +1,31 @@
-"""Files that are there whole or not at all, whatever happens while they are written."""
+"""Atomic file writes and renames: a name never stands for a file that is half written."""
 
 import contextlib
 import ctypes
+import errno
 import hashlib
+import io
 import os
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
+
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.common.safe_files import open_regular
 
 _BUFFER_BYTES = 1 << 20
 _MAX_SYNCED_AT_ONCE = 16
+_FOLDER_SYNC_UNSUPPORTED = {
+    errno.EINVAL,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EBADF,
+    errno.EISDIR,
+    errno.EPERM,
+}
 
 
 @contextlib.contextmanager
@@ -48,8 +62,8 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 def file_sha256(path: Path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_regular(path, buffering=0) as file:
+        return hashlib.file_digest(cast(io.FileIO, file), "sha256").hexdigest()
 
 
 def fsync_folder_contents(folder: Path) -> None:
@@ -62,8 +76,12 @@ def fsync_folder_contents(folder: Path) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Makes the names in `folder` last through a power cut, as fsync makes the content of files last."""
-    fsync_file(folder)
+    """Makes the names in `folder` last through a power cut, as far as the file system can: FUSE and 9p may not."""
+    try:
+        fsync_file(folder)
+    except OSError as error:
+        if error.errno not in _FOLDER_SYNC_UNSUPPORTED:
+            raise
 
 
 def fsync_file(path: Path) -> None:
@@ -73,6 +91,23 @@ def fsync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def publish_folder(new: Path, name: Path) -> None:
+    """Gives the folder `new` its `name` in one step, which replaces nothing but an empty folder.
+
+    Raises:
+        ConfigError: There is something of that name.
+    """
+    try:
+        new.rename(name)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        raise ConfigError(
+            f"{name}: appeared while the job ran, and was not touched; the finished dataset is {new}: move "
+            f"{name.name} elsewhere and start the same command again"
+        ) from None
 
 
 def exchange(new: Path, old: Path) -> None:
@@ -88,8 +123,8 @@ def exchange(new: Path, old: Path) -> None:
 
 def recover_swap(new: Path, old: Path) -> None:
     """Undoes an `exchange` that was killed between two renames, if it was."""
-    if _aside(new).exists():
-        _aside(new).rename(new if old.exists() else old)
+    if _aside(new).is_dir() and not _aside(new).is_symlink():
+        _aside(new).rename(new if os.path.lexists(old) else old)
 
 
 def _aside(new: Path) -> Path:

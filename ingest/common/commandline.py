@@ -1,21 +1,26 @@
 """What the three commands share: options from a dataclass, options from a file, errors and exit codes."""
 
+import contextlib
 import dataclasses
 import difflib
+import errno
 import functools
 import inspect
 import logging
 import operator
+import os
 import signal
 import sys
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_type_hints
 
 import tyro
 
 from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError, UserError
+from shardstream.ingest.common.safe_files import read_regular
+from shardstream.ingest.common.standard_streams import flush_streams, prepare_streams
 from shardstream.ingest.common.terminal import EscapingFormatter, escape_control_chars
 
 Config = TypeVar("Config")
@@ -23,10 +28,16 @@ Config = TypeVar("Config")
 Command = tuple[type[Config], Callable[[Config], int]]
 # What tyro marks a positional argument with.
 _POSITIONAL = get_args(tyro.conf.Positional[int])[1]
+# A character that is nobody's, and so in no value.
+_STAND_IN = "\ue000"
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Like KeyboardInterrupt, not an Exception, so that no handler swallows it."""
+    """SIGTERM or SIGHUP arrived. Like KeyboardInterrupt, not an Exception, so that no handler swallows it."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
 
 
 def run(
@@ -47,23 +58,70 @@ def run(
         description: The text that `--help` opens with where there are several commands.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    previous = signal.signal(signal.SIGTERM, _raise_terminated)
+    prepare_streams()
+    with _signals_raise():
+        exit_code = _run(prog, commands, arguments, default=default, description=description)
+        flush_streams()
+        return exit_code
+
+
+def _run(
+    prog: str,
+    commands: Mapping[str, Command[Any]],
+    arguments: list[str],
+    *,
+    default: str | None,
+    description: str,
+) -> int:
     try:
         config, act = _parse(prog, commands, arguments, default=default, description=description)
         return act(config)
     except UserError as error:
         return _complain(prog, str(error), error.exit_code)
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        return _complain(prog, "not enough memory: give the process more, or give fewer --workers", 1)
     except OSError as error:
         if error.errno is None:
             raise  # Not from the operating system: a bug, and its traceback is wanted.
-        where = f"{error.filename}: " if error.filename else ""
-        return _complain(prog, f"{where}{error.strerror}", 1 if error.errno in MACHINE_ERRNOS else 2)
+        return _complain(prog, _system_error(error), 1 if error.errno in MACHINE_ERRNOS else 2)
     except KeyboardInterrupt:
         return _complain(prog, "stopped by Ctrl-C", 130)
-    except Terminated:
-        return _complain(prog, "stopped by SIGTERM", 143)
+    except Terminated as stopped:
+        return _complain(prog, f"stopped by {stopped.signal.name}", 128 + stopped.signal)
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Turns SIGTERM and SIGHUP into exceptions, so that everything is left in order."""
+    handled = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # As `nohup` has it.
+        handled.append(signal.SIGHUP)
+    before = {number: signal.signal(number, _raise_terminated) for number in handled}
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    """Whether Python says in one of its ways that there is no memory: for an object, a library or a thread."""
+    words = ("allocate memory", "map segment", "start new thread")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
+def _system_error(error: OSError) -> str:
+    if error.filename:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+        return f"{name}: {error.strerror}"
+    if error.errno == errno.ENOENT:
+        try:
+            os.getcwd()  # noqa: PTH109
+        except FileNotFoundError:
+            return "the current folder was removed; change to another one"
+    return str(error.strerror)
 
 
 def _parse(
@@ -79,9 +137,10 @@ def _parse(
         _explain_commands(prog, commands, arguments, description)
     name = arguments[0] if named else str(default)
     config_class, act = commands[name]
-    flags = _with_config_file(config_class, arguments[1:] if named else arguments)
+    flags, values = _with_config_file(config_class, arguments[1:] if named else arguments)
     prog = f"{prog} {name}" if named else prog
-    return tyro.cli(config_class, args=flags, prog=prog, description=_describe(config_class)), act
+    config = tyro.cli(config_class, args=flags, prog=prog, description=_describe(config_class))
+    return _with_values(config, values), act
 
 
 def _describe(config_class: type[Any]) -> str:
@@ -103,15 +162,31 @@ def _explain_commands(
     raise ConfigError(f"{prog}: no command given")
 
 
-def _with_config_file(config_class: type[Any], arguments: list[str]) -> list[str]:
+def _with_values(config: Any, values: Mapping[str, str]) -> Any:
+    """Returns `config` with the values that stood-in words were put for."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(config) if values else ():
+        value = getattr(config, field.name)
+        if isinstance(value, str) and value in values:
+            changes[field.name] = values[value]
+        elif isinstance(value, Path) and str(value) in values:
+            changes[field.name] = Path(values[str(value)])
+        elif isinstance(value, tuple) and any(item in values for item in value if isinstance(item, str)):
+            changes[field.name] = tuple(values.get(item, item) for item in value)
+    return dataclasses.replace(config, **changes) if changes else config
+
+
+def _with_config_file(config_class: type[Any], arguments: list[str]) -> tuple[list[str], dict[str, str]]:
     """Returns `arguments` with `--config FILE` replaced by the flags that the file stands for.
+
+    Also returns the words that stand in for values that look like flags, and the values.
 
     They come before the flags of the command line, which therefore win, and behind leading positionals, which
     a flag with a list would take for its own.
     """
     positions = [i for i, argument in enumerate(arguments) if argument.split("=", 1)[0] == "--config"]
     if not positions:
-        return arguments
+        return arguments, {}
     first = positions[0]
     if len(positions) > 1:
         raise ConfigError("--config was given twice; put all options into one file")
@@ -122,14 +197,17 @@ def _with_config_file(config_class: type[Any], arguments: list[str]) -> list[str
     else:
         raise ConfigError("--config needs the path of a TOML file")
     num_leading = next((i for i, argument in enumerate(rest) if argument.startswith("-")), len(rest))
-    return [*rest[:num_leading], *_flags_from_file(config_class, Path(path)), *rest[num_leading:]]
+    values: dict[str, str] = {}
+    flags = _flags_from_file(config_class, Path(path), values)
+    return [*rest[:num_leading], *flags, *rest[num_leading:]], values
 
 
-def _flags_from_file(config_class: type[Any], path: Path) -> list[str]:
-    """Returns the flags that say what the TOML file at `path` says."""
+def _flags_from_file(config_class: type[Any], path: Path, values: dict[str, str]) -> list[str]:
+    """Returns the flags that say what the TOML file at `path` says; notes in `values` what stands in for what."""
+    text = read_regular(path)
     try:
-        options = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        options = tomllib.loads(text.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
     hints = get_type_hints(config_class, include_extras=True)
     positional = {name for name, hint in hints.items() if _POSITIONAL in getattr(hint, "__metadata__", ())}
@@ -143,31 +221,46 @@ def _flags_from_file(config_class: type[Any], path: Path) -> list[str]:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; the keys are {', '.join(known)}"
             raise ConfigError(f"{path}: unknown key {key!r}{hint}")
-        flags += _flag(path, key, value)
+        flags += _flag(path, key, value, values)
     return flags
 
 
-def _flag(path: Path, key: str, value: object) -> list[str]:
+def _flag(path: Path, key: str, value: object, values: dict[str, str]) -> list[str]:
+    def word(item: object) -> str:
+        """A value of the file is never a flag, however it begins."""
+        if not (isinstance(item, str) and item.startswith("-")):
+            return str(item)
+        stand_in = f"{_STAND_IN}{len(values)}"
+        values[stand_in] = item
+        return stand_in
+
     flag = "--" + key.replace("_", "-")
     match value:
         case bool():
             return [flag if value else f"--no-{flag[2:]}"]
         case str() | int() | float():
-            return [flag, str(value)]
+            return [flag, word(value)]
         case list() if all(isinstance(item, str | int | float) for item in value):
-            return [flag, *map(str, value)]
+            return [flag, *map(word, value)]
     raise ConfigError(f"{path}: {key!r} has to be a string, a number, true, false or a list, found {value!r}")
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to what stderr is at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
 
 
 def log_to_stderr() -> None:
     """Lets warnings of the library be seen, whatever names are in them."""
-    handler = logging.StreamHandler()
+    handler = _StderrHandler()
     handler.setFormatter(EscapingFormatter())
     logging.basicConfig(handlers=[handler])
 
 
-def _raise_terminated(*_: object) -> NoReturn:
-    raise Terminated
+def _raise_terminated(number: int, _: object) -> NoReturn:
+    raise Terminated(number)
 
 
 def _complain(prog: str, sentence: str, exit_code: int) -> int:

@@ -11,19 +11,31 @@ Not subclasses of ValueError: the parser of the command line would take those fo
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# Errors of the operating system that the machine has to answer for, not the user.
-MACHINE_ERRNOS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
+# Errors of the machine that may be over in a second: a server that restarts, a disk that is busy.
+TRANSIENT_ERRNOS = {
+    errno.EAGAIN,
+    errno.ECONNABORTED,
+    errno.ECONNRESET,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
     errno.EIO,
-    errno.EROFS,
     errno.EMFILE,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ENFILE,
+    errno.ENOBUFS,
     errno.ENOMEM,
-    errno.EFBIG,
+    errno.ENOTCONN,
+    errno.EREMOTEIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
 }
+# Errors that the machine has to answer for, not the user and not a file.
+MACHINE_ERRNOS = TRANSIENT_ERRNOS | {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
 class UserError(Exception):
@@ -47,9 +59,14 @@ class LimitError(UserError):
 
 
 class MachineError(UserError):
-    """The machine failed, not the user: no space left, a read error."""
+    """The machine failed, not the user: no space left, a read error that lasts, a server that is gone."""
 
     exit_code = 1
+
+
+def is_machine_error(error: OSError) -> bool:
+    """Whether the machine has to answer for `error`."""
+    return error.errno in MACHINE_ERRNOS
 
 
 @contextlib.contextmanager
@@ -64,6 +81,11 @@ def machine_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in MACHINE_ERRNOS:
             raise
+        where = f" ({os.fsdecode(error.filename)})" if isinstance(error.filename, str | bytes) else ""
         raise MachineError(
-            f"{folder}: {error.strerror}; what was done is kept: mend that and start the same command again"
+            f"{folder}: {error.strerror}{where}; what was done is kept: fix that and start the same command again"
+        ) from None
+    except MemoryError:
+        raise MachineError(
+            f"{folder}: not enough memory; what was done is kept: start the same command again, with fewer --workers"
         ) from None

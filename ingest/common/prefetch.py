@@ -1,11 +1,15 @@
 """Asking a disk for many things one after the other, some of them ahead where it is slow to answer."""
 
 import collections
+import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
+
+from shardstream.ingest.common.retries import retry_transient
+from shardstream.ingest.common.safe_files import read_regular
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -92,9 +96,10 @@ def prefetch_map(
 def _read(file: tuple[Path, int]) -> Content:
     path, size_bytes = file
     if size_bytes > _MAX_FILE_BYTES:
-        return OSError(0, f"{size_bytes:,} bytes, more than a photo has")
+        return OSError(errno.EINVAL, f"{size_bytes:,} bytes, more than a photo has")
     try:
-        with path.open("rb", buffering=0) as opened:
-            return opened.read()
+        return retry_transient(lambda: read_regular(path, max_bytes=_MAX_FILE_BYTES))
     except OSError as error:
         return error
+    except MemoryError:
+        return OSError(errno.ENOMEM, "not enough memory")

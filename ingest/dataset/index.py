@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.errors import DatasetError, is_machine_error
+from shardstream.ingest.common.safe_files import open_regular
 from shardstream.ingest.dataset.metadata import FORMAT_VERSION, DatasetInfo, ShardInfo
 from shardstream.ingest.dataset.records import CHECKSUM_BYTES, HEADER_BYTES, RecordError, framed_length
 
@@ -45,7 +46,7 @@ def scan_shard(path: Path, shard: ShardInfo, repair_hint: str) -> np.ndarray:
     checksums: list[bytes] = []
     offset = 0
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path, buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             for _ in range(shard.num_examples):
                 end = offset + framed_length(os.pread(file.fileno(), HEADER_BYTES, offset))
@@ -56,6 +57,10 @@ def scan_shard(path: Path, shard: ShardInfo, repair_hint: str) -> np.ndarray:
                     raise RecordError("a record is cut short")
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such shard; {repair_hint}") from None
+    except OSError as error:
+        if is_machine_error(error):
+            raise
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}; {repair_hint}") from None
     except RecordError as error:
         raise DatasetError(
             f"{path}: record {len(offsets)} at byte {offset}: {error}; {repair_hint}"

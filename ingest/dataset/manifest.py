@@ -1,122 +1,219 @@
 """manifest.parquet: a row for every source file, so that every record leads back to a file on disk."""
 
-import hashlib
-import io
-import mmap
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from shardstream.ingest.common.atomic_io import file_sha256
+import numpy as np
+
 from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.safe_files import open_regular, parse_errors
+from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from typing_extensions import Buffer
+
+    from shardstream.ingest.dataset.metadata import DatasetInfo
 
 FILENAME = "manifest.parquet"
 # The metadata are in it as well, but for its own hash: with either file the other can be made again.
 METADATA_KEY = b"shardstream"
+REMEDY = "repair it with `shardstream-ingest repair`"
+
+# Of what we write: a file of few bytes can unpack to any number of rows, and one group of rows is in memory at once.
+_MAX_ROWS_PER_GROUP = 1 << 20
+_MAX_GROUP_BYTES = 1 << 30
+_ROWS_AT_ONCE = 16_384
+_MAX_TEXT_BYTES = 1 << 16
+_LEADS_OUT = r"^/|(^|/)\.\.?(/|$)|//|\x00"
+_TEXTS = ["path", "sha256", "reason"]
 
 
-def open_manifest(path: Path) -> "pq.ParquetFile":
-    """Opens a manifest for reading.
+@contextlib.contextmanager
+def open_manifest(path: Path, *, read_dictionary: Sequence[str] = ()) -> "Iterator[pq.ParquetFile]":
+    """Opens a manifest for reading, and turns whatever its reader raises meanwhile into a sentence.
+
+    Args:
+        path: The file.
+        read_dictionary: Columns of text that are read with each text once.
 
     Raises:
-        DatasetError: It is missing or damaged.
+        DatasetError: It is missing or corrupt, or no manifest of ours.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, error) from None
+    # Not by its path: Arrow's own reader would wait for the writer of a pipe, and takes names of UTF-8 alone.
+    with (
+        parse_errors(path, REMEDY),
+        open_regular(path) as file,
+        pq.ParquetFile(
+            file, page_checksum_verification=True, read_dictionary=list(read_dictionary)
+        ) as manifest,
+    ):
+        _check_schema(path, manifest)
+        yield manifest
 
 
 def read_metadata(path: Path) -> bytes:
     """Returns what was given to `write_manifest`.
 
     Raises:
-        DatasetError: The manifest is missing or damaged, or there is nothing of ours in it.
+        DatasetError: The manifest is missing or corrupt, or there is nothing of ours in it.
     """
-    import pyarrow as pa
-
-    try:
-        with open_manifest(path) as manifest:
-            metadata = (manifest.schema_arrow.metadata or {}).get(METADATA_KEY)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(path, error) from None
+    with open_manifest(path) as manifest:
+        metadata = (manifest.schema_arrow.metadata or {}).get(METADATA_KEY)
     if metadata is None:
-        raise DatasetError(f"{path}: not a manifest of this program: it has no metadata in it")
+        raise DatasetError(f"{path}: not a manifest of this program: it has no metadata in it; {REMEDY}")
     return metadata
 
 
-def salvage_metadata(path: Path) -> bytes:
-    """Returns what may be what was given to `write_manifest`, however damaged the rest of a manifest is.
+def read_rows(info: "DatasetInfo") -> "Iterator[pa.RecordBatch]":
+    """Yields all rows of a dataset's manifest, some thousands at a time, each checked against the metadata.
 
-    Parquet has it in the footer as it is, a JSON object of which only the last line begins with a brace.
-    """
-    if not path.stat().st_size:
-        return b""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        start = content.find(b"{", content.rfind(METADATA_KEY))
-        end = content.find(b"\n}\n", start)
-        return content[start : end + len(b"\n}\n")]
-
-
-def is_as_written(path: Path) -> bool:
-    """Returns whether a manifest is, byte for byte, what is written of its own rows: it was not changed since.
-
-    The checksums of Parquet's pages do not cover its footer, where the metadata are. They have to do where another
-    version of Arrow, which writes other bytes of the same rows, wrote the manifest.
+    Texts are yielded as dictionaries: what one row repeats for another is in memory once.
 
     Raises:
-        DatasetError: It is missing or damaged.
+        DatasetError: It is missing or corrupt, or has rows that do not fit the metadata; at the latest behind the last.
     """
-    import pyarrow as pa
-
-    again = _Hash()
-    try:
-        with open_manifest(path) as manifest, make_writer(again, manifest.schema_arrow) as writer:
-            for group in range(manifest.num_row_groups):
-                writer.write_table(manifest.read_row_group(group))
-            is_of_this_version = manifest.metadata.created_by.endswith(f" {pa.cpp_version}")
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(path, error) from None
-    return not is_of_this_version or again.digest.hexdigest() == file_sha256(path)
-
-
-class _Hash(io.RawIOBase):
-    """A file of which only the hash is kept."""
-
-    def __init__(self) -> None:
-        self.digest = hashlib.sha256()
-        self._num_bytes = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._num_bytes
-
-    def write(self, content: "Buffer", /) -> int:
-        self.digest.update(content)
-        self._num_bytes += memoryview(content).nbytes
-        return memoryview(content).nbytes
+    path = info.data_dir / FILENAME
+    with open_manifest(path, read_dictionary=_TEXTS) as manifest:
+        expected = sum(info.verdicts.values())
+        if manifest.metadata.num_rows != expected:
+            raise DatasetError(
+                f"{path}: {manifest.metadata.num_rows:,} rows, expected {expected:,} files; {REMEDY}"
+            )
+        check = _RowCheck(info)
+        for batch in manifest.iter_batches(batch_size=_ROWS_AT_ONCE):
+            check.add(batch)
+            yield batch
+        check.finish()
 
 
-def make_writer(file: "Path | io.RawIOBase", schema: "pa.Schema") -> "pq.ParquetWriter":
+def check_rows(info: "DatasetInfo") -> None:
+    """Raises DatasetError unless the manifest of `info` has one row for each record, and fits the metadata."""
+    for _ in read_rows(info):
+        pass
+
+
+class _RowCheck:
+    """Compares rows with what the metadata say of classes, verdicts, shards and records."""
+
+    def __init__(self, info: "DatasetInfo") -> None:
+        self._info = info
+        self._num_found = {name: np.zeros(split.num_examples, bool) for name, split in info.splits.items()}
+        self._firsts = {
+            name: np.cumsum([0, *(shard.num_examples for shard in split.shards)])
+            for name, split in info.splits.items()
+        }
+        self._verdicts: dict[str, int] = {}
+
+    def add(self, batch: "pa.RecordBatch") -> None:
+        for name in _TEXTS:
+            self._check_lengths(batch, name)
+        self._check_texts(batch)
+        classes = set(batch.column("class_name").dictionary.to_pylist())
+        verdicts = batch.column("verdict").value_counts().to_pylist()
+        for count in verdicts:
+            self._verdicts[count["values"]] = self._verdicts.get(count["values"], 0) + count["counts"]
+        if batch.column("path").null_count or batch.column("class_name").null_count:
+            raise self._error("a row without a path or a class")
+        if classes - set(self._info.class_names):
+            raise self._error("a class that is none of the dataset")
+        self._check_places(batch)
+
+    def finish(self) -> None:
+        missing = sum(int((~found).sum()) for found in self._num_found.values())
+        if missing:
+            raise self._error(f"no row for {missing:,} records")
+        found, expected = (
+            {k: v for k, v in counts.items() if v} for counts in (self._verdicts, self._info.verdicts)
+        )
+        if found != expected:
+            raise self._error("other numbers of verdicts than the metadata")
+
+    def _check_lengths(self, batch: "pa.RecordBatch", name: str) -> None:
+        import pyarrow.compute as pc
+
+        texts = batch.column(name).dictionary
+        longest = pc.call_function("max", [pc.call_function("binary_length", [texts])]).as_py() or 0
+        if longest > _MAX_TEXT_BYTES:
+            raise self._error(f"a {name} of {longest:,} bytes")
+
+    def _check_texts(self, batch: "pa.RecordBatch") -> None:
+        import pyarrow.compute as pc
+
+        def matching(name: str, pattern: str) -> "pa.BooleanArray":
+            texts = [batch.column(name).dictionary]
+            return pc.call_function("match_substring_regex", texts, pc.MatchSubstringOptions(pattern))
+
+        hashes = matching("sha256", "^[0-9a-f]{64}$")
+        if len(hashes) and not pc.call_function("all", [hashes]).as_py():
+            raise self._error("a sha256 that is none")
+        if pc.call_function("any", [matching("path", _LEADS_OUT)]).as_py():
+            raise self._error("a path that leads out of the photos")
+
+    def _check_places(self, batch: "pa.RecordBatch") -> None:
+        has_place = np.asarray(batch.column("split").is_valid())
+        if not has_place.any():
+            return
+        splits = np.asarray(batch.column("split").filter(has_place).cast("string"))
+        shards, positions = (
+            np.asarray(batch.column(name).fill_null(-1)).astype(np.int64)[has_place]
+            for name in ("shard", "position")
+        )
+        hashed = np.asarray(batch.column("sha256").is_valid())
+        if not hashed[has_place].all():
+            raise self._error("a record of a file without a sha256")
+        for name in set(splits.tolist()):
+            if name not in self._firsts:
+                raise self._error(f"a split that is none of {', '.join(SPLIT_NAMES)}")
+            chosen = splits == name
+            self._note(self._firsts[name], self._num_found[name], shards[chosen], positions[chosen])
+
+    def _note(self, firsts: np.ndarray, found: np.ndarray, shards: np.ndarray, positions: np.ndarray) -> None:
+        if (shards < 0).any() or (shards >= len(firsts) - 1).any():
+            raise self._error("a shard that is not there")
+        if (positions < 0).any() or (positions >= np.diff(firsts)[shards]).any():
+            raise self._error("a record that is not there")
+        places = firsts[shards] + positions
+        if found[places].any() or len(np.unique(places)) != len(places):
+            raise self._error("two rows for one record")
+        found[places] = True
+
+    def _error(self, what: str) -> DatasetError:
+        return DatasetError(f"{self._info.data_dir / FILENAME}: has {what}; {REMEDY}")
+
+
+def make_writer(file: "BinaryIO", schema: "pa.Schema") -> "pq.ParquetWriter":
     """Returns a writer whose pages are compressed and have checksums."""
     import pyarrow.parquet as pq
 
     return pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True)
 
 
-def _damaged(path: Path, error: Exception) -> DatasetError:
-    return DatasetError(
-        f"{path}: cannot be read: {' '.join(str(error).split())[:120]}; mend it with `shardstream-ingest repair`"
-    )
+def _check_schema(path: Path, manifest: "pq.ParquetFile") -> None:
+    found = manifest.schema_arrow
+    for field in manifest_schema():
+        if field.name not in found.names:
+            raise DatasetError(f"{path}: has no column {field.name!r}; {REMEDY}")
+        kind = found.field(field.name).type
+        if _value_type(kind) != _value_type(field.type):
+            raise DatasetError(f"{path}: column {field.name!r} is {kind}, expected {field.type}; {REMEDY}")
+    for group in range(manifest.metadata.num_row_groups):
+        rows = manifest.metadata.row_group(group)
+        if rows.num_rows > _MAX_ROWS_PER_GROUP or rows.total_byte_size > _MAX_GROUP_BYTES:
+            raise DatasetError(
+                f"{path}: row group {group} has {rows.num_rows:,} rows of {rows.total_byte_size:,} bytes, more than "
+                f"this program writes; {REMEDY}"
+            )
+
+
+def _value_type(kind: "pa.DataType") -> "pa.DataType":
+    import pyarrow as pa
+
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def manifest_schema() -> "pa.Schema":

@@ -9,8 +9,10 @@ from typing import get_args
 
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.common.json_reader import JsonNode
+from shardstream.ingest.common.safe_files import parse_errors, read_regular
 from shardstream.ingest.dataset.layout import CLASS_FOLDERS, Layout
 from shardstream.ingest.dataset.look_alikes import LookAlikes
+from shardstream.ingest.dataset.validation import check_info
 from shardstream.ingest.images.settings import Check, Encoding, ImageSettings, ProcessingSettings, Resize
 
 FORMAT_VERSION = 4
@@ -95,6 +97,7 @@ class DatasetInfo:
         splits: By name; a split without examples is not there.
         verdicts: The number of source files by verdict.
         manifest_sha256: Of manifest.parquet, in hexadecimal.
+        versions: Of shardstream, the decoders and the encoders that made the records, by name.
         layout: Where class and split of a file came from.
         look_alikes: What is alike in different splits; None in datasets that are older than this.
         format_version: Of the folder that was read; what is written has the newest.
@@ -111,6 +114,7 @@ class DatasetInfo:
     splits: Mapping[str, SplitInfo]
     verdicts: Mapping[str, int]
     manifest_sha256: str
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     layout: Layout = CLASS_FOLDERS
     look_alikes: LookAlikes | None = None
     format_version: int = FORMAT_VERSION
@@ -209,7 +213,9 @@ class DatasetInfo:
         path = data_dir / FILENAME
         if not path.is_file():
             raise DatasetError(_why_there_is_no_metadata(data_dir))
-        return cls.decode(data_dir, path, path.read_bytes())
+        with parse_errors(path, _REPAIR):
+            content = read_regular(path)
+        return cls.decode(data_dir, path, content)
 
     @classmethod
     def decode(cls, data_dir: Path, path: Path, content: bytes) -> "DatasetInfo":
@@ -223,11 +229,10 @@ class DatasetInfo:
         Raises:
             DatasetError: It is damaged, edited, or of another format version.
         """
-        try:
-            values = json.loads(content)
-        except ValueError as error:
-            raise DatasetError(f"{path}: not JSON ({error}); {_REPAIR}") from None
-        return cls._from_json(data_dir, JsonNode(path, _REPAIR, values))
+        with parse_errors(path, _REPAIR):
+            info = cls._from_json(data_dir, JsonNode(path, _REPAIR, json.loads(content)))
+            check_info(info, path, _REPAIR)
+        return info
 
     @classmethod
     def _from_json(cls, data_dir: Path, node: JsonNode) -> "DatasetInfo":
@@ -255,6 +260,8 @@ class DatasetInfo:
             },
             verdicts=node.get("verdicts", dict),
             manifest_sha256=node.get("manifest_sha256", str),
+            # Older datasets do not say.
+            versions=node.get("versions", dict) if "versions" in node.value else {},
             layout=Layout.from_json(node.child("layout")) if "layout" in node.value else CLASS_FOLDERS,
             look_alikes=LookAlikes.from_json(node.child("look_alikes"))
             if "look_alikes" in node.value
@@ -267,7 +274,7 @@ class DatasetInfo:
 
 
 _REBUILD = "make the dataset again with `shardstream-ingest build`"
-_REPAIR = "mend it with `shardstream-ingest repair IMAGES DATA`"
+_REPAIR = "repair it with `shardstream-ingest repair IMAGES DATA`"
 
 
 def _judging(node: JsonNode) -> ProcessingSettings:

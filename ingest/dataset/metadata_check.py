@@ -1,6 +1,6 @@
-"""What does the dataset have to be? metadata.json says it, and a copy in manifest.parquet says all but its own hash.
+"""What should the dataset be? metadata.json says it, and a copy in manifest.parquet says all but its own hash.
 
-Two witnesses, so that a change of either is seen even where it fits itself, and either can be made again.
+Two redundant copies: corruption of one is detected by, and repaired from, the other.
 """
 
 import dataclasses
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from shardstream.ingest.common.atomic_io import file_sha256
-from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.errors import DatasetError, is_machine_error
+from shardstream.ingest.common.safe_files import read_regular
 from shardstream.ingest.dataset.corruption import Corruption
 from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
-from shardstream.ingest.dataset.manifest import is_as_written, read_metadata, salvage_metadata
+from shardstream.ingest.dataset.manifest import check_rows, read_metadata
 from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.tfds_files import tfds_files
@@ -28,14 +29,11 @@ class MetadataState:
     """What the files beside the shards say.
 
     Attributes:
-        info: What the dataset has to be; None if neither metadata.json nor manifest.parquet is whole.
-        doubtful: What the copy in a damaged manifest.parquet says, without its hash; None if it cannot be read, or need
-            not be.
+        info: What the dataset should be; None if neither metadata.json nor manifest.parquet can be read.
         damages: What is wrong with these files.
     """
 
     info: DatasetInfo | None
-    doubtful: DatasetInfo | None
     damages: list[Corruption]
 
 
@@ -46,10 +44,6 @@ class _MetadataCopy:
     info: DatasetInfo | None
     fault: str = ""
 
-    @property
-    def believable(self) -> DatasetInfo | None:
-        return None if self.fault else self.info
-
 
 def read_metadata_state(data_dir: Path) -> MetadataState:
     """Reads metadata.json, manifest.parquet and the files for TFDS, and compares them.
@@ -57,83 +51,82 @@ def read_metadata_state(data_dir: Path) -> MetadataState:
     Raises:
         DatasetError: There is neither metadata.json nor manifest.parquet: it is not a dataset folder.
     """
-    metadata, manifest = data_dir / METADATA, data_dir / MANIFEST
-    if not metadata.exists() and not manifest.exists():
+    if not (data_dir / METADATA).exists() and not (data_dir / MANIFEST).exists():
         DatasetInfo.load(data_dir)  # Says why there is none.
     stated = _read_metadata(data_dir)
-    sha256 = _sha256(manifest)
-    copied = _read_copy(data_dir, sha256, is_vouched_for=_names(metadata, sha256))
-    info = _believed(stated, copied, is_vouched_for=_names(metadata, sha256))
-    doubtful = copied.info if copied.fault else None
+    sha256 = _sha256(data_dir / MANIFEST)
+    copied = _read_copy(data_dir, sha256)
+    info = _more_trustworthy(stated.info, copied.info, sha256)
     if info is None:
-        return MetadataState(
-            None, doubtful, [Corruption(METADATA, stated.fault), Corruption(MANIFEST, copied.fault)]
-        )
-    damages = [*_metadata_damages(metadata, stated, info), *_tfds_damages(info)]
-    if sha256 != info.manifest_sha256:
-        damages.append(Corruption(MANIFEST, copied.fault or "whole, but not the one of this dataset"))
-    return MetadataState(info, doubtful, damages)
+        return MetadataState(None, [Corruption(METADATA, stated.fault), Corruption(MANIFEST, copied.fault)])
+    damages = [*_metadata_damages(stated, info), *_tfds_damages(info)]
+    if fault := copied.fault or _manifest_fault(info, sha256):
+        damages.append(Corruption(MANIFEST, fault))
+    return MetadataState(info, damages)
 
 
 def _read_metadata(data_dir: Path) -> _MetadataCopy:
-    path = data_dir / METADATA
-    try:
-        info = DatasetInfo.decode(data_dir, path, path.read_bytes())
-        info.encode()
-    except FileNotFoundError:
+    if not (data_dir / METADATA).exists():
         return _MetadataCopy(None, "missing")
-    except OSError as error:
-        return _MetadataCopy(None, f"cannot be read: {error.strerror}")
+    try:
+        return _MetadataCopy(DatasetInfo.load(data_dir))
     except DatasetError as error:
-        return _MetadataCopy(None, _bare(error, path))
-    except ValueError as error:  # Text that is no Unicode passes for JSON and cannot be written.
-        return _MetadataCopy(None, f"cannot be read: {error}")
-    return _MetadataCopy(info)
+        return _MetadataCopy(None, _bare(error, data_dir / METADATA))
 
 
 def _sha256(path: Path) -> str | None:
     try:
         return file_sha256(path)
-    except OSError:
+    except OSError as error:
+        if is_machine_error(error):
+            raise
         return None
 
 
-def _names(metadata: Path, sha256: str | None) -> bool:
-    """Returns whether the hash of the manifest is in metadata.json, in whatever state that is otherwise."""
-    try:
-        return sha256 is not None and sha256.encode() in metadata.read_bytes()
-    except OSError:
-        return False
-
-
-def _read_copy(data_dir: Path, sha256: str | None, *, is_vouched_for: bool) -> _MetadataCopy:
-    """Returns the copy in the manifest, with the manifest's own hash if that is whole."""
+def _read_copy(data_dir: Path, sha256: str | None) -> _MetadataCopy:
+    """Returns the copy in the manifest, with the manifest's own hash."""
     path = data_dir / MANIFEST
     if sha256 is None:
         return _MetadataCopy(None, "cannot be read" if path.exists() else "missing")
     try:
-        # A damaged Parquet file is not for this process: its reader is a large one, in C++.
-        is_whole = is_vouched_for or run_alone(is_as_written, path)
-        fault = "" if is_whole else "changed since it was written"
+        # A corrupt Parquet file is not for this process: its reader is a large one, in C++.
+        info = run_alone(_decode_copy, path)
     except DatasetError as error:
-        fault = _bare(error, path)
+        return _MetadataCopy(None, _bare(error, path))
     except BrokenExecutor:
-        fault = "damaged: reading it kills its process"
+        return _MetadataCopy(None, "corrupt: reading it kills its process")
+    return _MetadataCopy(info.with_manifest(sha256))
+
+
+def _decode_copy(path: Path) -> DatasetInfo:
+    return DatasetInfo.decode(path.parent, path, read_metadata(path))
+
+
+def _manifest_fault(info: DatasetInfo, sha256: str | None) -> str:
+    """Returns what is wrong with the rows of the manifest; empty if nothing is."""
     try:
-        info = DatasetInfo.decode(data_dir, path, salvage_metadata(path) if fault else read_metadata(path))
+        run_alone(check_rows, info)
     except DatasetError as error:
-        return _MetadataCopy(None, fault or _bare(error, path))
-    return _MetadataCopy(info if fault else info.with_manifest(sha256), fault)
+        return _bare(error, info.data_dir / MANIFEST)
+    except BrokenExecutor:
+        return "corrupt: reading it kills its process"
+    return "" if sha256 == info.manifest_sha256 else f"complete, but not the one that {METADATA} names"
 
 
-def _believed(stated: _MetadataCopy, copied: _MetadataCopy, *, is_vouched_for: bool) -> DatasetInfo | None:
-    """Returns what the more trustworthy of two witnesses says.
+def _more_trustworthy(
+    stated: DatasetInfo | None, copied: DatasetInfo | None, sha256: str | None
+) -> DatasetInfo | None:
+    """Returns what the more trustworthy of two copies says.
 
-    Where both are whole and differ, and the one does not vouch for the other, the shards that are there decide.
+    Where both can be read and differ, and the one does not name the other by its hash, the shards decide.
     """
-    if stated.believable is None or copied.believable is None or is_vouched_for:
-        return copied.believable or stated.believable
-    return max(copied.believable, stated.believable, key=_num_fitting)
+    if stated is None or copied is None:
+        return copied or stated
+    if stated.manifest_sha256 == sha256:
+        return copied
+    if stated.with_manifest("") == copied.with_manifest(""):
+        return stated
+    return max(stated, copied, key=_num_fitting)
 
 
 def _num_fitting(info: DatasetInfo) -> int:
@@ -142,7 +135,7 @@ def _num_fitting(info: DatasetInfo) -> int:
     return sum(sizes.get(shard.filename) == shard.num_bytes for shard in info.shards.values())
 
 
-def _metadata_damages(path: Path, stated: _MetadataCopy, info: DatasetInfo) -> Iterator[Corruption]:
+def _metadata_damages(stated: _MetadataCopy, info: DatasetInfo) -> Iterator[Corruption]:
     if stated.info is None:
         yield Corruption(METADATA, stated.fault)
         return
@@ -151,8 +144,6 @@ def _metadata_damages(path: Path, stated: _MetadataCopy, info: DatasetInfo) -> I
         yield Corruption(METADATA, difference)
     if len(differences) > _MAX_SHOWN:
         yield Corruption(METADATA, f"{len(differences) - _MAX_SHOWN} more values differ")
-    if not differences and path.read_bytes() != info.encode():
-        yield Corruption(METADATA, "was written by hand or by another program, though it says the same")
 
 
 def _differences(found: Any, expected: Any, where: str = "") -> Iterator[str]:
@@ -163,7 +154,7 @@ def _differences(found: Any, expected: Any, where: str = "") -> Iterator[str]:
     elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
         for number, (one, other) in enumerate(zip(found, expected, strict=True)):
             yield from _differences(one, other, f"{where}[{number}]")
-    elif json.dumps(found) != json.dumps(expected):  # NaN is not NaN, but its text is.
+    elif json.dumps(found) != json.dumps(expected):
         yield f"{where}: {_short(found)}, the copy in {MANIFEST} says {_short(expected)}"
 
 
@@ -175,11 +166,13 @@ def _short(value: Any) -> str:
 def _tfds_damages(info: DatasetInfo) -> Iterator[Corruption]:
     for filename, expected in tfds_files(info).items():
         try:
-            found = (info.data_dir / filename).read_bytes()
+            found = read_regular(info.data_dir / filename, max_bytes=2 * len(expected) + 1024)
         except FileNotFoundError:
             yield Corruption(filename, "missing")
             continue
         except OSError as error:
+            if is_machine_error(error):
+                raise
             yield Corruption(filename, f"cannot be read: {error.strerror}")
             continue
         if found != expected:

@@ -1,12 +1,12 @@
 """Which files the records of a shard were made of."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from shardstream.ingest.dataset.manifest import open_manifest
+from shardstream.ingest.dataset.manifest import read_rows
+from shardstream.ingest.dataset.metadata import DatasetInfo
 
 _COLUMNS = ("path", "size_bytes", "sha256", "class_name", "position")
 
@@ -30,29 +30,27 @@ class RecordSource(NamedTuple):
 class RecordSources:
     """What the manifest says of the records of some shards, in some 150 bytes each."""
 
-    def __init__(self, manifest: Path, shards: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, info: DatasetInfo, shards: Sequence[tuple[str, int]]) -> None:
         """Reads the manifest through.
 
         Args:
-            manifest: The file.
+            info: The dataset.
             shards: Split and number of each shard.
 
         Raises:
-            DatasetError: The manifest is missing or damaged.
+            DatasetError: The manifest is missing or corrupt, or does not fit the metadata.
         """
         import pyarrow as pa
 
         self._numbers = {place: number for number, place in enumerate(shards)}
         tables, numbers = [], []
-        with open_manifest(manifest) as file:
-            for group in range(file.num_row_groups):
-                rows = file.read_row_group(group, columns=[*_COLUMNS, "split", "shard"])
-                places = zip(rows["split"].to_pylist(), rows["shard"].to_pylist(), strict=True)
-                found = np.array([self._numbers.get(place, np.nan) for place in places])
-                wanted = ~np.isnan(found)
-                tables.append(rows.select(_COLUMNS).filter(pa.array(wanted)))
-                numbers.append(found[wanted])
-        self._table = pa.concat_tables(tables)
+        for rows in read_rows(info):
+            places = zip(rows["split"].to_pylist(), rows["shard"].to_pylist(), strict=True)
+            found = np.array([self._numbers.get(place, np.nan) for place in places])
+            wanted = ~np.isnan(found)
+            tables.append(rows.select(_COLUMNS).filter(pa.array(wanted)))
+            numbers.append(found[wanted])
+        self._table = pa.Table.from_batches(tables).unify_dictionaries()
         ordered = np.concatenate(numbers)
         self._order = np.lexsort((self._table["position"].to_numpy(), ordered))
         self._starts = np.searchsorted(ordered[self._order], np.arange(len(shards) + 1))

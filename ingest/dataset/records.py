@@ -15,6 +15,7 @@ Source: github.com/tensorflow/tensorflow, tensorflow/core/example/*.proto, tsl/l
 """
 
 import functools
+import io
 import struct
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO, NamedTuple
@@ -29,6 +30,7 @@ _LABEL_KEY = b"\x0a\x05label\x12"  # In its entry, behind a tag and a length.
 HEADER_BYTES = _HEADER.size
 CHECKSUM_BYTES = _FOOTER.size
 FRAMING_BYTES = HEADER_BYTES + CHECKSUM_BYTES
+_MAX_VARINT_BYTES = 10
 
 
 class RecordError(Exception):
@@ -78,7 +80,7 @@ def decode_example(payload: bytes) -> dict[str, Feature]:
     try:
         (features,) = (value for number, value in _fields(payload) if number == 1)
         return dict(_decode_entry(entry) for number, entry in _fields(_bytes(features)) if number == 1)
-    except (IndexError, ValueError, KeyError) as error:
+    except (IndexError, ValueError, KeyError, TypeError) as error:
         raise RecordError(f"not an Example with one value for each feature ({error})") from None
 
 
@@ -96,8 +98,11 @@ def read_records(file: BinaryIO) -> Iterator[Record]:
     """
     number = 0
     offset = file.tell()
+    end = file.seek(0, io.SEEK_END)
+    file.seek(offset)
     while header := file.read(_HEADER.size):
-        payload, checksum = _read_payload(file, header, f"record {number} at byte {offset}")
+        num_left = end - offset - len(header)
+        payload, checksum = _read_payload(file, header, num_left, f"record {number} at byte {offset}")
         yield Record(offset, payload, checksum)
         number += 1
         offset += FRAMING_BYTES + len(payload)
@@ -136,8 +141,10 @@ def check_origin(payload: bytes, sha256: bytes) -> None:
         raise RecordError("another record than expected")
 
 
-def _read_payload(file: BinaryIO, header: bytes, where: str) -> tuple[bytes, bytes]:
+def _read_payload(file: BinaryIO, header: bytes, num_left: int, where: str) -> tuple[bytes, bytes]:
     length = _checked_length(header, where)
+    if length + _FOOTER.size > num_left:  # Asked before there is memory for it.
+        raise RecordError(f"{where} is cut short: {num_left} of {length + _FOOTER.size} bytes")
     rest = file.read(length + _FOOTER.size)
     if len(rest) < length + _FOOTER.size:
         raise RecordError(f"{where} is cut short: {len(rest)} of {length + _FOOTER.size} bytes")
@@ -225,14 +232,19 @@ def _varint(value: int) -> bytes:
 
 
 def read_varint(message: bytes | memoryview, position: int) -> tuple[int, int]:
-    """Returns the number that begins at `position`, and where it ends."""
+    """Returns the number that begins at `position`, and where it ends.
+
+    Raises:
+        ValueError: It has more bytes than a number of 64 bits.
+    """
     value = shift = 0
-    while True:
+    while shift < 7 * _MAX_VARINT_BYTES:
         byte = message[position]
         value |= (byte & 0x7F) << shift
         position, shift = position + 1, shift + 7
         if byte < 0x80:
             return value, position
+    raise ValueError("a number of more than 10 bytes")
 
 
 def _bytes(value: int | bytes) -> bytes:

@@ -3,17 +3,23 @@
 import dataclasses
 import hashlib
 import io
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
+from shardstream.ingest.common.errors import is_machine_error
+from shardstream.ingest.common.retries import retry_transient
+from shardstream.ingest.common.safe_files import open_regular
 from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.dataset.index import index_rows
 from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 from shardstream.ingest.dataset.metadata import ShardInfo
 from shardstream.ingest.dataset.records import RecordError, decode_example, read_records
+from shardstream.ingest.execution.crashes import MAX_SECS_PER_ITEM, REASON, AttemptLog, run_isolated
 from shardstream.ingest.images.decode import ImageError, check_whole, decode, read_source
 from shardstream.ingest.images.settings import ImageSettings
 
@@ -31,6 +37,8 @@ class ShardExpectation:
         num_classes: The number of labels there are.
         image: How pictures are stored.
         deep: Whether every picture is decoded.
+        log: Where the worker notes which record it is at; None where no picture is decoded.
+        crashing: The numbers of records whose pictures killed two worker processes.
     """
 
     path: Path
@@ -39,6 +47,8 @@ class ShardExpectation:
     num_classes: int
     image: ImageSettings
     deep: bool
+    log: Path | None = None
+    crashing: frozenset[int] = frozenset()
 
 
 class ShardError(NamedTuple):
@@ -75,7 +85,7 @@ def check_shard(check: ShardExpectation) -> CheckedShard:
     """Reads a file once, or twice if it is whole and pictures are to be decoded."""
     shard = check.shard
     try:
-        found = _read(check.path)
+        found = retry_transient(lambda: _read(check.path))
         if found.sha256 != shard.sha256:
             faults = [_difference(found, shard, check.rows)]
         else:
@@ -86,6 +96,8 @@ def check_shard(check: ShardExpectation) -> CheckedShard:
     except FileNotFoundError:
         return CheckedShard(shard, "", [ShardError(shard.filename, "missing")])
     except OSError as error:
+        if is_machine_error(error):
+            raise
         return CheckedShard(shard, "", [ShardError(shard.filename, f"cannot be read: {error.strerror}")])
     return CheckedShard(shard, found.sha256, faults)
 
@@ -93,8 +105,8 @@ def check_shard(check: ShardExpectation) -> CheckedShard:
 class _HashedReader(io.BufferedReader):
     """A file that is hashed as it is read from its beginning to its end."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path), _READ_BYTES)
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(cast(io.FileIO, file), _READ_BYTES)
         self.digest = hashlib.sha256()
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -107,7 +119,7 @@ def _read(path: Path) -> _Found:
     num_examples, bad_record = 0, ""
     offsets: list[int] = []
     checksums: list[bytes] = []
-    with _HashedReader(path) as file:
+    with open_regular(path, buffering=0) as raw, _HashedReader(raw) as file:
         try:
             for record in read_records(file):
                 offsets.append(record.offset)
@@ -156,13 +168,32 @@ def _wrong_description(found: _Found, shard: ShardInfo, rows: np.ndarray | None)
         )
 
 
+def check_shard_alone(check: ShardExpectation) -> CheckedShard:
+    """Checks a shard whose worker died, in processes of its own: a picture that kills two of them is an error."""
+    return run_isolated(
+        check_shard,
+        check,
+        log=check.log or Path(os.devnull),
+        without=lambda check, items: dataclasses.replace(check, crashing=items),
+    )
+
+
 def _check_pictures(check: ShardExpectation) -> Iterator[ShardError]:
-    with check.path.open("rb", buffering=_READ_BYTES) as file:
+    if check.log is None:
+        return
+    with open_regular(check.path, buffering=_READ_BYTES) as file, AttemptLog(check.log) as attempts:
         for number, record in enumerate(read_records(file)):
-            for what in _check_picture(check, record.payload):
-                yield ShardError(
-                    check.shard.filename, f"record {number} at byte {record.offset}: {what}", number
-                )
+            where = f"record {number} at byte {record.offset}"
+            if number in check.crashing:
+                yield ShardError(check.shard.filename, f"{where}: its picture {REASON}", number)
+                continue
+            attempts.note(number)
+            # What hangs hears no Python: the alarm ends the process, and the log says at which record.
+            signal.alarm(MAX_SECS_PER_ITEM)
+            faults = list(_check_picture(check, record.payload))
+            signal.alarm(0)
+            for what in faults:
+                yield ShardError(check.shard.filename, f"{where}: {what}", number)
 
 
 def _check_picture(check: ShardExpectation, payload: bytes) -> Iterator[str]:

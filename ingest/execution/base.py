@@ -2,6 +2,7 @@
 
 import abc
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import TypeVar
@@ -28,11 +29,12 @@ class Engine(abc.ABC):
         Args:
             function: Can be pickled.
             tasks: Taken one by one: there may be more of them than memory has room for.
-            alone: What is called here for a task that was under way when a worker process died (a decoder
-                crashed, memory ran out).
+            alone: What is called here, in a thread, for a task whose worker process died (a decoder crashed, memory ran
+                out); the others go on meanwhile.
         """
         remaining = iter(tasks)
         waiting: dict[Future[Result], Task] = {}
+        retried: set[Future[Result]] = set()
         while True:
             for task in itertools.islice(remaining, max(0, self.in_flight() - len(waiting))):
                 waiting[self.submit(function, task)] = task
@@ -44,7 +46,14 @@ class Engine(abc.ABC):
                 try:
                     result = future.result()
                 except self._lost:
-                    result = alone(task)
+                    if future in retried:
+                        raise
+                    retry = _in_thread(alone, task)
+                    waiting[retry] = task
+                    retried.add(retry)
+                    continue
+                finally:
+                    retried.discard(future)
                 yield result
 
     @abc.abstractmethod
@@ -54,3 +63,17 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def in_flight(self) -> int:
         """Returns how many tasks are under way at once: so many that no worker waits for its next one."""
+
+
+def _in_thread(function: Callable[[Task], Result], task: Task) -> Future[Result]:
+    """Calls `function` in a thread that this process does not wait for at its end."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function(task))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future

@@ -10,7 +10,9 @@ import logging
 import os
 import platform
 import signal
+import sys
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -120,11 +122,31 @@ def _load_dask() -> None:
 
 
 @contextlib.contextmanager
+def _started_afresh() -> Iterator[None]:
+    """Has processes that Dask starts meanwhile know nothing of the caller's script and of the folder it runs in.
+
+    They would run the script again, and start another job where it is not guarded by `if __name__ == "__main__"`. Dask
+    starts them itself, so there is no other way; workers that it starts later, in the place of others, know the script.
+    """
+    main, safe = sys.modules["__main__"], os.environ.get("PYTHONSAFEPATH")
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        if safe is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = safe
+
+
+@contextlib.contextmanager
 def _local_cluster(workers: int) -> Iterator[str]:
     """Gives the address of a cluster of processes on this machine that nobody else is to use."""
     from distributed import LocalCluster
 
-    with block_sigint():
+    with block_sigint(), _started_afresh():
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from shardstream.ingest.execution.base import Engine
-from shardstream.ingest.execution.processes import open_pools, started_afresh
+from shardstream.ingest.execution.processes import open_pools
 
 EngineName = Literal["local", "dask"]
 
@@ -42,5 +42,5 @@ def open_engine(
         engine = open_dask(workers, scheduler=scheduler, folders=folders)
     else:
         engine = open_pools(workers, preload=preload)
-    with started_afresh(), engine as opened:
+    with engine as opened:
         yield opened

@@ -1,15 +1,26 @@
-"""Worker processes of this machine, forked from a server that has the decoders loaded."""
+"""Worker processes of this machine, forked from a server that has the decoders loaded.
+
+Each worker has a pipe of its own, so that one that dies costs the task that it had and no other. Not
+ProcessPoolExecutor, where a death breaks the pool with all that is under way, and not multiprocessing's own fork
+server, whose settings all of a user's process share.
+"""
 
 import contextlib
+import io
 import multiprocessing
+import multiprocessing.context as context
 import os
+import queue
 import signal
-import sys
-import types
+import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
-from multiprocessing import forkserver
+from concurrent.futures import BrokenExecutor, Future
+from multiprocessing import forkserver, popen_forkserver, reduction, spawn, util
+from multiprocessing.connection import Connection
+from typing import Any
 
+from shardstream.ingest.common.errors import MachineError
 from shardstream.ingest.execution.base import Engine, Result, Task
 from shardstream.ingest.execution.worker import (
     block_sigint,
@@ -18,27 +29,11 @@ from shardstream.ingest.execution.worker import (
     use_one_thread,
 )
 
-_DECODERS = ("cv2", "simplejpeg")
-
-
-@contextlib.contextmanager
-def started_afresh() -> Iterator[None]:
-    """Has processes that are started meanwhile know nothing of the caller's script and of the folder it runs in.
-
-    They would run the script again, `import tyro` and all, and start another job where it is not guarded by
-    `if __name__ == "__main__"`; and take a stray numpy.py in that folder for NumPy.
-    """
-    main, safe = sys.modules["__main__"], os.environ.get("PYTHONSAFEPATH")
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-        if safe is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = safe
+# The first of them takes stderr from the server and from all that it forks.
+_PRELOADED = ("shardstream.ingest.execution.silent", "cv2", "simplejpeg")
+# By what they have loaded. A program has one, or a second where it first ran what needs no more than decoders.
+_servers: dict[tuple[str, ...], forkserver.ForkServer] = {}
+_servers_lock = threading.Lock()
 
 
 def run_alone(function: Callable[[Task], Result], task: Task) -> Result:
@@ -47,82 +42,230 @@ def run_alone(function: Callable[[Task], Result], task: Task) -> Result:
     Raises:
         BrokenExecutor: The process died.
     """
-    with started_afresh(), open_pools(1) as engine:
+    with open_pools(1) as engine:
         return engine.submit(function, task).result()
-
-
-class _Pools(Engine):
-    """A pool of processes on this machine, and the next one when it broke: one worker takes its pool with it."""
-
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
-        self._pool = self._new_pool()
-
-    def in_flight(self) -> int:
-        return 2 * self._workers
-
-    def submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
-        try:
-            return self._pool.submit(function, task)
-        except BrokenExecutor:
-            self._pool = self._new_pool()
-            return self._pool.submit(function, task)
-
-    def _new_pool(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("forkserver")
-        return ProcessPoolExecutor(self._workers, mp_context=context, initializer=_start_worker)
-
-    def close(self) -> None:
-        """Waits for the processes to end."""
-        self._pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager
 def open_pools(workers: int, *, preload: Sequence[str] = ()) -> Iterator[Engine]:
     """Gives an engine of `workers` processes, which are killed when it is left."""
-    others = set(multiprocessing.active_children())
-    _start_server(preload)
-    pools = _Pools(workers)
+    pools = _Pools(workers, _start_server(preload))
     try:
         yield pools
     finally:
-        # What they have done is known, and for the rest nobody waits. Asked to end, a worker that queues for tasks
-        # behind one that was killed would never hear of it.
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()
+        # What they have done is known, and for the rest nobody waits.
         pools.close()
 
 
-def _start_server(preload: Sequence[str]) -> None:
-    """Starts, if it does not run, the server that workers are forked from; does not wait until it is ready.
+class _Pools(Engine):
+    """Processes on this machine; one that dies is replaced."""
 
-    It has the decoders loaded and no threads. Forking this process instead would copy its locks in whatever state
-    they are, and starting each worker afresh would load the decoders again for each.
-    """
-    multiprocessing.set_forkserver_preload([*_DECODERS, *preload])
-    with block_sigint(), _silent_children():
-        forkserver.ensure_running()
+    def __init__(self, workers: int, server: forkserver.ForkServer) -> None:
+        self._tasks: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._workers = [_Worker(self._tasks, server) for _ in range(workers)]
+        for worker in self._workers:
+            worker.start()
+
+    def in_flight(self) -> int:
+        return 2 * len(self._workers)
+
+    def submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
+        job = _Job(function, task)
+        self._tasks.put(job)
+        return job.future
+
+    def close(self) -> None:
+        """Kills the processes."""
+        for worker in self._workers:
+            worker.close()
+        for _ in self._workers:
+            self._tasks.put(None)
+        for worker in self._workers:
+            worker.join()
 
 
-@contextlib.contextmanager
-def _silent_children() -> Iterator[None]:
-    """Takes stderr from the processes that are started meanwhile.
+class _Job:
+    """A function, its task, and what will come of it."""
 
-    A worker that was just being started when this process ended would show that it cannot find what they shared.
-    """
-    stderr = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
+    def __init__(self, function: Callable[[Any], Any], task: Any) -> None:
+        self.function = function
+        self.task = task
+        self.future: Future[Any] = Future()
 
 
-def _start_worker() -> None:
+class _Worker(threading.Thread):
+    """A process, and the thread that gives it one task after the other."""
+
+    def __init__(self, tasks: "queue.SimpleQueue[_Job | None]", server: forkserver.ForkServer) -> None:
+        super().__init__(daemon=True)
+        self._server = server
+        self._tasks = tasks
+        self._process: _Process | None = None
+        self._pipe: Connection | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def run(self) -> None:
+        with contextlib.suppress(Exception):  # A task will say why it cannot be started.
+            self._connect()
+        while (job := self._tasks.get()) is not None:
+            if self._is_closed:
+                job.future.set_exception(BrokenExecutor("the engine was closed"))
+                continue
+            try:
+                self._connect().send((job.function, job.task))
+                result, error = self._connected().recv()
+            except (EOFError, ConnectionError):
+                self._end()
+                job.future.set_exception(BrokenExecutor("a worker process died"))
+            except BaseException as error:
+                job.future.set_exception(error)
+            else:
+                job.future.set_result(result) if error is None else job.future.set_exception(error)
+
+    def close(self) -> None:
+        """Kills the process, whatever it does."""
+        with self._lock:
+            self._is_closed = True
+            if self._process is not None:
+                self._process.kill()
+
+    def _connect(self) -> Connection:
+        """Returns the pipe to the process, which is started if there is none."""
+        if self._process is not None and not self._process.is_alive():
+            self._end()
+        if self._pipe is None:
+            self._pipe, theirs = multiprocessing.Pipe()
+            try:
+                with self._lock:
+                    if self._is_closed:
+                        raise BrokenExecutor("the engine was closed")
+                    self._process = _Process(self._server, theirs)
+                    self._process.start()
+            except (EOFError, OSError, MemoryError, RuntimeError) as error:
+                self._end()
+                raise MachineError(
+                    f"no worker process can be started ({error or type(error).__name__}): not enough memory or "
+                    "processes; fewer --workers need less of both"
+                ) from None
+            finally:
+                theirs.close()
+        return self._pipe
+
+    def _connected(self) -> Connection:
+        if self._pipe is None:
+            raise EOFError
+        return self._pipe
+
+    def _end(self) -> None:
+        with self._lock:
+            if self._process is not None and self._process.pid is not None:
+                self._process.kill()
+                self._process.join()
+            if self._pipe is not None:
+                self._pipe.close()
+            self._process = self._pipe = None
+
+
+def _work(pipe: Connection) -> None:
+    """Does the tasks that come through `pipe`, in a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     silence_decoders()
     use_one_thread()
+    while True:
+        try:
+            function, task = pipe.recv()
+        except EOFError:
+            return
+        try:
+            result, error = function(task), None
+        except Exception as raised:
+            raised.add_note(traceback.format_exc())
+            result, error = None, raised
+        try:
+            pipe.send((result, error))
+        except (TypeError, AttributeError, ValueError) as unsendable:  # It cannot be pickled.
+            pipe.send((None, RuntimeError(f"{error or unsendable}")))
+
+
+class _Popen(popen_forkserver.Popen):
+    """Starts a process from our own server; it knows nothing of the caller's script.
+
+    It would run the script again, and start another job where that is not guarded by `if __name__ == "__main__"`.
+    Source: multiprocessing/popen_forkserver.py of Python 3.11 to 3.13.
+    """
+
+    def _launch(self, process_obj: "_Process") -> None:
+        server = process_obj.take_server()
+        preparation = {
+            name: value
+            for name, value in spawn.get_preparation_data(process_obj.name).items()
+            if not name.startswith("init_main_from")
+        }
+        content = io.BytesIO()
+        context.set_spawning_popen(self)
+        try:
+            reduction.dump(preparation, content)
+            reduction.dump(process_obj, content)
+        finally:
+            context.set_spawning_popen(None)
+        self.sentinel, writing = server.connect_to_new_process(self._fds)  # pyright: ignore[reportAttributeAccessIssue]
+        # A duplicate of the writing end is what the child watches to end with this process.
+        kept = os.dup(writing)
+        self.finalizer = util.Finalize(self, _close_all, (kept, self.sentinel))
+        with open(writing, "wb", closefd=True) as file:  # noqa: PTH123 - A descriptor has no path.
+            file.write(content.getbuffer())
+        self.pid = forkserver.read_signed(self.sentinel)
+
+
+def _close_all(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+class _Process(context.ForkServerProcess):
+    """A worker process of our own server."""
+
+    def __init__(self, server: forkserver.ForkServer, pipe: Connection) -> None:
+        super().__init__(target=_work, args=(pipe,), daemon=True)
+        self._server: forkserver.ForkServer | None = server
+
+    def _Popen(self, process_obj: "_Process") -> _Popen:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _Popen(process_obj)
+
+    def take_server(self) -> forkserver.ForkServer:
+        """Returns the server, once: it stays in this process when the other attributes are sent to the new one."""
+        server, self._server = self._server, None
+        if server is None:
+            raise RuntimeError("a process starts once")
+        return server
+
+
+def _start_server(preload: Sequence[str]) -> forkserver.ForkServer:
+    """Returns the server that workers are forked from, started if it does not run; does not wait until it is ready.
+
+    It has the decoders loaded and no threads. Forking this process instead would copy its locks in whatever state
+    they are, and starting each worker afresh would load the decoders again for each.
+    """
+    with _servers_lock:
+        modules = next((loaded for loaded in _servers if set(preload) <= set(loaded)), tuple(preload))
+        server = _servers.setdefault(modules, forkserver.ForkServer())
+        server.set_forkserver_preload([*_PRELOADED, *modules])
+        with block_sigint(), _safe_path():
+            server.ensure_running()
+        return server
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Keeps processes that are started meanwhile from taking a stray numpy.py in the current folder for NumPy."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before

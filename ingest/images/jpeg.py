@@ -9,6 +9,7 @@ Those are mended by leaving the junk out, and the result has to pass the same st
 import os
 import re
 import struct
+import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -27,6 +28,9 @@ MAX_SIDE = 65_500  # Pixels; libjpeg's own limit.
 
 _END = b"\xff\xd9"
 _SCAN, _APP0, _APP1, _APP2, _APP14, _APP15, _COMMENT = 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
+_SCAN_MARK = b"\xff\xda"
+_MAX_SCANS = 100
+_MAX_EXIF_SEGMENTS = 64
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _ICC, _MAX_PROFILE_PARTS = b"ICC_PROFILE\0", 255
 # The start-of-frame marks, by what a decoder has to know. Source: ITU-T T.81, table B.1; T.87 for JPEG-LS.
@@ -41,6 +45,7 @@ _UNKNOWN_SAMPLING = "Could not determine subsampling"
 _UNKNOWN_TRANSFORM = "Unknown Adobe color transform"
 _UNKNOWN_JFIF = "unknown JFIF revision"
 
+_STDERR = threading.Lock()
 _ROWS_TO_SEE = 32  # Of the grey picture that a check gives, in either direction.
 
 
@@ -103,8 +108,9 @@ def read_header(data: bytes) -> Header:
     Raises:
         JpegError: There is no such header.
     """
-    exif = xmp = b""
+    exif: list[bytes] = []
     profile: list[bytes] = []
+    xmp = b""
     kind = frame = frame_end = scan = 0
     is_tidy, position = True, len(START)
     for mark, start, end in _segments(data):
@@ -112,7 +118,7 @@ def read_header(data: bytes) -> Header:
         position = end
         if mark == _APP1:
             if data.startswith(_EXIF, start + 4):
-                exif += data[start + 10 : end]
+                exif.append(data[start + 10 : end] if len(exif) < _MAX_EXIF_SEGMENTS else b"")
             elif data.startswith(_XMP, start + 4):
                 xmp = data[start:end]
         elif mark == _APP2 and data.startswith(_ICC, start + 4) and len(profile) < _MAX_PROFILE_PARTS:
@@ -128,6 +134,10 @@ def read_header(data: bytes) -> Header:
     depth, height, width, num_components = struct.unpack_from(">BHHB", data, frame + 4)
     if height == 0 or width == 0:
         raise JpegError("a side of 0 pixels")
+    # Each costs a pass over the whole picture, and may have no more than 32 bytes.
+    end = data.find(_END, scan) if kind in _PROGRESSIVE else scan
+    if (num_scans := data.count(_SCAN_MARK, scan, end if end >= 0 else len(data))) > _MAX_SCANS:
+        raise JpegError(f"{num_scans:,} scans, an encoder writes about 10")
     is_all_in_first_scan = kind not in _PROGRESSIVE and data[scan + 4] == num_components
     shares = data[frame + 11 : frame_end : 3]
     return Header(
@@ -136,7 +146,7 @@ def read_header(data: bytes) -> Header:
         num_components,
         kind,
         depth,
-        orientation=read_orientation(exif, xmp) if exif or xmp else UPRIGHT,
+        orientation=read_orientation(b"".join(exif), xmp) if exif or xmp else UPRIGHT,
         buffer_bytes=0 if is_all_in_first_scan else 2 * _num_samples(shares, height * width),
         is_tidy=is_tidy and data.rfind(_END, position) > 0,
         profile=b"".join(part[2:] for part in sorted(profile, key=lambda part: part[:1])),
@@ -253,7 +263,8 @@ def first_warning(data: bytes, header: Header) -> str:
 
     # As in `check`: in grey, an eighth where that is possible, all coded data are read.
     how = cv2.IMREAD_GRAYSCALE if header.kind == _LOSSLESS else cv2.IMREAD_REDUCED_GRAYSCALE_8
-    with open(os.memfd_create("libjpeg"), "rb") as said:  # noqa: PTH123 - It has no path.
+    # Of the whole process: other threads that decode such a JPEG wait.
+    with _STDERR, open(os.memfd_create("libjpeg"), "rb") as said:  # noqa: PTH123 - It has no path.
         stderr = os.dup(2)
         os.dup2(said.fileno(), 2)
         try:

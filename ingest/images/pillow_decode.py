@@ -1,9 +1,11 @@
 """Every format but JPEG, through Pillow, which is strict about most of them."""
 
+import contextlib
 import functools
 import io
+import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn, TypeVar
 
 import numpy as np
@@ -121,12 +123,10 @@ def misnamed(source_format: str, suffix: str) -> tuple[str, ...]:
 
 def _with_pillow(data: bytes, max_pixels: int, see: Callable[[Image.Image], _Seen]) -> _Seen:
     """Returns what `see` makes of the opened picture; what is wrong with the file becomes a ImageError."""
-    # Pillow's own guard stays for pictures inside of pictures (ICO, TIFF) that are larger than their container.
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
     try:
         with warnings.catch_warnings(action="ignore"):  # Corrupt EXIF, odd tags: the pixels decide.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=_formats(data)) as image:
+            with _open(data, _formats(data)) as image:
                 check_pixels(image.height, image.width, max_pixels)
                 return see(image)
     except (ImageError, MemoryError):
@@ -137,8 +137,25 @@ def _with_pillow(data: bytes, max_pixels: int, see: Callable[[Image.Image], _See
         raise ImageError(too_many_pixels(max_pixels)) from None
     except Exception as error:  # Pillow's readers raise nearly everything on broken files.
         raise ImageError(f"damaged: {_one_line(error)}") from None
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+
+
+def _open(data: bytes, formats: Sequence[str]) -> Image.Image:
+    """Does what `Image.open` does, but for its limit of pixels, which the whole process has: we have one of our own.
+
+    Pillow's guards pictures inside of pictures (ICO, TIFF) that are larger than their container all the same.
+    Source: PIL/Image.py of Pillow 11 and 12.
+    """
+    Image.init()
+    for name in formats:
+        if name not in Image.OPEN:
+            continue
+        factory, accept = Image.OPEN[name]
+        accepted = accept is None or accept(data[:16])
+        if not accepted or isinstance(accepted, str):  # A text says why it cannot read what is its format.
+            continue
+        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+            return factory(io.BytesIO(data), "")
+    raise UnidentifiedImageError
 
 
 def _formats(data: bytes) -> list[str]:
@@ -214,7 +231,8 @@ def _check_planes(image: Image.Image) -> None:
 
 
 def _own_bytes(image: Image.Image) -> int:
-    return image.height * image.width * _MODE_BYTES.get(image.mode, 4)
+    # Pillow keeps the address of each row.
+    return image.height * (image.width * _MODE_BYTES.get(image.mode, 4) + 8)
 
 
 def _loading_bytes(image: Image.Image, num_bytes: int) -> int:

@@ -28,6 +28,7 @@ from shardstream.ingest.dataset.layout import Layout
 from shardstream.ingest.pipeline.clutter import HEAD_BYTES, clutter_kind, is_sidecar, sidecar_suffix
 from shardstream.ingest.pipeline.file_filter import FileFilter
 from shardstream.ingest.pipeline.listing import Found, Listing, shown, spooled_name
+from shardstream.ingest.pipeline.own_files import is_spooled_file, remove_files
 from shardstream.ingest.pipeline.split_folders import split_of_word
 
 _INDEX = "index.json"  # Written last: a spool that has it is complete.
@@ -107,8 +108,8 @@ def _is_tar(path: Path) -> bool:
 
 
 def _spool(path: Path, spool: Path, layout: Layout) -> _Spooled:
-    shutil.rmtree(spool, ignore_errors=True)
-    spool.mkdir(parents=True)
+    remove_files(spool, is_spooled_file)
+    spool.mkdir(parents=True, exist_ok=True)
     spooled = _Spooled()
     space = _Space(path, spool)
     file_filter = FileFilter(layout.exclude, layout.include)

@@ -4,6 +4,7 @@ import dataclasses
 
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.pipeline.catalog import Catalog
+from shardstream.ingest.pipeline.changes import Changes
 from shardstream.ingest.pipeline.diagnostics import Findings, find_issues
 
 
@@ -18,6 +19,7 @@ class BuildResult:
         num_read: How many files were read.
         source_bytes: The size of all files.
         seconds: How long it took.
+        changes: What an update changed; None for a build.
     """
 
     info: DatasetInfo
@@ -26,9 +28,12 @@ class BuildResult:
     num_read: int
     source_bytes: int
     seconds: float
+    changes: Changes | None = None
 
 
-def summarize(catalog: Catalog, info: DatasetInfo, *, num_read: int, seconds: float) -> BuildResult:
+def summarize(
+    catalog: Catalog, info: DatasetInfo, *, num_read: int, seconds: float, changes: Changes | None = None
+) -> BuildResult:
     """Returns what a finished job came to."""
     return BuildResult(
         info=info,
@@ -37,4 +42,5 @@ def summarize(catalog: Catalog, info: DatasetInfo, *, num_read: int, seconds: fl
         num_read=num_read,
         source_bytes=int(catalog.listing.sizes.sum()),
         seconds=seconds,
+        changes=changes,
     )

@@ -105,13 +105,6 @@ class Catalog:
             self.reasons.append(reason)
         return number
 
-    def forget_records(self) -> None:
-        """Frees what only writing needs, 64 bytes a file: to find look-alikes takes about as much."""
-        self.digests = np.zeros((0, 4), np.uint64)
-        self.offsets = np.zeros(0, np.uint64)
-        self.source_numbers = self.lengths = self.heights = self.widths = np.zeros(0, np.uint32)
-        self.shards = self.positions = np.zeros(0, np.uint32)
-
     def add_unit(self, rows: npt.NDArray[np.uint32], pictures: str, unit: TaskResults) -> int:
         """Notes what a unit of the map step came to; returns how many files have another content than was known.
 

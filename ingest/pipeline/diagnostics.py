@@ -3,23 +3,24 @@
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from shardstream.ingest.dataset.class_counts import missing_class_notes
 from shardstream.ingest.dataset.look_alikes import LookAlikes, PathPair
-from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
-from shardstream.ingest.dataset.manifest import open_manifest
+from shardstream.ingest.dataset.manifest import read_rows
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 from shardstream.ingest.pipeline.catalog import Catalog, rejected_files
 from shardstream.ingest.pipeline.listing import shown
-from shardstream.ingest.pipeline.results import DUPLICATE
+from shardstream.ingest.pipeline.results import CONFLICT, DUPLICATE, REPAIRED
 from shardstream.ingest.pipeline.series import series_notes
 
 _MAX_REJECTED = 10
+_MAX_CONFLICTS = 10
 _MAX_NAMED = 3
+_LOSSES = ("first frame", "to 8", "to sRGB", "transparen")
 # The perceptual hash of one color: no frequency but the lowest, or not even that where it is black.
 _FLAT_HASHES = np.array([0, 1 << 63], np.uint64)
 
@@ -33,12 +34,18 @@ class Findings:
         rejected: Path and reason of the first few of them.
         look_alikes: Images in different splits that are alike; None where nobody has looked.
         notes: What else there is to know, in sentences.
+        repairs: The number of repaired files by what was done.
+        lossy: Path and repair of the first few of those that lost something by it.
+        conflicts: Path and reason of the first few files that were left out, as several classes have their content.
     """
 
     rejections: dict[str, int]
     rejected: list[tuple[str, str]]
     look_alikes: LookAlikes | None
     notes: list[str]
+    repairs: dict[str, int] = dataclasses.field(default_factory=dict)
+    lossy: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    conflicts: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
     @property
     def leaks(self) -> Sequence[PathPair]:
@@ -48,6 +55,7 @@ class Findings:
 
 def find_issues(catalog: Catalog, info: DatasetInfo) -> Findings:
     """Returns what is worth a look in a dataset that has just been made."""
+    repaired = list(_files_of(catalog, REPAIRED))
     return Findings(
         _count_reasons(reason for _, reason in rejected_files(catalog)),
         list(itertools.islice(rejected_files(catalog), _MAX_REJECTED)),
@@ -60,7 +68,20 @@ def find_issues(catalog: Catalog, info: DatasetInfo) -> Findings:
             *_flat_images(catalog),
             *_size_hint(catalog, info),
         ],
+        _count_reasons(reason for _, reason in repaired),
+        [(path, reason) for path, reason in repaired if _is_lossy(reason)][:_MAX_CONFLICTS],
+        list(itertools.islice(_files_of(catalog, CONFLICT), _MAX_CONFLICTS)),
     )
+
+
+def _files_of(catalog: Catalog, verdict: int) -> Iterator[tuple[str, str]]:
+    for row in np.flatnonzero(catalog.verdicts == verdict).tolist():
+        yield shown(catalog.listing.path(row)), catalog.reason(row)
+
+
+def _is_lossy(repair: str) -> bool:
+    """Whether something of the image was lost by a repair: frames, depth or transparency."""
+    return any(words in repair for words in _LOSSES)
 
 
 def look_through_manifest(info: DatasetInfo) -> Findings:
@@ -69,16 +90,26 @@ def look_through_manifest(info: DatasetInfo) -> Findings:
     Raises:
         DatasetError: Its manifest is missing or damaged.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    with open_manifest(info.data_dir / MANIFEST) as manifest:
-        table = manifest.read(columns=["path", "verdict", "reason"])
-    rejected = table.filter(pc.field("verdict") == "rejected").select(["path", "reason"]).to_pylist()
+    batches = [rows.select(["path", "verdict", "reason"]) for rows in read_rows(info)]
+    notes = missing_class_notes(info)
+    if not batches:
+        return Findings({}, [], info.look_alikes, notes)
+    table = pa.Table.from_batches(batches).unify_dictionaries()
+    rejected, repaired, conflicts = (
+        table.filter(pc.field("verdict") == verdict).select(["path", "reason"]).to_pylist()
+        for verdict in ("rejected", "repaired", "conflict")
+    )
     return Findings(
         _count_reasons(row["reason"] for row in rejected),
         [(row["path"], row["reason"]) for row in rejected[:_MAX_REJECTED]],
         info.look_alikes,
-        missing_class_notes(info),
+        notes,
+        _count_reasons(row["reason"] for row in repaired),
+        [(row["path"], row["reason"]) for row in repaired if _is_lossy(row["reason"])][:_MAX_CONFLICTS],
+        [(row["path"], row["reason"]) for row in conflicts[:_MAX_CONFLICTS]],
     )
 
 

@@ -3,25 +3,27 @@
 import hashlib
 import os
 import signal
+import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from shardstream.ingest.common.cpu_limits import usable_cores
-from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.errors import DatasetError, is_machine_error
+from shardstream.ingest.common.retries import retry_transient
+from shardstream.ingest.common.safe_files import read_regular
+from shardstream.ingest.execution.crashes import MAX_SECS_PER_ITEM, REASON, AttemptLog, run_isolated
 from shardstream.ingest.execution.factory import open_engine
-from shardstream.ingest.execution.processes import run_alone
 from shardstream.ingest.images.process import ProcessedImage, process_image
 from shardstream.ingest.images.settings import ImageSettings
 from shardstream.ingest.pipeline.clutter import is_clutter
+from shardstream.ingest.pipeline.listing import shown
 
 # What a worker gives back at once: some megabytes.
 _CHUNK = 32
 _MAX_PIXELS = 130_000_000
 # A file that is named like a photo may be anything; a build reads no larger one either.
 _MAX_FILE_BYTES = 400_000_000
-_MAX_SECS_PER_FILE = 60
 
 
 class JudgedPhoto(NamedTuple):
@@ -39,11 +41,13 @@ class JudgedPhoto(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Some files, and how the pictures are to be stored."""
+    """Some files, how the pictures are to be stored, and where the worker notes which file it is at."""
 
     number: int
     paths: Sequence[str]
     image: ImageSettings
+    log: Path
+    crashing: frozenset[int] = frozenset()
 
 
 class JudgedChunk(NamedTuple):
@@ -74,54 +78,67 @@ def find_photos(paths: Sequence[Path]) -> list[str]:
 
 def process_photos(paths: Sequence[str], image: ImageSettings) -> Iterator[JudgedPhoto]:
     """Yields each file with its verdict, in order, each read once; processes do the work."""
-    chunks = [
-        Chunk(number, paths[start : start + _CHUNK], image)
-        for number, start in enumerate(range(0, len(paths), _CHUNK))
-    ]
-    waiting: dict[int, Sequence[JudgedPhoto]] = {}
-    following = 0
-    with open_engine("local", workers=min(usable_cores(), len(chunks))) as engine:
-        for done in engine.run_all(_judge_chunk, chunks, alone=_judge_one_by_one):
-            waiting[done.number] = done.photos
-            while following in waiting:
-                yield from waiting.pop(following)
-                following += 1
+    with tempfile.TemporaryDirectory(prefix="shardstream-") as logs:
+        chunks = [
+            Chunk(number, paths[start : start + _CHUNK], image, Path(logs) / str(number))
+            for number, start in enumerate(range(0, len(paths), _CHUNK))
+        ]
+        waiting: dict[int, Sequence[JudgedPhoto]] = {}
+        following = 0
+        with open_engine("local", workers=min(usable_cores(), len(chunks))) as engine:
+            for done in engine.run_all(_judge_chunk, chunks, alone=_judge_alone):
+                waiting[done.number] = done.photos
+                while following in waiting:
+                    yield from waiting.pop(following)
+                    following += 1
 
 
 def _files_below(folder: Path) -> Iterator[str]:
-    # Links to folders are not followed: they may lead back.
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not is_clutter(name))
-        yield from (os.path.join(root, name) for name in sorted(files) if not is_clutter(name))  # noqa: PTH118
+    # Links to folders are not followed: they may lead back. Not os.walk, which recurses in Python 3.11.
+    todo = [str(folder)]
+    while todo:
+        root = todo.pop()
+        try:
+            with os.scandir(root) as entries:
+                found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+        except OSError as error:
+            raise DatasetError(
+                f"{shown(root[:200])}: cannot be listed: {error.strerror}; take it out of the photos"
+            ) from None
+        found = [(os.path.join(root, name), is_folder) for name, is_folder in found if not is_clutter(name)]  # noqa: PTH118
+        yield from (path for path, is_folder in found if not is_folder)
+        todo += [path for path, is_folder in reversed(found) if is_folder]
 
 
 def _judge_chunk(chunk: Chunk) -> JudgedChunk:
-    return JudgedChunk(chunk.number, [_judge(path, chunk.image) for path in chunk.paths])
-
-
-def _judge_one_by_one(chunk: Chunk) -> JudgedChunk:
-    """Judges a chunk whose worker died: the file that kills its decoder is rejected, the others are kept."""
     photos: list[JudgedPhoto] = []
-    for path in chunk.paths:
-        try:
-            photos += run_alone(_judge_chunk, Chunk(chunk.number, [path], chunk.image)).photos
-        except BrokenExecutor:
-            photos.append(JudgedPhoto(path, "", ProcessedImage("rejected", "kills or hangs its decoder")))
+    with AttemptLog(chunk.log) as attempts:
+        for number, path in enumerate(chunk.paths):
+            if number in chunk.crashing:
+                photos.append(JudgedPhoto(path, "", ProcessedImage("rejected", REASON)))
+                continue
+            attempts.note(number)
+            # What hangs hears no Python: the alarm ends the process, and the log says at which file.
+            signal.alarm(MAX_SECS_PER_ITEM)
+            photos.append(_judge(path, chunk.image))
+            signal.alarm(0)
     return JudgedChunk(chunk.number, photos)
+
+
+def _judge_alone(chunk: Chunk) -> JudgedChunk:
+    """Judges a chunk whose worker died: the file that kills its decoder is rejected, the others are kept."""
+    return run_isolated(
+        _judge_chunk, chunk, log=chunk.log, without=lambda chunk, items: chunk._replace(crashing=items)
+    )
 
 
 def _judge(path: str, image: ImageSettings) -> JudgedPhoto:
     file = Path(path)
     try:
-        if not file.is_file():  # Reading a pipe would wait for ever.
-            return JudgedPhoto(path, "", ProcessedImage("rejected", "not a file"))
-        if file.stat().st_size > _MAX_FILE_BYTES:
-            return JudgedPhoto(path, "", ProcessedImage("rejected", "larger than a photo is"))
-        data = file.read_bytes()
+        data = retry_transient(lambda: read_regular(file, max_bytes=_MAX_FILE_BYTES))
     except OSError as error:
+        if is_machine_error(error):
+            raise
         return JudgedPhoto(path, "", ProcessedImage("rejected", f"cannot be read: {error.strerror}"))
-    # A decoder that hangs hears no Python: the alarm ends its process, which is then found to have died.
-    signal.alarm(_MAX_SECS_PER_FILE)
     judged = process_image(data, file.suffix, image=image, max_pixels=_MAX_PIXELS)
-    signal.alarm(0)
     return JudgedPhoto(path, hashlib.sha256(data).hexdigest(), judged)

@@ -32,7 +32,7 @@ def write_manifest(catalog: Catalog, path: Path, metadata: bytes) -> None:
         metadata: What goes into it beside the rows.
     """
     schema = manifest_schema().with_metadata({METADATA_KEY: metadata})
-    with make_writer(path, schema) as writer:
+    with path.open("wb") as file, make_writer(file, schema) as writer:
         for start in range(0, len(catalog.listing), _ROWS_PER_GROUP):
             rows = np.arange(start, min(start + _ROWS_PER_GROUP, len(catalog.listing)))
             writer.write_table(_table(catalog, rows, schema))

@@ -6,12 +6,11 @@ without a word about it anywhere. Nothing waits for the disk: of work that is th
 reach it. What a power cut leaves of it is read through before it is taken for whole.
 """
 
-import contextlib
 import dataclasses
 import hashlib
+import os
 import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,21 +18,20 @@ import numpy as np
 import numpy.typing as npt
 
 from shardstream.ingest.common.atomic_io import open_atomic_nosync
-from shardstream.ingest.common.errors import MachineError
+from shardstream.ingest.common.errors import MachineError, is_machine_error
 from shardstream.ingest.common.prefetch import Content, LatencyEstimate, read_files
+from shardstream.ingest.common.versions import writer_versions
 from shardstream.ingest.dataset.records import RecordError, encode_entries, encode_example, frame
-from shardstream.ingest.execution.processes import run_alone
+from shardstream.ingest.execution.crashes import MAX_SECS_PER_ITEM, REASON, AttemptLog, run_isolated
 from shardstream.ingest.images.process import ProcessedImage, process_image
 from shardstream.ingest.images.settings import ProcessingSettings
 from shardstream.ingest.pipeline.listing import Listing, shown
-from shardstream.ingest.pipeline.results import REJECTED, ResultsWriter, TaskResults
+from shardstream.ingest.pipeline.results import REJECTED, RESULTS_VERSION, ResultsWriter, TaskResults
 
 # A unit is what a kill can cost a worker, and what is judged again in halves where a decoder dies.
 _MAX_FILES_PER_UNIT = 256
 # Of small jobs there are at least some hundred units, so that all workers end at about the same time.
 _MIN_BYTES_PER_UNIT, _MAX_BYTES_PER_UNIT, _UNITS_PER_JOB = 4 << 20, 32 << 20, 256
-# A photo of 100 million pixels takes 2 s; a slow machine is ten times slower.
-_MAX_SECS_PER_FILE = 60
 # What one unit has learnt of the disk, the next one in this process knows.
 _PACE = LatencyEstimate()
 
@@ -52,7 +50,7 @@ class MapTask:
             has it is not judged again. Empty where no file was.
         judging: How pictures are judged and stored.
         folder: Where the results go.
-        poisonous: The paths of files that killed a worker process: rejected without being opened again.
+        crashing: The numbers of files that killed two worker processes: rejected without being opened again.
         locations: Where each file lies below `root`, where that is not its path: members of an archive are spooled.
     """
 
@@ -64,13 +62,18 @@ class MapTask:
     known: Sequence[bytes]
     judging: ProcessingSettings
     folder: Path
-    poisonous: frozenset[str] = frozenset()
+    crashing: frozenset[int] = frozenset()
     locations: Sequence[str] = ()
 
     @property
     def pictures_path(self) -> Path:
         """A TFRecord file of the accepted pictures' Examples."""
         return _path(self.folder, self.name, "pictures")
+
+    @property
+    def attempts_path(self) -> Path:
+        """Which file a worker is at."""
+        return _path(self.folder, self.name, "attempts")
 
     @property
     def verdicts_path(self) -> Path:
@@ -112,6 +115,7 @@ class MapPlan:
         self._judging = judging
         self._folder = folder
         self._known = known
+        self._versions = writer_versions()
         self._starts = _cut(listing.sizes[rows])
         self._names: dict[int, str] = {}
 
@@ -130,7 +134,7 @@ class MapPlan:
         known: list[bytes] = []
         if self._known is not None:
             known = [digest.astype(">u8").tobytes() if digest.any() else b"" for digest in self._known[rows]]
-        content = hashlib.sha256(repr((self._judging, known)).encode())
+        content = hashlib.sha256(repr((RESULTS_VERSION, self._versions, self._judging, known)).encode())
         content.update("\0".join(paths).encode("utf-8", "surrogateescape"))
         content.update(sizes.tobytes() + mtimes.tobytes())
         self._names[number] = content.hexdigest()[:32]
@@ -168,6 +172,18 @@ class MapPlan:
                 ) from None
             yield self.rows(number), _path(self._folder, unit, "pictures"), verdicts
 
+    def rejected_so_far(self) -> Iterator[tuple[str, str]]:
+        """Yields the path and the reason of each rejected file of the tasks that are done."""
+        for number, name in sorted(self._names.items()):
+            try:
+                results = TaskResults.load(_path(self._folder, name, "verdicts"))
+            except (FileNotFoundError, RecordError):
+                continue
+            rows = self.rows(number)
+            for i in np.flatnonzero(results.table["verdict"] == REJECTED).tolist():
+                reason = results.reasons[results.table["reason"][i]]
+                yield shown(self._listing.path(int(rows[i]))), reason
+
     def rows(self, number: int) -> npt.NDArray[np.uint32]:
         """Returns the rows of the listing that unit `number` holds."""
         return self._rows[self._starts[number] : self._starts[number + 1]]
@@ -188,23 +204,16 @@ def process_task(unit: MapTask) -> MapTaskDone:
 
 
 def process_task_in_parts(unit: MapTask) -> MapTaskDone:
-    """Judges a unit that was lost when a worker died; if it dies again, finds the files that kill it.
-
-    Most units that were lost had only waited beside the one to blame, so each gets another try as a whole.
+    """Processes a task whose worker died, in processes of its own; a file that kills two of them is rejected.
 
     Raises:
-        MachineError: No file kills its process, and yet the unit as a whole does.
+        MachineError: Its process dies at no file.
     """
-    with contextlib.suppress(BrokenExecutor):
-        return run_alone(process_task, unit)
-    poisonous = frozenset(_find_poisonous(unit, range(len(unit.paths))))
-    try:
-        return run_alone(process_task, dataclasses.replace(unit, poisonous=poisonous))
-    except BrokenExecutor:
-        raise MachineError(
-            f"a worker process died twice with the files from {shown(unit.paths[0])} on, most often because "
-            "memory ran out; the same command goes on where this one stopped, and fewer --workers need less memory"
-        ) from None
+    return run_isolated(process_task, unit, log=unit.attempts_path, without=_without)
+
+
+def _without(unit: MapTask, crashing: frozenset[int]) -> MapTask:
+    return dataclasses.replace(unit, crashing=crashing)
 
 
 def _cut(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -236,36 +245,6 @@ def _find_done(unit: MapTask) -> TaskResults | None:
     return verdicts
 
 
-def _find_poisonous(unit: MapTask, numbers: range) -> Iterator[str]:
-    """Yields the paths of those files that kill a process, searching in halves."""
-    try:
-        run_alone(_judge_only, _part(unit, numbers))
-    except BrokenExecutor:
-        if len(numbers) == 1:
-            yield unit.paths[numbers[0]]
-            return
-        middle = len(numbers) // 2
-        yield from _find_poisonous(unit, numbers[:middle])
-        yield from _find_poisonous(unit, numbers[middle:])
-
-
-def _part(unit: MapTask, numbers: range) -> MapTask:
-    chosen = slice(numbers.start, numbers.stop)
-    return dataclasses.replace(
-        unit,
-        paths=unit.paths[chosen],
-        sizes=unit.sizes[chosen],
-        labels=unit.labels[chosen],
-        known=unit.known[chosen],
-        locations=unit.locations[chosen],
-    )
-
-
-def _judge_only(unit: MapTask) -> None:
-    for _ in _judge_files(unit):
-        pass
-
-
 def _write_pictures(unit: MapTask) -> TaskResults:
     verdicts = ResultsWriter(len(unit.paths))
     offset = 0
@@ -280,17 +259,23 @@ def _write_pictures(unit: MapTask) -> TaskResults:
 
 def _judge_files(unit: MapTask) -> Iterator[tuple[bytes, ProcessedImage | None, bytes]]:
     """Yields for each file its SHA-256, the verdict, None if the content is known, and the record."""
-    opened = [number for number, path in enumerate(unit.paths) if path not in unit.poisonous]
+    opened = [number for number in range(len(unit.paths)) if number not in unit.crashing]
     contents = read_files(
         [unit.root / (unit.locations or unit.paths)[number] for number in opened],
         [unit.sizes[number] for number in opened],
         _PACE,
     )
-    for number, path in enumerate(unit.paths):
-        if path in unit.poisonous:
-            yield b"", ProcessedImage("rejected", "kills or hangs its decoder"), b""
-        else:
-            yield _judge_content(unit, number, next(contents))
+    with AttemptLog(unit.attempts_path) as attempts:
+        for number in range(len(unit.paths)):
+            if number in unit.crashing:
+                yield b"", ProcessedImage("rejected", REASON), b""
+                continue
+            attempts.note(number)
+            # What hangs hears no Python: the alarm ends the process, and the log says at which file.
+            signal.alarm(MAX_SECS_PER_ITEM)
+            judged = _judge_content(unit, number, next(contents))
+            signal.alarm(0)
+            yield judged
 
 
 def _judge_content(unit: MapTask, number: int, data: Content) -> tuple[bytes, ProcessedImage | None, bytes]:
@@ -301,20 +286,26 @@ def _judge_content(unit: MapTask, number: int, data: Content) -> tuple[bytes, Pr
     sha256 = hashlib.sha256(data)
     if unit.known and unit.known[number] == sha256.digest():
         return sha256.digest(), None, b""
-    # A decoder that hangs hears no Python: the alarm ends its process, which is then found to have died.
-    signal.alarm(_MAX_SECS_PER_FILE)
     judging = unit.judging
     judged = process_image(
         data, Path(path).suffix, image=judging.image, max_pixels=judging.max_pixels, check=judging.check
     )
-    signal.alarm(0)
     return sha256.digest(), judged, _record(path, unit.labels[number], sha256.hexdigest(), judged)
 
 
 def _check_source(root: Path, path: str, error: OSError) -> None:
-    """Tells a file that cannot be read from a disk that went away."""
+    """Tells a file that cannot be read from a disk that fails or went away.
+
+    Raises:
+        MachineError: The error is none of the file, or its folder is not there any more.
+    """
+    if is_machine_error(error):
+        raise MachineError(
+            f"{root / shown(path)}: {error.strerror}, also when it was tried again; what was done is kept: start the "
+            "same command again once the disk or the server answers"
+        )
     folder = root / path.split("/")[0]
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 - It answers whatever is there.
         raise MachineError(
             f"{folder}: went away while it was read ({error.strerror}); what was done is kept: bring it back and "
             "start the same command again"

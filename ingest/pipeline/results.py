@@ -7,12 +7,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from shardstream.ingest.dataset.records import check_origin, frame, unframe
+from shardstream.ingest.common.safe_files import open_regular, read_regular
+from shardstream.ingest.dataset.records import RecordError, check_origin, frame, unframe
 from shardstream.ingest.images.process import ProcessedImage
 
 VERDICTS = ("ok", "repaired", "duplicate", "conflict", "rejected")
 OK, REPAIRED, DUPLICATE, CONFLICT, REJECTED = range(len(VERDICTS))
+# Of 256 files and their reasons.
+_MAX_BYTES = 16 << 20
 UNCHANGED = len(VERDICTS)  # The content is the one that was judged before; only known inside of a job.
+
+# In the name of a task: another layout or meaning of these files is another number.
+RESULTS_VERSION = 1
 
 # digest: SHA-256 of the file, 0 if it could not be read.
 # reason: an index into the reasons. offset, num_bytes: of the record in the unit's file of pictures, framing included.
@@ -51,8 +57,11 @@ class TaskResults:
         Raises:
             RecordError: It is damaged.
         """
-        reasons, _, rows = unframe(path.read_bytes()).partition(b"\n")
-        return cls(np.frombuffer(rows, TABLE), json.loads(reasons))
+        reasons, _, rows = unframe(read_regular(path, max_bytes=_MAX_BYTES)).partition(b"\n")
+        try:
+            return cls(np.frombuffer(rows, TABLE), json.loads(reasons))
+        except (ValueError, RecursionError) as error:
+            raise RecordError(f"not what the map step writes ({error})") from None
 
     def encode(self) -> bytes:
         """Returns the content of the unit's file of verdicts."""
@@ -67,7 +76,7 @@ class TaskResults:
     def check_pictures(self, path: Path) -> None:
         """Raises RecordError unless the unit's file of pictures has all records that these verdicts tell of."""
         digests = self.table["digest"].astype(">u8")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             for row in np.flatnonzero(self.table["num_bytes"]).tolist():
                 payload = unframe(file.read(int(self.table["num_bytes"][row])))
                 check_origin(payload, digests[row].tobytes().hex().encode())

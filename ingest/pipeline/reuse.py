@@ -1,5 +1,7 @@
 """What a dataset that is there knows of the files that it was made of."""
 
+import array
+import collections
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,34 +11,63 @@ import numpy as np
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.dataset.index import first_rows, open_index, scan_shards
-from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
-from shardstream.ingest.dataset.manifest import open_manifest
+from shardstream.ingest.dataset.manifest import read_rows
 from shardstream.ingest.dataset.metadata import FORMAT_VERSION, DatasetInfo
 from shardstream.ingest.dataset.records import FRAMING_BYTES
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.listing import NO_SPLIT, Listing, shown
-from shardstream.ingest.pipeline.results import OK, REJECTED, REPAIRED
+from shardstream.ingest.pipeline.results import OK, REJECTED, REPAIRED, VERDICTS
 
-_ROWS_AT_ONCE = 16_384
+_MAX_GONE_PATHS = 10
+_END: tuple[int, None] = (0, None)
 _JUDGED = {"ok": OK, "repaired": REPAIRED, "rejected": REJECTED}
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class PreviousState:
-    """What was found of the files of a catalog in an older dataset.
+    """What an older dataset says of the files of a catalog.
 
     Attributes:
-        same: Which files have the path, size and time that they had, bool [files].
+        found: Which files it knows, bool [files].
+        same: Which files have the path, size and time that they had, and were read, bool [files].
+        same_times: Which files have the path, size and time that they had, bool [files].
+        labels: The class that each had, in the numbers of today; -1 where it is unknown or gone, int32 [files].
+        verdicts: What became of each, an index into VERDICTS, uint8 [files].
+        unread: Why those that nobody could read were rejected, by row.
         num_before: The number of files that the older dataset was made of.
-        num_found: How many of them are there still.
+        num_gone_records: How many files with a record are gone.
+        gone_labels: The class of each file that is gone, by the older dataset's number.
+        gone_digests: SHA-256 of each, 32 bytes one behind the other.
+        gone_paths: The first few of them.
         is_moved: Whether the source gives one of them another class or split than it had.
     """
 
+    found: np.ndarray
     same: np.ndarray
-    num_before: int
-    num_found: int
-    is_moved: bool
+    same_times: np.ndarray
+    labels: np.ndarray
+    verdicts: np.ndarray
+    unread: dict[int, str] = dataclasses.field(default_factory=dict)
+    num_before: int = 0
+    num_gone_records: int = 0
+    gone_labels: "array.array[int]" = dataclasses.field(default_factory=lambda: array.array("I"))
+    gone_digests: bytearray = dataclasses.field(default_factory=bytearray)
+    gone_paths: list[str] = dataclasses.field(default_factory=list)
+    is_moved: bool = False
+
+    @classmethod
+    def of_nothing(cls, num_files: int) -> "PreviousState":
+        """Returns the state in which no file is known."""
+        found, same, same_times = (np.zeros(num_files, bool) for _ in range(3))
+        return cls(
+            found, same, same_times, np.full(num_files, -1, np.int32), np.full(num_files, REJECTED, np.uint8)
+        )
+
+    @property
+    def num_found(self) -> int:
+        """How many of the files are there still."""
+        return self.num_before - len(self.gone_labels)
 
 
 def load_previous(catalog: Catalog, old: DatasetInfo) -> PreviousState:
@@ -46,11 +77,11 @@ def load_previous(catalog: Catalog, old: DatasetInfo) -> PreviousState:
     bytes. Whether its file still is the same, the caller decides.
 
     Raises:
-        DatasetError: The manifest or a shard of `old` is missing or damaged.
+        DatasetError: The manifest or a shard of `old` is missing or corrupt.
     """
-    same = np.zeros(len(catalog.listing), bool)
-    num_before = num_found = 0
-    is_moved = False
+    state = PreviousState.of_nothing(len(catalog.listing))
+    labels_before = {name: label for label, name in enumerate(old.class_names)}
+    labels_now = {name: label for label, name in enumerate(catalog.listing.class_names)}
     shard_numbers = {
         (split.name, number): len(catalog.sources) + i
         for i, (split, number) in enumerate(
@@ -59,13 +90,20 @@ def load_previous(catalog: Catalog, old: DatasetInfo) -> PreviousState:
     }
     catalog.sources += [str(old.data_dir / filename) for filename in old.shards]
     for row, before in _matches(catalog.listing, _rows(old)):
-        num_before += 1
-        num_found += row is not None
-        if row is None or before["sha256"] is None:
+        state.num_before += 1
+        if row is None:
+            _note_gone(state, before, labels_before[before["class_name"]])
             continue
-        is_moved = is_moved or _is_moved(catalog.listing, row, before)
+        state.is_moved = state.is_moved or _is_moved(catalog.listing, row, before)
         file = catalog.listing[row]
-        same[row] = (file.size_bytes, file.mtime_ns) == (before["size_bytes"], before["mtime_ns"])
+        state.found[row] = True
+        state.same_times[row] = (file.size_bytes, file.mtime_ns) == (before["size_bytes"], before["mtime_ns"])
+        state.labels[row] = labels_now.get(before["class_name"], -1)
+        state.verdicts[row] = VERDICTS.index(before["verdict"])
+        if before["sha256"] is None:
+            state.unread[row] = before["reason"]
+            continue
+        state.same[row] = state.same_times[row]
         catalog.digests[row] = np.frombuffer(bytes.fromhex(before["sha256"]), ">u8")
         catalog.judged[row] = _JUDGED.get(before["verdict"], OK)
         if before["verdict"] in _JUDGED:
@@ -79,7 +117,15 @@ def load_previous(catalog: Catalog, old: DatasetInfo) -> PreviousState:
             catalog.positions[row] = before["position"]
             catalog.lengths[row] = 1  # Has a record: where, the shards will say.
     _find_records(catalog, old)
-    return PreviousState(same, num_before, num_found, is_moved)
+    return state
+
+
+def _note_gone(state: PreviousState, before: dict, label: int) -> None:
+    state.gone_labels.append(label)
+    state.gone_digests += bytes.fromhex(before["sha256"] or "") or bytes(32)
+    state.num_gone_records += before["split"] is not None
+    if len(state.gone_paths) < _MAX_GONE_PATHS:
+        state.gone_paths.append(before["path"])
 
 
 def _is_moved(listing: Listing, row: int, before: dict) -> bool:
@@ -91,29 +137,44 @@ def _is_moved(listing: Listing, row: int, before: dict) -> bool:
 
 
 def _rows(old: DatasetInfo) -> Iterator[dict]:
-    with open_manifest(old.data_dir / MANIFEST) as manifest:
-        for batch in manifest.iter_batches(batch_size=_ROWS_AT_ONCE):
-            yield from batch.to_pylist()
+    for rows in read_rows(old):
+        yield from rows.to_pylist()
 
 
 def _matches(listing: Listing, before: Iterator[dict]) -> Iterator[tuple[int | None, dict]]:
     """Yields each row of an older manifest, and the row of the listing with its path.
 
-    Both are in the order of their paths' bytes, so one walk through both is enough.
+    Both are in the order of their paths' bytes, so one walk through both is enough; but for paths with a backslash. In
+    the manifest bytes that are not UTF-8 are spelt out with one, in another order, and two files could look like one.
     """
-    row = 0
-    path = _path(listing, row)
+    spelt: dict[str, list[int]] = {}
+    spelt_before: list[dict] = []
+    paths = _plain_paths(listing, spelt)
+    row, path = next(paths, _END)
     for old in before:
+        if "\\" in old["path"]:
+            spelt_before.append(old)
+            continue
         old_path = old["path"].encode()
         while path is not None and path < old_path:
-            row += 1
-            path = _path(listing, row)
-        # A path with bytes that are not UTF-8 was written down spelt out: two files could look like one.
-        yield (row if path == old_path and b"\\" not in old_path else None), old
+            row, path = next(paths, _END)
+        yield (row if path == old_path else None), old
+    for _ in paths:
+        pass
+    times = collections.Counter(old["path"] for old in spelt_before)
+    for old in spelt_before:
+        rows = spelt.get(old["path"], [])
+        yield (rows[0] if len(rows) == times[old["path"]] == 1 else None), old
 
 
-def _path(listing: Listing, row: int) -> bytes | None:
-    return shown(listing.path(row)).encode() if row < len(listing) else None
+def _plain_paths(listing: Listing, spelt: dict[str, list[int]]) -> Iterator[tuple[int, bytes]]:
+    """Yields rows and paths without a backslash; notes the others in `spelt`."""
+    for row in range(len(listing)):
+        path = shown(listing.path(row))
+        if "\\" in path:
+            spelt.setdefault(path, []).append(row)
+        else:
+            yield row, path.encode()
 
 
 def _find_records(catalog: Catalog, old: DatasetInfo) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardstream.ingest.common.atomic_io import open_atomic
-from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.errors import DatasetError, MachineError
 from shardstream.ingest.common.hashing_writer import HashingWriter
 from shardstream.ingest.dataset.index import index_rows
 from shardstream.ingest.dataset.metadata import ShardInfo
@@ -24,6 +25,8 @@ from shardstream.ingest.dataset.records import (
     with_label,
 )
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
+from shardstream.ingest.dataset.validation import shard_filename
+from shardstream.ingest.execution.processes import run_alone
 from shardstream.ingest.pipeline.catalog import Catalog, shuffled_rows
 
 
@@ -50,11 +53,6 @@ class ShardSpec:
     lengths: npt.NDArray[np.uint32]
     digests: npt.NDArray[np.uint64]
     labels: npt.NDArray[np.uint32]
-
-
-def shard_filename(name: str, split: str, number: int, num_shards: int) -> str:
-    """Returns the name that TensorFlow Datasets expects a shard to have."""
-    return f"{name}-{split}.tfrecord-{number:05d}-of-{num_shards:05d}"
 
 
 def shard_sizes(num_examples: int, num_shards: int) -> list[int]:
@@ -133,6 +131,21 @@ def write_shard(spec: ShardSpec) -> WrittenShard:
     """
     with open_atomic(spec.path) as file, HashingWriter(file) as writer:
         return _write_records(spec, writer)
+
+
+def write_shard_alone(spec: ShardSpec) -> WrittenShard:
+    """Writes a shard whose worker died, in a process of its own.
+
+    Raises:
+        MachineError: That died as well.
+    """
+    try:
+        return run_alone(write_shard, spec)
+    except BrokenExecutor:
+        raise MachineError(
+            f"{spec.path.name}: the process that wrote it died twice, most often because memory ran out; the same "
+            "command goes on where this one stopped, and fewer --workers need less memory"
+        ) from None
 
 
 def _write_records(spec: ShardSpec, writer: HashingWriter) -> WrittenShard:

@@ -14,6 +14,7 @@ from shardstream.ingest.pipeline.catalog import Catalog, draw_rows
 from shardstream.ingest.pipeline.listing import NO_SPLIT, shown
 from shardstream.ingest.pipeline.look_alikes import NEITHER, compare
 from shardstream.ingest.pipeline.near_duplicates import find_pairs, group_rows
+from shardstream.ingest.pipeline.path_groups import find_groups
 
 DUPLICATES, NEAR_DUPLICATES = "duplicates", "near-duplicates"
 
@@ -76,11 +77,11 @@ def _drawn(
         return stratify(numbers, catalog.labels[rows], fractions)
     leaders = _leaders(catalog, rows, engine) if rule.keep_together == NEAR_DUPLICATES else rows
     numbers = draw_rows(catalog, leaders, rule.seed, "split")
-    if pattern := group_pattern(rule.keep_together):
-        for i, row in enumerate(rows):
-            match = pattern.search(shown(catalog.listing.path(int(row))))
-            if match and match[1] is not None:
-                numbers[i] = draw(rule.seed, "split", b"group/" + match[1].encode())
+    if group_pattern(rule.keep_together):
+        paths = (shown(catalog.listing.path(int(row))) for row in rows)
+        for i, group in enumerate(find_groups(rule.keep_together, paths)):
+            if group is not None:
+                numbers[i] = draw(rule.seed, "split", b"group/" + group.encode())
     return splits_of(numbers, fractions)
 
 

@@ -1,27 +1,40 @@
-"""DATA.incomplete: where a dataset grows until it is whole, and takes its name in one rename."""
+"""DATA.incomplete: where a dataset is put together until it is complete, and takes its name in one rename."""
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
 import os
-import shutil
 import uuid
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from shardstream.ingest.common.atomic_io import (
     exchange,
     fsync_folder,
     fsync_folder_contents,
+    publish_folder,
     recover_swap,
     write_atomic,
 )
 from shardstream.ingest.common.errors import ConfigError, DatasetError, UserError, machine_errors
+from shardstream.ingest.common.locks import lock_file
+from shardstream.ingest.common.safe_files import parse_errors, read_regular, refuse_link
+from shardstream.ingest.dataset.index import FILENAME as INDEX
+from shardstream.ingest.pipeline.own_files import (
+    is_dataset_file,
+    is_shard,
+    is_spooled_file,
+    is_task_file,
+    keep_leftovers,
+    remove_files,
+    remove_named,
+    shortened,
+)
 
-_LOCK = "lock"
+OPTIONS, REJECTED_LIST = "options.json", "rejected.csv"
+_FOLDERS = {"dataset", "dataset.before", "shards", "units", "repair"}
+_FILES = {OPTIONS, REJECTED_LIST}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,7 +44,7 @@ class StagingArea:
     Attributes:
         data: The folder that the dataset will be, or is.
         root: Work in progress, beside `data`.
-        units: What the map step has done; kept over a kill.
+        units: The results of the map step; kept over a kill.
         shards: Where workers write shards, a folder that no other run has: a worker that outlives the command that it
             worked for, as on a cluster, would otherwise put its shard among those of the next command.
         dataset: The dataset that is being put together, by this process alone; made anew each time.
@@ -45,7 +58,7 @@ class StagingArea:
 
     @classmethod
     def of(cls, data: Path, root: Path, units: Path) -> "StagingArea":
-        """Returns the workplace below `root`, of which nothing has to be there yet."""
+        """Returns the staging area below `root`, of which nothing has to be there yet."""
         return cls(data, root, units, shards=root / "shards" / uuid.uuid4().hex, dataset=root / "dataset")
 
     @property
@@ -55,8 +68,9 @@ class StagingArea:
 
     def begin(self) -> None:
         """Makes the folders, and removes what an earlier run has written and this one will write again."""
-        for left in (self.dataset, self.shards.parent):
-            shutil.rmtree(left, ignore_errors=True)
+        for folder in (self.dataset, self.shards.parent):
+            remove_files(folder, is_dataset_or_task_file)
+        keep_leftovers(self.dataset, self.data)
         for folder in (self.dataset, self.shards, self.units):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -64,37 +78,73 @@ class StagingArea:
         """Takes a shard that a worker of this run has written into the dataset."""
         (self.shards / shard).rename(self.dataset / shard)
 
-    def finish(self) -> None:
-        """Gives the dataset its name, which the dataset that it replaces has until then."""
+    def link(self, names: Iterable[str]) -> None:
+        """Gives shards of the older dataset, and their index, a second name in the new one.
+
+        Raises:
+            OSError: The file system has no hard links; nothing is left.
+        """
+        try:
+            for name in names:
+                if is_shard(name) or name == INDEX:
+                    (self.dataset / name).hardlink_to(self.data / name)
+        except OSError:
+            remove_files(self.dataset, is_dataset_file)
+            self.dataset.mkdir(exist_ok=True)
+            raise
+
+    def publish(self) -> None:
+        """Gives the dataset its name, which nothing but an empty folder may have.
+
+        Raises:
+            ConfigError: Something of that name appeared while the job ran.
+        """
         fsync_folder_contents(self.dataset)
-        if self.data.exists():
-            exchange(self.dataset, self.data)
-        else:
-            self.dataset.rename(self.data)
+        publish_folder(self.dataset, self.data)
         fsync_folder(self.data.absolute().parent)
         self.remove()
 
+    def replace(self, names: Iterable[str]) -> None:
+        """Gives the dataset its name, which an older one has until then; removes the files of that.
+
+        Args:
+            names: The files of the older one. Whatever else is in its folder by now is kept beside DATA.
+        """
+        fsync_folder_contents(self.dataset)
+        exchange(self.dataset, self.data)
+        fsync_folder(self.data.absolute().parent)
+        remove_named(self.dataset, names)
+        keep_leftovers(self.dataset, self.data)
+        self.remove()
+
     def remove(self) -> None:
-        """Removes all work in progress."""
-        if self.units.is_dir():
-            with (
-                ThreadPoolExecutor() as threads
-            ):  # Gigabytes are given back to the disk and the memory, file by file.
-                list(threads.map(functools.partial(shutil.rmtree, ignore_errors=True), self.units.iterdir()))
-        shutil.rmtree(self.units, ignore_errors=True)
-        shutil.rmtree(self.root)
+        """Removes all work in progress, as far as it can be: the dataset is complete without that."""
+        self.remove_units()
+        for folder in (self.dataset, self.shards.parent):
+            remove_files(folder, is_dataset_or_task_file)
+        remove_named(self.root, _FILES)
+
+    def remove_units(self) -> None:
+        """Removes the results of the map step, and what was spooled for it."""
+        remove_files(self.spool, is_spooled_file)
+        remove_files(self.units, is_task_file)
+
+
+def is_dataset_or_task_file(name: str) -> bool:
+    """Whether a file of that name is work in progress."""
+    return is_dataset_file(name) or is_task_file(name)
 
 
 def has_staging(data: Path) -> bool:
     """Whether there is work in progress for `data`."""
-    return _root(data).is_dir()
+    return _root(data).is_dir() and not _root(data).is_symlink()
 
 
 @contextlib.contextmanager
 def open_staging(
     data: Path, options: Mapping[str, object], *, restart: bool = False, work_dir: Path | None = None
 ) -> Iterator[StagingArea]:
-    """Gives the workplace for `data` to one process alone.
+    """Gives the staging area of `data` to one process alone.
 
     Args:
         data: The folder that the dataset will be, or is.
@@ -103,7 +153,8 @@ def open_staging(
         work_dir: Where the map step's work lies instead, such as a quicker disk.
 
     Raises:
-        ConfigError: Another process is at work there, or there is unfinished work of other options.
+        ConfigError: Another process is at work there, there is unfinished work of other options, or something at our
+            names that is no work of ours.
         MachineError: No space, or a disk that fails.
     """
     data = _followed(data)
@@ -115,37 +166,41 @@ def open_staging(
         units = work_dir / f"{data.name}.{place_name}.units"
         options = {**options, "--work-dir": str(work_dir.resolve())}
     place = StagingArea.of(data, root, units)
-    with machine_errors(root), _locked(root):
+    with machine_errors(root), _locked(data):
+        _prepare_root(root, units)
         if restart:
-            shutil.rmtree(units, ignore_errors=True)
-            _options_path(place).unlink(missing_ok=True)
+            place.remove_units()
+            (root / OPTIONS).unlink(missing_ok=True)
         _check_options(place, options)
         recover_swap(place.dataset, data)
         place.begin()
         try:
             yield place
         except UserError:
-            if not any(path.name != place.spool.name for path in units.iterdir()):
+            has_results = any(path.name != place.spool.name for path in units.iterdir())
+            if not has_results and not (root / REJECTED_LIST).exists():
                 place.remove()  # Nothing was done that the next command would have to fit to.
             raise
 
 
 @contextlib.contextmanager
 def open_repair_place(data: Path) -> Iterator[StagingArea]:
-    """Gives a place to mend the dataset `data` in to one process alone.
+    """Gives a place to repair the dataset `data` in to one process alone.
 
-    It lies inside of the other workplace and leaves unfinished work there as it is: an `update` that found a damaged
-    shard goes on once that is mended.
+    It lies inside of the staging area and leaves unfinished work there as it is: an `update` that found a corrupt
+    shard goes on once that is repaired.
 
     Raises:
-        ConfigError: Another process is at work there.
+        ConfigError: Another process is at work there, or something at our names that is no work of ours.
         MachineError: No space, or a disk that fails.
     """
     data = _followed(data)
     root = _root(data)
     own = root / "repair"
     place = StagingArea.of(data, own, own / "units")
-    with machine_errors(root), _locked(root):
+    with machine_errors(root), _locked(data):
+        _prepare_root(root, root / "units")
+        _refuse_links(own, place.units)
         recover_swap(root / "dataset", data)
         place.begin()
         try:
@@ -158,9 +213,8 @@ def open_repair_place(data: Path) -> Iterator[StagingArea]:
 
 def _remove_repair(place: StagingArea) -> None:
     place.remove()
-    root = place.root.parent
-    if {path.name for path in root.iterdir()} == {_LOCK}:
-        shutil.rmtree(root)
+    with contextlib.suppress(OSError):  # Not empty: unfinished work of another command.
+        place.root.parent.rmdir()
 
 
 def _followed(data: Path) -> Path:
@@ -172,38 +226,55 @@ def _root(data: Path) -> Path:
     return data.with_name(f"{data.name}.incomplete")
 
 
-@contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Keeps other processes out of `root`, which is made if there is none."""
-    import filelock
+def _locked(data: Path) -> contextlib.AbstractContextManager[None]:
+    """Keeps other processes out of the staging area of `data`."""
+    path = data.with_name(f"{data.name}.lock")
+    with contextlib.suppress(FileExistsError):  # A file: to open the lock in it says so.
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return lock_file(
+        path, busy=f"{_root(data)}: another process is at work there; wait for it or choose another DATA"
+    )
 
+
+def _prepare_root(root: Path, units: Path) -> None:
+    """Makes `root` if it is missing, and refuses one that others made: nothing in it may be written or removed."""
+    refuse_link(root)
     root.mkdir(parents=True, exist_ok=True)
-    # Locks of the operating system end with their process, however it ends.
-    lock = filelock.FileLock(root / _LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
+    _refuse_links(root, units)
+    own = (*_FOLDERS, *(f"{name}." for name in _FILES))  # The latter of a write that was killed.
+    others = [
+        path.name
+        for path in root.iterdir()
+        if path.name not in _FOLDERS | _FILES and not path.name.startswith(own)
+    ]
+    others = [name for name in others if name != "lock"]  # Of older versions.
+    if others:
         raise ConfigError(
-            f"{root}: another process is at work there; wait for it or choose another DATA"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+            f"{root}: holds files that are no work in progress ({shortened(others)}); move them elsewhere"
+        )
 
 
-def _options_path(place: StagingArea) -> Path:
-    """Returns the file that says what decided the work that is there."""
-    return place.root / "options.json"
+def _refuse_links(root: Path, units: Path) -> None:
+    """Refuses links and other things at the names where we write."""
+    refuse_link(root)
+    for folder in (*(root / name for name in _FOLDERS), units):
+        refuse_link(folder)
+    for name in _FILES:
+        refuse_link(root / name, kind="file")
+    if units.is_dir():
+        for folder in units.iterdir():
+            if folder.is_symlink():
+                refuse_link(folder)
 
 
 def _check_options(place: StagingArea, options: Mapping[str, object]) -> None:
-    """Sees to it that unfinished work is of the same options, or notes them where there is none."""
-    path = _options_path(place)
+    """Checks that unfinished work is of the same options, or notes them where there is none."""
+    path = place.root / OPTIONS
     if not path.exists():
         write_atomic(path, json.dumps(options).encode())
         return
-    before = json.loads(path.read_text())
+    with parse_errors(path, "--restart throws the unfinished work away"):
+        before = dict(json.loads(read_regular(path)))
     changed = [
         f"{name} was {before.get(name)}, now it is {options.get(name)}"
         for name in {**before, **options}

@@ -1,9 +1,13 @@
 """From files to a dataset in the staging area: the steps that `build` and `update` share."""
 
+import csv
+import io
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from shardstream.ingest.common.atomic_io import file_sha256
+import numpy as np
+
+from shardstream.ingest.common.atomic_io import file_sha256, open_atomic_nosync
 from shardstream.ingest.common.errors import DatasetError, LimitError
 from shardstream.ingest.common.progress import progress
 from shardstream.ingest.dataset.index import FILENAME as INDEX
@@ -19,9 +23,9 @@ from shardstream.ingest.pipeline.catalog import Catalog, rejected_files, settle_
 from shardstream.ingest.pipeline.look_alikes import find_leaks
 from shardstream.ingest.pipeline.manifest_writer import load_arrow, write_manifest
 from shardstream.ingest.pipeline.map_tasks import MapPlan, process_task, process_task_in_parts
-from shardstream.ingest.pipeline.shards import ShardPlan, write_shard
+from shardstream.ingest.pipeline.shards import ShardPlan, write_shard, write_shard_alone
 from shardstream.ingest.pipeline.split_assignment import assign_splits, drawn_splits
-from shardstream.ingest.pipeline.staging import StagingArea
+from shardstream.ingest.pipeline.staging import REJECTED_LIST, StagingArea
 
 # What worker processes run.
 TASK_MODULES = (
@@ -31,44 +35,81 @@ TASK_MODULES = (
 )
 
 
-def process_files(catalog: Catalog, plan: MapPlan, engine: Engine) -> int:
+def process_files(
+    catalog: Catalog,
+    plan: MapPlan,
+    engine: Engine,
+    *,
+    max_rejected: float = 1.0,
+    place: StagingArea | None = None,
+) -> None:
     """Processes the files of `plan`, and notes in `catalog` what became of them, each by itself and among the others.
 
-    Returns how many of them have another content than was known.
+    Args:
+        catalog: All files.
+        plan: Those to process.
+        engine: What the work runs on.
+        max_rejected: The largest fraction of all files that may be rejected.
+        place: Where the list of rejected files is written.
+
+    Raises:
+        LimitError: It is certain already that more will be rejected.
     """
     threading.Thread(target=load_arrow).start()
+    num_rejected = 0
     with progress("judging", plan.num_files, "files") as advance:
         for done in engine.run_all(process_task, plan, alone=process_task_in_parts):
             advance(done.num_files, num_bytes=done.num_bytes, num_rejected=done.num_rejected)
-    num_changed = sum(
-        catalog.add_unit(rows, str(pictures), verdicts) for rows, pictures, verdicts in plan.results()
-    )
+            num_rejected += done.num_rejected
+            if place is not None and num_rejected > max_rejected * len(catalog.listing):
+                found = list(plan.rejected_so_far())
+                raise _too_many_rejected(found, len(catalog.listing), max_rejected, place)
+    for rows, pictures, verdicts in plan.results():
+        catalog.add_unit(rows, str(pictures), verdicts)
     settle_identical(catalog)
-    return num_changed
+    if place is not None:
+        write_rejected_list(place, rejected_files(catalog))
 
 
-def check_verdicts(catalog: Catalog, *, max_rejected: float) -> None:
-    """Sees to it that there is enough to make a dataset of.
+def check_verdicts(catalog: Catalog, *, max_rejected: float, place: StagingArea) -> None:
+    """Checks that there is enough to make a dataset of.
 
     Raises:
-        LimitError: A larger share than `max_rejected` was rejected.
+        LimitError: A larger fraction than `max_rejected` was rejected.
         DatasetError: A class has no picture left.
     """
     listing = catalog.listing
-    rejected = catalog.counts["rejected"]
-    if rejected > max_rejected * len(listing):
-        path, reason = next(iter(rejected_files(catalog)))
-        raise LimitError(
-            f"{rejected} of {len(listing)} files were rejected, more than --max-rejected {max_rejected:g} allows; the "
-            f"first is {path}: {reason}. Mend or remove them, or raise the limit: the work done so far is kept and "
-            "used again"
-        )
-    for label, name in enumerate(listing.class_names):
-        of_class = catalog.labels == label
-        if not (catalog.kept() & of_class).any():
-            counts = catalog.verdict_counts(of_class)
-            found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-            raise DatasetError(f"{listing.root}: category {name!r} has no usable photo; its files: {found}")
+    if catalog.counts["rejected"] > max_rejected * len(listing):
+        raise _too_many_rejected(list(rejected_files(catalog)), len(listing), max_rejected, place)
+    kept = np.bincount(catalog.labels[catalog.kept()], minlength=len(listing.class_names))
+    for label in np.flatnonzero(kept == 0).tolist():
+        name = listing.class_names[label]
+        counts = catalog.verdict_counts(catalog.labels == label)
+        found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+        raise DatasetError(f"{listing.root}: category {name!r} has no usable photo; its files: {found}")
+
+
+def _too_many_rejected(
+    rejected: Sequence[tuple[str, str]], num_files: int, max_rejected: float, place: StagingArea
+) -> LimitError:
+    write_rejected_list(place, rejected)
+    path, reason = rejected[0] if rejected else ("", "")
+    return LimitError(
+        f"{len(rejected)} of {num_files} files were rejected, more than --max-rejected {max_rejected:g} allows; the "
+        f"first is {path}: {reason}. All are listed in {place.root / REJECTED_LIST}. Fix or remove them, or raise the "
+        "limit: the work done so far is kept and used again"
+    )
+
+
+def write_rejected_list(place: StagingArea, rejected: Iterable[tuple[str, str]]) -> None:
+    """Writes path and reason of rejected files into the staging area."""
+    with open_atomic_nosync(place.root / REJECTED_LIST) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.writer(text)
+        writer.writerow(("path", "reason"))
+        writer.writerows(rejected)
+        text.flush()
+        text.detach()
 
 
 def assemble(
@@ -80,6 +121,7 @@ def assemble(
     judging: ProcessingSettings,
     split_rule: SplitRule,
     shard_bytes: int,
+    versions: Mapping[str, str],
     layout: Layout,
 ) -> DatasetInfo:
     """Writes the dataset of all kept files into `place.dataset` and returns its description.
@@ -90,7 +132,7 @@ def assemble(
     assign_splits(catalog, split_rule, engine)
     _check_splits(catalog, split_rule)
     name = dataset_name(place.data.absolute())
-    plan = ShardPlan(catalog, place.shards, name=name, seed=split_rule.seed, shard_bytes=shard_bytes)
+    plan = plan_shards(catalog, name, split_rule, shard_bytes, place)
     shards = _write(plan, place, engine)
     info = DatasetInfo(
         data_dir=place.data,
@@ -104,15 +146,23 @@ def assemble(
         splits=_splits(catalog, plan, shards),
         verdicts=catalog.counts,
         manifest_sha256="",
+        versions=versions,
         layout=layout,
         look_alikes=find_leaks(catalog, engine),
     )
-    write_tfds_files(info, place.dataset)
     return write_descriptions(catalog, info, place)
 
 
+def plan_shards(
+    catalog: Catalog, name: str, rule: SplitRule, shard_bytes: int, place: StagingArea
+) -> ShardPlan:
+    """Plans the shards, and notes in `catalog` where each record goes."""
+    return ShardPlan(catalog, place.shards, name=name, seed=rule.seed, shard_bytes=shard_bytes)
+
+
 def write_descriptions(catalog: Catalog, info: DatasetInfo, place: StagingArea) -> DatasetInfo:
-    """Writes the manifest and then the metadata into `place.dataset`; returns `info` with the manifest's hash."""
+    """Writes all files but the shards into `place.dataset`; returns `info` with the manifest's hash."""
+    write_tfds_files(info, place.dataset)
     manifest = place.dataset / MANIFEST
     write_manifest(catalog, manifest, info.encode())
     info = info.with_manifest(file_sha256(manifest))
@@ -140,7 +190,7 @@ def _write(plan: ShardPlan, place: StagingArea, engine: Engine) -> dict[str, Sha
         open_index_writer(place.dataset / INDEX, plan.num_records) as index,
     ):
         first_rows = plan.first_rows()
-        for shard, rows in engine.run_all(write_shard, plan, alone=write_shard):
+        for shard, rows in engine.run_all(write_shard, plan, alone=write_shard_alone):
             place.take(shard.filename)
             shards[shard.filename] = shard
             index[first_rows[shard.filename] :][: len(rows)] = rows

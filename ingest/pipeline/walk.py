@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.errors import DatasetError, is_machine_error
 from shardstream.ingest.common.prefetch import LatencyEstimate, prefetch_map
+from shardstream.ingest.common.retries import retry_transient
 from shardstream.ingest.pipeline.clutter import HEAD_BYTES, clutter_kind, is_sidecar, sidecar_suffix
 from shardstream.ingest.pipeline.file_filter import FileFilter
 
@@ -133,17 +134,19 @@ class FolderWalk:
 def _names(folder: bytes) -> list[_Name]:
     """Returns what is in `folder`, in order; names alone, since a folder of a million files has a million of them."""
     try:
-        with os.scandir(folder) as entries:
-            found = [_Name(entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries]
+        found = retry_transient(lambda: _scan(folder))
     except OSError as error:
-        shown = folder.rstrip(b"/").decode("utf-8", "backslashreplace")
-        shown = shown if len(shown) < 300 else f"{shown[:300]}..."
-        raise DatasetError(
-            f"{shown}: cannot be listed: {error.strerror}; make it readable or take it out of the photos"
-        ) from None
+        if is_machine_error(error):
+            raise
+        raise _unreadable(folder, "listed", error) from None
     # A folder ends in "/", and so sorts as it does inside of the paths below it.
     found.sort(key=lambda name: name.name + b"/" * name.is_folder)
     return found
+
+
+def _scan(folder: bytes) -> list[_Name]:
+    with os.scandir(folder) as entries:
+        return [_Name(entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries]
 
 
 def _is_folder(entry: "os.DirEntry[bytes]") -> bool:
@@ -160,12 +163,9 @@ def _identity(folder: bytes) -> tuple[int, int]:
 
 def _ask(path: bytes, name: _Name) -> _Answer:
     try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError:
-        try:
-            status = os.lstat(path)  # A link to nothing: processed, and rejected, like any file.
-        except OSError:
-            return _Answer(None, "gone before it was listed")
+        status = _status(path)
+    except FileNotFoundError:
+        return _Answer(None, "gone before it was listed")
     if name.is_folder:
         return _Answer(status, "")
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
@@ -176,9 +176,40 @@ def _ask(path: bytes, name: _Name) -> _Answer:
     return _Answer(status, "")
 
 
+def _status(path: bytes) -> os.stat_result:
+    """Returns what the file system says of a file, or of a link to nothing: processed, and rejected, like any file."""
+    try:
+        return retry_transient(lambda: os.stat(path))  # noqa: PTH116
+    except OSError as error:
+        if is_machine_error(error):
+            raise
+    try:
+        return retry_transient(lambda: os.lstat(path))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if is_machine_error(error):
+            raise
+        raise _unreadable(path, "looked at", error) from None
+
+
 def _head(path: bytes) -> bytes:
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-            return file.read(HEAD_BYTES)
-    except OSError:
+        return retry_transient(lambda: _read_head(path))
+    except OSError as error:
+        if is_machine_error(error):
+            raise
         return b""  # Its suffix is all there is to go by.
+
+
+def _read_head(path: bytes) -> bytes:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        return file.read(HEAD_BYTES)
+
+
+def _unreadable(path: bytes, done: str, error: OSError) -> DatasetError:
+    shown = path.rstrip(b"/").decode("utf-8", "backslashreplace")
+    shown = shown if len(shown) < 300 else f"{shown[:300]}..."
+    return DatasetError(
+        f"{shown}: cannot be {done}: {error.strerror}; make it readable or take it out of the photos"
+    )

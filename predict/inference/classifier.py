@@ -8,8 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.safe_files import parse_errors
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.inference.prediction import RecordBatch
+from shardstream.train.runs.run_folder import RunFolder
 from shardstream.train.runs.saved_model import ModelInfo, inference_function, load_model
 
 # Every batch is padded to this size, so that the model is compiled once.
@@ -69,7 +71,12 @@ def load_predictor(run_dir: Path) -> Predictor:
     Raises:
         DatasetError: The run has no model, or one that would run code of its own.
     """
-    return Predictor(*load_model(run_dir))
+    model, info = load_model(run_dir)
+    # A crafted model can hold values that Keras takes and no layer can calculate with.
+    with parse_errors(RunFolder(run_dir).best_model, "take a model that `shardstream-train` made"):
+        predictor = Predictor(model, info)
+        predictor.warm_up()
+    return predictor
 
 
 def check_same_classes(run_dir: Path, model: ModelInfo, data: DatasetInfo) -> None:

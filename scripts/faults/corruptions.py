@@ -198,9 +198,11 @@ def damage_round(scene: Scene, foreign: Path, folder: Path, number: int, rng: ra
     is_hopeless = {METADATA, MANIFEST} <= changed
     if not found or (found != changed and not is_hopeless):
         raise FaultError(f"{kinds}: changed were {sorted(changed)}, found were {sorted(found)}")
-    if not is_mended and not is_hopeless:
-        raise FaultError(f"{kinds} of {sorted(changed)}: not mended")
-    if contents(data) != (reference if is_mended else damaged):
+    # A file that is none of the dataset's stays where it is, and all else is repaired.
+    extra = {name: damaged[name] for name in changed - reference.keys()}
+    if not is_mended and not is_hopeless and not extra:
+        raise FaultError(f"{kinds} of {sorted(changed)}: not repaired")
+    if contents(data) != (damaged if is_hopeless and not is_mended else reference | extra):
         raise FaultError(f"{kinds} of {sorted(changed)}: other bytes after the repair")
     return DamageRound(kinds, MENDED if is_mended else LEFT)
 

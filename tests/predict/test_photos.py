@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,17 +191,20 @@ def test_a_run_inside_of_the_photos_writes_no_report_there(trial, photos, tmp_pa
 def test_a_file_that_kills_its_decoder_costs_that_file_alone(monkeypatch, tmp_path):
     from concurrent.futures import BrokenExecutor
 
-    from shardstream.ingest.images.process import ProcessedImage
+    from shardstream.ingest.execution import crashes
     from shardstream.ingest.pipeline import loose_photos as loose
 
-    def run_alone(function, chunk):
-        if "killer" in chunk.paths[0]:
-            raise BrokenExecutor
-        return loose.JudgedChunk(
-            chunk.number, [loose.JudgedPhoto(chunk.paths[0], "ab", ProcessedImage("ok", ""))]
-        )
+    deaths = []
 
-    monkeypatch.setattr(loose, "run_alone", run_alone)
-    done = loose._judge_one_by_one(loose.Chunk(3, ["a", "killer", "b"], None))  # pyright: ignore[reportArgumentType]
-    assert (done.number, [photo.judged.verdict for photo in done.photos]) == (3, ["ok", "rejected", "ok"])
-    assert Path(done.photos[1].path) == Path("killer")
+    def dies_at_one(function, chunk):
+        if 1 not in chunk.crashing:
+            deaths.append(chunk)
+            chunk.log.write_bytes((1).to_bytes(8, "little"))
+            raise BrokenExecutor
+        return loose.JudgedChunk(chunk.number, [loose.JudgedPhoto(path, "", None) for path in chunk.paths])  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(crashes, "run_alone", dies_at_one)
+    chunk = loose.Chunk(3, ["a", "killer", "b"], None, tmp_path / "log")  # pyright: ignore[reportArgumentType]
+    chunk.log.write_bytes((1).to_bytes(8, "little"))
+    done = loose._judge_alone(chunk)
+    assert (done.number, len(done.photos), len(deaths)) == (3, 3, 1)

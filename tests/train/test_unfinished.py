@@ -141,7 +141,7 @@ def test_other_versions_go_on_with_a_warning(unfinished, caplog):
 
 
 def test_no_resume_begins_anew(unfinished, caplog):
-    with caplog.at_level(logging.INFO, logger="train"), pytest.raises(CrashError):
+    with caplog.at_level(logging.INFO, logger="shardstream.train"), pytest.raises(CrashError):
         train_and_evaluate(dataclasses.replace(unfinished, resume=False, seed=7), [Crash(1)])
     assert epochs_of(unfinished.run) == ["1"]
     assert "goes on" not in caplog.text

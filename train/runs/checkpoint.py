@@ -20,6 +20,7 @@ import numpy as np
 
 from shardstream.ingest.common.atomic_io import fsync_folder, open_atomic
 from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.safe_files import parse_errors, read_regular
 from shardstream.train.engine.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ _MAGIC = b"shardstream checkpoint 1\n"
 _HEADER_LENGTH = struct.Struct("<Q")
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _NUM_KEPT = 2
+_MAX_BYTES = 1 << 40
 _SUFFIX = ".checkpoint"
 
 
@@ -92,7 +94,7 @@ class Checkpoint:
         Raises:
             DatasetError: It is not as it was written.
         """
-        return cls.from_bytes(path.read_bytes(), str(path))
+        return cls.from_bytes(read_regular(path, max_bytes=_MAX_BYTES), str(path))
 
     @classmethod
     def from_bytes(cls, content: bytes, name: str) -> "Checkpoint":
@@ -104,6 +106,11 @@ class Checkpoint:
         body = memoryview(content)[:-_DIGEST_BYTES]
         if not content.startswith(_MAGIC) or hashlib.sha256(body).digest() != content[-_DIGEST_BYTES:]:
             raise DatasetError(f"{name}: not as it was written")
+        with parse_errors(Path(name), "--no-resume begins the run anew"):
+            return cls._parse(body)
+
+    @classmethod
+    def _parse(cls, body: memoryview) -> "Checkpoint":
         start = len(_MAGIC) + _HEADER_LENGTH.size
         (length,) = _HEADER_LENGTH.unpack(body[len(_MAGIC) : start])
         header = json.loads(bytes(body[start : start + length]))

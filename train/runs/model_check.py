@@ -4,6 +4,7 @@ Keras's safe mode refuses Lambda layers and pickled code. It does load layers th
 own (TFSMLayer), unpacks whatever else lies in the archive, and asks for as much memory as the file says it needs.
 """
 
+import io
 import json
 import math
 import zipfile
@@ -14,6 +15,7 @@ from typing import Any
 import keras
 
 from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.safe_files import open_regular, parse_errors
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {_CONFIG, _WEIGHTS, "metadata.json"}
@@ -28,6 +30,9 @@ _READERS = {"StringLookup", "IntegerLookup", "TextVectorization", "Hashing"}
 
 # A number of a weight takes 4 bytes in the file, 2 in half precision; the smallest files are all header.
 _LEAST_WEIGHT_BYTES, _HEADER_BYTES = 1, 1 << 20
+# Of one image. 64 channels at 1,024 x 1,024 pixels take a quarter of it.
+_MOST_ACTIVATION_BYTES = 1 << 30
+_REMEDY = "take a model that `shardstream-train` made"
 
 
 def check_model_file(path: Path) -> None:
@@ -36,21 +41,23 @@ def check_model_file(path: Path) -> None:
     Raises:
         DatasetError: It would run code of its own, is damaged, or would take far more memory than its size.
     """
+    with parse_errors(path, _REMEDY), open_regular(path):
+        pass  # A pipe would be waited for.
     # Keras also takes files of HDF5, whose checks are others.
     if not zipfile.is_zipfile(path):
         raise _refusal(path, "not a whole .keras file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _check_members(path, archive)
-            config = json.loads(archive.read(_CONFIG))
-            weights_bytes = archive.getinfo(_WEIGHTS).file_size
-    # What a damaged archive leads the reader to: BadZipFile, zlib.error, NotImplementedError, RecursionError.
-    except Exception as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise _refusal(path, f"damaged ({str(error)[:200]})") from None
-    _check_objects(path, config)
-    _check_size(path, config, weights_bytes)
+    # What a corrupt archive leads the reader to: BadZipFile, zlib.error, NotImplementedError, RecursionError.
+    with parse_errors(path, _REMEDY), zipfile.ZipFile(path) as archive:
+        _check_members(path, archive)
+        config = json.loads(archive.read(_CONFIG))
+        weights_bytes = archive.getinfo(_WEIGHTS).file_size
+        if not isinstance(config, dict):
+            raise _refusal(path, f"{_CONFIG} describes no model")
+        # How it was compiled is of no use here, and may name losses and metrics of the user's own.
+        config.pop("compile_config", None)
+        _check_objects(path, config)
+        _check_arrays(path, archive)
+        _check_size(path, config, weights_bytes)
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
@@ -90,13 +97,49 @@ def _objects(config: Any) -> Iterator[dict[str, Any]]:
             todo += value
 
 
+def _check_arrays(path: Path, archive: zipfile.ZipFile) -> None:
+    """Compares the arrays of the weights with the bytes that hold them: HDF5 has an array of any size in no bytes."""
+    import h5py
+
+    def check(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            num_bytes, stored = item.size * item.dtype.itemsize, item.id.get_storage_size()
+            if item.external or item.is_virtual:
+                raise _refusal(path, f"its weight {name!r} lies in another file")
+            if num_bytes > _MOST_UNPACKED * stored + _HEADER_BYTES:
+                raise _refusal(
+                    path, f"its weight {name!r} has {num_bytes:,} bytes, {stored:,} of them in the file"
+                )
+
+    with h5py.File(io.BytesIO(archive.read(_WEIGHTS)), "r") as file:
+        file.visititems(check)
+
+
+def _check_activations(path: Path, model: keras.Model) -> None:
+    """Refuses layers whose output for one image is larger than any model of images has."""
+    todo: list[Any] = [model]
+    while todo:
+        layer = todo.pop()
+        todo += getattr(layer, "layers", [])
+        for node in getattr(layer, "_inbound_nodes", []):
+            for tensor in node.output_tensors:
+                num_bytes = 4 * math.prod(side or 1 for side in tensor.shape)
+                if num_bytes > _MOST_ACTIVATION_BYTES:
+                    raise _refusal(path, f"its layer {layer.name!r} makes {num_bytes:,} bytes of one image")
+
+
 def _check_size(path: Path, config: dict[str, Any], weights_bytes: int) -> None:
     """Compares the weights that the layers would make with those in the file, before there is memory for them."""
     try:
         # In this scope a layer knows the shapes of its weights and makes none.
         with keras.StatelessScope(initialize_variables=False):
             model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        if not isinstance(model, keras.Model):
+            raise _refusal(path, f"{_CONFIG} describes no model")
         num_weights = sum(math.prod(variable.shape) for variable in model.variables)
+    except DatasetError:
+        keras.utils.clear_session()
+        raise
     except Exception as error:
         # Else the weights would be made after all, at the next occasion.
         keras.utils.clear_session()
@@ -107,7 +150,12 @@ def _check_size(path: Path, config: dict[str, Any], weights_bytes: int) -> None:
         raise _refusal(
             path, f"its layers ask for {num_weights:,} weights, and it holds {weights_bytes:,} bytes of them"
         )
+    try:
+        _check_activations(path, model)
+    except DatasetError:
+        keras.utils.clear_session()
+        raise
 
 
 def _refusal(path: Path, reason: str) -> DatasetError:
-    return DatasetError(f"{path}: refused: {reason}; take a model that `shardstream-train` made")
+    return DatasetError(f"{path}: refused: {reason}; {_REMEDY}")

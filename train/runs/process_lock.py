@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import IO
 
 from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.common.locks import open_lock_file
 
+_MAX_NOTE_CHARS = 4096
 _TRIES, _SECS_BETWEEN_TRIES = 20, 0.01
 
 
@@ -29,14 +31,16 @@ def locked_by_this_process(path: Path) -> Iterator[None]:
     """Holds a lock on the file `path`, which says who does.
 
     Raises:
-        ConfigError: Another process holds it.
+        ConfigError: Another process holds it, or it is a link or somebody else's file.
     """
     # Not filelock, which empties the file before it knows whether another process holds it.
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644)) as file:
+    with os.fdopen(open_lock_file(path), "r+") as file:
         if not _lock(file):
             raise ConfigError(
                 f"{path.parent}: {_who(path)} is at work there; wait for it or choose another run folder"
             )
+        if os.fstat(file.fileno()).st_size and _parsed(file) is None:
+            raise ConfigError(f"{path}: not a lock file of ours; move it elsewhere")
         note = json.dumps(dataclasses.asdict(Process(os.getpid(), platform.node()))).encode()
         # In this order, so that the file is empty at no moment.
         os.pwrite(file.fileno(), note, 0)
@@ -47,12 +51,13 @@ def locked_by_this_process(path: Path) -> Iterator[None]:
 def locking_process(path: Path) -> Process | None:
     """Returns the process that holds the lock on `path`, or None if none does."""
     try:
-        with path.open(encoding="utf-8") as file:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return _noted(file)
-    except FileNotFoundError:
+    except OSError:  # None, or something else that is no lock of ours.
         pass
     return None
 
@@ -70,10 +75,17 @@ def _lock(file: IO[str]) -> bool:
 def _noted(file: IO[str]) -> Process | None:
     # The note is written a moment after the lock is taken.
     for _ in range(_TRIES):
-        file.seek(0)
-        with contextlib.suppress(ValueError):
-            return Process(**json.load(file))
+        if process := _parsed(file):
+            return process
         time.sleep(_SECS_BETWEEN_TRIES)
+    return None
+
+
+def _parsed(file: IO[str]) -> Process | None:
+    file.seek(0)
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        process = Process(**json.loads(file.read(_MAX_NOTE_CHARS)))
+        return process if isinstance(process.pid, int) and isinstance(process.host, str) else None
     return None
 
 

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.common.safe_files import parse_errors, read_regular
 from shardstream.train.models.registry import find_model
 from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
 from shardstream.train.runs.run_folder import RunFolder
@@ -90,11 +91,7 @@ def find_resumable(folder: RunFolder, checkpoints: Checkpoints) -> ResumableRun 
     """
     if not folder.is_unfinished or not (checkpoint := checkpoints.latest()):
         return None
-    try:
-        options = json.loads(folder.config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(
-            f"{folder.config}: cannot be read ({error}), so nobody knows what run this is; --no-resume begins anew"
-        ) from None
-    # A run that began before the model had its name.
-    return ResumableRun({**options, "model": find_model(str(options["model"]))}, checkpoint)
+    with parse_errors(folder.config, "so nobody knows what run this is; --no-resume begins anew"):
+        options = dict(json.loads(read_regular(folder.config)))
+        # A run that began before the model had its name.
+        return ResumableRun({**options, "model": find_model(str(options["model"]))}, checkpoint)

@@ -12,6 +12,7 @@ from typing import Any
 
 from shardstream.ingest.common.atomic_io import fsync_folder
 from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError, DatasetError
+from shardstream.ingest.common.safe_files import refuse_link
 from shardstream.train.runs.process_lock import locked_by_this_process
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,10 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """The states to go on from; there only until the run is finished."""
         return self.path / "checkpoints"
+
+    @property
+    def _finished_checkpoints(self) -> Path:
+        return self.path / ".checkpoints.done"
 
     @property
     def lock(self) -> Path:
@@ -125,10 +130,12 @@ class RunFolder:
         It is taken away again if nothing was put into it.
 
         Raises:
-            ConfigError: Another process is at work there.
+            ConfigError: Another process is at work there, or one of our folders in it is a link.
         """
         is_new = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
+        for folder in (self.checkpoints, self.logs, self._finished_checkpoints):
+            refuse_link(folder)
         try:
             with locked_by_this_process(self.lock):
                 yield
@@ -159,9 +166,8 @@ class RunFolder:
             _sync_file(path)
         fsync_folder(self.path)
         # A kill amid their removal would leave an unfinished run without a state to go on from.
-        aside = self.path / ".checkpoints.done"
-        self.checkpoints.rename(aside)
-        shutil.rmtree(aside)
+        self.checkpoints.rename(self._finished_checkpoints)
+        shutil.rmtree(self._finished_checkpoints)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -174,6 +180,7 @@ def write_beside(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` make a file beside `path`, with the same suffix, and renames it to `path`."""
     beside = path.with_name(f".{path.stem}.incomplete{path.suffix}")
     try:
+        beside.unlink(missing_ok=True)  # It may be a link that somebody planted: to write would follow it.
         write(beside)
         beside.replace(path)
     finally:

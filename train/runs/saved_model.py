@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.safe_files import parse_errors, read_regular
 from shardstream.ingest.images.settings import Encoding, ImageSettings, Resize
 from shardstream.train.runs.model_check import check_model_file
 from shardstream.train.runs.run_folder import RunFolder, write_beside, write_json
@@ -78,11 +79,8 @@ class ModelInfo:
         """
         RunFolder(run_dir).check_has_model()
         path = RunFolder(run_dir).model_info
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise DatasetError(f"{path}: not JSON ({error}); train again into another run folder") from None
-        return _model_info(path, content)
+        with parse_errors(path, "train again into another run folder"):
+            return _model_info(path, json.loads(read_regular(path)))
 
 
 def load_model(run_dir: Path) -> tuple[keras.Model, ModelInfo]:
@@ -159,7 +157,7 @@ def _model_info(path: Path, content: Any) -> ModelInfo:
             f"{path}: keys missing or unknown: {differing}; train again into another run folder"
         )
     checks = {
-        "class_names": _is_list_of_str(content["class_names"]),
+        "class_names": _is_list_of_str(content["class_names"]) and len(content["class_names"]) > 0,
         "display_names": _is_list_of_str(content["display_names"])
         and len(content["display_names"]) == len(content["class_names"]),
         "image_size": _is_size(content["image_size"]),

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.safe_files import parse_errors, read_regular
 from shardstream.train.engine.progress import BEGINNING
 from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
 from shardstream.train.runs.process_lock import Process, locking_process
 from shardstream.train.runs.run_folder import RunFolder
+
+_MAX_COUNT = 1 << 53
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,12 +76,16 @@ def look_at(run: Path) -> RunStatus:
     folder = RunFolder(run)
     if not folder.config.is_file():
         raise DatasetError(f"{run}: holds no run; make one with `shardstream-train DATA --run {run}`")
-    try:
-        config = json.loads(folder.config.read_text(encoding="utf-8"))
+    remedy = "train again into another run folder"
+    with parse_errors(folder.config, remedy):
+        config = json.loads(read_regular(folder.config))
         epochs, steps_per_epoch = int(config["epochs"]), int(config["steps_per_epoch"])
+        if not (0 < epochs < _MAX_COUNT and 0 < steps_per_epoch < _MAX_COUNT):
+            raise ValueError("epochs and steps_per_epoch have to be positive numbers")
+    with parse_errors(folder.history, remedy):
         rows = _read_history(folder.history)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{run}: config.json or history.csv is damaged ({error!r})") from None
+        if any(not {"epoch", "val_loss", "val_accuracy"} <= row.keys() for row in rows):
+            raise ValueError("a row without epoch, val_loss or val_accuracy")
     process = locking_process(folder.lock)
     checkpoints = Checkpoints(folder.checkpoints)
     checkpoint = checkpoints.latest()
@@ -105,11 +112,10 @@ def _read_history(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
     # nan: the column came after the epoch.
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            {name: float(value) for name, value in row.items() if value != "nan"}
-            for row in csv.DictReader(file)
-        ]
+    lines = read_regular(path).decode("utf-8").splitlines()
+    return [
+        {name: float(value) for name, value in row.items() if value != "nan"} for row in csv.DictReader(lines)
+    ]
 
 
 def _rate(row: dict[str, float]) -> Rate | None:

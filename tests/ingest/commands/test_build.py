@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import filelock
 import pyarrow.parquet as pq
 import pytest
 
 from shardstream.ingest.__main__ import main
+from shardstream.ingest.common.locks import lock_file
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.records import decode_example, read_records
 
@@ -232,7 +232,7 @@ def test_a_full_disk_is_said_and_what_was_done_is_kept(photos, tmp_path):
     result = subprocess.run(limited, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        f"shardstream-ingest: {tmp_path}/d.incomplete: File too large; what was done is kept: mend that and start "
+        f"shardstream-ingest: {tmp_path}/d.incomplete: File too large; what was done is kept: fix that and start "
         "the same command again\n"
     )
     assert not (tmp_path / "d").exists()
@@ -337,7 +337,7 @@ def test_each_file_is_opened_once_whatever_the_options(photos, tmp_path, photo, 
 
 def test_two_builds_at_once_into_one_place_are_refused(photos, tmp_path, capsys):
     (tmp_path / "d.incomplete").mkdir()
-    with filelock.FileLock(tmp_path / "d.incomplete/lock"):
+    with lock_file(tmp_path / "d.lock", busy="busy"):
         assert build(photos, tmp_path / "d") == 2
     assert "d.incomplete: another process is at work there" in capsys.readouterr().err
     assert build(photos, tmp_path / "d") == 0
@@ -363,9 +363,15 @@ def test_too_many_rejected_files_make_nothing(photos, tmp_path, capsys):
     assert build(photos, tmp_path / "d") == 3
     assert capsys.readouterr().err == (
         "shardstream-ingest: 3 of 63 files were rejected, more than --max-rejected 0.01 allows; the first is "
-        "food/bad0.jpg: not an image: text. Mend or remove them, or raise the limit: the work "
-        "done so far is kept and used again\n"
+        "food/bad0.jpg: not an image: text. All are listed in "
+        f"{tmp_path}/d.incomplete/rejected.csv. Fix or remove them, or raise the limit: the work done so far is kept "
+        "and used again\n"
     )
+    listed = (tmp_path / "d.incomplete/rejected.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in listed] == [
+        "path",
+        *(f"food/bad{number}.jpg" for number in range(3)),
+    ]
     assert not (tmp_path / "d").exists()
     assert build(photos, tmp_path / "d", "--max-rejected", "0.05") == 0
 
@@ -379,9 +385,10 @@ def test_input_that_cannot_become_a_dataset(photos, tmp_path, capsys):
         assert not data.exists() or data.name in {"taken", "..", ""}
 
     (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/notes.txt").write_text("mine")
     assert_refused(f"{tmp_path}/taken exists already: bring it up to date", data=tmp_path / "taken")
     (tmp_path / "file").write_text("no folder")
-    assert_refused(f"{tmp_path}/file/d.incomplete: Not a directory", data=tmp_path / "file/d")
+    assert_refused(f"{tmp_path}/file/d.lock: Not a directory", data=tmp_path / "file/d")
     assert_refused("lies inside of IMAGES", data=photos / "d")
     assert_refused("--image-size has to be original or 1 to 8,192, got 0", "--image-size", "0")
     assert_refused("--image-size has to be original or 1 to 8,192, got 99999", "--image-size", "99999")

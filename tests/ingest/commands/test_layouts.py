@@ -110,6 +110,27 @@ def test_an_update_takes_the_table_again_and_sees_what_changed_in_it(tmp_path, p
     assert main([*update, "--labels", str(table)]) == 0
     row = rows(tmp_path / "d")["7.jpg"]
     assert (row["class_name"], row["split"]) == ("dog", "validation")
+    assert "0 new, 0 changed, 0 gone, 1 moved to another class, 0 renamed" in capsys.readouterr().out
+    lines[7] = "7,dog,train"
+    table.write_text("\n".join(["id,label,part", *lines]))
+    assert main([*update, "--labels", str(table)]) == 0
+    assert rows(tmp_path / "d")["7.jpg"]["split"] == "train"
+
+
+def test_a_manifest_of_labels_in_a_table_is_repaired_with_the_table(tmp_path, photo, capsys):
+    (tmp_path / "photos").mkdir()
+    for number in range(12):
+        (tmp_path / f"photos/{number}.jpg").write_bytes(photo(number))
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["id,label", *(f"{number},{'ab'[number % 2]}" for number in range(12))]))
+    assert build(tmp_path / "photos", tmp_path / "d", "--labels", str(table)) == 0
+    before = content(tmp_path / "d")
+    (tmp_path / "d/manifest.parquet").unlink()
+    repair = ["repair", str(tmp_path / "photos"), str(tmp_path / "d"), "--workers", "1"]
+    assert main(repair) == 1
+    assert "give it again with --labels" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert main([*repair, "--labels", str(table)]) == 0
+    assert content(tmp_path / "d") == before
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
@@ -129,6 +150,19 @@ def test_a_refused_archive_leaves_nothing(tmp_path, photo):
     archive = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "one")
     assert build(archive, tmp_path / "d") == 2
     assert not (tmp_path / "d.incomplete").exists()
+
+
+def test_what_was_spooled_of_an_archive_goes_with_the_rest_of_the_work(photos, tmp_path):
+    (photos / "food/bad.jpg").write_bytes(b"text")
+    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", photos)
+    options = ("--image-size", "32", "--workers", "1", "--work-dir", str(tmp_path / "work"))
+    assert main(["build", archive, str(tmp_path / "d"), *options]) == 3
+    (units,) = (tmp_path / "work").iterdir()
+    assert (units / "spool/index.json").exists()
+    planted = units / "spool/notes.txt"
+    planted.write_text("mine")
+    assert main(["build", archive, str(tmp_path / "d"), *options, "--max-rejected", "1"]) == 0
+    assert [path for path in units.rglob("*") if path.is_file()] == [planted]
 
 
 def test_repair_asks_for_the_unpacked_folder(photos, tmp_path, capsys):

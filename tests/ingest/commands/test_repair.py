@@ -11,11 +11,11 @@ import subprocess
 import sys
 import time
 
-import filelock
 import pytest
 
 from shardstream.ingest.__main__ import main
 from shardstream.ingest.commands.verify import verify_dataset
+from shardstream.ingest.common.locks import lock_file
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.records import decode_example, frame, read_records
 
@@ -127,7 +127,6 @@ DAMAGES = {
     "manifest flipped": lambda data: flip(data / "manifest.parquet"),
     "TFDS's files": lambda data: [cut(data / name) for name in ("features.json", "label.labels.txt")],
     "a shard and the metadata": lambda data: (cut(data / SHARD), cut(data / "metadata.json")),
-    "both descriptions": lambda data: (flip(data / "metadata.json"), flip(data / "manifest.parquet", 0.1)),
     "a shard and the manifest": lambda data: (cut(data / SHARD), flip(data / "manifest.parquet", 0.99)),
 }
 
@@ -195,7 +194,7 @@ def test_photos_that_are_not_as_they_were_are_named_and_the_other_shards_are_men
     assert exit_code == 1
     mended = {name: one["is_mended"] for name, one in repairs.items()}
     assert mended == {SHARD: False, OTHER: True, "features.json": True}
-    assert repairs[SHARD]["outcome"] == f"not mended: of its {len(needed)} photos {sentence} ({path})"
+    assert repairs[SHARD]["outcome"] == f"not repaired: of its {len(needed)} photos {sentence} ({path})"
     assert repairs[SHARD]["photos"] == [path]
     assert content(data) == before | {SHARD: left}
 
@@ -209,20 +208,19 @@ def test_a_category_that_is_gone_is_said_and_what_needs_no_photos_is_mended(phot
     needed = sources(data, SHARD)
     shutil.rmtree(photos / "interior")
     (data / SHARD).unlink()
-    swap(data, OTHER, "d-validation.tfrecord-00000-of-00001")
     edit_seed(data)
     exit_code, repairs = repair(photos, data, capsys)
     assert exit_code == 1
     gone = [path for path in needed if path.startswith("interior/")]
     assert repairs[SHARD]["outcome"] == (
-        f"not mended: of its {len(needed)} photos {len(gone)} gone ({', '.join(gone[:3])}, ...)"
+        f"not repaired: of its {len(needed)} photos {len(gone)} gone ({', '.join(gone[:3])}, ...)"
     )
     assert repairs[SHARD]["photos"] == gone
     assert content(data) == {name: what for name, what in before.items() if name != SHARD}
     assert main(["repair", str(photos), str(data)]) == 1
     assert "put the photos back as they were" in capsys.readouterr().out
     assert main(["repair", str(photos / "nowhere"), str(data)]) == 2
-    assert f"{photos}/nowhere: no such folder of photos" in capsys.readouterr().err
+    assert f"{photos}/nowhere: not a folder; give the folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -247,8 +245,8 @@ def test_a_manifest_of_photos_that_changed_is_left_and_said(photos, data, capsys
     change(photos)
     exit_code, repairs = repair(photos, data, capsys)
     assert exit_code == 1
-    assert repairs["manifest.parquet"]["outcome"].startswith(f"not mended: {sentence}")
-    assert repairs[SHARD]["outcome"] == "not mended: it takes a whole manifest.parquet"
+    assert repairs["manifest.parquet"]["outcome"].startswith(f"not repaired: {sentence}")
+    assert repairs[SHARD]["outcome"] == "not repaired: it takes a complete manifest.parquet"
     assert content(data) == before
 
 
@@ -256,33 +254,7 @@ def edit(data):
     """Edits the metadata so that they fit themselves."""
     info = DatasetInfo.load(data)
     rule = dataclasses.replace(info.split_rule, seed=124)
-    dataclasses.replace(info, display_names=("a", "b", "c"), name="e", split_rule=rule).save(data)
-
-
-def flip_schema(data):
-    """Makes the manifest unreadable, but not the copy of the metadata in it."""
-    path = data / "manifest.parquet"
-    path.write_bytes(path.read_bytes().replace(b"ARROW:schema", b"ARROW:scheme"))
-
-
-def append_to_manifest(data):
-    append(data / "manifest.parquet", b"more")
-
-
-@pytest.mark.parametrize("spoil", [lambda data: flip(data / "metadata.json", 0.01), edit])
-@pytest.mark.parametrize(
-    "damage", [lambda data: flip(data / "manifest.parquet", 0.1), flip_schema, append_to_manifest]
-)
-def test_both_descriptions_are_mended_if_the_photos_bear_out_what_is_left_of_them(
-    photos, data, capsys, damage, spoil
-):
-    before = content(data)
-    spoil(data)
-    damage(data)
-    exit_code, repairs = repair(photos, data, capsys)
-    assert exit_code == 0
-    assert {"manifest.parquet", "metadata.json"} <= repairs.keys()
-    assert content(data) == before
+    dataclasses.replace(info, display_names=("a", "b", "c"), split_rule=rule).save(data)
 
 
 def test_without_any_description_that_the_photos_bear_out_nothing_is_changed(photos, data, capsys):
@@ -301,8 +273,8 @@ def test_without_any_description_that_the_photos_bear_out_nothing_is_changed(pho
     exit_code, repairs = repair(photos, data, capsys)
     assert exit_code == 1
     assert {name: one["outcome"] for name, one in repairs.items()} == {
-        "manifest.parquet": "not mended: neither it nor metadata.json can be read",
-        "metadata.json": "not mended: it takes a whole manifest.parquet",
+        "manifest.parquet": "not repaired: it takes a complete manifest.parquet",
+        "metadata.json": "not repaired: it takes a complete manifest.parquet",
     }
     assert content(data) == before
     assert not data.with_name("d.incomplete").exists()
@@ -326,7 +298,7 @@ def test_a_shard_that_cannot_be_made_to_the_same_bytes_is_left(photos, data, cap
     exit_code, repairs = repair(photos, data, capsys)
     assert exit_code == 1
     assert repairs[SHARD]["outcome"] == (
-        "not mended: its photos are as they were, but other versions of decoders make other bytes of them"
+        "not repaired: its photos are as they were, but other versions of decoders make other bytes of them"
     )
     assert content(data) == before
 
@@ -337,38 +309,52 @@ def test_what_is_no_dataset_is_refused_and_nothing_is_left(photos, tmp_path, cap
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
-def test_extra_files_leave_the_dataset_and_nothing_is_lost(photos, data, capsys):
-    before = content(data)
+def test_extra_files_stay_and_are_named(photos, data, capsys):
     shutil.copy(data / SHARD, data / "d-train.tfrecord-00007-of-00009")
     (data / "mine.tfrecord").write_bytes(b"mine")
     (data / "notes.txt").write_text("mine")
-    data.with_name("d.foreign").mkdir()
-    data.with_name("d.foreign").joinpath("mine.tfrecord").write_bytes(b"from before")
-    exit_code, repairs = repair(photos, data, capsys)
-    assert exit_code == 0
-    assert repairs["d-train.tfrecord-00007-of-00009"]["outcome"] == f"removed: {SHARD} is the same"
-    assert content(data) == before | {"notes.txt": b"mine"}
-    assert content(data.with_name("d.foreign")) == {
-        "mine.tfrecord": b"from before",
-        "mine.tfrecord.1": b"mine",
-    }
-
-
-def test_shards_under_wrong_names_are_renamed_without_any_photo(photos, data, capsys):
+    data.with_name("d.foreign").symlink_to("photos")
     before = content(data)
-    shutil.rmtree(photos)
-    photos.mkdir()
-    names = sorted(name for name in before if "tfrecord" in name)
-    for name, following in zip(names, names[1:] + names[:1], strict=True):  # A circle of all of them.
-        (data / following).write_bytes(before[name])
-    assert repair(photos, data, capsys)[0] == 0
+    exit_code, repairs = repair(photos, data, capsys)
+    assert exit_code == 1
+    assert {name: one["outcome"] for name, one in repairs.items()} == dict.fromkeys(
+        ("d-train.tfrecord-00007-of-00009", "mine.tfrecord"),
+        "left where it is: no file of this dataset; move it elsewhere",
+    )
     assert content(data) == before
-    (data / SHARD).rename(data / "backup.tfrecord")
-    shutil.copy(data / OTHER, data / SHARD)
+
+
+def test_a_folder_in_the_place_of_a_shard_is_left_and_named(photos, data, capsys):
+    (data / SHARD).unlink()
+    (data / SHARD).mkdir()
+    (data / SHARD / "thesis.txt").write_text("mine")
+    exit_code, repairs = repair(photos, data, capsys)
+    assert exit_code == 1
+    assert "a folder has its name: move that elsewhere" in repairs[SHARD]["outcome"]
+    assert (data / SHARD / "thesis.txt").read_text() == "mine"
+
+
+def test_metadata_that_name_another_manifest_are_repaired_if_the_photos_bear_out_the_one_that_is_there(
+    photos, data, capsys
+):
+    before = content(data)
+    DatasetInfo.load(data).with_manifest("0" * 64).save(data)
     exit_code, repairs = repair(photos, data, capsys)
     assert exit_code == 0
-    assert repairs["backup.tfrecord"]["outcome"] == "renamed to the shard that it was"
+    assert "metadata.json, which named another one" in repairs["manifest.parquet"]["outcome"]
     assert content(data) == before
+
+
+@pytest.mark.parametrize("name", ["../victim", "victim"])
+def test_a_name_in_the_metadata_that_leads_out_writes_nothing_there(photos, data, capsys, name):
+    victim = data.parent / "victim"
+    victim.write_text("precious")
+    path = data / "metadata.json"
+    path.write_text(path.read_text().replace(SHARD, str(victim) if name == "victim" else name))
+    (data / SHARD).unlink()
+    assert main(["verify", str(data)]) == 1
+    repair(photos, data, capsys)
+    assert victim.read_text() == "precious"
 
 
 @pytest.mark.parametrize(
@@ -433,7 +419,7 @@ def test_an_update_that_met_damage_goes_on_after_the_repair(photos, data, photo,
 
 def test_a_repair_beside_another_job_is_refused(photos, data, capsys):
     data.with_name("d.incomplete").mkdir()
-    with filelock.FileLock(data.with_name("d.incomplete") / "lock"):
+    with lock_file(data.with_name("d.lock"), busy="busy"):
         assert main(["repair", str(photos), str(data)]) == 2
     assert "d.incomplete: another process is at work there" in capsys.readouterr().err
 
@@ -455,7 +441,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(photos, data, capsys):
     result = subprocess.run([*limited, str(photos), str(data)], capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        f"shardstream-ingest: {data}.incomplete: File too large; what was done is kept: mend that and start the same "
+        f"shardstream-ingest: {data}.incomplete: File too large; what was done is kept: fix that and start the same "
         "command again\n"
     )
     assert content(data) == {name: what for name, what in before.items() if name != SHARD}

@@ -1,5 +1,7 @@
 """Updated datasets beside ones built from scratch, by real processes on real files."""
 
+import dataclasses
+import errno
 import json
 import os
 import random
@@ -14,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from shardstream.ingest.__main__ import main
+from shardstream.ingest.dataset.metadata import DatasetInfo
 
 SMALL = ("--image-size", "32", "--workers", "2", "--shard-size", "8KiB", "--max-rejected", "0.5")
 
@@ -150,7 +153,8 @@ def test_a_new_category_takes_its_place_among_the_labels(photos, tmp_path, photo
     (photos / "garden").mkdir()
     for number in range(8):
         (photos / f"garden/{number}.jpg").write_bytes(photo(7000 + number))
-    assert update(photos, tmp_path / "d") == 0
+    assert update(photos, tmp_path / "d") == 2
+    assert update(photos, tmp_path / "d", "--allow-class-changes") == 0
     assert_as_from_scratch(photos, tmp_path / "d", tmp_path)
 
 
@@ -170,7 +174,7 @@ def test_a_new_category_that_has_no_place_is_refused(photos, tmp_path, photo, ca
     (photos / "garden").mkdir()
     (photos / "garden/0.jpg").write_bytes(photo(7000))
     capsys.readouterr()
-    assert update(photos, tmp_path / "d") == 2
+    assert update(photos, tmp_path / "d", "--allow-class-changes") == 2
     errors = capsys.readouterr().err
     assert sentence in errors
     assert errors.count("\n") == 1
@@ -287,3 +291,100 @@ def test_a_dry_run_makes_nothing(busy, tmp_path, photo, capsys):
     printed = json.loads(capsys.readouterr().out)
     assert (printed["num_read"], printed["num_removed"]) == (8, 4)
     assert content(tmp_path / "d") == before
+
+
+def shards(data):
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in data.glob("*.tfrecord-*")}
+
+
+def test_what_is_unknown_is_no_reason_to_write_a_shard(photos, tmp_path, photo):
+    (photos / "food/link.jpg").symlink_to("/nowhere/photo.jpg")
+    (photos / "food/a\\b.jpg").write_bytes(photo(900))
+    assert build(photos, tmp_path / "d") == 0
+    before, manifest = shards(tmp_path / "d"), (tmp_path / "d/manifest.parquet").read_bytes()
+    assert update(photos, tmp_path / "d") == 0
+    assert shards(tmp_path / "d") == before
+    assert (tmp_path / "d/manifest.parquet").read_bytes() == manifest
+    for path in photos.rglob("*.jpg"):
+        if path.exists():
+            os.utime(path, ns=(1, 1))
+    assert update(photos, tmp_path / "d") == 0
+    assert shards(tmp_path / "d") == before  # Other times are in another manifest, and in no shard.
+    assert (tmp_path / "d/manifest.parquet").read_bytes() != manifest
+    assert_as_from_scratch(photos, tmp_path / "d", tmp_path)
+
+
+def test_where_there_are_no_hard_links_the_same_bytes_are_written_again(photos, tmp_path, monkeypatch):
+    assert build(photos, tmp_path / "d") == 0
+    os.utime(photos / "food/0.jpg", ns=(1, 1))
+
+    def no_links(self, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+    assert update(photos, tmp_path / "d") == 0
+    assert_as_from_scratch(photos, tmp_path / "d", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "exit_code", "sentence", "option"),
+    [
+        (lambda photos: shutil.rmtree(photos / "food"), 2, "removed food", ("--allow-class-changes",)),
+        (
+            lambda photos: (photos / "food").rename(photos / "zoo"),
+            2,
+            "removed food; added zoo; other label numbers: interior 2 -> 1",
+            ("--allow-class-changes",),
+        ),
+        (
+            lambda photos: [(photos / f"food/{number}.jpg").unlink() for number in range(15)],
+            3,
+            "15 of 60 files are gone",
+            ("--max-gone", "0.3"),
+        ),
+    ],
+)
+def test_an_update_asks_before_it_drops_what_may_only_be_away(
+    photos, tmp_path, capsys, change, exit_code, sentence, option
+):
+    assert build(photos, tmp_path / "d") == 0
+    before = content(tmp_path / "d")
+    change(photos)
+    assert update(photos, tmp_path / "d") == exit_code
+    errors = capsys.readouterr().err
+    assert sentence in errors
+    assert option[0] in errors
+    assert content(tmp_path / "d") == before
+    assert update(photos, tmp_path / "d", *option) == 0
+    assert_as_from_scratch(photos, tmp_path / "d", tmp_path)
+
+
+def test_an_update_says_what_it_changed(photos, tmp_path, photo, capsys):
+    assert build(photos, tmp_path / "d") == 0
+    (photos / "food/new.jpg").write_bytes(photo(900))
+    (photos / "food/1.jpg").write_bytes(photo(901))
+    (photos / "food/2.jpg").unlink()
+    (photos / "food/3.jpg").rename(photos / "interior/moved.jpg")
+    (photos / "food/4.jpg").rename(photos / "food/renamed.jpg")
+    capsys.readouterr()
+    assert update(photos, tmp_path / "d", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    counts = {name: printed[f"num_{name}"] for name in ("new", "changed", "gone", "moved", "renamed")}
+    assert counts == {"new": 1, "changed": 1, "gone": 1, "moved": 1, "renamed": 1}
+
+
+def test_records_of_other_versions_are_told_of_and_made_anew_on_demand(photos, tmp_path, caplog):
+    assert build(photos, tmp_path / "d") == 0
+    path = tmp_path / "d/metadata.json"
+    built = json.loads(path.read_text())
+    assert {"shardstream", "simplejpeg", "pillow", "numpy", "opencv"} <= built["versions"].keys()
+    info = dataclasses.replace(
+        DatasetInfo.load(tmp_path / "d"), versions={**built["versions"], "pillow": "1.0"}
+    )
+    info.save(tmp_path / "d")
+    (photos / "food/0.jpg").unlink()
+    assert update(photos, tmp_path / "d") == 0
+    assert "pillow 1.0 (now " in caplog.text
+    assert json.loads(path.read_text())["versions"]["pillow"].startswith("1.0 + ")
+    assert update(photos, tmp_path / "d", "--rehash") == 0
+    assert_as_from_scratch(photos, tmp_path / "d", tmp_path)

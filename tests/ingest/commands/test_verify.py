@@ -8,14 +8,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from shardstream.ingest.__main__ import main
 from shardstream.ingest.commands.verify import verify_dataset
 from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.dataset.index import index_rows, open_index, shard_rows
-from shardstream.ingest.dataset.manifest import is_as_written
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.metadata_check import read_metadata_state
 from shardstream.ingest.dataset.provenance import RecordSources
@@ -229,14 +227,12 @@ def test_metadata_that_were_edited_to_fit_themselves_are_named_with_the_value(da
     train = info.split("train")
     shards = (dataclasses.replace(train.shards[0], sha256="0" * 64), *train.shards[1:])
     for field, value, said in (
-        ("name", "e", 'name: "e"'),
         ("class_names", ("a", "b", "c"), 'class_names[0]: "a"'),
         ("display_names", ("음식", "실내", "실외"), 'display_names[0]: "음식"'),
         ("judging", dataclasses.replace(info.judging, max_pixels=9), "judging.max_pixels: 9"),
         ("split_rule", dataclasses.replace(info.split_rule, seed=124), "split_rule.seed: 124"),
         ("shard_bytes", 9, "shard_bytes: 9"),
         ("verdicts", {**info.verdicts, "ok": 61}, "verdicts.ok: 61"),
-        ("manifest_sha256", "0" * 64, f'manifest_sha256: "{"0" * 64}"'),
         (
             "splits",
             {**info.splits, "train": dataclasses.replace(train, shards=shards)},
@@ -252,12 +248,12 @@ def test_metadata_that_were_edited_to_fit_themselves_are_named_with_the_value(da
 def test_metadata_that_say_wrong_things_of_a_whole_shard_are_named_without_the_manifest(data):
     info = DatasetInfo.load(data)
     train = info.split("train")
-    shard = dataclasses.replace(train.shards[1], num_bytes=1)
+    shard = dataclasses.replace(train.shards[1], num_bytes=999)
     edited = dataclasses.replace(train, shards=(train.shards[0], shard, *train.shards[2:]))
     dataclasses.replace(info, splits={**info.splits, "train": edited}).save(data)
     (data / "manifest.parquet").unlink()
     assert [one for one in found(data) if one[0] == "metadata.json"] == [
-        ("metadata.json", f"num_bytes of {SHARD}: 1, it has {(data / SHARD).stat().st_size}"),
+        ("metadata.json", f"num_bytes of {SHARD}: 999, it has {(data / SHARD).stat().st_size}"),
     ]
 
 
@@ -288,14 +284,6 @@ def test_an_index_whose_rows_are_wrong_is_named(data):
     assert found(data) == [(INDEX, f"rows of {SHARD}: its records are elsewhere or have other checksums")]
 
 
-def test_metadata_that_say_the_same_in_other_bytes_are_named(data):
-    content = (data / "metadata.json").read_text()
-    (data / "metadata.json").write_text(content.replace("\n ", "\n  "))
-    assert found(data) == [
-        ("metadata.json", "was written by hand or by another program, though it says the same")
-    ]
-
-
 @pytest.mark.parametrize("filename", ["metadata.json", "manifest.parquet"])
 def test_a_flipped_bit_anywhere_in_a_description_is_named(data, filename):
     rng = random.Random(1)
@@ -305,7 +293,9 @@ def test_a_flipped_bit_anywhere_in_a_description_is_named(data, filename):
         content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         (data / filename).write_bytes(content)
         described = read_metadata_state(data)
-        assert {damage.filename for damage in described.damages} == {filename}
+        # The hash of the one in the other may be what was flipped: either is then named.
+        assert {damage.filename for damage in described.damages} <= {"metadata.json", "manifest.parquet"}
+        assert described.damages
         assert described.info is not None
 
 
@@ -326,24 +316,6 @@ def test_without_readable_metadata_the_shards_are_compared_with_the_copy(data):
     assert damages["metadata.json"].startswith("not JSON")
 
 
-def test_a_manifest_by_another_version_of_arrow_is_believed(data, tmp_path):
-    manifest, metadata = data / "manifest.parquet", data / "metadata.json"
-    content = manifest.read_bytes()
-    version = f"version {pa.cpp_version}".encode()
-    assert content.count(version) == 1
-    manifest.write_bytes(content.replace(version, b"version " + b"1" * len(pa.cpp_version)))
-    sha256 = hashlib.sha256(manifest.read_bytes()).hexdigest()
-    metadata.write_text(metadata.read_text().replace(hashlib.sha256(content).hexdigest(), sha256))
-    expected = DatasetInfo.load(data)
-    assert found(data) == []
-    metadata.unlink()
-    assert read_metadata_state(data).info == expected
-    flipped = bytearray(manifest.read_bytes())
-    flipped[100] ^= 1
-    manifest.write_bytes(flipped)
-    assert read_metadata_state(data).info is None
-
-
 @pytest.mark.parametrize("content", [b"PAR1 not at all", b""])
 def test_without_any_whole_description_both_are_named(data, content):
     (data / "metadata.json").write_bytes(b"{}")
@@ -362,27 +334,26 @@ def write_big_manifest(path, num_files, *, path_of="food/{}.jpg".format):
     rng = np.random.default_rng(1)
     catalog.digests[:] = rng.integers(1, 1 << 60, catalog.digests.shape, np.uint64)
     catalog.verdicts[:] = 0
-    catalog.splits[:] = rng.integers(0, 2, num_files)
-    catalog.shards[:] = np.arange(num_files) % 7
-    catalog.positions[:] = np.arange(num_files)[::-1] // 7
+    numbers = np.arange(num_files) // 2
+    catalog.splits[:] = np.arange(num_files) % 2
+    catalog.shards[:] = numbers % 7
+    catalog.positions[:] = numbers[-1] // 7 - numbers // 7
     write_manifest(catalog, path, b"copy")
     return catalog
 
 
-def test_a_manifest_of_many_row_groups_is_known_by_its_own_bytes(tmp_path):
-    path = tmp_path / "manifest.parquet"
-    write_big_manifest(path, 150_000)
-    assert is_as_written(path)
-    content = path.read_bytes()
-    path.write_bytes(content.replace(b"copy", b"kopy"))
-    assert not is_as_written(path)
-
-
-def test_the_photos_of_a_shard_are_found_in_the_order_of_its_records(tmp_path):
-    path = tmp_path / "manifest.parquet"
-    catalog = write_big_manifest(path, 70_000)
+def test_the_photos_of_a_shard_are_found_in_the_order_of_its_records(data, tmp_path):
+    catalog = write_big_manifest(tmp_path / "manifest.parquet", 70_000)
+    info = DatasetInfo.load(data)
+    shard = dataclasses.replace(info.split("train").shards[0], num_examples=5000)
+    splits = {
+        name: dataclasses.replace(info.split(name), shards=(shard,) * 7) for name in ("train", "validation")
+    }
+    info = dataclasses.replace(
+        info, data_dir=tmp_path, class_names=("food", "interior"), splits=splits, verdicts={"ok": 70_000}
+    )
     wanted = [("validation", 6), ("train", 2)]
-    origins = RecordSources(path, wanted)
+    origins = RecordSources(info, wanted)
     for split, number in wanted:
         rows = np.flatnonzero(
             (catalog.splits == ("train", "validation").index(split)) & (catalog.shards == number)

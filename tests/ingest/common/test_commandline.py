@@ -3,6 +3,9 @@ import errno
 import os
 import re
 import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -131,3 +134,62 @@ def test_no_command_or_another_one_is_answered_with_those_there_are(capsys):
             run("prog", commands, arguments)
         assert left.value.code == 2
         assert re.search(r"do, undo", capsys.readouterr().err)
+
+
+def test_a_value_of_a_file_is_never_a_flag(tmp_path):
+    path = tmp_path / "options.toml"
+    path.write_text('name = "--json"\nclass_names = ["cat", "-unknown-", "--no-json"]\n')
+    assert parse("i", "--config", str(path)) == Options(
+        images=Path("i"), name="--json", class_names=("cat", "-unknown-", "--no-json")
+    )
+
+
+def run_script(text, *, redirect="", env=None):
+    """Runs a command of its own in a process, as a shell does; returns the exit code and what it printed."""
+    script = (
+        "import dataclasses, os, sys\n"
+        "from shardstream.ingest.common.commandline import run\n"
+        "@dataclasses.dataclass(frozen=True)\nclass Options:\n    'Does a thing.'\n"
+        f"def act(options):\n{textwrap.indent(textwrap.dedent(text), '    ')}\n    return 0\n"
+        "sys.exit(run('prog', {'do': (Options, act)}, ['do']))\n"
+    )
+    line = f'"$0" -c "$1" {redirect}; exit ${{PIPESTATUS[0]}}'
+    command = ["bash", "-c", line, sys.executable, script]
+    result = subprocess.run(command, capture_output=True, check=False, env={**os.environ, **(env or {})})
+    return result.returncode, (result.stdout + result.stderr).decode("ascii", "replace")
+
+
+@pytest.mark.parametrize("redirect", ["2>&-", ">&-", "<&-", ">&- 2>&-", "| true", "2>&1 | true"])
+def test_the_exit_code_is_that_of_the_work_whoever_listens(redirect):
+    text = "import time; time.sleep(0.2); print('x' * 100_000); print('y', file=sys.stderr)"
+    exit_code, printed = run_script(text, redirect=redirect)
+    assert exit_code == 0
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_names_are_printed_in_any_encoding(encoding):
+    text = "print('음식', os.fsdecode(b'\\xff'))"
+    assert run_script(text, env={"PYTHONIOENCODING": encoding}) == (0, "\\uc74c\\uc2dd \\udcff\n")
+
+
+@pytest.mark.parametrize(("name", "exit_code"), [("SIGHUP", 129), ("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_has_the_exit_code_of_a_shell(name, exit_code):
+    text = f"import signal, time; os.kill(os.getpid(), signal.{name}); time.sleep(60)"
+    came, printed = run_script(text)
+    assert came == exit_code
+    assert "Traceback" not in printed
+
+
+def test_a_lack_of_memory_is_a_sentence():
+    assert run_script("bytes(1 << 60)") == (
+        1,
+        "prog: not enough memory: give the process more, or give fewer --workers\n",
+    )
+
+
+def test_a_folder_that_was_removed_is_named(tmp_path):
+    text = (
+        f"os.mkdir('{tmp_path}/gone'); os.chdir('{tmp_path}/gone'); os.rmdir('{tmp_path}/gone'); os.getcwd()"
+    )
+    assert run_script(text) == (2, "prog: the current folder was removed; change to another one\n")

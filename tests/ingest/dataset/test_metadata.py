@@ -20,7 +20,7 @@ def make_info(data_dir: Path, **changes) -> DatasetInfo:
         filename="d-train.tfrecord-00000-of-00001",
         num_examples=17,
         num_bytes=900,
-        sha256="ab",
+        sha256="ab" * 32,
     )
     return DatasetInfo(
         **{
@@ -39,7 +39,7 @@ def make_info(data_dir: Path, **changes) -> DatasetInfo:
             "shard_bytes": 1 << 20,
             "splits": {"train": SplitInfo(name="train", shards=(shard,), class_counts=(10, 7))},
             "verdicts": {"ok": 17, "rejected": 1},
-            "manifest_sha256": "cd",
+            "manifest_sha256": "cd" * 32,
         }
         | changes
     )

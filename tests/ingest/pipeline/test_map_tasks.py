@@ -1,5 +1,7 @@
 import dataclasses
+import errno
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from shardstream.ingest.common.errors import MachineError
 from shardstream.ingest.dataset.records import decode_example, read_records
 from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
+from shardstream.ingest.pipeline import map_tasks
 from shardstream.ingest.pipeline.map_tasks import MapPlan, process_task
 from shardstream.ingest.pipeline.results import OK, REJECTED, UNCHANGED, TaskResults
 from shardstream.ingest.pipeline.scan import scan_folder
@@ -144,12 +147,67 @@ def test_a_content_that_is_known_is_not_judged_again(photos, tmp_path):
 
 def test_files_that_kill_their_process_are_rejected_unopened_and_the_others_kept(photos, tmp_path):
     (unit,) = plan(photos, tmp_path)
-    poisonous = frozenset({"food/3.jpg", "food/4.jpg", "interior/19.jpg"})
-    for path in poisonous:
+    paths = {"food/3.jpg", "food/4.jpg", "interior/19.jpg"}
+    for path in paths:
         (photos / path).unlink()
-    assert process_task(dataclasses.replace(unit, poisonous=poisonous)).num_rejected == 3
+    crashing = frozenset(unit.paths.index(path) for path in paths)
+    assert process_task(dataclasses.replace(unit, crashing=crashing)).num_rejected == 3
     rejected = np.flatnonzero(verdicts(unit).table["verdict"] == REJECTED)
-    assert {unit.paths[row] for row in rejected} == poisonous
+    assert {unit.paths[row] for row in rejected} == paths
     assert {verdicts(unit).reasons[r] for r in verdicts(unit).table["reason"][rejected]} == {
         "kills or hangs its decoder"
     }
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENOMEM])
+def test_an_error_of_the_machine_is_no_verdict(photos, tmp_path, monkeypatch, number):
+    """As a disk or a server gives it that fails for good."""
+    tries = fail_reading(monkeypatch, "food/3.jpg", number, num_times=10**6)
+    (unit,) = plan(photos, tmp_path)
+    with pytest.raises(MachineError, match=r"food/3\.jpg: .*start the same command again"):
+        process_task(unit)
+    assert len(tries) == 4
+    assert not unit.verdicts_path.exists()
+    monkeypatch.undo()
+    assert process_task(unit).num_rejected == 0
+
+
+def test_an_error_of_the_machine_that_passes_leaves_no_trace(photos, tmp_path, monkeypatch):
+    tries = fail_reading(monkeypatch, "food/3.jpg", errno.EIO, num_times=2)
+    (unit,) = plan(photos, tmp_path)
+    assert process_task(unit).num_rejected == 0
+    assert len(tries) == 3
+
+
+def fail_reading(monkeypatch, name, number, *, num_times):
+    from shardstream.ingest.common import prefetch, retries
+
+    read, tries = prefetch.read_regular, []
+
+    def read_with_errors(path, **options):
+        if str(path).endswith(name):
+            tries.append(path)
+            if len(tries) <= num_times:
+                raise OSError(number, os.strerror(number))
+        return read(path, **options)
+
+    monkeypatch.setattr(prefetch, "read_regular", read_with_errors)
+    monkeypatch.setattr(retries.time, "sleep", lambda secs: None)
+    return tries
+
+
+def test_a_unit_of_other_versions_has_another_name(photos, tmp_path, monkeypatch):
+    before = plan(photos, tmp_path)[0].name
+    monkeypatch.setattr(map_tasks, "writer_versions", lambda: {"pillow": "1.0"})
+    assert plan(photos, tmp_path)[0].name != before
+
+
+def test_a_planted_log_of_attempts_is_not_written_through(photos, tmp_path):
+    (unit,) = plan(photos, tmp_path / "units")
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    unit.attempts_path.parent.mkdir(parents=True)
+    unit.attempts_path.symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        process_task(unit)
+    assert victim.read_text() == "precious"

@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import unicodedata
@@ -163,3 +164,39 @@ def test_folders_that_cannot_be_used(root):
     (root / " padded").rename(root / unicodedata.normalize("NFD", "é"))
     (root / unicodedata.normalize("NFC", "é")).mkdir()
     assert_refused(root, "two classes are called 'é'")
+
+
+@pytest.mark.parametrize(
+    ("error", "times", "expected"),
+    [
+        (errno.ESTALE, 1, None),
+        (errno.EIO, 2, None),
+        (errno.ENOENT, 9, "gone before it was listed"),
+        (errno.EACCES, 9, "cannot be looked at: Permission denied; make it readable or take it out"),
+        (errno.EIO, 9, errno.EIO),
+    ],
+)
+def test_only_a_file_that_is_not_there_is_gone(root, monkeypatch, error, times, expected):
+    failures = iter([OSError(error, os.strerror(error))] * times)
+    asked = os.stat
+
+    def stat(path, **options):
+        if os.fsencode(path).endswith(b"food/b.jpg") and (failure := next(failures, None)):
+            raise failure
+        return asked(path, **options)
+
+    files = [file.path for file in scan_folder(root)]
+    monkeypatch.setattr("shardstream.ingest.common.retries._PAUSES_SECS", (0, 0, 0))
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(os, "lstat", stat)
+    if expected is None:
+        assert [file.path for file in scan_folder(root)] == files
+    elif isinstance(expected, int):
+        with pytest.raises(OSError) as raised:
+            scan_folder(root)
+        assert raised.value.errno == expected
+    elif error == errno.ENOENT:
+        assert scan_folder(root).skipped[expected] >= 1
+    else:
+        with pytest.raises(DatasetError, match=expected):
+            scan_folder(root)

@@ -143,7 +143,7 @@ def test_a_line_for_every_epoch_with_the_time_that_is_left(caplog):
     lines = ProgressLines(clock=lambda: now)
     lines.set_params({"epochs": 5, "steps": 3})
     lines.on_train_begin()
-    with caplog.at_level(logging.INFO, logger="train"):
+    with caplog.at_level(logging.INFO, logger="shardstream.train"):
         for epoch in (2, 3):  # A run that was continued: two epochs were before.
             now += 90
             lines.on_epoch_end(epoch, logs(0.25))

@@ -1,0 +1,88 @@
+"""A lock on a file: it ends with its process, however that ends."""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from shardstream.ingest.common.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+_UNSUPPORTED = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
+
+
+@contextlib.contextmanager
+def lock_file(path: Path, *, busy: str) -> Iterator[None]:
+    """Holds an exclusive lock on `path`, which is created empty and removed afterwards.
+
+    A file that somebody keeps there is locked all the same, and neither changed nor removed.
+
+    Args:
+        path: Of the lock file. Never inside a folder that is removed while the lock is held: on NFS an open file that
+            is removed stays in its folder under another name.
+        busy: What to say if another process holds the lock.
+
+    Raises:
+        ConfigError: Another process holds the lock, or `path` is a link or no file.
+    """
+    descriptor = _locked(path, busy)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if os.fstat(descriptor).st_size == 0 and _is_at(descriptor, path):
+                path.unlink()
+        os.close(descriptor)
+
+
+def open_lock_file(path: Path) -> int:
+    """Returns a descriptor of a lock file, which is created if there is none.
+
+    Raises:
+        ConfigError: It is a link, or no file.
+    """
+    try:
+        descriptor = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644
+        )
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        what = "a link" if error.errno == errno.ELOOP else "not a file"
+        raise ConfigError(f"{path}: {what}, expected a lock file or nothing; remove it") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ConfigError(f"{path}: not a file, expected a lock file or nothing; remove it")
+    return descriptor
+
+
+def _locked(path: Path, busy: str) -> int:
+    while True:
+        descriptor = open_lock_file(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise ConfigError(busy) from None
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                os.close(descriptor)
+                raise
+            logger.warning("%s: this file system has no locks; start no second job for the same folder", path)
+            return descriptor
+        if _is_at(descriptor, path):
+            return descriptor
+        os.close(descriptor)  # Its holder removed it meanwhile.
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file still has that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,70 @@
+"""stdin, stdout and stderr of a command, whatever they are: closed, a pipe without a reader, in any encoding."""
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from typing import Any, TextIO, cast
+
+_READER_IS_GONE = {errno.EPIPE, errno.ESHUTDOWN, errno.ECONNRESET}
+
+
+def prepare_streams() -> None:
+    """Makes sure that a command can print anything: its work counts, not whether somebody reads of it."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # Closed. The next file that is opened would take its number, and be written to.
+            os.open(os.devnull, os.O_RDWR)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - For good.
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+        if not isinstance(stream, _ForgivingStream):
+            setattr(sys, name, cast(TextIO, _ForgivingStream(stream)))
+
+
+def flush_streams() -> None:
+    """Writes what is buffered, so that the interpreter has nothing to fail at when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(ValueError):  # Closed meanwhile.
+            stream.flush()
+
+
+class _ForgivingStream:
+    """A stream that goes on in silence once nobody reads it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with self._forgiving():
+            self._stream.write(text)
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        with self._forgiving():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _forgiving(self) -> Any:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _READER_IS_GONE:
+                raise
+            # Else what is buffered would be tried again with each write.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
