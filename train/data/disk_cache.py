@@ -164,7 +164,7 @@ def _make(descriptor: int, path: Path, layout: _Layout, fill: Callable[[Write], 
 
 def _pwrite(descriptor: int, array: np.ndarray, offset: int) -> None:
     # Flattened: a memoryview of an empty batch, which a host may have at the end, cannot be cast.
-    content = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     while content:
         written = os.pwrite(descriptor, content, offset)
         content, offset = content[written:], offset + written
