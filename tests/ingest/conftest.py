@@ -1,6 +1,10 @@
 """Small folders of photos to ingest."""
 
 import io
+import os
+import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +30,29 @@ def encode(image: Image.Image, file_format: str, **options: object) -> bytes:
     out = io.BytesIO()
     image.save(out, file_format, **options)
     return out.getvalue()
+
+
+# What lies in DATA.incomplete in each phase of a job.
+PHASES = {"map": "units/*/*.part", "reduce": "shards/*/*", "assembly": "dataset/*.tfrecord*"}
+
+
+def kill_in(phase: str, command: list[str], data: Path) -> bool:
+    """Kills a job and its workers in a phase; returns whether it was still there, and not done already."""
+    staging = data.with_name(f"{data.name}.incomplete")
+    with subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        while process.poll() is None:
+            if any(staging.glob(PHASES[phase])):
+                os.killpg(process.pid, signal.SIGKILL)
+                return process.wait() == -signal.SIGKILL
+            time.sleep(0.0005)
+    return False
+
+
+@pytest.fixture(scope="session")
+def kill() -> Callable[[str, list[str], Path], bool]:
+    return kill_in
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,7 @@ class Runs:
     def __init__(self, data: Path, folder: Path) -> None:
         self.data = data
         self.folder = folder
+        self._generator = random.Random(5)
 
     def argv(self, name: str, where: str) -> list[str]:
         options = [*OPTIONS[name].split(), "--deterministic"]
@@ -101,7 +102,7 @@ class Runs:
         while not any(p.stem >= furthest for p in RunFolder(self.run(name)).checkpoints.glob("*.checkpoint")):
             assert process.poll() is None, process.communicate()[1][-4000:]
             time.sleep(0.003)
-        time.sleep(random.uniform(0, 0.03))
+        time.sleep(self._generator.uniform(0, 0.03))
         process.send_signal(number)
         _, errors = process.communicate()
         return process.returncode, errors
