@@ -105,7 +105,7 @@ def test_every_file_has_its_row_in_order_with_its_verdict(trial, photos, tmp_pat
     assert [(row["verdict"], row["reason"][:12]) for row in rows[-3:]] == [
         ("repaired", "turned uprig"),
         ("rejected", "damaged JPEG"),
-        ("rejected", "not a file"),
+        ("rejected", "cannot be re"),
     ]
     assert {row["predicted"] for row in rows if row["verdict"] == "rejected"} == {""}
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
@@ -118,7 +118,7 @@ def test_every_file_has_its_row_in_order_with_its_verdict(trial, photos, tmp_pat
     assert str(photos / "food/broken.jpg") in page
     assert not re.search(r"https?://", page.replace("http://www.w3.org", ""))
     printed = capsys.readouterr().out
-    assert f"rejected: {photos / 'food/pipe.jpg'}: not a file" in printed
+    assert f"rejected: {photos / 'food/pipe.jpg'}: cannot be read: not a regular file" in printed
     assert "19 files: " in printed
 
 

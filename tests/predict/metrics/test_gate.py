@@ -90,6 +90,7 @@ def test_the_command_writes_the_report_and_ends_with_3(trial, tmp_path, capsys):
         "what": "accuracy",
         "option": "--min-accuracy",
         "limit": 0.95,
+        "value": 72 / 81,
         "num_right": 72,
         "num_examples": 81,
         "kept": False,
