@@ -24,7 +24,7 @@ from shardstream.train.engine.training_data import TrainingData
 from shardstream.train.models.registry import BACKBONES
 from shardstream.train.models.weights import load_weights
 from shardstream.train.pretrained_head import fit_head, load_pretrained_backbone
-from shardstream.train.resolve import ResolvedConfig, make_data, make_model, make_model_info, prepare
+from shardstream.train.resolve import SPLITS, ResolvedConfig, make_data, make_model, make_model_info, prepare
 from shardstream.train.runs.broadcast import broadcast_run, receive_run
 from shardstream.train.runs.callbacks import Curves, History, ModelSaver
 from shardstream.train.runs.checkpoint import Checkpoints
@@ -76,7 +76,7 @@ def _lead(
         unfinished.check_same(folder, setup.describe())
     else:
         setup = prepare(config)
-    for note in missing_class_notes(setup.info):
+    for note in missing_class_notes(setup.info, SPLITS):
         logger.warning("%s", note)
     broadcast_run(workers, setup.describe(), unfinished.checkpoint if unfinished else None)
     stop = StopRequest(parse_secs("grace", config.grace))

@@ -1,6 +1,6 @@
 """Classes without an image in a split: no model learns them, or nothing tests them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.split_hash import TRAIN
@@ -8,11 +8,12 @@ from shardstream.ingest.dataset.split_hash import TRAIN
 _MAX_NAMED = 5
 
 
-def missing_class_notes(info: DatasetInfo) -> list[str]:
-    """Returns a sentence for each split that has no image of some class."""
+def missing_class_notes(info: DatasetInfo, split_names: Iterable[str] | None = None) -> list[str]:
+    """Returns a sentence for each split, or each of those named, that has no image of some class."""
     notes = []
-    for name, split in info.splits.items():
-        missing = [cls for cls, count in zip(info.class_names, split.class_counts, strict=True) if not count]
+    for name in info.splits if split_names is None else split_names:
+        counts = info.split(name).class_counts
+        missing = [cls for cls, count in zip(info.class_names, counts, strict=True) if not count]
         if missing:
             notes.append(
                 f"{_classes(missing)} in {name}, and {_consequence(name, missing)}; {_remedy(info, name)}"

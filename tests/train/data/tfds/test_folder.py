@@ -10,6 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.dataset.class_counts import missing_class_notes
 from shardstream.train.data.tfds_folder import is_tfds_folder, load_tfds_folder, open_tfds_index
 
 CLASSES = ["cat/dog", "<b>&", "새"]
@@ -49,6 +50,10 @@ def test_what_stock_tfds_writes_is_described(shared_tfds, cache):
     assert info.split("train").class_counts == (14, 13, 13)
     assert info.image.size is None
     assert {path: path.stat().st_mtime_ns for path in shared_tfds.rglob("*")} == before
+
+
+def test_classes_are_counted_where_a_folder_has_no_counts(shared_tfds, cache):
+    assert missing_class_notes(load_tfds_folder(shared_tfds, cache), ("train", "validation")) == []
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
