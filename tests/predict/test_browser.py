@@ -308,8 +308,8 @@ def test_a_thousand_classes_can_be_used(make_report, probe):
         "most": 20,
         "around": "class0500 class0499 class0501",
         "cells": [
-            "1, 33.3\u00a0% of the row: class0500 taken for class0501",
-            "1, 33.3\u00a0% of the row: class0499 taken for class0500",
+            "1, 33.3\u00a0% of the row: class0500 predicted as class0501",
+            "1, 33.3\u00a0% of the row: class0499 predicted as class0500",
         ],
         "filter": ["500", "501"],
         "back": True,

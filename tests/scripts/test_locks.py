@@ -61,7 +61,7 @@ def test_what_pyproject_asks_for_is_locked(wanted, lock):
 
 
 def test_what_is_imported_is_installed():
-    """With the project itself, or with the extra that brings Dask; not with the tools of its developers."""
+    """With the project itself, or with an extra; not with the tools of its developers."""
     names = set()
     for package in ("ingest", "train", "predict"):
         for path in (ROOT / package).rglob("*.py"):
@@ -72,7 +72,8 @@ def test_what_is_imported_is_installed():
                     names.add(node.module.split(".")[0])
     distributions = importlib.metadata.packages_distributions()
     # _typeshed is for type checkers, and no package.
-    others = names - sys.stdlib_module_names - {"shardstream", "_typeshed", "dask", "distributed"}
+    extras = {"dask", "distributed", "onnx", "tf2onnx", "pillow_heif"}
+    others = names - sys.stdlib_module_names - {"shardstream", "_typeshed"} - extras
     # Where the system lacks libGL, scripts/bootstrap installs the headless wheel of OpenCV.
     installed = {name.lower().replace("_", "-") for name in pins("requirements.lock")} | {opencv_wheel()}
     found = {name: {one.lower().replace("_", "-") for one in distributions[name]} for name in others}

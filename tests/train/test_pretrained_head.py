@@ -60,7 +60,7 @@ def test_a_head_is_fitted_and_nothing_else(run):
     (row,) = read_history(folder / "run")
     assert (row["epoch"], float(row["val_loss"])) == ("0", result.val_loss)
     config = json.loads((folder / "run/config.json").read_text())
-    assert (config["model"], config["epochs"], config["cache"]) == ("lite0", 0, "none")
+    assert (config["model"], config["epochs"], config["cache"]) == ("lite0", 0, "auto")
     status = look_at(folder / "run")
     assert (status.condition, status.epoch, status.best_epoch) == ("finished", 0, 0)
 
