@@ -113,7 +113,11 @@ def _write_split(folder, name, count, num_shards, num_classes, image, picture) -
         ]
         filename = f"photos-{name}.tfrecord-{i:05d}-of-{num_shards:05d}"
         shards.append(_write_shard(folder / filename, records))
-    return SplitInfo(name=name, shards=tuple(shards), class_counts=tuple(np.bincount(labels, minlength=num_classes).tolist()))
+    return SplitInfo(
+        name=name,
+        shards=tuple(shards),
+        class_counts=tuple(np.bincount(labels, minlength=num_classes).tolist()),
+    )
 
 
 def _record(number: int, label: int, image: bytes) -> bytes:

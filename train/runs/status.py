@@ -80,8 +80,9 @@ def look_at(run: Path) -> RunStatus:
     with parse_errors(folder.config, remedy):
         config = json.loads(read_regular(folder.config))
         epochs, steps_per_epoch = int(config["epochs"]), int(config["steps_per_epoch"])
-        if not (0 < epochs < _MAX_COUNT and 0 < steps_per_epoch < _MAX_COUNT):
-            raise ValueError("epochs and steps_per_epoch have to be positive numbers")
+        # A classifier on frozen features has no epochs.
+        if not (0 <= epochs < _MAX_COUNT and 0 < steps_per_epoch < _MAX_COUNT):
+            raise ValueError("epochs and steps_per_epoch have to be numbers from 0 and 1 on")
     with parse_errors(folder.history, remedy):
         rows = _read_history(folder.history)
         if any(not {"epoch", "val_loss", "val_accuracy"} <= row.keys() for row in rows):

@@ -1,7 +1,7 @@
 import errno
 import os
-import subprocess
 import re
+import subprocess
 import unicodedata
 
 import pytest

@@ -110,6 +110,7 @@ class Runs:
                 if lines[-1] == "holds" and number is not None:
                     process.send_signal(number)
                     go_on.touch()
+            process.stdout.close()
             code = process.wait()
         return code, lines, (self.folder / "stderr").read_text()
 
