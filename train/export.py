@@ -20,8 +20,9 @@ from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.data.dataset import Dataset
 from shardstream.train.data.folder import load_info
+from shardstream.train.models.inference import inference_function
 from shardstream.train.runs.run_folder import RunFolder, write_json
-from shardstream.train.runs.saved_model import ModelInfo, inference_function, load_model
+from shardstream.train.runs.saved_model import ModelInfo, load_model
 
 logger = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from shardstream.ingest.common.errors import DatasetError
+from shardstream.train.models.inference import inference_function
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +28,6 @@ DTYPE = np.float16
 _LARGEST = float(np.finfo(DTYPE).max)
 # Changes with what is kept and how.
 _FORMAT = 1
-# As constants of the graph the weights let TensorFlow merge a convolution, its normalization and its activation.
-_MAX_CONSTANTS = 100_000_000
 
 # (images uint8 [batch, size, size, 3], labels int32 [batch], ...); the fourth, if there is one, are file names.
 Batches = Iterable[Sequence[Any]]
@@ -56,7 +55,9 @@ def make_extractor(backbone: keras.Model) -> Callable[[Any], np.ndarray]:
         backbone: Takes images of 0 to 255 and returns features; its weights are read once, here.
     """
     shape = [BATCH_SIZE, *backbone.input_shape[1:]]
-    compute: Any = tf.function(_call(backbone)).get_concrete_function(tf.TensorSpec(shape, tf.uint8))
+    compute: Any = tf.function(inference_function(backbone)).get_concrete_function(
+        tf.TensorSpec(shape, tf.uint8)
+    )
 
     def extract(images: Any) -> np.ndarray:
         images = np.asarray(images)
@@ -70,16 +71,6 @@ def make_extractor(backbone: keras.Model) -> Callable[[Any], np.ndarray]:
         return np.concatenate(parts)
 
     return extract
-
-
-def _call(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
-    if model.count_params() > _MAX_CONSTANTS:
-        return lambda images: model(images, training=False)
-    weights = [
-        [variable.numpy() for variable in variables]
-        for variables in (model.trainable_variables, model.non_trainable_variables)
-    ]
-    return lambda images: model.stateless_call(*weights, images, training=False)[0]
 
 
 def extract_features(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -17,10 +17,6 @@ from shardstream.train.runs.run_folder import RunFolder, write_beside, write_jso
 
 # A batch of 32 pictures of this size is 1.6 GB; no model of this project sees more than a quarter of it.
 MAX_IMAGE_SIZE = 4096
-
-# Of a model of no more parameters the graph holds the weights as constants, so that TensorFlow fuses convolutions with
-# what follows them: small takes a fifth less processor time, at 96 and at 300 pixels. A graph can hold 2 GB.
-_MAX_CONSTANTS = 100_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,17 +108,6 @@ def load_model(run_dir: Path) -> tuple[keras.Model, ModelInfo]:
             f"but model.json says {expected[0]} and {expected[1]}"
         )
     return model, info
-
-
-def inference_function(model: keras.Model) -> Callable[[Any], Any]:
-    """Returns what calls the model on a batch of images, to be traced by tf.function."""
-    if model.count_params() > _MAX_CONSTANTS:
-        return lambda images: model(images, training=False)
-    weights = [
-        [variable.numpy() for variable in variables]
-        for variables in (model.trainable_variables, model.non_trainable_variables)
-    ]
-    return lambda images: model.stateless_call(*weights, images, training=False)[0]
 
 
 class ModelWriter:

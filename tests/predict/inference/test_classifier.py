@@ -7,7 +7,7 @@ import pytest
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.predict.inference.classifier import BATCH_SIZE, check_same_classes, load_predictor
 from shardstream.predict.inference.prediction import RecordBatch
-from shardstream.train.runs import saved_model
+from shardstream.train.models import inference
 from shardstream.train.runs.saved_model import load_model
 
 
@@ -34,7 +34,7 @@ def test_a_padded_batch_is_predicted_as_the_model_alone_does(trial, batch_of, si
 def test_a_large_model_is_called_with_its_variables_and_says_the_same(trial, batch_of, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
     small = load_predictor(trial.run)
-    monkeypatch.setattr(saved_model, "_MAX_CONSTANTS", 8)  # It has 9 parameters.
+    monkeypatch.setattr(inference, "_MAX_CONSTANTS", 8)  # It has 9 parameters.
     large = load_predictor(trial.run)
     assert [len(one._probabilities.captured_inputs) for one in (small, large)] == [0, 1]
     np.testing.assert_allclose(small.predict(batch_of(images)), large.predict(batch_of(images)), rtol=1e-5)
