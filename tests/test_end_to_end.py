@@ -109,7 +109,8 @@ def refuses_other_classes(root: Path) -> None:
 @pytest.mark.skipif(not ROOMS.is_dir(), reason="the collection of real photos is not there")
 def test_real_photos(tmp_path):
     built = succeed("ingest", "build", ROOMS, tmp_path / "data", *NAMES, "--image-size", "64")
-    assert built["verdicts"]["ok"] == 738
+    # One photo has an Adobe RGB profile.
+    assert built["verdicts"] | {"ok": 737, "repaired": 1, "duplicate": 2} == built["verdicts"]
     assert built["verdicts"]["duplicate"] == 2
     succeed("train", tmp_path / "data", "--run", tmp_path / "run", "--epochs", "4")
     metrics = succeed("predict", tmp_path / "run", tmp_path / "data", "--all")

@@ -20,7 +20,7 @@ from shardstream.ingest.pipeline.series import series_notes
 _MAX_REJECTED = 10
 _MAX_CONFLICTS = 10
 _MAX_NAMED = 3
-_LOSSES = ("first frame", "to 8", "to sRGB", "transparen")
+_LOSSES = ("first frame", "to 8", "transparen")
 # The perceptual hash of one color: no frequency but the lowest, or not even that where it is black.
 _FLAT_HASHES = np.array([0, 1 << 63], np.uint64)
 
