@@ -15,7 +15,7 @@ from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.common.memory_limits import free_memory_bytes
 from shardstream.train.data.corruption import naming_corruption
 from shardstream.train.data.disk_cache import default_cache_dir, open_or_fill
-from shardstream.train.data.pipeline import ExamplePlan, with_all_steps
+from shardstream.train.data.pipeline import ExamplePlan, with_all_steps, without_autograph
 from shardstream.train.data.sampling import Window
 
 logger = logging.getLogger(__name__)
@@ -123,6 +123,7 @@ def nearest_folder(folder: Path) -> Path:
     return next(path for path in [folder, *folder.absolute().parents] if path.exists())
 
 
+@without_autograph
 def cached_batches(
     cached: CachedImages, plan: ExamplePlan, rows_of: Callable[[Window], np.ndarray]
 ) -> tf.data.Dataset:

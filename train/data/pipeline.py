@@ -13,7 +13,7 @@ never in the hot path.
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +22,8 @@ from shardstream.ingest.common.cpu_limits import usable_cores
 from shardstream.train.data.corruption import RecordChecker
 from shardstream.train.data.sampling import Window
 from shardstream.train.data.split_index import SplitIndex
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,11 @@ _PREFETCHED_BATCHES = 2
 # The number of the examples of a window that could not be read.
 _UNREAD = np.int64(-1)
 _INT64 = tf.TensorSpec([None], tf.int64)  # pyright: ignore[reportArgumentType]
+
+
+# AutoGraph rewrites the source of every function that a dataset maps, and of all that it calls: seconds, and no function
+# here has Python control flow on tensors.
+without_autograph: Callable[[_Function], _Function] = tf.autograph.experimental.do_not_convert
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -54,6 +61,7 @@ class ExamplePlan:
     num_steps: int | None = None
 
 
+@without_autograph
 def make_batches(index: SplitIndex, plan: ExamplePlan, checker: RecordChecker) -> tf.data.Dataset:
     """Returns the batches of `plan`, decoded by `checker.decoder`: a tuple of tensors [batch, ...].
 
@@ -79,6 +87,7 @@ def finished(batches: tf.data.Dataset) -> tf.data.Dataset:
     return batches.prefetch(_PREFETCHED_BATCHES).with_options(pipeline_options())
 
 
+@without_autograph
 def decode_examples(index: SplitIndex, plan: ExamplePlan, checker: RecordChecker) -> tf.data.Dataset:
     """Returns (number int64, *tensors) of each example of `plan` that can be read and decoded.
 
