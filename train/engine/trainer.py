@@ -100,7 +100,9 @@ class Trainer:
         self._class_weights = class_weights
         self._clip_norm = clip_norm
         self._gradients = (
-            tf.function(self._gradients_of, autograph=False, jit_compile=True) if jit_compile else self._gradients_of
+            tf.function(self._gradients_of, autograph=False, jit_compile=True)
+            if jit_compile
+            else self._gradients_of
         )
         self.trained = Metrics()
         self.evaluated = Metrics()
