@@ -12,6 +12,7 @@ never in the hot path.
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -37,9 +38,13 @@ _UNREAD = np.int64(-1)
 _INT64 = tf.TensorSpec([None], tf.int64)  # pyright: ignore[reportArgumentType]
 
 
-# AutoGraph rewrites the source of every function that a dataset maps, and of all that it calls: seconds, and no function
-# here has Python control flow on tensors.
-without_autograph: Callable[[_Function], _Function] = tf.autograph.experimental.do_not_convert
+def without_autograph(function: _Function) -> _Function:
+    """Returns `function`, traced as it is, with all that it maps over a dataset.
+
+    AutoGraph rewrites the source of every function that is mapped and of all that it calls, which takes seconds. No
+    function of a pipeline has Python control flow on tensors.
+    """
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -123,7 +128,7 @@ def _read_windows(index: SplitIndex, plan: ExamplePlan, checker: RecordChecker) 
     Where a record of the window cannot be read, all numbers are negative, and the records are placeholders.
     """
     placeholder = checker.decoder.placeholder
-    paths = tf.constant([str(index.path(shard)) for shard in range(len(index.shards))])
+    paths = tf.constant([os.fsencode(index.path(shard)) for shard in range(len(index.shards))])
 
     def plans() -> Iterator[tuple[np.ndarray, ...]]:
         intact: set[int] = set()

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import shutil
@@ -12,6 +11,7 @@ from typing import Any
 
 from shardstream.ingest.common.atomic_io import fsync_folder
 from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError, DatasetError
+from shardstream.ingest.common.json_text import json_text
 from shardstream.ingest.common.safe_files import refuse_link
 from shardstream.train.runs.process_lock import locked_by_this_process
 
@@ -172,7 +172,7 @@ class RunFolder:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes `content` to `path`, whole or not at all."""
-    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    text = json_text(content)
     write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
