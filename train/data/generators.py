@@ -1,8 +1,8 @@
 """Generators that a pipeline calls from TensorFlow's threads, and what becomes of them when Python exits.
 
 Python ends a thread that asks for its lock while the interpreter is torn down, without a word to TensorFlow. A pipeline
-that is destroyed then waits for ever for what that thread should have returned: a script that ended would never exit. So
-the interpreter waits for calls that are under way, and those that come later find that the generator has ended.
+that is destroyed then waits forever for what that thread should have returned: a script that ended would never exit.
+So the interpreter waits for calls that are under way, and those that come later find that the generator has ended.
 """
 
 import atexit
