@@ -50,8 +50,13 @@ class ResumableRun:
         The number of epochs is one of them: the learning rate of each step depends on how many come.
 
         Raises:
-            ConfigError: They are not.
+            ConfigError: They are not, or the order of the examples is another one.
         """
+        if self.options.get("order_version") != options["order_version"]:
+            raise ConfigError(
+                f"{folder.path}: holds an unfinished run whose examples came in the order of another version of "
+                "shardstream; finish it with that version, or give --no-resume to throw it away, or another --run"
+            )
         if changed := differences(self.options, options):
             raise ConfigError(
                 f"{folder.path}: holds an unfinished run of other options: {'; '.join(changed)}. Give the same options "
