@@ -263,7 +263,8 @@ class Trainer:
         """
         if self.strategy.num_replicas_in_sync == 1:
             return gradients
-        overflowed = 1.0 - tf.cast(optimizer.check_finite(gradients), tf.float32)
+        is_finite: Any = optimizer.check_finite(gradients)
+        overflowed = 1.0 - tf.cast(is_finite, tf.float32)
         count = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, overflowed)
         return [tf.where(count > 0, tf.cast(np.nan, gradient.dtype), gradient) for gradient in gradients]
 
