@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError
+from shardstream.train.data.sampling import ORDER_VERSION
 from shardstream.train.distributed.preemption import StopRequest
 from shardstream.train.engine.progress import BEGINNING, Progress
 from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
@@ -101,6 +102,7 @@ class ResumeCallback(keras.callbacks.Callback):
             "image_size": options.get("image_size") or data.image_size,
             "max_bad_records": options.get("max_bad_records", 0),
             **{name: value for name, value in options.items() if name not in _FREE_OPTIONS},
+            "order_version": ORDER_VERSION,
             "data": data.fingerprint[:16],
         }
         self._checkpoints = Checkpoints(

@@ -34,7 +34,8 @@ def read_identity(folder: RunFolder) -> dict[str, Any]:
         raise ConfigError(
             f"{folder.path}: holds files that ResumeCallback did not write; choose another folder"
         )
-    return content
+    # What was written before there was a number has the first order.
+    return content and {"order_version": 1, **content}
 
 
 def check_identity(folder: RunFolder, saved: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
