@@ -137,7 +137,7 @@ class _Module(tf.Module):
         self.model = model
         self._call = inference_function(model)
         images = tf.TensorSpec([None, info.image_size, info.image_size, 3], tf.uint8, "images")
-        self.predict = tf.function(self._predict, input_signature=[images])
+        self.predict = tf.function(self._predict, autograph=False, input_signature=[images])
 
     def _predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = self._call(tf.cast(images, tf.float32))

@@ -14,7 +14,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -138,6 +138,7 @@ def _parse(
     name = arguments[0] if named else str(default)
     config_class, act = commands[name]
     flags, values = _with_config_file(config_class, arguments[1:] if named else arguments)
+    flags = _with_dashes_in_lists(config_class, flags, values)
     prog = f"{prog} {name}" if named else prog
     config = tyro.cli(config_class, args=flags, prog=prog, description=_describe(config_class))
     return _with_values(config, values), act
@@ -174,6 +175,25 @@ def _with_values(config: Any, values: Mapping[str, str]) -> Any:
         elif isinstance(value, tuple) and any(item in values for item in value if isinstance(item, str)):
             changes[field.name] = tuple(values.get(item, item) for item in value)
     return dataclasses.replace(config, **changes) if changes else config
+
+
+def _with_dashes_in_lists(config_class: type[Any], arguments: list[str], values: dict[str, str]) -> list[str]:
+    """Returns `arguments` with stand-ins for the values of a list that begin with one dash; notes them in `values`.
+
+    A class may be called -unknown-, and no option has a short form but -h.
+    """
+    hints = get_type_hints(config_class)
+    lists = {"--" + name.replace("_", "-") for name, hint in hints.items() if get_origin(hint) is tuple}
+    words, is_in_list = [], False
+    for word in arguments:
+        if word.startswith("--"):
+            is_in_list = word in lists
+        if is_in_list and word != "-h" and word.startswith("-") and not word.startswith("--"):
+            words.append(stand_in := f"{_STAND_IN}{len(values)}")
+            values[stand_in] = word
+        else:
+            words.append(word)
+    return words
 
 
 def _with_config_file(config_class: type[Any], arguments: list[str]) -> tuple[list[str], dict[str, str]]:

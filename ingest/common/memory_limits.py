@@ -2,9 +2,11 @@
 
 import contextlib
 import ctypes
+import resource
 from pathlib import Path
 
 from shardstream.ingest.common.cpu_limits import cgroup_folders
+from shardstream.ingest.common.errors import MachineError
 
 
 def free_memory_bytes(root: Path = Path("/")) -> int:
@@ -14,6 +16,19 @@ def free_memory_bytes(root: Path = Path("/")) -> int:
     of all parents too). Page cache counts as free: the kernel drops it when memory is wanted.
     """
     return max(0, min([_available_bytes(root), *_left_in_cgroups(root)]))
+
+
+def check_address_space(num_bytes: int) -> None:
+    """Raises MachineError where the limit of a process (`ulimit -v`, also of a batch system) is below `num_bytes`.
+
+    Libraries that get no memory while they are loaded may crash instead of raising an error.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < num_bytes:
+        raise MachineError(
+            f"not enough memory: a process may have {limit / 1e6:.0f} MB of address space (ulimit -v), and "
+            f"{num_bytes / 1e6:.0f} MB are needed"
+        )
 
 
 def use_one_arena() -> None:

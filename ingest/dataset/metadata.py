@@ -9,6 +9,7 @@ from typing import get_args
 
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.common.json_reader import JsonNode
+from shardstream.ingest.common.json_text import json_text
 from shardstream.ingest.common.safe_files import parse_errors, read_regular
 from shardstream.ingest.dataset.layout import CLASS_FOLDERS, Layout
 from shardstream.ingest.dataset.look_alikes import LookAlikes
@@ -197,7 +198,7 @@ class DatasetInfo:
         if self.look_alikes is None:
             del content["look_alikes"]
         content = {"format_version": FORMAT_VERSION, **content, "fingerprint": self.fingerprint}
-        return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode()
+        return json_text(content).encode()
 
     def save(self, folder: Path) -> None:
         """Writes metadata.json into `folder`."""

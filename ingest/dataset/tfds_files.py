@@ -6,11 +6,11 @@ names is accepted in silence, which is why names are checked when folders are li
 Source: github.com/tensorflow/datasets, core/dataset_info.py and core/features/*.py, version 4.9.10.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+from shardstream.ingest.common.json_text import json_text
 from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
 from shardstream.ingest.dataset.records import FRAMING_BYTES
 from shardstream.ingest.images.settings import ImageSettings
@@ -39,8 +39,8 @@ def write_tfds_files(info: DatasetInfo, folder: Path) -> None:
 def tfds_files(info: DatasetInfo) -> dict[str, bytes]:
     """Returns the content of each of FILENAMES."""
     contents = (
-        _to_json(_dataset_info(info)),
-        _to_json(_features(info)),
+        json_text(_dataset_info(info)),
+        json_text(_features(info)),
         "".join(f"{name}\n" for name in info.class_names),
     )
     return {name: content.encode() for name, content in zip(FILENAMES, contents, strict=True)}
@@ -103,7 +103,3 @@ def _image(image: ImageSettings) -> dict[str, Any]:
         "pythonClassName": f"{_FEATURES}.image_feature.Image",
         "image": {"dtype": "uint8", "shape": shape},
     }
-
-
-def _to_json(content: object) -> str:
-    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"

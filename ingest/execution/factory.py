@@ -5,10 +5,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from shardstream.ingest.common.memory_limits import check_address_space
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.execution.processes import open_pools
 
 EngineName = Literal["local", "dask"]
+
+# What NumPy, OpenCV and Arrow take once they are loaded, measured with `ulimit -v`: 350 MB; they crash below 250.
+_MIN_ADDRESS_SPACE = 360_000_000
 
 
 @contextlib.contextmanager
@@ -34,8 +38,9 @@ def open_engine(
 
     Raises:
         ConfigError: Dask is not installed, or the cluster cannot do this work.
-        MachineError: The cluster was lost.
+        MachineError: The cluster was lost, or a process may not have the memory that loading the libraries takes.
     """
+    check_address_space(_MIN_ADDRESS_SPACE)
     if name == "dask":
         from shardstream.ingest.execution.dask_cluster import open_dask
 

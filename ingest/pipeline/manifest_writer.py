@@ -1,5 +1,6 @@
 """Writes manifest.parquet from the catalog."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,8 +40,12 @@ def write_manifest(catalog: Catalog, path: Path, metadata: bytes) -> None:
 
 
 def load_arrow() -> None:
-    """Loads what writing takes, 0.12 s of a core: one has nothing to do while worker processes start."""
-    import pyarrow.parquet  # noqa: F401
+    """Loads what writing takes, 0.12 s of a core: one has nothing to do while worker processes start.
+
+    Where that fails, it fails again when it is needed, and is said there.
+    """
+    with contextlib.suppress(ImportError, MemoryError):
+        import pyarrow.parquet  # noqa: F401
 
 
 def _table(catalog: Catalog, rows: np.ndarray, schema: "pa.Schema") -> "pa.Table":

@@ -55,10 +55,15 @@ def remove_files(folder: Path, is_ours: Callable[[str], bool]) -> None:
 
     Links are not followed. What cannot be removed stays: on NFS a file that a worker has open, for one.
     """
-    with (
-        ThreadPoolExecutor() as threads
-    ):  # Gigabytes are given back to the disk and the memory, file by file.
-        list(threads.map(lambda name: _remove(folder / name, is_ours), _names(folder)))
+    names = _names(folder)
+    try:
+        with (
+            ThreadPoolExecutor() as threads
+        ):  # Gigabytes are given back to the disk and the memory, file by file.
+            list(threads.map(lambda name: _remove(folder / name, is_ours), names))
+    except RuntimeError:  # No thread can be started.
+        for name in names:
+            _remove(folder / name, is_ours)
     _try_to(folder.rmdir)
 
 
@@ -93,6 +98,9 @@ def _names(folder: Path) -> list[str]:
     try:
         return [] if folder.is_symlink() else os.listdir(folder)  # noqa: PTH208 - Names alone, of a million files.
     except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        logger.warning("%s: not removed: %s", folder, error.strerror)
         return []
 
 

@@ -27,7 +27,7 @@ class Predictor:
         self._model = model  # The traced function does not keep the weights alive that it reads.
         shape = [BATCH_SIZE, info.image_size, info.image_size, 3]
         # Called before it is traced, a function without variables is traced twice.
-        self._probabilities = tf.function(inference_function(model)).get_concrete_function(
+        self._probabilities = tf.function(inference_function(model), autograph=False).get_concrete_function(
             tf.TensorSpec(shape, tf.uint8)
         )
 

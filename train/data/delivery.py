@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from shardstream.train.data.pipeline import finished
+from shardstream.train.data.pipeline import finished, without_autograph
 
 _DEVICE_BATCHES = 2
 
@@ -17,6 +17,7 @@ def delivered(batches: tf.data.Dataset, device: str | None) -> tf.data.Dataset:
     return batches.apply(tf.data.experimental.prefetch_to_device(device, buffer_size=_DEVICE_BATCHES))
 
 
+@without_autograph
 def add_weights(images: tf.Tensor, labels: tf.Tensor, *keys: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Returns images, labels, sample weights of 1, and what else there is."""
     return images, labels, tf.ones_like(labels, tf.float32), *keys
@@ -31,6 +32,7 @@ def pad_batches(batch_size: int) -> Callable[..., tuple[tf.Tensor, ...]]:
         padded = tf.cond(missing > 0, lambda: tf.concat([tensor, filler], 0), lambda: tensor)
         return tf.ensure_shape(padded, [batch_size, *tensor.shape[1:]])
 
+    @without_autograph
     def weigh(images: tf.Tensor, labels: tf.Tensor, *keys: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return tuple(map(pad, add_weights(images, labels, *keys)))
 

@@ -12,8 +12,9 @@ never in the hot path.
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +23,8 @@ from shardstream.ingest.common.cpu_limits import usable_cores
 from shardstream.train.data.corruption import RecordChecker
 from shardstream.train.data.sampling import Window
 from shardstream.train.data.split_index import SplitIndex
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,15 @@ _PREFETCHED_BATCHES = 2
 # The number of the examples of a window that could not be read.
 _UNREAD = np.int64(-1)
 _INT64 = tf.TensorSpec([None], tf.int64)  # pyright: ignore[reportArgumentType]
+
+
+def without_autograph(function: _Function) -> _Function:
+    """Returns `function`, traced as it is, with all that it maps over a dataset.
+
+    AutoGraph rewrites the source of every function that is mapped and of all that it calls, which takes seconds. No
+    function of a pipeline has Python control flow on tensors.
+    """
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -54,6 +66,7 @@ class ExamplePlan:
     num_steps: int | None = None
 
 
+@without_autograph
 def make_batches(index: SplitIndex, plan: ExamplePlan, checker: RecordChecker) -> tf.data.Dataset:
     """Returns the batches of `plan`, decoded by `checker.decoder`: a tuple of tensors [batch, ...].
 
@@ -79,6 +92,7 @@ def finished(batches: tf.data.Dataset) -> tf.data.Dataset:
     return batches.prefetch(_PREFETCHED_BATCHES).with_options(pipeline_options())
 
 
+@without_autograph
 def decode_examples(index: SplitIndex, plan: ExamplePlan, checker: RecordChecker) -> tf.data.Dataset:
     """Returns (number int64, *tensors) of each example of `plan` that can be read and decoded.
 
@@ -100,6 +114,8 @@ def pipeline_options() -> tf.data.Options:
     options.autotune.enabled = False
     options.threading.private_threadpool_size = usable_cores()
     options.deterministic = True
+    # They cost half a second for each iterator over a cache, and no batch comes sooner for them.
+    options.experimental_optimization.apply_default_optimizations = False
     # On several hosts each takes its slice of the batches of a dataset that is not sharded. By file, as TensorFlow
     # tries first, each would take other batches: the order of records is ours.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
@@ -112,7 +128,7 @@ def _read_windows(index: SplitIndex, plan: ExamplePlan, checker: RecordChecker) 
     Where a record of the window cannot be read, all numbers are negative, and the records are placeholders.
     """
     placeholder = checker.decoder.placeholder
-    paths = tf.constant([str(index.path(shard)) for shard in range(len(index.shards))])
+    paths = tf.constant([os.fsencode(index.path(shard)) for shard in range(len(index.shards))])
 
     def plans() -> Iterator[tuple[np.ndarray, ...]]:
         intact: set[int] = set()

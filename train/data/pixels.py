@@ -147,7 +147,7 @@ def _decode_all(stored: ImageSettings, image_size: int) -> Any:
     decode = make_image_decoder(stored, image_size)
     image = tf.TensorSpec([image_size, image_size, 3], tf.uint8)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string)])
     def decode_all(encoded: tf.Tensor) -> tf.Tensor:
         with tf.device("CPU"):
             return tf.map_fn(decode, encoded, fn_output_signature=image, parallel_iterations=usable_cores())

@@ -9,10 +9,11 @@ import logging
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import tensorflow as tf
 
 from shardstream.ingest.common.errors import LimitError
 from shardstream.train.data.corruption import RecordChecker
-from shardstream.train.data.pipeline import ExamplePlan, decode_examples, pipeline_options
+from shardstream.train.data.pipeline import ExamplePlan, decode_examples, pipeline_options, without_autograph
 from shardstream.train.data.sequential import SequentialSampler
 from shardstream.train.data.split_index import SplitIndex
 
@@ -120,12 +121,17 @@ def find_bad_records(index: SplitIndex, checker: RecordChecker, *, limit: int) -
     return BadRecords.of(index, np.asarray(list(found), np.int64), tuple(found.values()))
 
 
+@without_autograph
+def _number(number: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
+    return number
+
+
 def _missing(index: SplitIndex, checker: RecordChecker) -> Iterator[int]:
     """Yields the positions, ascending, of the records that a pipeline over the whole split does not deliver."""
     # Small windows: each record of one in which a record cannot be read is looked at in Python.
     sampler = dataclasses.replace(SequentialSampler.make(index, batch_size=_BLOCK_RECORDS), window_steps=2)
     plan = ExamplePlan(windows=sampler.windows, batch_size=_BLOCK_RECORDS)
-    examples = decode_examples(index, plan, checker).map(lambda number, *_: number)
+    examples = decode_examples(index, plan, checker).map(_number)
     expected = 0
     for numbers in examples.batch(_BLOCK_RECORDS).with_options(pipeline_options()):
         for number in numbers.numpy().tolist():

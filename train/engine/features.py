@@ -55,7 +55,7 @@ def make_extractor(backbone: keras.Model) -> Callable[[Any], np.ndarray]:
         backbone: Takes images of 0 to 255 and returns features; its weights are read once, here.
     """
     shape = [BATCH_SIZE, *backbone.input_shape[1:]]
-    compute: Any = tf.function(inference_function(backbone)).get_concrete_function(
+    compute: Any = tf.function(inference_function(backbone), autograph=False).get_concrete_function(
         tf.TensorSpec(shape, tf.uint8)
     )
 

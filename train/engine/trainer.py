@@ -100,7 +100,9 @@ class Trainer:
         self._class_weights = class_weights
         self._clip_norm = clip_norm
         self._gradients = (
-            tf.function(self._gradients_of, jit_compile=True) if jit_compile else self._gradients_of
+            tf.function(self._gradients_of, autograph=False, jit_compile=True)
+            if jit_compile
+            else self._gradients_of
         )
         self.trained = Metrics()
         self.evaluated = Metrics()
@@ -189,13 +191,13 @@ class Trainer:
         """Adds up the figures of (images, labels, weights); a weight of 0 makes an example count for nothing."""
         self.consent.note(self._evaluate(batch, self.consent.wishes))
 
-    @tf.function
+    @tf.function(autograph=False)
     def _train(self, batch: Any, wishes: tf.Tensor, phase: int) -> tf.Tensor:
         figures, wishes = self._run(partial(self._train_replica, self._phases[phase]), batch, wishes)
         self.trained.add(figures)
         return wishes
 
-    @tf.function
+    @tf.function(autograph=False)
     def _train_all(self, *arguments: Any) -> tf.Tensor:
         # Each is a call of the function that one step is, which is traced once. A loop over them in TensorFlow fails
         # with several replicas ("while/cond/Placeholder").
@@ -203,7 +205,7 @@ class Trainer:
         sums = [self._train(batch, wishes, phase) for batch in batches]
         return sums[-1]
 
-    @tf.function
+    @tf.function(autograph=False)
     def _evaluate(self, batch: Any, wishes: tf.Tensor) -> tf.Tensor:
         figures, wishes = self._run(self._evaluate_replica, batch, wishes)
         self.evaluated.add(figures)

@@ -12,6 +12,7 @@ from typing import Any
 
 from shardstream.ingest.common.atomic_io import fsync_folder
 from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError, DatasetError, UserError
+from shardstream.ingest.common.json_text import json_text
 from shardstream.ingest.common.safe_files import read_regular, refuse_link
 from shardstream.train.models.registry import BACKBONES
 from shardstream.train.runs.process_lock import locked_by_this_process
@@ -200,7 +201,7 @@ class RunFolder:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes `content` to `path`, whole or not at all."""
-    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    text = json_text(content)
     write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 

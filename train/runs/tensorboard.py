@@ -1,6 +1,7 @@
 """Metrics for TensorBoard, written without it."""
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -60,7 +61,8 @@ class TensorBoardLogs(keras.callbacks.Callback):
         # Anew: added to, the files would show an epoch twice that is done again, as points cannot be taken back.
         shutil.rmtree(self._folder, ignore_errors=True)
         self._writers = {
-            name: tf.summary.create_file_writer(str(self._folder / name)) for name in ("train", "validation")
+            name: tf.summary.create_file_writer(os.fsencode(self._folder / name))
+            for name in ("train", "validation")
         }
         for row in self._history.rows:
             figures = {name: value for name, value in row.items() if name != "epoch"}

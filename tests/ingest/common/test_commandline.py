@@ -193,3 +193,10 @@ def test_a_folder_that_was_removed_is_named(tmp_path):
         f"os.mkdir('{tmp_path}/gone'); os.chdir('{tmp_path}/gone'); os.rmdir('{tmp_path}/gone'); os.getcwd()"
     )
     assert run_script(text) == (2, "prog: the current folder was removed; change to another one\n")
+
+
+def test_a_class_may_begin_with_a_dash():
+    options = parse("i", "--class-names", "cat", "-unknown-", "-b", "--name", "n")
+    assert options == Options(images=Path("i"), name="n", class_names=("cat", "-unknown-", "-b"))
+    with pytest.raises(SystemExit, match="2"):
+        parse("i", "--name", "n", "-unknown-")

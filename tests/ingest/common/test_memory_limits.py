@@ -1,6 +1,9 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from shardstream.ingest.common.memory_limits import free_memory_bytes
 
@@ -51,3 +54,17 @@ def test_free_memory_respects_every_limit(tmp_path, files, expected):
 
 def test_free_memory_of_this_machine():
     assert 2**20 < free_memory_bytes() < 2**50
+
+
+def test_an_address_space_that_no_build_fits_into_is_one_sentence(tmp_path):
+    photos = tmp_path / "photos"
+    for name in ("cat", "dog"):
+        (photos / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(photos / name / "1.png")
+    command = [sys.executable, "-m", "shardstream.ingest", "build", str(photos), str(tmp_path / "d")]
+    limited = ["sh", "-c", 'ulimit -v 250000; exec "$@"', "sh", *command]
+    ended = subprocess.run(limited, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("shardstream-ingest: not enough memory: a process may have 256 MB")
+    assert ended.stderr.count("\n") == 1
+    assert not (tmp_path / "d").exists()

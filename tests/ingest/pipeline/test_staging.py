@@ -1,7 +1,11 @@
+import errno
 import logging
+import os
+import threading
 
 import pytest
 
+from shardstream.ingest.common.atomic_io import fsync_folder_contents
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.common.locks import lock_file
 from shardstream.ingest.pipeline.staging import open_repair_place, open_staging
@@ -167,3 +171,33 @@ def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path, monkeypatch):
         (place.dataset / "metadata.json").write_text("new")
         place.publish()
     assert names(tmp_path / "d") == ["metadata.json"]
+
+
+def test_a_job_succeeds_where_no_thread_can_be_started_to_clean_up(tmp_path, monkeypatch):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    with open_staging(tmp_path / "d", {}) as place:
+        (place.units / TASK).touch()
+        (place.dataset / "metadata.json").write_text("new")
+        fsync_folder_contents(place.dataset)
+        monkeypatch.setattr(threading.Thread, "start", start)
+        place.remove_units()
+    assert not place.units.exists()
+
+
+def test_a_read_error_while_cleaning_up_fails_no_job_that_succeeded(tmp_path, monkeypatch, caplog):
+    listdir = os.listdir
+
+    def listdir_of_a_lost_server(path):
+        if "units" in str(path):
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return listdir(path)
+
+    with open_staging(tmp_path / "d", {}) as place:
+        (place.units / TASK).touch()
+        (place.dataset / "metadata.json").write_text("new")
+        monkeypatch.setattr(os, "listdir", listdir_of_a_lost_server)
+        place.publish()
+    assert names(tmp_path / "d") == ["metadata.json"]
+    assert "Stale file handle" in caplog.text

@@ -1,8 +1,12 @@
+import os
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.train.data.dataset import load_dataset
 from shardstream.train.data.sampling import EpochSampler
 
 STEPS = 1100 // 16
@@ -31,6 +35,14 @@ def test_batches_are_those_of_the_sampler(numbered, train_numbers):
 def test_labels_belong_to_their_images(numbered):
     for images, labels in numbered.train_batches(16, seed=3).take(5):
         assert images[:, 0, 0, 2].numpy().tolist() == labels.numpy().tolist()
+
+
+@pytest.mark.parametrize("cache", ["none", "disk"])
+def test_a_path_need_not_be_utf8(numbered, train_numbers, tmp_path, cache):
+    path = tmp_path / os.fsdecode(b"data_\xbd\xc4")
+    shutil.copytree(numbered.info.data_dir, path)
+    copied = load_dataset(path, cache_dir=path)
+    assert train_numbers(copied, 3, cache=cache) == train_numbers(numbered, 3)
 
 
 def test_every_iterator_starts_anew(numbered, numbers_of):

@@ -1,10 +1,11 @@
 import json
+import os
 import re
 
 import pytest
 
 from shardstream.ingest.common.errors import ConfigError
-from shardstream.train.runs.run_folder import RunFolder, write_beside
+from shardstream.train.runs.run_folder import RunFolder, write_beside, write_json
 
 
 @pytest.mark.parametrize(
@@ -127,3 +128,11 @@ def test_a_run_that_is_begun_anew_has_no_bad_records_of_before(tmp_path):
     folder.bad_records.touch()
     folder.create({})
     assert not folder.bad_records.exists()
+
+
+def test_a_path_that_is_not_utf8_can_be_written_down(tmp_path):
+    data = os.fsdecode(b"data_\xbd\xc4")
+    write_json(tmp_path / "config.json", {"data": data, "class": "음식"})
+    text = (tmp_path / "config.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"data": data, "class": "음식"}
+    assert "음식" in text

@@ -1,10 +1,15 @@
+import os
+
+import pytest
 import tensorflow as tf
 
 from shardstream.train.runs.callbacks import History
 from shardstream.train.runs.tensorboard import TensorBoardLogs
 
 
-def test_figures_are_written_as_tensorboard_reads_them(tmp_path):
+@pytest.mark.parametrize("name", [b"logs", b"logs_\xbd\xc4"])
+def test_figures_are_written_as_tensorboard_reads_them(tmp_path, name):
+    tmp_path = tmp_path / os.fsdecode(name)
     logs = TensorBoardLogs(tmp_path, History(tmp_path / "history.csv"))
     logs.on_train_begin()
     logs.on_epoch_end(0, {"loss": 0.5, "val_loss": 0.25})
@@ -13,7 +18,7 @@ def test_figures_are_written_as_tensorboard_reads_them(tmp_path):
     found = []
     for folder in ("train", "validation"):
         (path,) = (tmp_path / folder).iterdir()
-        for record in tf.data.TFRecordDataset(str(path)):
+        for record in tf.data.TFRecordDataset(os.fsencode(path)):
             event = tf.compat.v1.Event.FromString(record.numpy())
             for value in event.summary.value:
                 assert value.metadata.plugin_data.plugin_name == "scalars"
