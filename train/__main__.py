@@ -14,6 +14,7 @@ from shardstream.ingest.common.commandline import log_to_stderr, run
 from shardstream.ingest.common.terminal import escape_control_chars, json_line
 from shardstream.train.config import DoctorConfig, ExportConfig, StatusConfig, TrainConfig
 from shardstream.train.distributed.cluster import find_cluster
+from shardstream.train.unused_gpu import warn_of_unused_gpu
 
 if TYPE_CHECKING:
     from shardstream.train.runs.result import TrainResult
@@ -46,6 +47,7 @@ def train(config: TrainConfig) -> int:
     log_to_stderr()
     is_chief = find_cluster(config.hosts, config.rank).is_chief
     logging.getLogger("shardstream").setLevel(logging.INFO if is_chief else logging.WARNING)
+    warn_of_unused_gpu()
     result = train_and_evaluate(config)
     if not is_chief:
         return 0  # One of several workers speaks for all.
@@ -73,6 +75,7 @@ def doctor(config: DoctorConfig) -> int:
     start_tensorflow()
     log_to_stderr()
     logging.getLogger("shardstream").setLevel(logging.INFO)
+    warn_of_unused_gpu()
     from shardstream.train.profiling.doctor import diagnose, table_lines
 
     diagnosis = diagnose(config)

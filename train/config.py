@@ -110,7 +110,7 @@ class TrainConfig:
     image_size: OptionalInt = None
     """Height and width in pixels that the model sees; by default the stored size, or 300 for originals."""
     batch_size: OptionalInt = None
-    """Pictures per step, over all devices together; by default 32, and 16 for small on fewer than 1,000 pictures."""
+    """Pictures per step, over all devices; by default about 32, and 16 for small on fewer than 1,000 pictures."""
     epochs: OptionalInt = None
     """Passes over the training split; by default 20, up to 50 where those make few steps, and up to 100 for small."""
     seed: int = 123
@@ -160,7 +160,7 @@ class TrainConfig:
     save_every: str = "10min"
     """How often the state is saved to go on from, such as 10min or 500steps; at the end of an epoch it is too."""
     grace: str = "30s"
-    """After SIGTERM or Ctrl-C: the time to save the state and leave."""
+    """After SIGTERM, SIGHUP or Ctrl-C: the time to save the state and leave."""
     json: bool = False
     """Prints the result as one JSON object."""
 
@@ -194,9 +194,9 @@ class TrainConfig:
         if self.validation_share is not None and not 0 < self.validation_share < 1:
             raise ConfigError(f"validation_share must be above 0 and below 1, got {self.validation_share}")
         _check_at_least(0, max_bad_records=self.max_bad_records)
-        if self.max_bad_records and self.hosts:
+        if self.max_bad_records and find_cluster(self.hosts, self.rank).num_workers > 1:
             raise ConfigError(
-                "max_bad_records goes with one process only; mend the dataset, or leave out --hosts"
+                "max_bad_records goes with one process only; mend the dataset, or leave out --hosts and TF_CONFIG"
             )
         parse_interval("save_every", self.save_every)
         parse_secs("grace", self.grace)
@@ -247,7 +247,7 @@ class DoctorConfig:
     image_size: OptionalInt = None
     """Height and width in pixels that the model sees; by default the stored size, or 300 for originals."""
     batch_size: OptionalInt = None
-    """Pictures per step, over all devices together; by default 32, and 16 for small on fewer than 1,000 pictures."""
+    """Pictures per step, over all devices; by default about 32, and 16 for small on fewer than 1,000 pictures."""
     precision: Annotated[Precision, tyro.conf.arg(help=_PRECISION_HELP)] = "auto"
     cache: Annotated[Cache, tyro.conf.arg(help=_CACHE_HELP)] = "auto"
     cache_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None

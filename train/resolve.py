@@ -15,9 +15,11 @@ from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.config import JitCompile, TrainConfig
 from shardstream.train.data.cache import Tier
 from shardstream.train.data.dataset import Dataset, load_dataset
+from shardstream.train.data.sampling import ORDER_VERSION
 from shardstream.train.data.skipping import BadRecords
 from shardstream.train.distributed.strategy import (
     check_batch_size,
+    fitting_batch_size,
     precision_scope,
     resolve_jit_compile,
     resolve_precision,
@@ -112,6 +114,7 @@ class ResolvedConfig:
             "num_replicas": self.num_replicas,
             "num_workers": self.num_workers,
             "steps_per_epoch": self.steps_per_epoch,
+            "order_version": ORDER_VERSION,
             "dataset_fingerprint": self.info.fingerprint,
             "bad_records": {
                 name: bad.positions.tolist() for name, bad in self.bad_records.items() if len(bad)
@@ -143,7 +146,7 @@ def prepare(config: TrainConfig) -> ResolvedConfig:
     image_size = config.image_size or data.image_size or of_originals
     num_examples = data.splits["train"].num_examples
     recipe = make_recipe(config.model, dataclasses.asdict(config))
-    batch_size = config.batch_size or default_batch_size(recipe, num_examples)
+    batch_size = config.batch_size or default_batch_size(recipe, num_examples)  # Before devices are known.
     if config.model in BACKBONES and fine_tune(config) == "none":
         batch_size = min(batch_size, num_examples)  # Nothing is trained in batches.
     if batch_size > num_examples:
@@ -157,6 +160,8 @@ def prepare(config: TrainConfig) -> ResolvedConfig:
         if config.max_bad_records
     }
     workers = join_workers(strategy=config.strategy, hosts=config.hosts, rank=config.rank)
+    if config.batch_size is None:
+        batch_size = fitting_batch_size(batch_size, workers.strategy.num_replicas_in_sync)
     check_batch_size(batch_size, workers.strategy.num_replicas_in_sync)
     check_image_size(config.model, image_size)
     epochs = config.epochs or default_epochs(recipe, num_examples, batch_size)

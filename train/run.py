@@ -47,7 +47,7 @@ def train_and_evaluate(
         ConfigError: An option does not fit the dataset, the machine or an unfinished run, or the run folder is taken.
         DatasetError: The dataset is not there, not complete or damaged.
         DivergedError: The loss became infinite or no number.
-        StoppedError: SIGTERM or Ctrl-C; the state is saved.
+        StoppedError: SIGTERM, SIGHUP or Ctrl-C; the state is saved.
         WorkerLostError: Another worker did not come, or is gone.
         MachineError: The disk is full or fails at the end; while training goes on, that is a warning.
     """
@@ -78,7 +78,10 @@ def _lead(
         setup = prepare(config)
     for note in missing_class_notes(setup.info, SPLITS):
         logger.warning("%s", note)
-    broadcast_run(workers, setup.describe(), unfinished.checkpoint if unfinished else None)
+    checkpoint = unfinished.checkpoint if unfinished else None
+    del unfinished  # With the state, which is not held in memory for the whole run.
+    is_resumed = checkpoint is not None
+    broadcast_run(workers, setup.describe(), checkpoint)
     stop = StopRequest(parse_secs("grace", config.grace))
     history = History(folder.history)
     data = make_data(setup)
@@ -86,8 +89,9 @@ def _lead(
     models = ModelSaver(folder, writer, make_model_info(setup, writer.twin), history)
     every = parse_interval("save_every", config.save_every)
     saver = CheckpointManager(checkpoints, steps, history, models, every=every, stop=stop, began=began)
-    if unfinished:
-        saver.restore(unfinished.checkpoint)
+    if checkpoint:
+        saver.restore(checkpoint)
+        del checkpoint
         checkpoints.sweep()
         logger.info("goes on from %s", saver.last_position)
     else:
@@ -97,7 +101,7 @@ def _lead(
         if any(map(len, setup.bad_records.values())):
             write_bad_records(folder.bad_records, setup.data, setup.bad_records)
     with make_progress() as progress, stop:
-        if setup.config.model in BACKBONES and not unfinished:
+        if setup.config.model in BACKBONES and not is_resumed:
             _start_from_features(setup, steps, stop, history, models)
         kept = [
             history,
@@ -130,6 +134,7 @@ def _follow(
     if orders.checkpoint:
         steps.restore(orders.checkpoint.variables)
         position, history = orders.checkpoint.position, orders.checkpoint.history
+        del orders
     elif config.weights != "none":
         load_weights(steps.model, config.weights)
     callbacks = [*early_stopping(config, history), *callbacks]

@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -48,3 +49,13 @@ from shardstream.train.config import TrainConfig
 def test_options_are_checked(options, sentence):
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
         TrainConfig(data_dir=Path("data"), run=Path("run"), **options)
+
+
+def test_several_workers_are_found_however_they_are_named(monkeypatch):
+    cluster = {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}
+    options = {"data_dir": Path("data"), "run": Path("run"), "max_bad_records": 3}
+    TrainConfig(**options)
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(ConfigError, match="max_bad_records goes with one process only"):
+        TrainConfig(**options)
+    TrainConfig(**options | {"max_bad_records": 0})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.common.safe_files import parse_errors, read_regular
+from shardstream.train.data.sampling import ORDER_VERSION
 from shardstream.train.models.registry import find_model
 from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
 from shardstream.train.runs.run_folder import RunFolder
@@ -87,6 +88,7 @@ def find_resumable(folder: RunFolder, checkpoints: Checkpoints) -> ResumableRun 
     """Returns the run to go on with, or None where there is none or it never got as far as a checkpoint.
 
     Raises:
+        ConfigError: There is one, and its examples came in another order.
         DatasetError: There is one, but its files are damaged.
     """
     if not folder.is_unfinished or not (checkpoint := checkpoints.latest()):
@@ -94,4 +96,11 @@ def find_resumable(folder: RunFolder, checkpoints: Checkpoints) -> ResumableRun 
     with parse_errors(folder.config, "so nobody knows what run this is; --no-resume begins anew"):
         options = dict(json.loads(read_regular(folder.config)))
         # A run that began before the model had its name.
-        return ResumableRun({**options, "model": find_model(str(options["model"]))}, checkpoint)
+        options["model"] = find_model(str(options["model"]))
+    # Before anything else is asked: such a run lacks other options, too.
+    if options.get("order_version") != ORDER_VERSION:
+        raise ConfigError(
+            f"{folder.path}: holds an unfinished run whose examples came in the order of another version of "
+            "shardstream; finish it with that version, or give --no-resume to throw it away, or another --run"
+        )
+    return ResumableRun(options, checkpoint)
