@@ -51,7 +51,7 @@ def _about_data(report: Report, t: Texts) -> Iterator[Advice]:
     findings, provenance = report.findings, report.provenance
     if provenance.split == "train" and provenance.model_info.dataset_fingerprint == provenance.fingerprint:
         yield Advice(t["advice_trained"], t["advice_trained_why"], "provenance")
-    counts = [("labels", len(findings.labels.rows), "labels")]
+    counts = [("labels", len(findings.labels.issues), "labels")]
     if findings.duplicates is not None:
         counts += [
             ("contradictions", findings.duplicates.num_contradictions, "duplicates"),

@@ -160,6 +160,7 @@ def test_the_gallery_is_a_maximum_and_is_filled(trial, photos, tmp_path, size, s
         (["{photos}", "--split", "nosuch"], r"--split is for datasets"),
         (["{photos}", "--seed", "5"], r"--seed is for datasets"),
         (["{photos}", "--all"], r"--all is for datasets"),
+        (["{photos}", "--no-explain"], r"--no-explain is for datasets"),
         (["{photos}", "{photos}/none.jpg"], r"\S+/none.jpg: no such file or folder"),
         (["{data}", "{photos}"], r"\S+: a dataset; give it alone, or photos without it"),
         (
