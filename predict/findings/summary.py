@@ -14,6 +14,7 @@ from shardstream.predict.findings.duplicates import (
 )
 from shardstream.predict.findings.label_check import LabelCheck, check_labels
 from shardstream.predict.findings.odd_images import OddPicture, find_odd_pictures
+from shardstream.predict.findings.outliers import content_distances
 from shardstream.predict.inference.backbone_features import DatasetFeatures
 from shardstream.predict.inference.prediction_table import PredictionTable
 from shardstream.predict.inference.thumbnails import Picture
@@ -80,12 +81,13 @@ def find_issues(
     labels = check_labels(info, split_name, outcomes, features)
     label_rows = find_label_rows(labels, split_name, outcomes)
     elsewhere = [issue.entry for issue in labels.issues[:NUM_NAMED] if issue.entry not in label_rows]
+    content = None if features is None else content_distances(features, split_name, outcomes)
     shown = [*elsewhere, *([] if duplicates is None else duplicates.copies)]
     return Findings(
         slices=find_slices(outcomes, weights),
         labels=labels,
         label_rows=label_rows,
-        odd_pictures=find_odd_pictures(outcomes),
+        odd_pictures=find_odd_pictures(outcomes, content),
         duplicates=duplicates,
         thumbnails=load_thumbnails(info, list(dict.fromkeys(shown)), model=model) if shown else {},
     )

@@ -331,6 +331,26 @@ def test_class_names_are_not_set_letter_by_letter(make_report, probe):
     assert seen == {"lines": [1, 1, 1]}
 
 
+@pytest.mark.parametrize("width", [1440, 500])
+def test_the_navigation_lands_on_its_headings(page, probe, width):
+    seen = probe(
+        page,
+        """
+        document.documentElement.style.scrollBehavior = "auto";
+        document.body.style.paddingBottom = "3000px";  // So that the last one can be at the top as well.
+        seen.tops = [];
+        for (const link of document.querySelectorAll("nav a")) {
+          link.click(); await wait(20);
+          const heading = document.querySelector(link.hash).querySelector("h2");
+          seen.tops.push(Math.round(heading.getBoundingClientRect().top));
+        }
+        """,
+        width=width,
+    )
+    assert len(seen["tops"]) == 7
+    assert all(0 <= top <= 40 for top in seen["tops"]), seen
+
+
 def test_a_thousand_classes_can_be_used(make_report, probe):
     names = [f"class{i:04d}" for i in range(1000)]
     certain = np.full((1000, 1000), 1e-4) + 0.9 * np.eye(1000)

@@ -68,7 +68,7 @@ ENGLISH: Mapping[str, str] = {
     "advice_pair_why": "{share} of all errors are of this kind.",
     "advice_odd": "{count} images are unlike the others of their class",
     "advice_odd_one": "1 image is unlike the others of its class",
-    "advice_odd_why": "Blurred, dark, bright, or of an unusual shape.",
+    "advice_odd_why": "Blurred, dark, bright, of an unusual shape or of other content.",
     # The pictures.
     "gallery": "Images",
     "order_uniform": "Incorrect ones first, highest loss first.",

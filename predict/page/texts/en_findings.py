@@ -20,16 +20,18 @@ ENGLISH_FINDINGS: dict[str, str] = {
     "label_suggested": "looks like",
     "odd": "Unlike the others of their class",
     "odd_meaning": (
-        "More than 3 robust standard deviations from the class median, the farthest of each kind first. "
+        "More than 3 robust standard deviations from the class median (content, by features: 4.5), the farthest "
+        "of each kind first. "
         "What a class often has, such as a second shape, is not listed."
     ),
     "odd_none": (
-        "No image is far more blurred, darker, brighter or otherwise shaped than the others of its class."
+        "No image is far more blurred, darker, brighter, otherwise shaped or of other content than its class."
     ),
     "odd_blurred": "blurred",
     "odd_dark": "dark",
     "odd_bright": "bright",
     "odd_shape": "unusual shape",
+    "odd_content": "other content",
     "duplicates": "Duplicates",
     "duplicates_meaning": (
         "Pairs in the whole dataset that are the same image, compressed, scaled or cropped anew, or "

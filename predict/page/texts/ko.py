@@ -63,7 +63,7 @@ KOREAN: Mapping[str, str] = {
     "advice_pair_why": "전체 오류의 {share}가 여기에서 나옵니다.",
     "advice_odd": "같은 클래스의 다른 사진과 다른 사진 {count}장",
     "advice_odd_one": "같은 클래스의 다른 사진과 다른 사진 1장",
-    "advice_odd_why": "흐리거나, 어둡거나, 밝거나, 가로세로 비율이 다릅니다.",
+    "advice_odd_why": "흐리거나, 어둡거나, 밝거나, 가로세로 비율이나 내용이 다릅니다.",
     "gallery": "사진",
     "order_uniform": "오답부터, 손실이 큰 순서로.",
     "order_stratified": "오답부터, 손실이 큰 순서로.",

@@ -12,7 +12,10 @@ from shardstream.predict.page.texts.ko_findings import KOREAN_FINDINGS
 Language = Literal["en", "ko"]
 Texts = Mapping[str, str]
 
-TEXTS: Mapping[Language, Texts] = {"en": ENGLISH | ENGLISH_FINDINGS, "ko": KOREAN | KOREAN_FINDINGS}
+TEXTS: Mapping[Language, Texts] = {
+    "en": {**ENGLISH, **ENGLISH_FINDINGS},
+    "ko": {**KOREAN, **KOREAN_FINDINGS},
+}
 
 
 def describe_selection(selection: Selection, t: Texts) -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 from shardstream.predict.findings.duplicates import Duplicates, EntryPair, ManifestEntry
 from shardstream.predict.findings.gallery import Shown
 from shardstream.predict.inference.thumbnails import PICTURE_BYTES, make_picture
+from shardstream.predict.output.palette import INK, PAPER, QUIET, RIGHT, WRONG
 from shardstream.predict.page.render import render_page
 from shardstream.predict.page.texts.languages import TEXTS
 
@@ -322,3 +323,9 @@ def test_a_page_in_korean_has_no_english_sentence(make_page):
         # Single words may be names of classes or tools.
         if sentence != TEXTS["ko"][key] and len(sentence.split()) > 2 and "{" not in sentence:
             assert sentence not in text, key
+
+
+def test_the_page_has_the_colors_of_the_plots(make_page):
+    text = make_page(USUAL, **USUAL_NAMES)
+    for name, color in (("right", RIGHT), ("wrong", WRONG), ("ink", INK), ("quiet", QUIET), ("panel", PAPER)):
+        assert f"--{name}: {color};" in text
