@@ -89,6 +89,9 @@ def load_features(info: DatasetInfo) -> DatasetFeatures | None:
                 num_images,
             )
             return None
+        except ConfigError as error:  # The weights are not as they were published.
+            logger.warning("findings use the predictions alone: %s", error)
+            return None
         except DatasetError as error:
             logger.warning("findings do without the images of split %r: %s", split, error)
     return DatasetFeatures(found) if found else None

@@ -17,9 +17,10 @@ from shardstream.predict.findings.summary import Findings
 from shardstream.predict.inference.selection import Selection
 from shardstream.predict.metrics.calibration import Calibration
 from shardstream.predict.metrics.classification import Summary
-from shardstream.predict.metrics.comparison import Comparison, Cost, Part, mcnemar
+from shardstream.predict.metrics.comparison import Comparison, Cost, Part
 from shardstream.predict.metrics.gate import Check
 from shardstream.predict.metrics.intervals import Estimate
+from shardstream.predict.metrics.paired_tests import mcnemar
 from shardstream.train.runs.run_folder import open_run
 from shardstream.train.runs.saved_model import ModelInfo
 

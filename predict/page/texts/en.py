@@ -49,9 +49,13 @@ ENGLISH: Mapping[str, str] = {
     "advice": "What to look at first",
     "advice_labels": "{count} labels are probably wrong",
     "advice_labels_one": "1 label is probably wrong",
-    "advice_labels_why": (
-        "Of labels listed like this, 6 to 9 of 10 were wrong in tests. If so, move the image to the "
-        "correct folder."
+    "advice_labels_why_features": (
+        "In tests with planted mistakes 9 of 10 labels that were listed like this were wrong. If so, move the "
+        "image to the correct folder."
+    ),
+    "advice_labels_why_predictions": (
+        "In tests with planted mistakes 6 to 9 of 10 labels that were listed like this were wrong. If so, move "
+        "the image to the correct folder."
     ),
     "advice_contradictions": "{count} pairs are the same image with different labels",
     "advice_contradictions_one": "1 pair is the same image with different labels",

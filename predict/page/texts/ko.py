@@ -44,9 +44,13 @@ KOREAN: Mapping[str, str] = {
     "advice": "먼저 볼 것",
     "advice_labels": "잘못되었을 가능성이 큰 라벨 {count}개",
     "advice_labels_one": "잘못되었을 가능성이 큰 라벨 1개",
-    "advice_labels_why": (
-        "시험에서 이런 라벨은 열 개 중 여섯에서 아홉이 틀린 것이었습니다. 틀렸다면 사진을 올바른 폴더로 "
-        "옮기세요."
+    "advice_labels_why_features": (
+        "일부러 라벨을 바꾼 시험에서 이렇게 나온 라벨은 열 개 중 아홉이 틀린 것이었습니다. 틀렸다면 사진을 "
+        "올바른 폴더로 옮기세요."
+    ),
+    "advice_labels_why_predictions": (
+        "일부러 라벨을 바꾼 시험에서 이렇게 나온 라벨은 열 개 중 여섯에서 아홉이 틀린 것이었습니다. 틀렸다면 "
+        "사진을 올바른 폴더로 옮기세요."
     ),
     "advice_contradictions": "같은 사진인데 라벨이 다른 쌍 {count}개",
     "advice_contradictions_one": "같은 사진인데 라벨이 다른 쌍 1개",
