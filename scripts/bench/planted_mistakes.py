@@ -211,7 +211,7 @@ def named(report: "Report") -> dict[str, list[set[str]]]:
     copies = found.duplicates
     pairs = [] if copies is None else [*copies.leaks, *copies.contradictions, *copies.repeats]
     return {
-        "mislabelled": [{paths[row]} for row in found.labels.rows[:NUM_NAMED].tolist()],
+        "mislabelled": [{issue.entry.path} for issue in found.labels.issues[:NUM_NAMED]],
         "on its side": [{paths[one.row]} for one in odd if one.oddity == "shape"],
         "blurred": [{paths[one.row]} for one in odd if one.oddity == "blurred"],
         "twice": [{pair.one.path, pair.other.path} for pair in pairs],

@@ -199,6 +199,42 @@ class RunFolder:
         shutil.rmtree(self._finished_checkpoints)
 
 
+class ModelFile(RunFolder):
+    """A `.keras` file anywhere, with the model.json of its model beside it."""
+
+    @property
+    def best_model(self) -> Path:
+        """The file itself."""
+        return self.path
+
+    @property
+    def model_info(self) -> Path:
+        """What is needed to use it."""
+        return self.path.with_name("model.json")
+
+    @property
+    def config(self) -> Path:
+        """The options of its training, if it lies in a run folder."""
+        return self.path.with_name("config.json")
+
+    def check_has_model(self) -> None:
+        """Refuses a file of which nothing is known.
+
+        Raises:
+            DatasetError: There is no model.json beside it.
+        """
+        if not self.model_info.is_file():
+            raise DatasetError(
+                f"{self.path}: no model.json beside it, which names the classes and the image size; "
+                "copy that of a run folder and put its own in"
+            )
+
+
+def open_run(path: Path) -> RunFolder:
+    """Returns the files of a run folder, or of a model that was saved elsewhere as `path`, a `.keras` file."""
+    return ModelFile(path) if path.suffix == ".keras" and path.is_file() else RunFolder(path)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes `content` to `path`, whole or not at all."""
     text = json_text(content)

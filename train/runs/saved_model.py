@@ -13,7 +13,7 @@ from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.common.safe_files import parse_errors, read_regular
 from shardstream.ingest.images.settings import Encoding, ImageSettings, Resize
 from shardstream.train.runs.model_check import check_model_file
-from shardstream.train.runs.run_folder import RunFolder, write_beside, write_json
+from shardstream.train.runs.run_folder import RunFolder, open_run, write_beside, write_json
 
 # A batch of 32 pictures of this size is 1.6 GB; no model of this project sees more than a quarter of it.
 MAX_IMAGE_SIZE = 4096
@@ -68,19 +68,20 @@ class ModelInfo:
 
     @classmethod
     def load(cls, run_dir: Path) -> "ModelInfo":
-        """Reads model.json of the run folder `run_dir`.
+        """Reads model.json of the run folder `run_dir`, or beside the `.keras` file of that path.
 
         Raises:
             DatasetError: There is no run, none with a model, or the file is damaged.
         """
-        RunFolder(run_dir).check_has_model()
-        path = RunFolder(run_dir).model_info
+        run = open_run(run_dir)
+        run.check_has_model()
+        path = run.model_info
         with parse_errors(path, "train again into another run folder"):
             return _model_info(path, json.loads(read_regular(path)))
 
 
 def load_model(run_dir: Path) -> tuple[keras.Model, ModelInfo]:
-    """Returns the best model of a run, loaded in Keras's safe mode, and what goes with it.
+    """Returns the best model of a run, or that of a `.keras` file, loaded in Keras's safe mode, and its model.json.
 
     The model takes RGB pictures [batch, image_size, image_size, 3], uint8 or float32 from 0 to 255, and gives
     probabilities float32 [batch, num_classes].
@@ -89,7 +90,7 @@ def load_model(run_dir: Path) -> tuple[keras.Model, ModelInfo]:
         DatasetError: There is no model, or it cannot be loaded safely.
     """
     info = ModelInfo.load(run_dir)
-    path = RunFolder(run_dir).best_model
+    path = open_run(run_dir).best_model
     if not path.is_file():
         raise DatasetError(
             f"{path}: no such file, though model.json is there; train again into another run folder"
