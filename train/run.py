@@ -11,7 +11,9 @@ import keras
 from shardstream.ingest.common.durations import parse_interval, parse_secs
 from shardstream.ingest.common.errors import machine_errors
 from shardstream.ingest.dataset.class_counts import missing_class_notes
+from shardstream.train.calibration import calibrate
 from shardstream.train.config import TrainConfig
+from shardstream.train.decoding import make_data
 from shardstream.train.distributed.cluster import find_cluster
 from shardstream.train.distributed.preemption import StopRequest
 from shardstream.train.distributed.workers import Workers, join_workers
@@ -21,10 +23,11 @@ from shardstream.train.engine.loop import DivergedError, Loop
 from shardstream.train.engine.progress import BEGINNING, Progress
 from shardstream.train.engine.trainer import Trainer
 from shardstream.train.engine.training_data import TrainingData
-from shardstream.train.models.registry import BACKBONES
 from shardstream.train.models.weights import load_weights
-from shardstream.train.pretrained_head import fit_head, load_pretrained_backbone
-from shardstream.train.resolve import SPLITS, ResolvedConfig, make_data, make_model, make_model_info, prepare
+from shardstream.train.pretrained_head import fit_head
+from shardstream.train.provenance import make_model_info
+from shardstream.train.resolve import SPLITS, ResolvedConfig, make_model, make_writer, prepare
+from shardstream.train.runs.best_epoch import BEST_BY
 from shardstream.train.runs.broadcast import broadcast_run, receive_run
 from shardstream.train.runs.callbacks import Curves, History, ModelSaver
 from shardstream.train.runs.checkpoint import Checkpoints
@@ -72,7 +75,7 @@ def _lead(
     checkpoints = Checkpoints(folder.checkpoints)
     unfinished = find_resumable(folder, checkpoints) if config.resume else None
     if unfinished:
-        setup = prepare(unfinished.resolve(config))
+        setup = prepare(unfinished.resolve(config), unfinished.options["candidates"])
         unfinished.check_same(folder, setup.describe())
     else:
         setup = prepare(config)
@@ -80,25 +83,41 @@ def _lead(
         logger.warning("%s", note)
     broadcast_run(workers, setup.describe(), unfinished.checkpoint if unfinished else None)
     stop = StopRequest(parse_secs("grace", config.grace))
-    history = History(folder.history)
-    data = make_data(setup)
-    steps, writer = make_model(setup)
-    models = ModelSaver(folder, writer, make_model_info(setup, writer.twin), history)
-    every = parse_interval("save_every", config.save_every)
-    saver = CheckpointManager(checkpoints, steps, history, models, every=every, stop=stop, began=began)
-    if unfinished:
-        saver.restore(unfinished.checkpoint)
-        checkpoints.sweep()
-        logger.info("goes on from %s", saver.last_position)
-    else:
-        if config.weights != "none":
-            load_weights(steps.model, config.weights)
-        folder.create(setup.describe())
-        if any(map(len, setup.bad_records.values())):
-            write_bad_records(folder.bad_records, setup.data, setup.bad_records)
+    history = History(folder.history, unfinished.options["best_by"] if unfinished else BEST_BY)
+    head = None
     with make_progress() as progress, stop:
-        if setup.config.model in BACKBONES and not unfinished:
-            _start_from_features(setup, steps, stop, history, models)
+        of_features = setup.of_features
+        if of_features and not unfinished:
+            _create(folder, setup)
+            head = fit_head(of_features, stop, is_first_of_two=setup.frozen is not None)
+            setup = of_features if head.suffices else setup
+        data = make_data(setup)
+        steps, writer = make_model(setup)
+        beginning = writer if of_features is setup else make_writer(of_features) if of_features else None
+        models = ModelSaver(
+            folder,
+            writer,
+            make_model_info(setup, writer.twin.count_params()),
+            history,
+            beginning=(beginning, make_model_info(of_features, beginning.twin.count_params()))
+            if of_features and beginning
+            else None,
+        )
+        every = parse_interval("save_every", config.save_every)
+        saver = CheckpointManager(checkpoints, steps, history, models, every=every, stop=stop, began=began)
+        if unfinished:
+            saver.restore(unfinished.checkpoint)
+            checkpoints.sweep()
+            logger.info("goes on from %s", saver.last_position)
+        elif head and of_features and beginning:
+            models.best_weights = head.model_weights(beginning.twin, of_features.config.model)
+            history.rows.append(head.row)
+            if of_features is setup:
+                steps.model.set_weights(models.best_weights)
+        else:
+            if config.weights != "none":
+                load_weights(steps.model, config.weights)
+            _create(folder, setup)
         kept = [
             history,
             models,
@@ -110,10 +129,20 @@ def _lead(
         loop = make_loop(setup, data, steps, callbacks, saver.keep)
         with _diverging(folder, saver, models), sharing_records(workers):
             loop.run(saver.last_position)
+    val_loss = history.best()["val_loss"]
+    if history.best()["epoch"] and (found := calibrate(setup, writer.twin, models.best_weights)):
+        models.replace_best(found.weights, temperature=found.temperature)
+        val_loss = found.val_loss
     folder.finish()
-    result = summarize(config.run, history, saver, num_parameters=writer.twin.count_params())
+    result = summarize(config.run, history, saver, models.best_info(), val_loss=val_loss)
     broadcast_result(workers, result)
     return result
+
+
+def _create(folder: RunFolder, setup: ResolvedConfig) -> None:
+    folder.create(setup.describe())
+    if any(map(len, setup.bad_records.values())):
+        write_bad_records(folder.bad_records, setup.data, setup.bad_records)
 
 
 def _follow(
@@ -121,7 +150,7 @@ def _follow(
 ) -> TrainResult:
     """Trains as one of the other workers, which do what the chief says and write nothing."""
     orders = receive_run(workers)
-    setup = prepare(orders.resolve(config))
+    setup = prepare(orders.resolve(config), orders.options["candidates"])
     orders.check_same(workers, setup.describe())
     stop = StopRequest(parse_secs("grace", config.grace))
     data = make_data(setup)
@@ -136,17 +165,6 @@ def _follow(
     with stop, sharing_records(workers):
         make_loop(setup, data, steps, callbacks, NonChief(steps, stop).keep).run(position)
     return receive_result(workers)
-
-
-def _start_from_features(
-    setup: ResolvedConfig, steps: Trainer, stop: StopRequest, history: History, models: ModelSaver
-) -> None:
-    """Makes the pretrained backbone with a head that fits its features the model to begin with, and the best so far."""
-    load_pretrained_backbone(steps.model, setup.config.model)
-    head = fit_head(setup, stop)
-    head.apply(steps.model)
-    history.rows.append(head.row)
-    models.best_weights = steps.model.get_weights()
 
 
 @contextlib.contextmanager

@@ -148,7 +148,8 @@ def test_fine_tuning_goes_on_from_the_head(run, textured, tmp_path, fine_tune, t
     assert [row["epoch"] for row in rows] == ["0", "1"]
     assert float(rows[0]["val_loss"]) == head.val_loss
     assert result.epochs == 1
-    assert result.val_loss == min(float(row["val_loss"]) for row in rows)
+    best = min(rows, key=lambda row: (-float(row["val_accuracy"]), float(row["val_loss"])))
+    assert (result.best_epoch, result.val_loss) == (int(best["epoch"]), float(best["val_loss"]))
     changed = {
         name: any((a != b).any() for a, b in zip(weights, watcher.last[name], strict=True))
         for name, weights in watcher.first.items()
