@@ -181,6 +181,8 @@ def _print_status(found: "RunStatus") -> None:
     if found.process:
         rows["run"] += f", process {found.process.pid} on {found.process.host}"
     rows["epochs"] = f"{found.epoch} of {found.epochs}"
+    if found.condition == "finished" and not found.epoch:
+        rows["epochs"] = "none, a classifier on features of a pretrained model"
     if found.step:
         rows["epochs"] += f", and {found.step} of {found.steps_per_epoch} steps"
     if found.checkpoint_age_secs is not None:

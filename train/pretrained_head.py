@@ -13,10 +13,11 @@ import keras
 import numpy as np
 
 from shardstream.ingest.common.cpu_limits import usable_cores
+from shardstream.ingest.common.durations import parse_secs
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.data.disk_cache import default_cache_dir
 from shardstream.train.distributed.preemption import StoppedError, StopRequest, sender
-from shardstream.train.distributed.strategy import precision_scope, versions
+from shardstream.train.distributed.strategy import precision_scope, set_deterministic, versions
 from shardstream.train.engine.candidates import features_suffice
 from shardstream.train.engine.cross_validation import (
     CrossValidation,
@@ -60,9 +61,9 @@ class FittedHead:
     row: dict[str, float]
     suffices: bool | None
 
-    def model_weights(self, model: keras.Model, backbone: str) -> list[np.ndarray]:
-        """Returns the weights of `backbone` and this head, in the order of `model`, which gets them."""
-        load_pretrained_backbone(model, backbone)
+    def model_weights(self, model: keras.Model) -> list[np.ndarray]:
+        """Returns the weights of the backbone that `model` is named by and of this head; `model` gets them."""
+        load_pretrained_backbone(model, model.name)
         model.get_layer(CLASSIFIER).set_weights(self.weights)
         return model.get_weights()
 
@@ -76,21 +77,25 @@ def load_pretrained_backbone(model: keras.Model, backbone: str) -> None:
     load_backbone(model, backbone, load_pretrained(backbone))
 
 
-def fit_head(setup: ResolvedConfig, stop: StopRequest, *, is_first_of_two: bool = False) -> FittedHead:
+def fit_head(setup: ResolvedConfig, grace: str, *, is_first_of_two: bool = False) -> FittedHead:
     """Returns the head that fits the training split, with its figures on both splits.
 
     Args:
         setup: The run.
-        stop: Looked at after each batch.
+        grace: How long there is after a signal, such as "30s".
         is_first_of_two: Whether there is another model that could be trained after it.
 
     Raises:
         DatasetError: A shard is missing, cut or damaged.
         StoppedError: A signal came.
     """
+    if setup.config.deterministic:
+        set_deterministic()
     began = time.monotonic()
-    extractor = _Extractor(setup, stop)
-    train, validation = (extractor.features(split) for split in _SPLITS)
+    with StopRequest(parse_secs("grace", grace)) as stop:
+        extractor = _Extractor(setup, stop)
+        train, validation = (extractor.features(split) for split in _SPLITS)
+        extractor.check_stop(len(train.labels) + len(validation.labels))
     _warn_of_rare_classes(setup.info)
     groups = (
         find_groups(train.names, setup.info.split_rule.keep_together) if train.names is not None else None
@@ -202,13 +207,14 @@ class _Extractor:
         began, num_examples = time.monotonic(), num_good_examples(self._setup, split)
         batches = named_batches(self._setup, split)
         features = extract_features(
-            batches, self._extract, num_examples=num_examples, after_batch=self._check_stop
+            batches, self._extract, num_examples=num_examples, after_batch=self.check_stop
         )
         secs = time.monotonic() - began
         logger.info("features of %s: %d images, %.0f img/s", split, num_examples, num_examples / secs)
         return features
 
-    def _check_stop(self, done: int) -> None:
+    def check_stop(self, done: int) -> None:
+        """Raises StoppedError if a signal came."""
         if number := self._stop.received:
             raise StoppedError(
                 f"stopped by {sender(number)} after the features of {done} images; the same command begins anew",

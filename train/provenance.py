@@ -5,11 +5,11 @@ import dataclasses
 from shardstream.train.distributed.strategy import versions
 from shardstream.train.models.pretrained import PACKAGES
 from shardstream.train.resolve import ResolvedConfig
-from shardstream.train.runs.saved_model import ModelInfo
+from shardstream.train.runs.saved_model import ModelInfo, ModelWriter
 
 
-def make_model_info(setup: ResolvedConfig, num_parameters: int) -> ModelInfo:
-    """Returns what travels with the model."""
+def make_model_info(setup: ResolvedConfig, writer: ModelWriter) -> ModelInfo:
+    """Returns what travels with the model that `writer` writes."""
     image = setup.info.image
     return ModelInfo(
         class_names=setup.info.class_names,
@@ -21,7 +21,7 @@ def make_model_info(setup: ResolvedConfig, num_parameters: int) -> ModelInfo:
         quality=image.quality,
         model=setup.config.model,
         dataset_fingerprint=setup.info.fingerprint,
-        num_parameters=num_parameters,
+        num_parameters=writer.twin.count_params(),
         precision=setup.precision,
         versions=versions(),
         pretrained=_pretrained(setup),

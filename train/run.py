@@ -35,6 +35,7 @@ from shardstream.train.runs.checkpoint_manager import CheckpointManager, NonChie
 from shardstream.train.runs.result import TrainResult, broadcast_result, receive_result, summarize
 from shardstream.train.runs.resume import find_resumable
 from shardstream.train.runs.run_folder import RunFolder, write_if_possible
+from shardstream.train.runs.saved_model import ModelInfo, ModelWriter
 from shardstream.train.runs.skipped_records import write_bad_records
 from shardstream.train.runs.tensorboard import TensorBoardLogs
 
@@ -84,40 +85,32 @@ def _lead(
     broadcast_run(workers, setup.describe(), unfinished.checkpoint if unfinished else None)
     stop = StopRequest(parse_secs("grace", config.grace))
     history = History(folder.history, unfinished.options["best_by"] if unfinished else BEST_BY)
-    head = None
+    of_features, head = setup.of_features, None
+    if of_features and not unfinished:
+        _create(folder, setup)
+        head = fit_head(of_features, config.grace, is_first_of_two=setup.frozen is not None)
+        setup = of_features if head.suffices else setup
+    data = make_data(setup)
+    steps, writer = make_model(setup)
+    own = (writer, make_model_info(setup, writer))
+    beginning = _first_of_two(of_features) if of_features and of_features is not setup else own
+    models = ModelSaver(folder, *own, history, beginning=beginning)
+    every = parse_interval("save_every", config.save_every)
+    saver = CheckpointManager(checkpoints, steps, history, models, every=every, stop=stop, began=began)
+    if unfinished:
+        saver.restore(unfinished.checkpoint)
+        checkpoints.sweep()
+        logger.info("goes on from %s", saver.last_position)
+    elif head:
+        models.best_weights = head.model_weights(beginning[0].twin)
+        history.rows.append(head.row)
+        if beginning is own:
+            steps.model.set_weights(models.best_weights)
+    else:
+        if config.weights != "none":
+            load_weights(steps.model, config.weights)
+        _create(folder, setup)
     with make_progress() as progress, stop:
-        of_features = setup.of_features
-        if of_features and not unfinished:
-            _create(folder, setup)
-            head = fit_head(of_features, stop, is_first_of_two=setup.frozen is not None)
-            setup = of_features if head.suffices else setup
-        data = make_data(setup)
-        steps, writer = make_model(setup)
-        beginning = writer if of_features is setup else make_writer(of_features) if of_features else None
-        models = ModelSaver(
-            folder,
-            writer,
-            make_model_info(setup, writer.twin.count_params()),
-            history,
-            beginning=(beginning, make_model_info(of_features, beginning.twin.count_params()))
-            if of_features and beginning
-            else None,
-        )
-        every = parse_interval("save_every", config.save_every)
-        saver = CheckpointManager(checkpoints, steps, history, models, every=every, stop=stop, began=began)
-        if unfinished:
-            saver.restore(unfinished.checkpoint)
-            checkpoints.sweep()
-            logger.info("goes on from %s", saver.last_position)
-        elif head and of_features and beginning:
-            models.best_weights = head.model_weights(beginning.twin, of_features.config.model)
-            history.rows.append(head.row)
-            if of_features is setup:
-                steps.model.set_weights(models.best_weights)
-        else:
-            if config.weights != "none":
-                load_weights(steps.model, config.weights)
-            _create(folder, setup)
         kept = [
             history,
             models,
@@ -137,6 +130,12 @@ def _lead(
     result = summarize(config.run, history, saver, models.best_info(), val_loss=val_loss)
     broadcast_result(workers, result)
     return result
+
+
+def _first_of_two(setup: ResolvedConfig) -> tuple[ModelWriter, ModelInfo]:
+    """Returns what writes the model on features that another one has to be better than."""
+    writer = make_writer(setup)
+    return writer, make_model_info(setup, writer)
 
 
 def _create(folder: RunFolder, setup: ResolvedConfig) -> None:
@@ -211,7 +210,9 @@ def make_loop(
 
 def early_stopping(config: TrainConfig, history: Sequence[Mapping[str, float]]) -> list[EarlyStopping]:
     """Returns the callback for it where it is asked for."""
-    return [EarlyStopping(history, patience=patience)] if (patience := config.early_stopping) else []
+    # Epoch 0 is a head on features, perhaps of another model: none that training began with.
+    trained = [row for row in history if row["epoch"]]
+    return [EarlyStopping(trained, patience=patience)] if (patience := config.early_stopping) else []
 
 
 @contextlib.contextmanager
