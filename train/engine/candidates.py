@@ -29,5 +29,5 @@ def features_suffice(
 
 
 def _skill(found: CrossValidation, guessing: float) -> float:
-    """Returns the share of what guessing gets wrong that is right."""
-    return (found.accuracy - guessing) / max(1 - guessing, 1e-9)
+    """Returns the share of what guessing gets wrong that is right, 0 for what is worse than guessing."""
+    return max(0.0, (found.accuracy - guessing) / max(1 - guessing, 1e-9))
