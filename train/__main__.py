@@ -148,10 +148,10 @@ def _check_folders(config: TrainConfig) -> None:
 def _print_table(result: "TrainResult") -> None:
     from shardstream.ingest.common.durations import duration
 
-    if not result.epochs:
+    if not result.best_epoch:
         _print_rows(
             {
-                "trained": "a classifier on the features of the pretrained model",
+                "model": f"{result.model}, a classifier on its features",
                 "val_loss": f"{result.val_loss:.4f}",
                 "val_accuracy": f"{result.val_accuracy:.4f}",
                 "time": duration(result.total_secs),
@@ -163,6 +163,7 @@ def _print_table(result: "TrainResult") -> None:
     saving, count = result.checkpoint_secs, result.num_checkpoints
     _print_rows(
         {
+            "model": result.model,
             "best epoch": f"{result.best_epoch} of {result.epochs}",
             "val_loss": f"{result.val_loss:.4f}",
             "val_accuracy": f"{result.val_accuracy:.4f}",
@@ -183,6 +184,8 @@ def _print_status(found: "RunStatus") -> None:
     if found.process:
         rows["run"] += f", process {found.process.pid} on {found.process.host}"
     rows["epochs"] = f"{found.epoch} of {found.epochs}"
+    if found.condition == "finished" and not found.epoch:
+        rows["epochs"] = "none, a classifier on features of a pretrained model"
     if found.step:
         rows["epochs"] += f", and {found.step} of {found.steps_per_epoch} steps"
     if found.checkpoint_age_secs is not None:

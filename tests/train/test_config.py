@@ -20,12 +20,17 @@ from shardstream.train.config import TrainConfig
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive, got nan"),
         (
-            {"fine_tune_learning_rate": 0.0, "weights": "a.h5"},
+            {"model": "small", "fine_tune_learning_rate": 0.0, "weights": "a.h5"},
             "fine_tune_learning_rate must be positive, got 0.0",
         ),
         ({"model": "smal"}, "model 'smal' is not known; did you mean small?"),
         (
             {"weights": "imagenet"},
+            "weights are of one model, and auto begins with weights of its own; name the --model that they are of",
+        ),
+        ({"fine_tune": "last"}, "fine_tune is for lite0, lite1, lite2, and the model is auto"),
+        (
+            {"model": "small", "weights": "imagenet"},
             "there are no ImageNet weights of small; choose one of keras.applications",
         ),
         (

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def cross_validate(
     num_classes: int,
     seed: int,
     groups: np.ndarray | None = None,
-    weights: np.ndarray | None = None,
+    class_weights: Sequence[float] | None = None,
 ) -> CrossValidation:
     """Returns the regularization that predicts best what a head has not seen.
 
@@ -61,9 +62,9 @@ def cross_validate(
         num_classes: The number of outputs.
         seed: Of the folds.
         groups: int [num_examples]: examples of one group go to the same fold; by default each is its own.
-        weights: What each example counts for; by default 1.
+        class_weights: What an example of each class counts for; by default 1.
     """
-    weights = np.ones(len(labels)) if weights is None else weights
+    weights = example_weights(labels, class_weights)
     folds = assign_folds(labels, groups, num_folds=NUM_FOLDS, seed=seed)
     chosen = _some(len(labels), num_classes, seed)
     features, labels, weights, folds = features[chosen], labels[chosen], weights[chosen], folds[chosen]
@@ -95,6 +96,11 @@ def cross_validate(
         if len(found) - 1 - best >= _PATIENCE:
             break
     return found[best]
+
+
+def example_weights(labels: np.ndarray, class_weights: Sequence[float] | None) -> np.ndarray:
+    """Returns what each example counts for, float64 [num_examples], 1 where classes have no weights."""
+    return np.ones(len(labels)) if class_weights is None else np.asarray(class_weights, np.float64)[labels]
 
 
 class _Path:
@@ -230,10 +236,14 @@ def choose_head(
         groups: int [num_examples]: examples that are not to be on both sides of a fold.
         class_weights: What an example of each class counts for; by default 1.
     """
-    weights = None if class_weights is None else np.asarray(class_weights, np.float64)[labels]
-    found = cross_validate(
-        features, labels, num_classes=num_classes, seed=seed, groups=groups, weights=weights
-    )
+    options: Any = {
+        "num_classes": num_classes,
+        "seed": seed,
+        "groups": groups,
+        "class_weights": class_weights,
+    }
+    found = cross_validate(features, labels, **options)
+    weights = example_weights(labels, class_weights)
     problem = HeadProblem(features, labels, num_classes=num_classes, weights=weights)
     head = None
     for l2 in STRENGTHS[: STRENGTHS.index(found.l2) + 1]:

@@ -10,6 +10,7 @@ from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.common.safe_files import parse_errors, read_regular
 from shardstream.train.data.sampling import ORDER_VERSION
 from shardstream.train.models.registry import find_model
+from shardstream.train.runs.best_epoch import FORMER_BEST_BY
 from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
 from shardstream.train.runs.run_folder import RunFolder
 
@@ -26,7 +27,10 @@ _FREE = {
     # The order of the examples is the same whatever the cache.
     *("hosts", "rank", "cache", "cache_dir"),
     *("most_epochs", "least_steps", "batch_size_of_few", "steps_per_epoch"),
+    "best_by",
 }
+# What runs were that began before config.json said it.
+_BEFORE = {"model": "small", "fine_tune": None, "flip": True, "candidates": [], "best_by": FORMER_BEST_BY}
 _NAMES = {
     "num_replicas": "the number of devices",
     "num_workers": "the number of workers",
@@ -67,7 +71,7 @@ class ResumableRun:
 
 def resolve(config: Config, options: Mapping[str, Any]) -> Config:
     """Returns `config` with what `options` say where it says `auto`."""
-    names = ("precision", "jit_compile")
+    names = ("model", "precision", "jit_compile")
     decided = {name: options[name] for name in names if getattr(config, name) == "auto"}
     return dataclasses.replace(config, **decided)
 
@@ -94,7 +98,7 @@ def find_resumable(folder: RunFolder, checkpoints: Checkpoints) -> ResumableRun 
     if not folder.is_unfinished or not (checkpoint := checkpoints.latest()):
         return None
     with parse_errors(folder.config, "so nobody knows what run this is; --no-resume begins anew"):
-        options = dict(json.loads(read_regular(folder.config)))
+        options = _BEFORE | dict(json.loads(read_regular(folder.config)))
         # A run that began before the model had its name.
         options["model"] = find_model(str(options["model"]))
     # Before anything else is asked: such a run lacks other options, too.

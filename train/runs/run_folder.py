@@ -33,7 +33,7 @@ class RunFolder:
 
     @property
     def best_model(self) -> Path:
-        """The model of the epoch with the lowest validation loss."""
+        """The model of the best epoch."""
         return self.path / "best.keras"
 
     @property

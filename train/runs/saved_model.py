@@ -36,6 +36,9 @@ class ModelInfo:
         num_parameters: All, those that are not trained included.
         precision: What it was trained in; the files are float32.
         versions: Of the software that trained it.
+        pretrained: What it began with: "name" of the package or file; of a package "version", "sha256" of its file and
+            "license" too, and "fine_tune", what of it was trained on. None: it learnt from nothing.
+        temperature: What the logits were divided by for calibration, in the model file; 1 for none.
     """
 
     class_names: tuple[str, ...]
@@ -50,6 +53,8 @@ class ModelInfo:
     num_parameters: int
     precision: str
     versions: Mapping[str, str]
+    pretrained: Mapping[str, str] | None = None
+    temperature: float = 1.0
 
     @property
     def stored(self) -> ImageSettings:
@@ -135,10 +140,12 @@ class ModelWriter:
 
 
 def _model_info(path: Path, content: Any) -> ModelInfo:
-    names = {field.name for field in dataclasses.fields(ModelInfo)}
+    fields = dataclasses.fields(ModelInfo)
+    # Models of before had no others.
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
     found = set(content) if isinstance(content, dict) else set()
-    if found != names:
-        differing = ", ".join(sorted(found ^ names))
+    if differing := (needed - found) | (found - {field.name for field in fields}):
+        differing = ", ".join(sorted(differing))
         raise DatasetError(
             f"{path}: keys missing or unknown: {differing}; train again into another run folder"
         )
@@ -153,6 +160,8 @@ def _model_info(path: Path, content: Any) -> ModelInfo:
         "quality": type(content["quality"]) is int and 1 <= content["quality"] <= 100,
         "num_parameters": type(content["num_parameters"]) is int,
         "versions": isinstance(content["versions"], dict),
+        "pretrained": _is_pretrained(content.get("pretrained")),
+        "temperature": _is_temperature(content.get("temperature", 1.0)),
         **{key: isinstance(content[key], str) for key in ("model", "dataset_fingerprint", "precision")},
     }
     for key, is_sound in checks.items():
@@ -163,6 +172,16 @@ def _model_info(path: Path, content: Any) -> ModelInfo:
             )
     lists: dict[str, Any] = {key: tuple(content[key]) for key in ("class_names", "display_names")}
     return ModelInfo(**{**content, **lists})
+
+
+def _is_pretrained(value: object) -> bool:
+    return value is None or (
+        isinstance(value, dict) and "name" in value and all(isinstance(text, str) for text in value.values())
+    )
+
+
+def _is_temperature(value: object) -> bool:
+    return type(value) is float and 0 < value < float("inf")
 
 
 def _is_size(value: object) -> bool:
