@@ -48,3 +48,10 @@ from shardstream.train.config import TrainConfig
 def test_options_are_checked(options, sentence):
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
         TrainConfig(data_dir=Path("data"), run=Path("run"), **options)
+
+
+def test_a_dataset_as_the_run_folder_is_said(tmp_path):
+    (tmp_path / "metadata.json").write_text("{}")
+    sentence = f"--run {tmp_path} is a dataset; meant `shardstream-train {tmp_path} --run RUN`?"
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        TrainConfig(data_dir=Path("runs/first"), run=tmp_path)
