@@ -93,6 +93,11 @@ class PredictConfig:
     """Print one JSON object instead of tables."""
 
     def __post_init__(self) -> None:
+        if (self.run / "metadata.json").is_file() and (self.data / "model.json").is_file():
+            raise ConfigError(
+                f"{self.run} is a dataset and {self.data} is a run; the run comes first: "
+                f"shardstream-predict {self.data} {self.run}"
+            )
         given = [f"--{name}" for name in ("sample", "batch") if getattr(self, name) is not None]
         given += ["--all"] if self.all else []
         if len(given) > 1:

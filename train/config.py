@@ -133,6 +133,10 @@ class TrainConfig:
     """Prints the result as one JSON object."""
 
     def __post_init__(self) -> None:
+        if (self.run / "metadata.json").is_file():
+            raise ConfigError(
+                f"--run {self.run} is a dataset; meant `shardstream-train {self.run} --run RUN`?"
+            )
         object.__setattr__(self, "model", find_model(self.model))
         _check_at_least(1, image_size=self.image_size, batch_size=self.batch_size, epochs=self.epochs)
         _check_at_least(1, early_stopping=self.early_stopping, steps_per_execution=self.steps_per_execution)

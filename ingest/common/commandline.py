@@ -9,6 +9,7 @@ import inspect
 import logging
 import operator
 import os
+import shlex
 import signal
 import sys
 import tomllib
@@ -154,7 +155,14 @@ def _describe(config_class: type[Any]) -> str:
 def _explain_commands(
     prog: str, commands: Mapping[str, Command[Any]], arguments: list[str], description: str
 ) -> NoReturn:
-    """Lets tyro print the list of commands, or what is wrong with the one that was given."""
+    """Lets tyro print the list of commands, or says which command was probably meant."""
+    if arguments and not arguments[0].startswith("-"):
+        close = difflib.get_close_matches(arguments[0], commands, n=1)
+        # Without a similar word the command was left out: the first one is what people start with.
+        meant = [prog, *close, *arguments[1:]] if close else [prog, next(iter(commands)), *arguments]
+        raise ConfigError(
+            f"no command {arguments[0]!r}; did you mean `{shlex.join(meant)}`? The commands are {', '.join(commands)}"
+        )
     choices: list[Any] = [
         Annotated[config_class, tyro.conf.subcommand(name)] for name, (config_class, _) in commands.items()
     ]

@@ -14,6 +14,7 @@ from shardstream.ingest.common.safe_files import parse_errors, read_regular
 from shardstream.ingest.dataset.layout import CLASS_FOLDERS, Layout
 from shardstream.ingest.dataset.look_alikes import LookAlikes
 from shardstream.ingest.dataset.validation import check_info
+from shardstream.ingest.dataset.wrong_folder import explain_missing_metadata
 from shardstream.ingest.images.settings import Check, Encoding, ImageSettings, ProcessingSettings, Resize
 
 FORMAT_VERSION = 4
@@ -213,7 +214,7 @@ class DatasetInfo:
         """
         path = data_dir / FILENAME
         if not path.is_file():
-            raise DatasetError(_why_there_is_no_metadata(data_dir))
+            raise DatasetError(explain_missing_metadata(data_dir, FILENAME, _REBUILD))
         with parse_errors(path, _REPAIR):
             content = read_regular(path)
         return cls.decode(data_dir, path, content)
@@ -318,11 +319,3 @@ def _shard(node: JsonNode) -> ShardInfo:
         num_bytes=node.get("num_bytes", int),
         sha256=node.get("sha256", str),
     )
-
-
-def _why_there_is_no_metadata(data_dir: Path) -> str:
-    if not data_dir.exists():
-        return f"{data_dir}: no such folder; make it with `shardstream-ingest build IMAGES {data_dir}`"
-    if not data_dir.is_dir():
-        return f"{data_dir}: a file, expected a dataset folder made by `shardstream-ingest build`"
-    return f"{data_dir}: no {FILENAME} in it, so it is not a complete dataset; {_REBUILD}"

@@ -117,7 +117,7 @@ def _load_dask() -> None:
         import distributed  # noqa: F401
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"--engine dask needs {error.name}, which is not installed: pip install 'shardstream[dask]'"
+            f"--engine dask needs {error.name}, which is not installed: pip install distributed"
         ) from None
 
 

@@ -89,7 +89,7 @@ def describe_unreadable(data: bytes) -> str:
     """Returns why a file that no decoder knows was rejected."""
     if data[4:8] == b"ftyp":
         if data[8:12] in HEIF_BRANDS:
-            return "no decoder: HEIC; install shardstream[heif], or convert it to JPEG"
+            return "no decoder: HEIC; pip install pillow-heif, or convert it to JPEG"
         if data.startswith(_VIDEO_BRANDS, 8):
             return "a video (MP4 or QuickTime): export its frames as images"
     for offset, mark, reason in _MARKS:

@@ -61,3 +61,16 @@ def test_how_many_pictures_the_page_has(options, size):
 def test_the_report_goes_into_the_run_unless_it_is_sent_elsewhere():
     assert config().report_dir == Path("runs/a/report")
     assert config(out=Path("x")).report_dir == Path("x")
+
+
+def test_swapped_run_and_data_are_said(tmp_path):
+    run, data = tmp_path / "run", tmp_path / "data"
+    for path in (run / "model.json", data / "metadata.json"):
+        path.parent.mkdir()
+        path.write_text("{}")
+    sentence = (
+        f"{data} is a dataset and {run} is a run; the run comes first: shardstream-predict {run} {data}"
+    )
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        PredictConfig(run=data, data=run)
+    PredictConfig(run=run, data=data)

@@ -34,3 +34,9 @@ def test_a_suite_that_the_bare_machine_does_not_know_is_told():
     )
     sentence = "takes bookworm or trixie, then arguments of scripts/test; found 'woody'"
     assert (result.returncode, result.stdout, result.stderr) == (2, "", f"bare machine: {sentence}\n")
+
+
+def test_the_workflow_does_nothing_but_call_ci_run():
+    text = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    steps = [line.strip() for line in text.splitlines() if line.strip().startswith("- ")]
+    assert steps == ["- uses: actions/checkout@v4", "- run: .ci/run"]

@@ -64,3 +64,10 @@ def test_several_workers_are_found_however_they_are_named(monkeypatch):
     with pytest.raises(ConfigError, match="max_bad_records goes with one process only"):
         TrainConfig(**options)
     TrainConfig(**options | {"max_bad_records": 0})
+
+
+def test_a_dataset_as_the_run_folder_is_said(tmp_path):
+    (tmp_path / "metadata.json").write_text("{}")
+    sentence = f"--run {tmp_path} is a dataset; meant `shardstream-train {tmp_path} --run RUN`?"
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        TrainConfig(data_dir=Path("runs/first"), run=tmp_path)

@@ -129,11 +129,25 @@ def test_a_bug_keeps_its_traceback():
 
 def test_no_command_or_another_one_is_answered_with_those_there_are(capsys):
     commands = {"do": (Options, lambda _: 0), "undo": (Options, lambda _: 0)}
-    for arguments in ([], ["redo"]):
-        with pytest.raises(SystemExit) as left:
-            run("prog", commands, arguments)
-        assert left.value.code == 2
-        assert re.search(r"do, undo", capsys.readouterr().err)
+    with pytest.raises(SystemExit) as left:
+        run("prog", commands, [])
+    assert left.value.code == 2
+    assert "do, undo" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["my photos", "data"], "prog build 'my photos' data"),
+        (["biuld", "photos", "data"], "prog build photos data"),
+        (["verfiy", "data"], "prog verify data"),
+    ],
+)
+def test_a_missing_or_misspelled_command_is_suggested(capsys, arguments, meant):
+    commands = {"build": (Options, lambda _: 0), "verify": (Options, lambda _: 0)}
+    assert run("prog", commands, arguments) == 2
+    sentence = f"no command {arguments[0]!r}; did you mean `{meant}`? The commands are build, verify"
+    assert capsys.readouterr().err == f"prog: {sentence}\n"
 
 
 def test_a_value_of_a_file_is_never_a_flag(tmp_path):

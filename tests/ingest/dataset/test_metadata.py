@@ -135,6 +135,25 @@ def test_what_is_no_dataset_is_refused_with_what_to_do(tmp_path):
     assert_refused(tmp_path / "metadata.json", "a file, expected a dataset folder")
 
 
+def test_images_and_runs_given_as_a_dataset_are_said(tmp_path):
+    def assert_refused(folder, sentence):
+        with pytest.raises(DatasetError, match=re.escape(f"{folder}: {sentence}")):
+            DatasetInfo.load(folder)
+
+    photos, split_photos, run = (tmp_path / name for name in ("photos", "split", "run"))
+    for path in (
+        photos / "cat/1.JPG",
+        split_photos / "train/cat/1.png",
+        run / "model.json",
+        run / "curves.png",
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    assert_refused(photos, "holds images, expected a dataset folder; make one with `shardstream-ingest build")
+    assert_refused(split_photos, "holds images, expected a dataset folder")
+    assert_refused(run, "a run folder, expected one that `shardstream-ingest build` made")
+
+
 def test_a_split_that_is_not_there(tmp_path):
     with pytest.raises(DatasetError, match=re.escape(f"{tmp_path}: no split 'test'; there is train")):
         make_info(tmp_path).split("test")

@@ -360,7 +360,7 @@ def test_dask_that_is_not_installed_is_one_sentence(tmp_path):
         text=True,
     )
     assert result.stderr.splitlines()[-1].endswith(
-        "--engine dask needs distributed, which is not installed: pip install 'shardstream[dask]'"
+        "--engine dask needs distributed, which is not installed: pip install distributed"
     )
 
 

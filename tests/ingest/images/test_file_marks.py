@@ -21,7 +21,7 @@ from shardstream.ingest.images.file_marks import describe_unreadable, is_camera_
         (b"\xef\xbb\xbf  <!DOCTYPE html><html>", "a web page (HTML)"),
         ("<html>".encode("utf-16"), "a web page (HTML)"),
         (b"<?xml version='1.0'?><annotation/>", "text (XML)"),
-        (b"\0\0\0\x18ftyphevx" + bytes(16), "no decoder: HEIC; install shardstream[heif]"),
+        (b"\0\0\0\x18ftyphevx" + bytes(16), "no decoder: HEIC; pip install pillow-heif"),
         (b"FUJIFILMCCD-RAW 0201", "a camera's raw file"),
         (b"PK\x03\x04" + bytes(30), "an archive (ZIP"),
         (b"\x93NUMPY\1\0", "a NumPy array"),

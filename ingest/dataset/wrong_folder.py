@@ -1,0 +1,50 @@
+"""What a folder is that was given as a dataset and is none: for one sentence that says what to do."""
+
+import itertools
+import os
+from pathlib import Path
+
+_IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic"])
+# Enough to recognize a folder of images; listing all of a network mount takes minutes.
+_MAX_ENTRIES = 200
+
+
+def explain_missing_metadata(data_dir: Path, filename: str, hint: str) -> str:
+    """Returns a sentence on `data_dir`, which has no metadata.
+
+    Args:
+        data_dir: The path that was given as a dataset.
+        filename: The name of the file that it lacks.
+        hint: What to do if it looks like a dataset that is not complete.
+    """
+    if not data_dir.exists():
+        return f"{data_dir}: no such folder; make it with `shardstream-ingest build IMAGES {data_dir}`"
+    if not data_dir.is_dir():
+        return f"{data_dir}: a file, expected a dataset folder made by `shardstream-ingest build`"
+    if (data_dir / "model.json").is_file() or (data_dir / "history.csv").is_file():
+        return f"{data_dir}: a run folder, expected one that `shardstream-ingest build` made"
+    if _has_images(data_dir):
+        return (
+            f"{data_dir}: holds images, expected a dataset folder; make one with "
+            f"`shardstream-ingest build {data_dir} DATA` and give DATA"
+        )
+    return f"{data_dir}: no {filename} in it, so it is not a complete dataset; {hint}"
+
+
+def _has_images(folder: Path) -> bool:
+    """Returns whether there are images in `folder`, or up to two levels below."""
+    folders = [folder]
+    for _ in range(3):
+        below: list[Path] = []
+        for parent in folders[:_MAX_ENTRIES]:
+            try:
+                with os.scandir(parent) as entries:
+                    for entry in itertools.islice(entries, _MAX_ENTRIES):
+                        if os.path.splitext(entry.name)[1].lower() in _IMAGE_SUFFIXES:  # noqa: PTH122
+                            return True
+                        if entry.is_dir(follow_symlinks=False):
+                            below.append(Path(entry.path))
+            except OSError:
+                continue
+        folders = below
+    return False
