@@ -85,6 +85,7 @@ def export_model(run_dir: Path, *, format: Format, quantize: Quantization = "non
         raise ConfigError(f"--quantize {quantize} is for --format tflite; {format} files are float32")
     if format == "onnx":
         _check_onnx()
+    RunFolder(run_dir).check_has_model()  # A model file alone has no folder that the export could go into.
     model, info = load_model(run_dir)
     folder = run_dir / "export" / format
     folder.parent.mkdir(exist_ok=True)

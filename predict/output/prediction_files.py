@@ -52,7 +52,9 @@ def predictions_files(
 
     schema = _schema(others)
     with (
-        pq.ParquetWriter(parquet, schema, compression="zstd") as writer,
+        # Opened here: PyArrow takes no path that is not UTF-8.
+        parquet.open("wb") as sink,
+        pq.ParquetWriter(sink, schema, compression="zstd") as writer,
         table.open("w", encoding=CSV_ENCODING, newline="") as file,
     ):
         # Lines end with CR LF, as the standard wants it; with LF alone a CR in a name would not be quoted.
@@ -182,7 +184,7 @@ def read_source_paths(parquet: Path, rows: Collection[int]) -> dict[int, str]:
 
     found: dict[int, str] = {}
     first = 0
-    with pq.ParquetFile(parquet) as file:
+    with parquet.open("rb") as source, pq.ParquetFile(source) as file:
         for group in range(file.num_row_groups if rows else 0):
             paths = file.read_row_group(group, columns=["source_path"])["source_path"]
             found |= {row: paths[row - first].as_py() for row in rows if first <= row < first + len(paths)}
@@ -197,11 +199,11 @@ def _add_to_parquet(parquet: Path, columns: Mapping[str, Mapping[int, "int | flo
     kinds = {int: pa.int32(), float: pa.float32(), str: pa.string()}
     types = {name: kinds[type(next(iter(values.values()), ""))] for name, values in columns.items()}
     beside = parquet.with_name(f".{parquet.name}")
-    with pq.ParquetFile(parquet) as old:
+    with parquet.open("rb") as source, pq.ParquetFile(source) as old:
         schema = old.schema_arrow
         for name, kind in types.items():
             schema = schema.append(pa.field(name, kind))
-        with pq.ParquetWriter(beside, schema, compression="zstd") as new:
+        with beside.open("wb") as sink, pq.ParquetWriter(sink, schema, compression="zstd") as new:
             first = 0
             for group in range(old.num_row_groups):
                 rows = old.read_row_group(group)

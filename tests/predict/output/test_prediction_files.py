@@ -1,11 +1,18 @@
 import csv
+import os
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from shardstream.predict.inference.prediction import RecordBatch
-from shardstream.predict.output.prediction_files import COLUMNS, guarded, predictions_files
+from shardstream.predict.output.prediction_files import (
+    COLUMNS,
+    add_columns,
+    guarded,
+    predictions_files,
+    read_source_paths,
+)
 
 
 @pytest.fixture(name="written")
@@ -96,3 +103,15 @@ def test_no_cell_begins_as_a_formula(written, one, start):
 def test_other_names_come_back_as_they_were(written, one, name):
     (row,), (kept,) = written(["food", "interior"], ([one(name)], [[0.5, 0.5]]))
     assert row["source_path"] == kept["source_path"] == guarded(name) == name
+
+
+def test_a_folder_whose_name_is_not_utf8(one, tmp_path):
+    folder = tmp_path / os.fsdecode(b"report_\xbd")
+    folder.mkdir()
+    parquet, table = folder / "p.parquet", folder / "p.csv"
+    with predictions_files(parquet, table, ["a", "b"]) as files:
+        batch = RecordBatch(records=[one("x.jpg"), one("y.jpg")], images=np.zeros((2, 1, 1, 3), np.uint8))
+        files.write(batch, np.full((2, 2), 0.5, np.float32))
+    add_columns(parquet, table, {"label_issue": {1: 1}})
+    assert read_source_paths(parquet, [0, 1]) == {0: "x.jpg", 1: "y.jpg"}
+    assert sorted(path.name for path in folder.iterdir()) == ["p.csv", "p.parquet"]
