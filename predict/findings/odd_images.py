@@ -12,8 +12,8 @@ Oddity = Literal["blurred", "dark", "bright", "shape"]
 # Distances from what is usual, in standard deviations. One of 740 normal values lies as far out.
 _FAR = 3.0
 
-# Where more than half of a class have one value, these are taken for its standard deviation at the least: a tenth of
-# the sharpness, 5 grey levels, and a shape that is wider or higher by a twentieth.
+# The least standard deviations that are assumed, for classes of which more than half have one value: a tenth of the
+# sharpness, 5 gray levels, and a shape that is wider or higher by a twentieth.
 _LEAST_SPREADS = (0.1, 5.0, 0.05)
 
 # A class may have several usual kinds of image: upright and lying ones, by day and by night. What so large a fraction

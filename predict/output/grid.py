@@ -14,7 +14,7 @@ from shardstream.predict.output.fonts import LabelFont
 
 GRID_SIZE = 32
 
-# Okabe and Ito's blue and vermilion: told apart by every kind of colour vision.
+# Okabe and Ito's blue and vermilion: told apart by every kind of color vision.
 _RIGHT, _WRONG = "#0072b2", "#d55e00"
 _INK = "#1c2024"
 
