@@ -78,6 +78,7 @@ def _predict(config: PredictConfig, *, command: str) -> int:
             limits=Limits(accuracy=config.min_accuracy, class_recall=config.min_class_recall),
             gallery_size=config.gallery_size,
             seed=config.seed_used,
+            explain=config.explain,
             lang=config.lang,
             command=command,
             on_progress=on_progress,

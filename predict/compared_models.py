@@ -23,7 +23,7 @@ from shardstream.predict.metrics.comparison import (
 )
 from shardstream.predict.output.prediction_files import PredictionsFiles
 from shardstream.train.data.pixels import decode_images
-from shardstream.train.runs.run_folder import RunFolder
+from shardstream.train.runs.run_folder import open_run
 from shardstream.train.runs.saved_model import ModelInfo
 
 
@@ -66,7 +66,7 @@ class ComparedModel:
         num_pictures = max(1, self._num_batches) * BATCH_SIZE
         return Cost(
             num_parameters=self.info.num_parameters,
-            file_bytes=RunFolder(self.run_dir).best_model.stat().st_size,
+            file_bytes=open_run(self.run_dir).best_model.stat().st_size,
             ms_per_picture=1000 * self._secs / num_pictures,
         )
 

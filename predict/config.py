@@ -21,6 +21,10 @@ DEFAULT_SEED = 123
 _SPLIT_HELP = "The split to predict; by default validation, or the only one that there is."
 _SEED_HELP = "Decides which images a sample draws; 123 if not given."
 _GALLERY_HELP = "The most images that the page has, mostly incorrect ones; 200 if not given."
+_EXPLAIN_HELP = (
+    "Show the most similar training images of each image, and check the labels of the whole dataset: by features of "
+    "all its images, which takes minutes once and is cached. --no-explain leaves both out."
+)
 _OUT_HELP = (
     "Where to write the report; by default RUN/report, and RUN/photos-report of photos. A report that is there is "
     "replaced, files of others stay."
@@ -43,7 +47,7 @@ class PredictConfig:
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The run folder that `shardstream-train` wrote."""
+    """The run folder that `shardstream-train` wrote; or MODEL.keras, with model.json beside it."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """The dataset folder; or photos without labels: files and folders."""
     more: Annotated[
@@ -71,6 +75,7 @@ class PredictConfig:
     gallery: Annotated[int | None, tyro.conf.arg(metavar="N", help=_GALLERY_HELP, help_behavior_hint="")] = (
         None
     )
+    explain: Annotated[bool, tyro.conf.arg(help=_EXPLAIN_HELP, help_behavior_hint="")] = True
     lang: Language = "en"
     """The language of the page."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help=_OUT_HELP, help_behavior_hint="")] = None
@@ -139,6 +144,7 @@ class PredictConfig:
             "--min-class-recall": self.min_class_recall is not None,
             "--compare": bool(self.compare),
             "--show": self.show,
+            "--no-explain": not self.explain,
         }
         for option in (option for option, is_given in given.items() if is_given):
             raise ConfigError(
@@ -169,9 +175,7 @@ class PredictConfig:
         Raises:
             ConfigError: It is the one in the run folder, and that is a link: what lies there may be somebody's.
         """
-        if self.out is None:
-            refuse_link(self.run / "report")
-        return self.run / "report" if self.out is None else self.out
+        return self._folder("report")
 
     @property
     def photos_report_dir(self) -> Path:
@@ -180,6 +184,13 @@ class PredictConfig:
         Raises:
             ConfigError: It is the one in the run folder, and that is a link.
         """
-        if self.out is None:
-            refuse_link(self.run / "photos-report")
-        return self.run / "photos-report" if self.out is None else self.out
+        return self._folder("photos-report")
+
+    def _folder(self, name: str) -> Path:
+        """Returns where a report goes: beside a model file its name begins with that of the file."""
+        if self.out is not None:
+            return self.out
+        is_file = self.run.suffix == ".keras" and self.run.is_file()
+        folder = self.run.with_name(f"{self.run.stem}-{name}") if is_file else self.run / name
+        refuse_link(folder)
+        return folder

@@ -10,7 +10,9 @@ from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.compared_models import ModelComparison, load_compared_models
 from shardstream.predict.config import PredictConfig
 from shardstream.predict.findings.gallery import Shown, choose_rows, load_shown
+from shardstream.predict.findings.neighbors import TRAIN, Neighbors, find_neighbors
 from shardstream.predict.findings.summary import find_issues
+from shardstream.predict.inference.backbone_features import DatasetFeatures, load_features
 from shardstream.predict.inference.predict_loop import predict_records
 from shardstream.predict.inference.prediction_table import PredictionTable
 from shardstream.predict.inference.selection import Sampling, Selection, choose_split, select
@@ -24,8 +26,9 @@ from shardstream.predict.output.metrics_json import comparison_metrics, make_met
 from shardstream.predict.output.prediction_files import PredictionsFiles
 from shardstream.predict.output.result import Report
 from shardstream.train.data.folder import load_info
-from shardstream.train.runs.run_folder import RunFolder
+from shardstream.train.runs.run_folder import open_run
 from shardstream.train.runs.saved_model import ModelInfo
+from shardstream.train.runs.training_dataset import find_training_dataset
 
 _CHANGED_BYTES = 300_000
 
@@ -40,6 +43,7 @@ def evaluate(
     gallery_size: int = 200,
     limits: Limits | None = None,
     seed: int = 123,
+    explain: bool = True,
     command: str = "",
     files: PredictionsFiles | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
@@ -55,6 +59,8 @@ def evaluate(
         gallery_size: How many images the report has at most.
         limits: What the predictions have to meet.
         seed: Decides which images of too many it has.
+        explain: Whether features of all images of the dataset are computed, unless the cache has them: for the most
+            similar training images, and for the labels of the whole dataset.
         command: What the user called.
         files: Where the predictions are written as they come; None for nowhere.
         on_progress: Is told after each batch how many images were in it.
@@ -71,7 +77,8 @@ def evaluate(
     comparisons = comparison.compare(outcomes, weights, num_classes=num_classes)
     summary = summarize(outcomes, weights, num_classes=num_classes)
     calibration = calibrate(outcomes, weights)
-    findings = find_issues(info, selection.split, outcomes, weights, model.info)
+    features = load_features(info) if explain else None
+    findings = find_issues(info, selection.split, outcomes, weights, model.info, features)
     checks = check_limits(summary, info.class_names, limits or Limits())
     metrics = make_metrics(
         summary,
@@ -79,7 +86,7 @@ def evaluate(
         info,
         selection,
         model.info,
-        model_sha256=file_sha256(RunFolder(run_dir).best_model),
+        model_sha256=file_sha256(open_run(run_dir).best_model),
         findings=findings,
         checks=checks,
         command=command,
@@ -95,6 +102,7 @@ def evaluate(
         calibration=calibration,
         findings=findings,
         rows=rows,
+        neighbors=_find_neighbors(run_dir, info, selection, outcomes, rows, model.info, features),
         pictures=load_shown(info, selection.split, outcomes, rows, model=model.info, max_bytes=max_bytes),
         class_names=info.class_names,
         display_names=info.display_names,
@@ -133,6 +141,35 @@ def evaluate_config(config: PredictConfig) -> Report:
         gallery_size=config.gallery_size,
         limits=Limits(accuracy=config.min_accuracy, class_recall=config.min_class_recall),
         seed=config.seed_used,
+        explain=config.explain,
+    )
+
+
+def _find_neighbors(
+    run_dir: Path,
+    info: DatasetInfo,
+    selection: Selection,
+    outcomes: PredictionTable,
+    rows: np.ndarray,
+    model: ModelInfo,
+    features: DatasetFeatures | None,
+) -> Neighbors | None:
+    """Returns the most similar training images of those that the report shows; None where they are not known."""
+    if features is None or selection.split not in features.splits:
+        return None
+    is_same = model.dataset_fingerprint == info.fingerprint
+    training = info if is_same else find_training_dataset(run_dir, model)
+    of_training = features if is_same else None if training is None else load_features(training)
+    if training is None or of_training is None or TRAIN not in of_training.splits:
+        return None
+    positions = outcomes.positions[rows]
+    return find_neighbors(
+        of_training,
+        training,
+        features.unit_vectors(selection.split, positions),
+        rows,
+        model=model,
+        own_positions=positions if is_same and selection.split == TRAIN else None,
     )
 
 

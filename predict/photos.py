@@ -16,6 +16,7 @@ from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.ingest.images.settings import Encoding
 from shardstream.ingest.pipeline.loose_photos import JudgedPhoto, process_photos
 from shardstream.predict.inference.classifier import BATCH_SIZE, Predictor, load_predictor
+from shardstream.predict.inference.prediction_table import top_k
 from shardstream.predict.inference.records import media_type
 from shardstream.predict.inference.thumbnails import PICTURE_BYTES, Picture, picture_of
 from shardstream.predict.output.metrics_json import versions_here
@@ -72,11 +73,12 @@ class _Gallery:
             pixels,
             max_bytes=self._bytes,
         )
-        top_k = np.argsort(-probabilities, kind="stable")[:3]
         return {
             "path": escape_control_chars(photo.path),
             "picture": picture.data_uri,
-            "bars": [(int(label), float(probabilities[label])) for label in top_k],
+            "bars": [
+                (int(label), float(probabilities[label])) for label in top_k(probabilities[np.newaxis])[0, :3]
+            ],
             "height": photo.judged.source_size[0],
             "width": photo.judged.source_size[1],
             "repaired": escape_control_chars(photo.judged.reason),

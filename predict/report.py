@@ -36,6 +36,7 @@ def build_report(
     gallery_size: int = 200,
     limits: Limits | None = None,
     seed: int = 123,
+    explain: bool = True,
     command: str = "",
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
@@ -52,6 +53,7 @@ def build_report(
         gallery_size: How many images the page has at most.
         limits: What the predictions have to meet.
         seed: Decides which images of too many it has.
+        explain: See `evaluation.evaluate`.
         command: What the user called, for the page.
         on_progress: Is told after each batch how many images were in it.
 
@@ -73,6 +75,7 @@ def build_report(
                 gallery_size=gallery_size,
                 limits=limits,
                 seed=seed,
+                explain=explain,
                 command=command,
                 files=files,
                 on_progress=on_progress,
@@ -91,12 +94,11 @@ def _write_findings(report: Report, staging: Path) -> None:
     findings, outcomes, split = report.findings, report.outcomes, report.selection.split
     columns = finding_columns(findings, outcomes, split)
     add_columns(staging / PARQUET, staging / TABLE, columns)
-    rows = {*columns["label_issue"], *columns["odd_image"]}
     write_findings(
         staging / FINDINGS,
         findings,
         outcomes,
-        read_source_paths(staging / PARQUET, rows),
+        read_source_paths(staging / PARQUET, columns["odd_image"]),
         split=split,
         class_names=report.class_names,
     )

@@ -163,9 +163,9 @@ def evaluate(run: str | os.PathLike[str], data: str | os.PathLike[str], **option
     Nothing is written. Every image of the validation split is predicted unless options say otherwise.
 
     Args:
-        run: The run folder.
+        run: The run folder, or a `.keras` file with model.json beside it.
         data: The dataset folder.
-        options: `split`, `sample`, `sampling`, `batch`, `seed`, `compare`, `gallery`, `min_accuracy` and
+        options: `split`, `sample`, `sampling`, `batch`, `seed`, `compare`, `gallery`, `explain`, `min_accuracy` and
             `min_class_recall` of the command.
 
     Returns:
@@ -189,7 +189,10 @@ def evaluate(run: str | os.PathLike[str], data: str | os.PathLike[str], **option
 
 
 def load_classifier(run: str | os.PathLike[str]) -> "ImageClassifier":
-    """Returns the best model of a run folder, for images in any form: `classifier.predict(["a.jpg", b"...", array])`.
+    """Returns the best model of a run folder for images in any form: `classifier.predict(["a.jpg", b"...", array])`.
+
+    Args:
+        run: The run folder, or a `.keras` file with model.json beside it.
 
     Raises:
         DatasetError: The run has no model, or one that would run code of its own.

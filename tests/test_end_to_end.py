@@ -76,7 +76,7 @@ def test_the_whole_way(root):
 
 
 def compares_with_another_run(root: Path) -> None:
-    options = ["--epochs", "1", "--batch-size", "8", "--image-size", "32"]
+    options = ["--model", "small", "--epochs", "1", "--batch-size", "8", "--image-size", "32"]
     succeed("train", root / "data", "--run", root / "second", *options)
     compare = ["--all", "--compare", root / "second", "--out", root / "compared"]
     metrics = succeed("predict", root / "run", root / "data", *compare)
@@ -112,7 +112,7 @@ def test_real_photos(tmp_path):
     # One photo has an Adobe RGB profile.
     assert built["verdicts"] | {"ok": 737, "repaired": 1, "duplicate": 2} == built["verdicts"]
     assert built["verdicts"]["duplicate"] == 2
-    succeed("train", tmp_path / "data", "--run", tmp_path / "run", "--epochs", "4")
+    succeed("train", tmp_path / "data", "--run", tmp_path / "run", "--model", "small", "--epochs", "4")
     metrics = succeed("predict", tmp_path / "run", tmp_path / "data", "--all")
     # Four epochs of small pictures; the full figure is in docs/benchmarks.md.
     assert metrics["accuracy"] > 0.6

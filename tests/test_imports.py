@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("ingest", "train", "predict")
 ARGUMENTS = {"ingest": ("build", "photos", "d"), "train": ("d", "--run", "r"), "predict": ("r", "d")}
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets", "cv2", "matplotlib", "sklearn", "pyarrow")
@@ -59,3 +61,9 @@ def test_ingest_never_loads_tensorflow(tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.stdout == "[]\n", result.stderr
+
+
+def test_nothing_private_of_tensorflow_is_used():
+    sources = [path for package in COMMANDS for path in (ROOT / package).rglob("*.py")]
+    private = ("tensorflow.python", "tf.__internal__", "keras.src")
+    assert [str(path) for path in sources if any(name in path.read_text("utf-8") for name in private)] == []

@@ -14,6 +14,7 @@ from shardstream.ingest.common.commandline import log_to_stderr, run
 from shardstream.ingest.common.terminal import escape_control_chars, json_line
 from shardstream.train.config import DoctorConfig, ExportConfig, StatusConfig, TrainConfig
 from shardstream.train.distributed.cluster import find_cluster
+from shardstream.train.unused_gpu import warn_of_unused_gpu
 
 if TYPE_CHECKING:
     from shardstream.train.runs.result import TrainResult
@@ -46,6 +47,7 @@ def train(config: TrainConfig) -> int:
     log_to_stderr()
     is_chief = find_cluster(config.hosts, config.rank).is_chief
     logging.getLogger("shardstream").setLevel(logging.INFO if is_chief else logging.WARNING)
+    warn_of_unused_gpu()
     result = train_and_evaluate(config)
     if not is_chief:
         return 0  # One of several workers speaks for all.
@@ -73,6 +75,7 @@ def doctor(config: DoctorConfig) -> int:
     start_tensorflow()
     log_to_stderr()
     logging.getLogger("shardstream").setLevel(logging.INFO)
+    warn_of_unused_gpu()
     from shardstream.train.profiling.doctor import diagnose, table_lines
 
     diagnosis = diagnose(config)
@@ -145,10 +148,10 @@ def _check_folders(config: TrainConfig) -> None:
 def _print_table(result: "TrainResult") -> None:
     from shardstream.ingest.common.durations import duration
 
-    if not result.epochs:
+    if not result.best_epoch:
         _print_rows(
             {
-                "trained": "a classifier on the features of the pretrained model",
+                "model": f"{result.model}, a classifier on its features",
                 "val_loss": f"{result.val_loss:.4f}",
                 "val_accuracy": f"{result.val_accuracy:.4f}",
                 "time": duration(result.total_secs),
@@ -160,6 +163,7 @@ def _print_table(result: "TrainResult") -> None:
     saving, count = result.checkpoint_secs, result.num_checkpoints
     _print_rows(
         {
+            "model": result.model,
             "best epoch": f"{result.best_epoch} of {result.epochs}",
             "val_loss": f"{result.val_loss:.4f}",
             "val_accuracy": f"{result.val_accuracy:.4f}",
@@ -180,6 +184,8 @@ def _print_status(found: "RunStatus") -> None:
     if found.process:
         rows["run"] += f", process {found.process.pid} on {found.process.host}"
     rows["epochs"] = f"{found.epoch} of {found.epochs}"
+    if found.condition == "finished" and not found.epoch:
+        rows["epochs"] = "none, a classifier on features of a pretrained model"
     if found.step:
         rows["epochs"] += f", and {found.step} of {found.steps_per_epoch} steps"
     if found.checkpoint_age_secs is not None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -10,12 +10,25 @@ from shardstream.ingest.common.durations import parse_interval, parse_secs
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.distributed.cluster import JitCompile, Precision, StrategyName, find_cluster
 from shardstream.train.models.registry import (
+    AUTO,
     BACKBONES,
     OWN_MODELS,
     AugmentationName,
     FineTune,
     ScheduleName,
     find_model,
+)
+from shardstream.train.option_help import (
+    AUGMENTATION_HELP,
+    CACHE_HELP,
+    DEVICES_HELP,
+    FINE_TUNE_HELP,
+    JIT_HELP,
+    MODEL_HELP,
+    PRECISION_HELP,
+    RESUME_HELP,
+    STRATEGY_HELP,
+    WEIGHTS_HELP,
 )
 
 Cache = Literal["auto", "none", "memory", "disk"]
@@ -27,53 +40,6 @@ OptionalSchedule = Annotated[
 ]
 OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
 
-# Not docstrings of the fields: there each line break would show.
-_MODEL_HELP = (
-    "small: a compact residual network, 0.3 million parameters, trained with augmentation. lite0: EfficientNet-Lite0 "
-    "with weights trained on ImageNet, which the installation brings; lite1 and lite2 are larger, in packages of their "
-    "own. Run once for each picture, they need a minute where others need an hour. notebook: the layers of "
-    "the notebook this project grew from. Its first one, Dense(1024) on every pixel, makes the convolution after "
-    "it read 1024 channels: 106 of its 108 GFLOP for one picture of 300x300, where small takes 0.5, and 0.7 GB "
-    "of activations for each picture of a batch. Or any of keras.applications, such as ResNet50, EfficientNetV2B0, "
-    "MobileNetV3Small or ConvNeXtTiny, with its own preprocessing inside."
-)
-_FINE_TUNE_HELP = (
-    "What of lite0, lite1 or lite2 is trained after a classifier was fitted to their features: none; last, the last "
-    "third of the blocks; or full, everything. Options such as --epochs and --mixup are for last and full."
-)
-_WEIGHTS_HELP = (
-    "What the model begins with. none: nothing. imagenet: what Keras downloads for an application. A path: a .keras "
-    "file of an earlier run, or the .h5 file that Keras would have downloaded. With weights the last layer is "
-    "trained alone at first, then all of the model at a lower rate."
-)
-_JIT_HELP = (
-    "Whether XLA compiles the model and its gradients. auto: on one GPU. On a CPU a step of small took a quarter "
-    "longer with it, and on several devices it cannot be."
-)
-_AUGMENTATION_HELP = (
-    "Changes to the pictures in training, on the device. default: parts of them, mirrored or not, in another light; "
-    "small is trained with parts of half the height and width. none: the pictures as they are, which is "
-    "the default of notebook too, as the notebook had it. randaugment: two operations of RandAugment besides."
-)
-_PRECISION_HELP = (
-    "What the layers calculate in. auto: float32 on a CPU, mixed_bfloat16 on GPUs of compute capability 8.0 and "
-    "up, mixed_float16 on those of 7.x. The saved models are float32 always."
-)
-_CACHE_HELP = (
-    "Where decoded images are kept, as uint8; they are decoded once, before the first epoch. none: nowhere, they are "
-    "decoded in every epoch. memory. disk: a file in --cache-dir that later runs on the same dataset use too. auto: "
-    "the first that fits of memory, disk and none, limits of containers respected. The order of the examples is the "
-    "same."
-)
-_STRATEGY_HELP = (
-    "default: one device. mirrored: all visible GPUs, each batch split evenly. multiworker: all GPUs of all hosts. "
-    "auto: multiworker if --hosts or TF_CONFIG names several, mirrored if there are several GPUs."
-)
-_DEVICES_HELP = "default: one device. mirrored: all visible GPUs. auto: mirrored if there are several GPUs."
-_RESUME_HELP = (
-    "Goes on with an unfinished run of the same options in the run folder, from its last state and to the same "
-    "result as if it had never been stopped. --no-resume throws that run away and begins anew."
-)
 # What goes with training by gradients alone.
 _GRADIENT_OPTIONS = (
     *(
@@ -86,7 +52,7 @@ _GRADIENT_OPTIONS = (
         "mixup",
         "cutmix",
     ),
-    *("schedule", "warmup_epochs", "clip_norm", "early_stopping", "steps_per_execution"),
+    *("flip", "schedule", "warmup_epochs", "clip_norm", "early_stopping", "steps_per_execution"),
 )
 
 
@@ -98,11 +64,11 @@ class TrainConfig:
     """The dataset folder that `shardstream-ingest build` made."""
     run: Path
     """The run folder to make, for example runs/first."""
-    model: Annotated[str, tyro.conf.arg(metavar="NAME", help=_MODEL_HELP)] = "small"
+    model: Annotated[str, tyro.conf.arg(metavar="NAME", help=MODEL_HELP)] = AUTO
     fine_tune: Annotated[
-        FineTune | None, tyro.conf.arg(metavar="none|last|full", help=_FINE_TUNE_HELP, help_behavior_hint="")
+        FineTune | None, tyro.conf.arg(metavar="none|last|full", help=FINE_TUNE_HELP, help_behavior_hint="")
     ] = None
-    weights: Annotated[str, tyro.conf.arg(metavar="none|imagenet|PATH", help=_WEIGHTS_HELP)] = "none"
+    weights: Annotated[str, tyro.conf.arg(metavar="none|imagenet|PATH", help=WEIGHTS_HELP)] = "none"
     head_epochs: OptionalInt = None
     """With --weights: epochs that train the last layer alone; by default a quarter of all."""
     fine_tune_learning_rate: OptionalFloat = None
@@ -110,7 +76,7 @@ class TrainConfig:
     image_size: OptionalInt = None
     """Height and width in pixels that the model sees; by default the stored size, or 300 for originals."""
     batch_size: OptionalInt = None
-    """Pictures per step, over all devices together; by default 32, and 16 for small on fewer than 1,000 pictures."""
+    """Pictures per step, over all devices; by default about 32, and 16 for small on fewer than 1,000 pictures."""
     epochs: OptionalInt = None
     """Passes over the training split; by default 20, up to 50 where those make few steps, and up to 100 for small."""
     seed: int = 123
@@ -121,7 +87,9 @@ class TrainConfig:
     """Decoupled weight decay (AdamW); by default 0.02, none for notebook."""
     label_smoothing: OptionalFloat = None
     """Share of each target that is spread over all classes; by default 0.1, 0 for notebook, lite0, lite1 and lite2."""
-    augmentation: Annotated[AugmentationName, tyro.conf.arg(help=_AUGMENTATION_HELP)] = "default"
+    augmentation: Annotated[AugmentationName, tyro.conf.arg(help=AUGMENTATION_HELP)] = "default"
+    flip: bool = True
+    """Whether the augmentation mirrors pictures left to right; --no-flip where that makes something else of them."""
     mixup: float = 0.0
     """The alpha of MixUp, for example 0.2, which blends two pictures and their classes; 0 for none."""
     cutmix: float = 0.0
@@ -138,20 +106,20 @@ class TrainConfig:
     """Ends training when val_loss has not reached a new low for so many epochs."""
     steps_per_execution: int = 1
     """Trainer in one call: less of Python's time, but signals, saving and checks wait for the end of a call."""
-    jit_compile: Annotated[JitCompile, tyro.conf.arg(help=_JIT_HELP)] = "auto"
+    jit_compile: Annotated[JitCompile, tyro.conf.arg(help=JIT_HELP)] = "auto"
     deterministic: bool = False
     """The same weights, bit for bit, for the same seed on the same device; slower on a GPU."""
-    precision: Annotated[Precision, tyro.conf.arg(help=_PRECISION_HELP)] = "auto"
-    cache: Annotated[Cache, tyro.conf.arg(help=_CACHE_HELP)] = "auto"
+    precision: Annotated[Precision, tyro.conf.arg(help=PRECISION_HELP)] = "auto"
+    cache: Annotated[Cache, tyro.conf.arg(help=CACHE_HELP)] = "auto"
     cache_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
     """For --cache disk, and the places of records of other people's datasets; by default $XDG_CACHE_HOME/shardstream or
     ~/.cache/shardstream."""
-    strategy: Annotated[StrategyName, tyro.conf.arg(help=_STRATEGY_HELP)] = "auto"
+    strategy: Annotated[StrategyName, tyro.conf.arg(help=STRATEGY_HELP)] = "auto"
     hosts: OptionalStr = None
     """Address and port of each of several workers, such as a:2222,b:2222; the first writes the run folder."""
     rank: OptionalInt = None
     """Which of --hosts this process is, from 0 on. All get the same options but for this one."""
-    resume: Annotated[bool, tyro.conf.arg(help=_RESUME_HELP)] = True
+    resume: Annotated[bool, tyro.conf.arg(help=RESUME_HELP)] = True
     validation_share: OptionalFloat = None
     """Holds out this fraction of the train split, for datasets of others that have a train split alone, such as 0.2."""
     max_bad_records: int = 0
@@ -160,7 +128,7 @@ class TrainConfig:
     save_every: str = "10min"
     """How often the state is saved to go on from, such as 10min or 500steps; at the end of an epoch it is too."""
     grace: str = "30s"
-    """After SIGTERM or Ctrl-C: the time to save the state and leave."""
+    """After SIGTERM, SIGHUP or Ctrl-C: the time to save the state and leave."""
     json: bool = False
     """Prints the result as one JSON object."""
 
@@ -198,14 +166,18 @@ class TrainConfig:
         if self.validation_share is not None and not 0 < self.validation_share < 1:
             raise ConfigError(f"validation_share must be above 0 and below 1, got {self.validation_share}")
         _check_at_least(0, max_bad_records=self.max_bad_records)
-        if self.max_bad_records and self.hosts:
+        if self.max_bad_records and find_cluster(self.hosts, self.rank).num_workers > 1:
             raise ConfigError(
-                "max_bad_records goes with one process only; repair the dataset, or leave out --hosts"
+                "max_bad_records goes with one process only; repair the dataset, or leave out --hosts and TF_CONFIG"
             )
         parse_interval("save_every", self.save_every)
         parse_secs("grace", self.grace)
 
     def _check_weights(self) -> None:
+        if self.weights != "none" and self.model == AUTO:
+            raise ConfigError(
+                "weights are of one model, and auto begins with weights of its own; name the --model that they are of"
+            )
         if self.weights == "imagenet" and self.model in OWN_MODELS:
             raise ConfigError(
                 f"there are no ImageNet weights of {self.model}; choose one of keras.applications"
@@ -229,13 +201,21 @@ class TrainConfig:
                 f"{self.model} has weights already; leave out --weights, or choose another --model"
             )
         if (self.fine_tune or "none") == "none":
-            defaults = {field.name: field.default for field in dataclasses.fields(self)}
-            for name in _GRADIENT_OPTIONS:
-                if getattr(self, name) != defaults[name]:
+            for name, default in gradient_defaults().items():
+                if getattr(self, name) != default:
                     raise ConfigError(
                         f"{name} is for training by gradients, and {self.model} is not trained further; give "
                         "--fine-tune last or full, or leave it out"
                     )
+
+
+def gradient_defaults() -> dict[str, Any]:
+    """Returns the options that are for training by gradients alone, with their defaults."""
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(TrainConfig)
+        if field.name in _GRADIENT_OPTIONS
+    }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -247,19 +227,19 @@ class DoctorConfig:
 
     data_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """The dataset folder."""
-    model: Annotated[str, tyro.conf.arg(metavar="NAME", help=_MODEL_HELP)] = "small"
+    model: Annotated[str, tyro.conf.arg(metavar="NAME", help=MODEL_HELP)] = "small"
     image_size: OptionalInt = None
     """Height and width in pixels that the model sees; by default the stored size, or 300 for originals."""
     batch_size: OptionalInt = None
-    """Pictures per step, over all devices together; by default 32, and 16 for small on fewer than 1,000 pictures."""
-    precision: Annotated[Precision, tyro.conf.arg(help=_PRECISION_HELP)] = "auto"
-    cache: Annotated[Cache, tyro.conf.arg(help=_CACHE_HELP)] = "auto"
+    """Pictures per step, over all devices; by default about 32, and 16 for small on fewer than 1,000 pictures."""
+    precision: Annotated[Precision, tyro.conf.arg(help=PRECISION_HELP)] = "auto"
+    cache: Annotated[Cache, tyro.conf.arg(help=CACHE_HELP)] = "auto"
     cache_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
     """The folder of disk caches, whose disk is measured; by default $XDG_CACHE_HOME/shardstream or
     ~/.cache/shardstream."""
     validation_share: OptionalFloat = None
     """As in training, for datasets of others that have a train split alone."""
-    strategy: Annotated[Literal["auto", "default", "mirrored"], tyro.conf.arg(help=_DEVICES_HELP)] = "auto"
+    strategy: Annotated[Literal["auto", "default", "mirrored"], tyro.conf.arg(help=DEVICES_HELP)] = "auto"
     seconds: float = 2.0
     """How long each measurement takes: one of the step, two of each cache, which start half as long before."""
     json: bool = False

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import importlib.util
-import json
 import logging
 import platform
 import shutil
@@ -16,14 +15,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.data.dataset import Dataset
-from shardstream.train.data.folder import load_info
 from shardstream.train.models.inference import inference_function
 from shardstream.train.models.portable_resize import with_portable_resize
 from shardstream.train.runs.run_folder import RunFolder, write_json
 from shardstream.train.runs.saved_model import ModelInfo, load_model
+from shardstream.train.runs.training_dataset import find_training_dataset
 
 logger = logging.getLogger(__name__)
 
@@ -216,8 +215,8 @@ def _replace(folder: Path, beside: Path) -> None:
 
 def _measure(run_dir: Path, model: keras.Model, info: ModelInfo, path: Path) -> QuantizationCost | None:
     """Returns what a TFLite file costs on validation images, if the dataset is still where it was."""
-    dataset = _find_dataset(run_dir, info)
-    if dataset is None:
+    dataset = find_training_dataset(run_dir, info)
+    if dataset is None or "validation" not in dataset.splits:
         logger.warning(
             "the dataset of the run is not there any more: what quantization costs is not measured"
         )
@@ -251,16 +250,6 @@ def run_tflite(interpreter: tf.lite.Interpreter, images: np.ndarray) -> np.ndarr
         interpreter.invoke()
         found.append(interpreter.get_tensor(after["index"]))
     return np.concatenate(found)
-
-
-def _find_dataset(run_dir: Path, info: ModelInfo) -> DatasetInfo | None:
-    try:
-        config = json.loads(RunFolder(run_dir).config.read_text(encoding="utf-8"))
-        dataset = load_info(Path(config["data_dir"]))
-    except (OSError, ValueError, KeyError, TypeError, DatasetError):
-        return None
-    usable = dataset.fingerprint == info.dataset_fingerprint and "validation" in dataset.splits
-    return dataset if usable else None
 
 
 def _validation_images(dataset: DatasetInfo, info: ModelInfo) -> tuple[np.ndarray, np.ndarray]:

@@ -7,21 +7,25 @@ head as it was fitted is what its epochs have to be better than.
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from shardstream.ingest.common.cpu_limits import usable_cores
+from shardstream.ingest.common.durations import parse_secs
 from shardstream.ingest.dataset.metadata import DatasetInfo
-from shardstream.train.data.corruption import naming_corruption
 from shardstream.train.data.disk_cache import default_cache_dir
 from shardstream.train.distributed.preemption import StoppedError, StopRequest, sender
-from shardstream.train.distributed.strategy import precision_scope, versions
-from shardstream.train.engine.cross_validation import CrossValidation, choose_head
+from shardstream.train.distributed.strategy import precision_scope, set_deterministic, versions
+from shardstream.train.engine.candidates import features_suffice
+from shardstream.train.engine.cross_validation import (
+    CrossValidation,
+    choose_head,
+    cross_validate,
+    example_weights,
+)
 from shardstream.train.engine.features import (
-    BATCH_SIZE,
     FeatureCache,
     Features,
     extract_features,
@@ -30,6 +34,7 @@ from shardstream.train.engine.features import (
 from shardstream.train.engine.groups import find_groups
 from shardstream.train.engine.linear_head import LinearHead
 from shardstream.train.engine.temperature import cross_entropy
+from shardstream.train.file_order import named_batches, num_good_examples
 from shardstream.train.models.build import CLASSIFIER, build_model
 from shardstream.train.models.efficientnet_lite import FEATURES, load_backbone
 from shardstream.train.models.optimizers import balanced_weights
@@ -48,15 +53,19 @@ class FittedHead:
 
     Attributes:
         weights: float32 kernel [num_features, num_classes] and bias [num_classes], calibrated.
-        row: Of the history, as epoch 0.
+        row: Of the history, as epoch 0, and the temperature of `weights`.
+        suffices: Whether no other model need be trained; None where there is no other.
     """
 
     weights: list[np.ndarray]
     row: dict[str, float]
+    suffices: bool | None
 
-    def apply(self, model: keras.Model) -> None:
-        """Sets the last layer of `model`."""
+    def model_weights(self, model: keras.Model) -> list[np.ndarray]:
+        """Returns the weights of the backbone that `model` is named by and of this head; `model` gets them."""
+        load_pretrained_backbone(model, model.name)
         model.get_layer(CLASSIFIER).set_weights(self.weights)
+        return model.get_weights()
 
 
 def load_pretrained_backbone(model: keras.Model, backbone: str) -> None:
@@ -68,30 +77,41 @@ def load_pretrained_backbone(model: keras.Model, backbone: str) -> None:
     load_backbone(model, backbone, load_pretrained(backbone))
 
 
-def fit_head(setup: ResolvedConfig, stop: StopRequest) -> FittedHead:
+def fit_head(setup: ResolvedConfig, grace: str, *, is_first_of_two: bool = False) -> FittedHead:
     """Returns the head that fits the training split, with its figures on both splits.
+
+    Args:
+        setup: The run.
+        grace: How long there is after a signal, such as "30s".
+        is_first_of_two: Whether there is another model that could be trained after it.
 
     Raises:
         DatasetError: A shard is missing, cut or damaged.
         StoppedError: A signal came.
     """
+    if setup.config.deterministic:
+        set_deterministic()
     began = time.monotonic()
-    extractor = _Extractor(setup, stop)
-    train, validation = (extractor.features(split) for split in _SPLITS)
+    with StopRequest(parse_secs("grace", grace)) as stop:
+        extractor = _Extractor(setup, stop)
+        train, validation = (extractor.features(split) for split in _SPLITS)
+        extractor.check_stop(len(train.labels) + len(validation.labels))
     _warn_of_rare_classes(setup.info)
     groups = (
         find_groups(train.names, setup.info.split_rule.keep_together) if train.names is not None else None
     )
-    weights = balanced_weights(setup.info.split("train").class_counts)
-    head, found = choose_head(
-        train.values,
-        train.labels,
-        num_classes=setup.info.num_classes,
-        seed=setup.config.seed,
-        groups=groups,
-        class_weights=weights if setup.config.class_weight == "balanced" else None,
-    )
+    weights = None
+    if setup.config.class_weight == "balanced":
+        weights = balanced_weights(setup.info.split("train").class_counts)
+    options: dict[str, Any] = {
+        "num_classes": setup.info.num_classes,
+        "seed": setup.config.seed,
+        "groups": groups,
+        "class_weights": weights,
+    }
+    head, found = choose_head(train.values, train.labels, **options)
     _log(found)
+    suffices = _suffices(train, found, options) if is_first_of_two else None
     secs = time.monotonic() - began
     rate = (len(train.labels) + len(validation.labels)) / secs
     row = {
@@ -103,8 +123,26 @@ def fit_head(setup: ResolvedConfig, stop: StopRequest) -> FittedHead:
         "images_per_sec_per_core": rate / usable_cores(),
         "input_wait": 0.0,
         "train_secs": secs,
+        "temperature": found.temperature,
     }
-    return FittedHead(weights=[head.kernel.astype(np.float32), head.bias.astype(np.float32)], row=row)
+    return FittedHead(
+        weights=[head.kernel.astype(np.float32), head.bias.astype(np.float32)],
+        row=row,
+        suffices=suffices,
+    )
+
+
+def _suffices(train: Features, found: CrossValidation, options: dict[str, Any]) -> bool:
+    of_thumbnails = cross_validate(train.thumbnails, train.labels, **options)
+    counts = np.bincount(train.labels, weights=example_weights(train.labels, options["class_weights"]))
+    suffices = features_suffice(found, of_thumbnails, largest_class_share=counts.max() / counts.sum())
+    logger.info(
+        "auto: accuracy %.3f by cross-validation of the features, %.3f of thumbnails; %s",
+        found.accuracy,
+        of_thumbnails.accuracy,
+        "the features are enough" if suffices else "another model is trained",
+    )
+    return suffices
 
 
 def _figures(head: LinearHead, features: Features, prefix: str) -> dict[str, float]:
@@ -166,16 +204,17 @@ class _Extractor:
     def _compute(self, split: str) -> Features:
         if self._extract is None:
             self._extract = make_extractor(make_backbone(self._setup))
-        began, num_examples = time.monotonic(), self._setup.info.split(split).num_examples
-        batches = _named_batches(self._setup, split)
+        began, num_examples = time.monotonic(), num_good_examples(self._setup, split)
+        batches = named_batches(self._setup, split)
         features = extract_features(
-            batches, self._extract, num_examples=num_examples, after_batch=self._check_stop
+            batches, self._extract, num_examples=num_examples, after_batch=self.check_stop
         )
         secs = time.monotonic() - began
         logger.info("features of %s: %d images, %.0f img/s", split, num_examples, num_examples / secs)
         return features
 
-    def _check_stop(self, done: int) -> None:
+    def check_stop(self, done: int) -> None:
+        """Raises StoppedError if a signal came."""
         if number := self._stop.received:
             raise StoppedError(
                 f"stopped by {sender(number)} after the features of {done} images; the same command begins anew",
@@ -194,16 +233,3 @@ def make_backbone(setup: ResolvedConfig) -> keras.Model:
         )
     load_pretrained_backbone(model, setup.config.model)
     return keras.Model(model.inputs, model.get_layer(FEATURES).output)
-
-
-def _named_batches(setup: ResolvedConfig, split: str) -> Iterator[Sequence[Any]]:
-    """Yields each image of a split once, in file order: images, labels, weights and file names."""
-    batches = setup.data.eval_batches(
-        split,
-        batch_size=BATCH_SIZE,
-        image_size=setup.image_size,
-        max_bad_records=setup.config.max_bad_records,
-        with_keys=True,
-    )
-    for images, labels, weights, names in naming_corruption(batches):
-        yield images.numpy(), labels.numpy(), weights.numpy(), names.numpy().tolist()

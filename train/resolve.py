@@ -1,23 +1,22 @@
 """Resolves all options of a run that are left open, and builds its data and model."""
 
-import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError
-from shardstream.ingest.common.progress import Advance, progress
 from shardstream.ingest.dataset.metadata import DatasetInfo
-from shardstream.train.config import JitCompile, TrainConfig
-from shardstream.train.data.cache import Tier
+from shardstream.train.config import JitCompile, TrainConfig, gradient_defaults
 from shardstream.train.data.dataset import Dataset, load_dataset
+from shardstream.train.data.sampling import ORDER_VERSION
 from shardstream.train.data.skipping import BadRecords
+from shardstream.train.distributed.cluster import find_cluster
 from shardstream.train.distributed.strategy import (
     check_batch_size,
+    fitting_batch_size,
     precision_scope,
     resolve_jit_compile,
     resolve_precision,
@@ -27,7 +26,6 @@ from shardstream.train.distributed.strategy import (
 )
 from shardstream.train.distributed.workers import Workers, join_workers
 from shardstream.train.engine.trainer import Trainer
-from shardstream.train.engine.training_data import TrainingData, make_training_data
 from shardstream.train.models.augmentation import make_augmentation, view_size
 from shardstream.train.models.build import build_model
 from shardstream.train.models.optimizers import (
@@ -39,9 +37,18 @@ from shardstream.train.models.optimizers import (
     make_recipe,
 )
 from shardstream.train.models.phases import fine_tune_phase, one_phase, two_phases
-from shardstream.train.models.registry import BACKBONES, FineTune, check_image_size
+from shardstream.train.models.registry import (
+    AUTO,
+    AUTO_BACKBONE,
+    AUTO_TRAINED,
+    BACKBONES,
+    FineTune,
+    check_image_size,
+)
 from shardstream.train.models.weights import fix_moments
-from shardstream.train.runs.saved_model import ModelInfo, ModelWriter
+from shardstream.train.plan import log_plan, make_plan
+from shardstream.train.runs.best_epoch import BEST_BY
+from shardstream.train.runs.saved_model import ModelWriter
 
 _IMAGE_SIZE_OF_ORIGINALS = 300
 SPLITS = ("train", "validation")
@@ -49,7 +56,13 @@ SPLITS = ("train", "validation")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ResolvedConfig:
-    """A run with everything decided that its options leave open."""
+    """A run with everything decided that its options leave open.
+
+    Attributes:
+        config: Its options; those of the candidate that is trained by gradients where the user chose `auto`.
+        candidates: Of `auto`, in the order in which they are tried; empty where the user named a model.
+        frozen: Of `auto`: the candidate on frozen features, where there is another one.
+    """
 
     config: TrainConfig
     data: Dataset
@@ -62,6 +75,13 @@ class ResolvedConfig:
     head_epochs: int
     jit_compile: JitCompile
     bad_records: Mapping[str, BadRecords]
+    candidates: Sequence[str] = ()
+    frozen: "ResolvedConfig | None" = None
+
+    @property
+    def of_features(self) -> "ResolvedConfig | None":
+        """What begins with a classifier on features of a backbone: this run, the first of two candidates, or None."""
+        return self if self.config.model in BACKBONES else self.frozen
 
     @property
     def info(self) -> DatasetInfo:
@@ -102,6 +122,9 @@ class ResolvedConfig:
         }
         return {
             **options,
+            "model": AUTO if self.candidates else self.config.model,
+            "candidates": list(self.candidates),
+            "best_by": BEST_BY,
             "image_size": self.image_size,
             "batch_size": self.batch_size,
             "precision": self.precision,
@@ -112,6 +135,7 @@ class ResolvedConfig:
             "num_replicas": self.num_replicas,
             "num_workers": self.num_workers,
             "steps_per_epoch": self.steps_per_epoch,
+            "order_version": ORDER_VERSION,
             "dataset_fingerprint": self.info.fingerprint,
             "bad_records": {
                 name: bad.positions.tolist() for name, bad in self.bad_records.items() if len(bad)
@@ -120,8 +144,12 @@ class ResolvedConfig:
         }
 
 
-def prepare(config: TrainConfig) -> ResolvedConfig:
+def prepare(config: TrainConfig, candidates: Sequence[str] = ()) -> ResolvedConfig:
     """Returns the run that `config` means on this machine: whatever can be refused is refused here.
+
+    Args:
+        config: The options.
+        candidates: Of `auto`, where they were decided before: by the run that is gone on with, or by the chief.
 
     Raises:
         ConfigError: An option does not fit the dataset or the machine.
@@ -141,9 +169,30 @@ def prepare(config: TrainConfig) -> ResolvedConfig:
             )
     of_originals = BACKBONES.get(config.model, _IMAGE_SIZE_OF_ORIGINALS)
     image_size = config.image_size or data.image_size or of_originals
+    if config.model != AUTO:
+        return _prepare_one(config, data, image_size)
+    num_train = data.splits["train"].num_examples
+    candidates = candidates or make_plan(config, image_size=image_size, num_train=num_train)
+    # What is for training by gradients is for one candidate alone.
+    of_backbone = dataclasses.replace(config, model=AUTO_BACKBONE, **gradient_defaults())
+    resolved = [
+        _prepare_one(
+            of_backbone if name == AUTO_BACKBONE else dataclasses.replace(config, model=AUTO_TRAINED),
+            data,
+            image_size,
+        )
+        for name in candidates
+    ]
+    log_plan(candidates, epochs=resolved[-1].epochs)
+    return dataclasses.replace(
+        resolved[-1], candidates=tuple(candidates), frozen=resolved[0] if len(resolved) > 1 else None
+    )
+
+
+def _prepare_one(config: TrainConfig, data: Dataset, image_size: int) -> ResolvedConfig:
     num_examples = data.splits["train"].num_examples
     recipe = make_recipe(config.model, dataclasses.asdict(config))
-    batch_size = config.batch_size or default_batch_size(recipe, num_examples)
+    batch_size = config.batch_size or default_batch_size(recipe, num_examples)  # Before devices are known.
     if config.model in BACKBONES and fine_tune(config) == "none":
         batch_size = min(batch_size, num_examples)  # Nothing is trained in batches.
     if batch_size > num_examples:
@@ -156,7 +205,14 @@ def prepare(config: TrainConfig) -> ResolvedConfig:
         for name in SPLITS
         if config.max_bad_records
     }
+    if config.model in BACKBONES and find_cluster(config.hosts, config.rank).num_workers > 1:
+        raise ConfigError(
+            f"{config.model} is trained by one process, and there are several hosts; choose another --model, or "
+            "leave out --hosts"
+        )
     workers = join_workers(strategy=config.strategy, hosts=config.hosts, rank=config.rank)
+    if config.batch_size is None:
+        batch_size = fitting_batch_size(batch_size, workers.strategy.num_replicas_in_sync)
     check_batch_size(batch_size, workers.strategy.num_replicas_in_sync)
     check_image_size(config.model, image_size)
     epochs = config.epochs or default_epochs(recipe, num_examples, batch_size)
@@ -187,54 +243,10 @@ def fine_tune(config: TrainConfig) -> FineTune:
     return config.fine_tune or "none"
 
 
-def make_data(setup: ResolvedConfig) -> TrainingData:
-    """Returns what a run learns from and evaluates on, decoded into the cache that was asked for."""
-    config = setup.config
-    return make_training_data(
-        setup.data,
-        batch_size=setup.batch_size,
-        seed=config.seed,
-        image_size=setup.image_size,
-        shard=setup.workers.shard,
-        cache=_cache(config),
-        cache_dir=config.cache_dir,
-        max_bad_records=config.max_bad_records,
-        progress=_DecodingProgress(),
-    )
-
-
-def _cache(config: TrainConfig) -> Tier:
-    if config.cache == "auto" and config.model in BACKBONES and fine_tune(config) == "none":
-        return "none"  # Each image is decoded once.
-    return config.cache
-
-
-class _DecodingProgress:
-    """Shows how far a cache is filled: a bar for each."""
-
-    def __init__(self) -> None:
-        self._stack = contextlib.ExitStack()
-        self._advance: Advance | None = None
-        self._done = 0
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._advance is None:
-            self._advance = self._stack.enter_context(progress("decoding", total, "images"))
-        self._advance(done - self._done)
-        self._done = done
-        if done == total:
-            self._stack.close()
-            self._advance, self._done = None, 0
-
-
 def make_model(setup: ResolvedConfig) -> tuple[Trainer, ModelWriter]:
     """Returns the steps of a new model, and what writes it to disk."""
     config = setup.config
-    shape: dict[str, Any] = {
-        "image_size": setup.image_size,
-        "num_classes": setup.info.num_classes,
-        "seed": config.seed,
-    }
+    shape = _shape(setup)
     set_seed(config.seed)
     if config.deterministic:
         set_deterministic()
@@ -249,6 +261,7 @@ def make_model(setup: ResolvedConfig) -> tuple[Trainer, ModelWriter]:
             config.augmentation,
             model=config.model,
             image_size=setup.image_size,
+            flip=config.flip,
             mixup=config.mixup,
             cutmix=config.cutmix,
             seed=config.seed,
@@ -263,8 +276,6 @@ def make_model(setup: ResolvedConfig) -> tuple[Trainer, ModelWriter]:
             fix_moments(model)
             phases = two_phases(model, setup.recipe, head_epochs=setup.head_epochs, **lengths)
     weights = balanced_weights(setup.info.split("train").class_counts)
-    with precision_scope("float32"):
-        twin = build_model(config.model, **shape)
     steps = Trainer(
         model,
         setup.strategy,
@@ -276,22 +287,18 @@ def make_model(setup: ResolvedConfig) -> tuple[Trainer, ModelWriter]:
         jit_compile=setup.jit_compile == "on",
         num_workers=setup.num_workers,
     )
-    return steps, ModelWriter(twin)
+    return steps, make_writer(setup)
 
 
-def make_model_info(setup: ResolvedConfig, model: keras.Model) -> ModelInfo:
-    """Returns what travels with the model."""
-    return ModelInfo(
-        class_names=setup.info.class_names,
-        display_names=setup.info.display_names,
-        image_size=setup.image_size,
-        resize=setup.info.image.resize,
-        stored_size=setup.info.image.size,
-        encoding=setup.info.image.encoding,
-        quality=setup.info.image.quality,
-        model=setup.config.model,
-        dataset_fingerprint=setup.info.fingerprint,
-        num_parameters=model.count_params(),
-        precision=setup.precision,
-        versions=versions(),
-    )
+def make_writer(setup: ResolvedConfig) -> ModelWriter:
+    """Returns what writes a model of that kind to disk."""
+    with precision_scope("float32"):
+        return ModelWriter(build_model(setup.config.model, **_shape(setup)))
+
+
+def _shape(setup: ResolvedConfig) -> dict[str, Any]:
+    return {
+        "image_size": setup.image_size,
+        "num_classes": setup.info.num_classes,
+        "seed": setup.config.seed,
+    }

@@ -11,7 +11,9 @@ import keras
 from shardstream.ingest.common.durations import parse_interval, parse_secs
 from shardstream.ingest.common.errors import machine_errors
 from shardstream.ingest.dataset.class_counts import missing_class_notes
+from shardstream.train.calibration import calibrate
 from shardstream.train.config import TrainConfig
+from shardstream.train.decoding import make_data
 from shardstream.train.distributed.cluster import find_cluster
 from shardstream.train.distributed.preemption import StopRequest
 from shardstream.train.distributed.workers import Workers, join_workers
@@ -21,10 +23,11 @@ from shardstream.train.engine.loop import DivergedError, Loop
 from shardstream.train.engine.progress import BEGINNING, Progress
 from shardstream.train.engine.trainer import Trainer
 from shardstream.train.engine.training_data import TrainingData
-from shardstream.train.models.registry import BACKBONES
 from shardstream.train.models.weights import load_weights
-from shardstream.train.pretrained_head import fit_head, load_pretrained_backbone
-from shardstream.train.resolve import SPLITS, ResolvedConfig, make_data, make_model, make_model_info, prepare
+from shardstream.train.pretrained_head import fit_head
+from shardstream.train.provenance import make_model_info
+from shardstream.train.resolve import SPLITS, ResolvedConfig, make_model, make_writer, prepare
+from shardstream.train.runs.best_epoch import BEST_BY
 from shardstream.train.runs.broadcast import broadcast_run, receive_run
 from shardstream.train.runs.callbacks import Curves, History, ModelSaver
 from shardstream.train.runs.checkpoint import Checkpoints
@@ -32,6 +35,7 @@ from shardstream.train.runs.checkpoint_manager import CheckpointManager, NonChie
 from shardstream.train.runs.result import TrainResult, broadcast_result, receive_result, summarize
 from shardstream.train.runs.resume import find_resumable
 from shardstream.train.runs.run_folder import RunFolder, write_if_possible
+from shardstream.train.runs.saved_model import ModelInfo, ModelWriter
 from shardstream.train.runs.skipped_records import write_bad_records
 from shardstream.train.runs.tensorboard import TensorBoardLogs
 
@@ -47,7 +51,7 @@ def train_and_evaluate(
         ConfigError: An option does not fit the dataset, the machine or an unfinished run, or the run folder is taken.
         DatasetError: The dataset is not there, not complete or damaged.
         DivergedError: The loss became infinite or NaN.
-        StoppedError: SIGTERM or Ctrl-C; the state is saved.
+        StoppedError: SIGTERM, SIGHUP or Ctrl-C; the state is saved.
         WorkerLostError: Another worker did not come, or is gone.
         MachineError: The disk is full or fails at the end; while training goes on, that is a warning.
     """
@@ -72,33 +76,45 @@ def _lead(
     checkpoints = Checkpoints(folder.checkpoints)
     unfinished = find_resumable(folder, checkpoints) if config.resume else None
     if unfinished:
-        setup = prepare(unfinished.resolve(config))
+        setup = prepare(unfinished.resolve(config), unfinished.options["candidates"])
         unfinished.check_same(folder, setup.describe())
     else:
         setup = prepare(config)
     for note in missing_class_notes(setup.info, SPLITS):
         logger.warning("%s", note)
-    broadcast_run(workers, setup.describe(), unfinished.checkpoint if unfinished else None)
+    checkpoint = unfinished.checkpoint if unfinished else None
+    best_by = unfinished.options["best_by"] if unfinished else BEST_BY
+    del unfinished  # With the state, which is not held in memory for the whole run.
+    broadcast_run(workers, setup.describe(), checkpoint)
     stop = StopRequest(parse_secs("grace", config.grace))
-    history = History(folder.history)
+    history = History(folder.history, best_by)
+    of_features, head = setup.of_features, None
+    if of_features and not checkpoint:
+        _create(folder, setup)
+        head = fit_head(of_features, config.grace, is_first_of_two=setup.frozen is not None)
+        setup = of_features if head.suffices else setup
     data = make_data(setup)
     steps, writer = make_model(setup)
-    models = ModelSaver(folder, writer, make_model_info(setup, writer.twin), history)
+    own = (writer, make_model_info(setup, writer))
+    beginning = _first_of_two(of_features) if of_features and of_features is not setup else own
+    models = ModelSaver(folder, *own, history, beginning=beginning)
     every = parse_interval("save_every", config.save_every)
     saver = CheckpointManager(checkpoints, steps, history, models, every=every, stop=stop, began=began)
-    if unfinished:
-        saver.restore(unfinished.checkpoint)
+    if checkpoint:
+        saver.restore(checkpoint)
+        del checkpoint
         checkpoints.sweep()
         logger.info("goes on from %s", saver.last_position)
+    elif head:
+        models.best_weights = head.model_weights(beginning[0].twin)
+        history.rows.append(head.row)
+        if beginning is own:
+            steps.model.set_weights(models.best_weights)
     else:
         if config.weights != "none":
             load_weights(steps.model, config.weights)
-        folder.create(setup.describe())
-        if any(map(len, setup.bad_records.values())):
-            write_bad_records(folder.bad_records, setup.data, setup.bad_records)
+        _create(folder, setup)
     with make_progress() as progress, stop:
-        if setup.config.model in BACKBONES and not unfinished:
-            _start_from_features(setup, steps, stop, history, models)
         kept = [
             history,
             models,
@@ -110,10 +126,26 @@ def _lead(
         loop = make_loop(setup, data, steps, callbacks, saver.keep)
         with _diverging(folder, saver, models), sharing_records(workers):
             loop.run(saver.last_position)
+    val_loss = history.best()["val_loss"]
+    if history.best()["epoch"] and (found := calibrate(setup, writer.twin, models.best_weights)):
+        models.replace_best(found.weights, temperature=found.temperature)
+        val_loss = found.val_loss
     folder.finish()
-    result = summarize(config.run, history, saver, num_parameters=writer.twin.count_params())
+    result = summarize(config.run, history, saver, models.best_info(), val_loss=val_loss)
     broadcast_result(workers, result)
     return result
+
+
+def _first_of_two(setup: ResolvedConfig) -> tuple[ModelWriter, ModelInfo]:
+    """Returns what writes the model on features that another one has to be better than."""
+    writer = make_writer(setup)
+    return writer, make_model_info(setup, writer)
+
+
+def _create(folder: RunFolder, setup: ResolvedConfig) -> None:
+    folder.create(setup.describe())
+    if any(map(len, setup.bad_records.values())):
+        write_bad_records(folder.bad_records, setup.data, setup.bad_records)
 
 
 def _follow(
@@ -121,7 +153,7 @@ def _follow(
 ) -> TrainResult:
     """Trains as one of the other workers, which do what the chief says and write nothing."""
     orders = receive_run(workers)
-    setup = prepare(orders.resolve(config))
+    setup = prepare(orders.resolve(config), orders.options["candidates"])
     orders.check_same(workers, setup.describe())
     stop = StopRequest(parse_secs("grace", config.grace))
     data = make_data(setup)
@@ -130,23 +162,13 @@ def _follow(
     if orders.checkpoint:
         steps.restore(orders.checkpoint.variables)
         position, history = orders.checkpoint.position, orders.checkpoint.history
+        del orders
     elif config.weights != "none":
         load_weights(steps.model, config.weights)
     callbacks = [*early_stopping(config, history), *callbacks]
     with stop, sharing_records(workers):
         make_loop(setup, data, steps, callbacks, NonChief(steps, stop).keep).run(position)
     return receive_result(workers)
-
-
-def _start_from_features(
-    setup: ResolvedConfig, steps: Trainer, stop: StopRequest, history: History, models: ModelSaver
-) -> None:
-    """Makes the pretrained backbone with a head that fits its features the model to begin with, and the best so far."""
-    load_pretrained_backbone(steps.model, setup.config.model)
-    head = fit_head(setup, stop)
-    head.apply(steps.model)
-    history.rows.append(head.row)
-    models.best_weights = steps.model.get_weights()
 
 
 @contextlib.contextmanager
@@ -193,7 +215,9 @@ def make_loop(
 
 def early_stopping(config: TrainConfig, history: Sequence[Mapping[str, float]]) -> list[EarlyStopping]:
     """Returns the callback for it where it is asked for."""
-    return [EarlyStopping(history, patience=patience)] if (patience := config.early_stopping) else []
+    # Epoch 0 is a head on features, perhaps of another model: none that training began with.
+    trained = [row for row in history if row["epoch"]]
+    return [EarlyStopping(trained, patience=patience)] if (patience := config.early_stopping) else []
 
 
 @contextlib.contextmanager

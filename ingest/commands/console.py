@@ -11,6 +11,7 @@ from rich.table import Table
 
 from shardstream.ingest.commands.estimate import Estimate
 from shardstream.ingest.commands.repair import Repair
+from shardstream.ingest.common.byte_size import format_size
 from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.ingest.dataset.corruption import Corruption
 from shardstream.ingest.dataset.look_alikes import LookAlikes, PathPair
@@ -34,9 +35,9 @@ def print_outcome(result: BuildResult) -> None:
         _print_changes(result.changes, console)
     num_files = sum(result.info.verdicts.values())
     console.print(
-        f"{num_files:,} files, {result.num_read:,} of them read, {_size(result.source_bytes)}, in "
+        f"{num_files:,} files, {result.num_read:,} of them read, {format_size(result.source_bytes)}, in "
         f"{result.seconds:.1f} s: {num_files / result.seconds:,.0f} files/s, "
-        f"{_size(result.source_bytes / result.seconds)}/s",
+        f"{format_size(result.source_bytes / result.seconds)}/s",
         highlight=False,
     )
     console.print(
@@ -74,9 +75,9 @@ def print_estimate(estimate: Estimate) -> None:
         console.print(_counts("skipped", estimate.passed_over))
     num_files = sum(estimate.class_counts.values())
     console.print(
-        f"{num_files:,} files, {_size(estimate.source_bytes)}; {estimate.num_read:,} to be read, in about "
-        f"{estimate.seconds:,.0f} s; {estimate.num_removed:,} gone; about {_size(estimate.num_bytes)} to be stored. "
-        "Dry run: nothing written",
+        f"{num_files:,} files, {format_size(estimate.source_bytes)}; {estimate.num_read:,} to be read, in about "
+        f"{estimate.seconds:,.0f} s; {estimate.num_removed:,} gone; about {format_size(estimate.num_bytes)} "
+        "to be stored. Dry run: nothing written",
         highlight=False,
     )
     if estimate.classes_removed:
@@ -264,7 +265,7 @@ def _splits(info: DatasetInfo) -> Table:
     for title, totals, write in (
         ("all", [split.num_examples for split in info.splits.values()], _number),
         ("shards", [len(split.shards) for split in info.splits.values()], _number),
-        ("size", [split.num_bytes for split in info.splits.values()], _size),
+        ("size", [split.num_bytes for split in info.splits.values()], format_size),
     ):
         table.add_row(title, *map(write, [*totals, sum(totals)]))
     return table
@@ -286,11 +287,3 @@ def _plain(text: str) -> str:
 
 def _number(count: float) -> str:
     return f"{count:,.0f}"
-
-
-def _size(num_bytes: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.3g} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.3g} TB"

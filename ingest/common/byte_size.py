@@ -26,3 +26,12 @@ def parse_size(option: str, text: str) -> int:
     if match is None or match[2].upper() not in _UNITS:
         raise ConfigError(f"{option} has to be like 64MiB or 1GB, got {text!r}")
     return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def format_size(num_bytes: float) -> str:
+    """Returns a number of bytes for a person, such as 32.1 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} TB"

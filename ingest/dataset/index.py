@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from shardstream.ingest.common.errors import DatasetError, is_machine_error
-from shardstream.ingest.common.safe_files import open_regular
+from shardstream.ingest.common.safe_files import open_regular, parse_errors
 from shardstream.ingest.dataset.metadata import FORMAT_VERSION, DatasetInfo, ShardInfo
 from shardstream.ingest.dataset.records import CHECKSUM_BYTES, HEADER_BYTES, RecordError, framed_length
 
@@ -102,16 +102,14 @@ def open_index(info: DatasetInfo) -> np.ndarray:
     path = info.data_dir / FILENAME
     num_examples = sum(split.num_examples for split in info.splits.values())
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise DatasetError(f"{path}: not a regular file; {info.remedy}")
-        # The size of the file is checked against its header by NumPy, which allocates nothing.
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        mode = path.lstat().st_mode
     except FileNotFoundError:
         raise DatasetError(f"{path}: missing; {info.remedy}") from None
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise DatasetError(
-            f"{path}: cannot be read as a NumPy array ({str(error)[:80]}); {info.remedy}"
-        ) from None
+    if not stat.S_ISREG(mode):
+        raise DatasetError(f"{path}: not a regular file; {info.remedy}")
+    # The size of the file is checked against its header by NumPy, which allocates nothing.
+    with parse_errors(path, info.remedy):
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(rows, np.ndarray) or rows.dtype != INDEX_DTYPE or rows.shape != (num_examples,):
         raise DatasetError(
             f"{path}: expected {num_examples:,} rows of offset and checksum, found {rows.dtype} {rows.shape}; "

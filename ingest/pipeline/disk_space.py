@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from shardstream.ingest.common.byte_size import format_size
 from shardstream.ingest.common.errors import MachineError
 from shardstream.ingest.images.settings import ImageSettings
 from shardstream.ingest.pipeline.listing import Listing
@@ -26,12 +27,17 @@ def check_free_space(listing: Listing, image: ImageSettings, folders: list[Path]
         by_disk.setdefault(folder.stat().st_dev, []).append(folder)
     for disk in by_disk.values():
         free = shutil.disk_usage(disk[0]).free
-        if free < needed * len(disk):
+        missing = sum(max(0, needed - _num_bytes(folder)) for folder in disk)
+        if free < missing:
             raise MachineError(
-                f"{disk[0]}: {len(listing):,} files take at least {needed * len(disk) / 1e9:,.1f} GB here, "
-                f"{free / 1e9:,.1f} GB are free; make room, or put the map step's work on another disk with "
-                "--work-dir"
+                f"{disk[0]}: {len(listing):,} files take at least {format_size(missing)} more here, "
+                f"{format_size(free)} are free; make room, or put the map step's work on another disk with --work-dir"
             )
+
+
+def _num_bytes(folder: Path) -> int:
+    """Returns what a job that was stopped has there already."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _min_record_bytes(image: ImageSettings) -> float:

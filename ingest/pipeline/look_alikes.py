@@ -7,7 +7,7 @@ correlation of what is left. docs/benchmarks.md has how many pairs of each kind 
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -96,19 +96,33 @@ def compare(catalog: Catalog, pairs: Pairs, engine: Engine) -> npt.NDArray[np.ui
     likeness = np.zeros(len(pairs))
     for number, found in engine.run_all(correlate, _tasks(catalog, pairs), alone=correlate):
         likeness[number * _PAIRS_PER_TASK :][: len(found)] = found
+    return classify(pairs, likeness, catalog.listing.path)
+
+
+def classify(
+    pairs: npt.NDArray[np.integer], likeness: npt.NDArray[np.float64], path: Callable[[int], str]
+) -> npt.NDArray[np.uint8]:
+    """Returns of each pair of rows whether it is SAME, BURST or NEITHER, uint8 [pairs].
+
+    Args:
+        pairs: [pairs, 2], of rows.
+        likeness: Of each pair, what `correlation` gives.
+        path: Gives the path of a row.
+    """
     kinds = np.full(len(pairs), NEITHER, np.uint8)
-    kinds[_find_bursts(catalog, pairs, likeness)] = BURST
+    kinds[_find_bursts(pairs, likeness, path)] = BURST
     kinds[likeness >= _MIN_SAME] = SAME
     return kinds
 
 
-def _find_bursts(catalog: Catalog, pairs: Pairs, likeness: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+def _find_bursts(
+    pairs: npt.NDArray[np.integer], likeness: npt.NDArray[np.float64], path: Callable[[int], str]
+) -> npt.NDArray[np.intp]:
     """Returns the numbers of the pairs that resemble each other and follow one another by their names.
 
     Where most images that resemble each other do not follow one another, those that do are chance: letters by one hand.
     """
     similar = np.flatnonzero((likeness >= _MIN_BURST) & (likeness < _MIN_SAME))
-    path = catalog.listing.path
     follow = np.array([_follow(path(one), path(other)) for one, other in pairs[similar].tolist()], bool)
     return similar[follow] if 3 * follow.sum() >= 2 * len(similar) else similar[:0]
 
@@ -145,8 +159,6 @@ def _tasks(catalog: Catalog, pairs: Pairs) -> Iterator[CompareTask]:
 
 
 def _thumbnail(source: str, offset: int, length: int) -> Thumbnails:
-    import cv2
-
     with Path(source).open("rb", buffering=0) as file:
         file.seek(offset)
         example = decode_example(unframe(file.read(length)))
@@ -157,8 +169,14 @@ def _thumbnail(source: str, offset: int, length: int) -> Thumbnails:
         rgb = np.frombuffer(image, np.uint8).reshape(height, width, 3)
     else:
         rgb = decode(read_source(image, "", height * width), min_size=2 * _SIZE).rgb
-    small = cv2.resize(rgb, (_SIZE, _SIZE), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32)
+    return make_thumbnail(rgb)
+
+
+def make_thumbnail(rgb: npt.NDArray[np.uint8]) -> Thumbnails:
+    """Returns what `correlation` compares of an image, uint8 [height, width, 3]."""
+    import cv2
+
+    return np.asarray(cv2.resize(rgb, (_SIZE, _SIZE), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _details(thumbnail: Thumbnails) -> Thumbnails:

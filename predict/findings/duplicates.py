@@ -1,4 +1,4 @@
-"""Images that look alike and should not: in different splits, or with different labels."""
+"""Images that are there twice and should not be: in different splits, or with different labels."""
 
 import dataclasses
 import logging
@@ -11,11 +11,12 @@ from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
 from shardstream.ingest.dataset.manifest import open_manifest
 from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.pipeline.look_alikes import NEITHER, SAME
 from shardstream.ingest.pipeline.near_duplicates import find_pairs
-from shardstream.predict.findings.same_image import find_same
+from shardstream.predict.findings.same_image import classify_pairs
 from shardstream.predict.inference.classifier import BATCH_SIZE
 from shardstream.predict.inference.records import read_batches
-from shardstream.predict.inference.thumbnails import Picture, make_thumbnail
+from shardstream.predict.inference.thumbnails import THUMBNAIL_SIDE, Picture, make_thumbnail
 from shardstream.train.runs.saved_model import ModelInfo
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class ManifestEntry:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EntryPair:
-    """Two images that look alike, the one of the predicted split first."""
+    """Two images that are the same, or shots of one scene; the one of the predicted split first."""
 
     one: ManifestEntry
     other: ManifestEntry
@@ -54,12 +55,12 @@ class EntryPair:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Duplicates:
-    """What looks alike in the whole dataset.
+    """What is there twice in the whole dataset: the same image, or shots of one scene whose names follow each other.
 
     Attributes:
         num_leaks: Pairs of one class in different splits, one of them in the split that was predicted.
         num_copies: How many of these are the same image, by their pixels.
-        num_contradictions: Pairs of different classes that are the same image, by their pixels.
+        num_contradictions: Pairs of different classes that are the same image.
         num_repeats: Pairs of one class in the split that was predicted.
         num_conflicts: Files that were left out by ingest, as the very same image lies in two classes.
         leaks: All of them, those that are the same image first.
@@ -85,10 +86,11 @@ class Duplicates:
 
 
 def find_duplicates(info: DatasetInfo, split_name: str) -> Duplicates | None:
-    """Returns what looks alike by the manifest's perceptual hashes; None where there is no manifest to be read.
+    """Returns which images are there twice; None where there is no manifest to be read.
 
-    A model that has seen a copy of an image in training is better on it than it will be on new ones. Hashes are alike
-    of images of one thing on one background, too: only what the pixels confirm contradicts its label.
+    A model that has seen a copy of an image in training is better on it than it will be on new ones. The perceptual
+    hashes of the manifest name the candidates; they are alike of images of one thing on one background, too, so only
+    what the pixels confirm is listed.
     """
     path = info.data_dir / MANIFEST
     try:
@@ -102,6 +104,9 @@ def find_duplicates(info: DatasetInfo, split_name: str) -> Duplicates | None:
             )
             # Only what has a record: a duplicate that was left out does no harm.
             pairs = find_pairs(np.where(splits >= 0, hashes, 0).astype(np.uint64)).astype(np.int64)
+            # The nearest first: of very many the others are not looked at.
+            bits = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]])
+            pairs = pairs[np.argsort(bits, kind="stable")]
             rows, places = np.unique(pairs, return_inverse=True)
             paths = manifest.read(columns=["path"])["path"].take(rows)
             here = table["split"].combine_chunks().dictionary.to_pylist().index(split_name)
@@ -121,18 +126,21 @@ def find_duplicates(info: DatasetInfo, split_name: str) -> Duplicates | None:
         "leaks": pairs[inside & ~differ & (splits[a] != splits[b])],
         "repeats": pairs[inside & ~differ & (splits[a] == splits[b])],
     }
-    same_of = find_same(info, entries.splits, entries.positions, pairs_of)
-    order = np.argsort(~same_of["leaks"], kind="stable")
-    contradictions = pairs_of["contradictions"][same_of["contradictions"]]
+    kinds_of = classify_pairs(info, entries.splits, entries.positions, entries.path, pairs_of)
+    for name, kinds in kinds_of.items():
+        listed = np.flatnonzero(kinds == SAME if name == "contradictions" else kinds != NEITHER)
+        listed = listed[np.argsort(kinds[listed] != SAME, kind="stable")]
+        pairs_of[name], kinds_of[name] = pairs_of[name][listed], kinds[listed] == SAME
+    lists = {name: _Pairs(entries, pairs_of[name], same) for name, same in kinds_of.items()}
     return Duplicates(
-        num_leaks=len(order),
-        num_copies=int(same_of["leaks"].sum()),
-        num_contradictions=len(contradictions),
-        num_repeats=len(pairs_of["repeats"]),
+        num_leaks=len(lists["leaks"]),
+        num_copies=int(kinds_of["leaks"].sum()),
+        num_contradictions=len(lists["contradictions"]),
+        num_repeats=len(lists["repeats"]),
         num_conflicts=table["verdict"].to_pylist().count("conflict"),
-        leaks=_Pairs(entries, pairs_of["leaks"][order], same_of["leaks"][order]),
-        contradictions=_Pairs(entries, contradictions, np.ones(len(contradictions), bool)),
-        repeats=_Pairs(entries, pairs_of["repeats"], same_of["repeats"]),
+        leaks=lists["leaks"],
+        contradictions=lists["contradictions"],
+        repeats=lists["repeats"],
     )
 
 
@@ -151,9 +159,12 @@ class _Entries:
             [firsts[split][shard] for split, shard in zip(self.splits, shards, strict=True)], np.int64
         ) + np.asarray(numbers, np.int64)
 
+    def path(self, row: int) -> str:
+        return self._paths[row].as_py()
+
     def __getitem__(self, row: int) -> ManifestEntry:
         return ManifestEntry(
-            path=self._paths[row].as_py(),
+            path=self.path(row),
             class_name=self._rows["class_name"][row].as_py(),
             split=self.splits[row],
             position=int(self.positions[row]),
@@ -181,20 +192,21 @@ class _Pairs(Sequence[EntryPair]):
 
 
 def load_thumbnails(
-    info: DatasetInfo, copies: Sequence[ManifestEntry], *, model: ModelInfo
+    info: DatasetInfo, copies: Sequence[ManifestEntry], *, model: ModelInfo, side: int = THUMBNAIL_SIDE
 ) -> dict[ManifestEntry, Picture]:
     """Returns small images of `copies`; of a split whose shards are not here, none."""
     pictures: dict[ManifestEntry, Picture] = {}
     for split in sorted({copy.split for copy in copies}):
-        wanted = sorted((copy for copy in copies if copy.split == split), key=lambda copy: copy.position)
-        positions = np.array([copy.position for copy in wanted])
+        wanted = [copy for copy in copies if copy.split == split]
+        positions = np.unique([copy.position for copy in wanted])
         batches = read_batches(
             info, split, positions, image_size=model.image_size, resize=model.resize, batch_size=BATCH_SIZE
         )
         try:
-            images = [image for batch in batches for image in batch.images]
+            thumbnails = [make_thumbnail(image, side) for batch in batches for image in batch.images]
         except DatasetError as error:
-            logger.warning("look-alikes of split %r are shown without images: %s", split, error)
+            logger.warning("findings of split %r are shown without images: %s", split, error)
         else:
-            pictures.update(zip(wanted, map(make_thumbnail, images), strict=True))
-    return pictures
+            places = np.searchsorted(positions, [copy.position for copy in wanted])
+            pictures |= {copy: thumbnails[place] for copy, place in zip(wanted, places, strict=True)}
+    return {copy: pictures[copy] for copy in copies if copy in pictures}

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from shardstream.predict.inference.prediction import SMALLEST_PROBABILITY
-from shardstream.predict.inference.prediction_table import PredictionTable
+from shardstream.predict.inference.prediction_table import ClassPredictions
 
 # A label is listed where it is more likely wrong than correct, and another class more likely than not.
 _LEAST_PROBABILITY = 0.5
@@ -42,7 +42,7 @@ class LabelIssues:
         return float(self.probabilities.mean()) if len(self.rows) else None
 
 
-def find_label_issues(outcomes: PredictionTable, *, num_classes: int) -> LabelIssues:
+def find_label_issues(outcomes: ClassPredictions, *, num_classes: int) -> LabelIssues:
     """Returns the images whose label is probably wrong.
 
     A mixture is fitted by maximum likelihood: a fraction of the labels is wrong, which then are any other class, and
@@ -71,7 +71,7 @@ def find_label_issues(outcomes: PredictionTable, *, num_classes: int) -> LabelIs
     return LabelIssues(rows=rows, probabilities=probabilities, errors=errors)
 
 
-def _is_good_where_confident(outcomes: PredictionTable, rows: np.ndarray) -> bool:
+def _is_good_where_confident(outcomes: ClassPredictions, rows: np.ndarray) -> bool:
     if not len(rows):
         return False
     # Wrong labels may be where a model is most confident of all: half of its correct predictions belong to it as well.
@@ -80,7 +80,7 @@ def _is_good_where_confident(outcomes: PredictionTable, rows: np.ndarray) -> boo
     return float(outcomes.right[confident].mean()) >= _LEAST_ACCURACY
 
 
-def _fit(outcomes: PredictionTable, num_classes: int) -> tuple[float, float]:
+def _fit(outcomes: ClassPredictions, num_classes: int) -> tuple[float, float]:
     """Returns the exponent of the probabilities and the lower limit of the fraction of wrong labels."""
     step = max(1, len(outcomes) // _MAX_FITTED)
     likelihoods = np.array(
@@ -101,7 +101,7 @@ def _log_likelihoods(label: np.ndarray, num_classes: int) -> list[float]:
     return [float(np.log((1 - noise) * label + noise * others + 1e-300).sum()) for noise in _NOISE]
 
 
-def _label_probabilities(outcomes: PredictionTable, sharpness: float, num_classes: int) -> np.ndarray:
+def _label_probabilities(outcomes: ClassPredictions, sharpness: float, num_classes: int) -> np.ndarray:
     """Returns float64 [num_examples], the probabilities of the labels once all are raised to the power `sharpness`.
 
     Of classes that are neither the label nor among the most probable ones only the sum is known: they share it.

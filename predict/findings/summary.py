@@ -12,8 +12,10 @@ from shardstream.predict.findings.duplicates import (
     find_duplicates,
     load_thumbnails,
 )
-from shardstream.predict.findings.label_issues import LabelIssues, find_label_issues
+from shardstream.predict.findings.label_check import LabelCheck, check_labels
 from shardstream.predict.findings.odd_images import OddPicture, find_odd_pictures
+from shardstream.predict.findings.outliers import content_distances
+from shardstream.predict.inference.backbone_features import DatasetFeatures
 from shardstream.predict.inference.prediction_table import PredictionTable
 from shardstream.predict.inference.thumbnails import Picture
 from shardstream.predict.metrics.slices import Slice, find_slices
@@ -30,13 +32,16 @@ class Findings:
     Attributes:
         slices: Parts of the pictures, compared with others of the same classes.
         labels: Images whose label is probably wrong, the most probable first.
+        label_rows: By the image of such a label, the number of its prediction, if it was predicted.
         odd_pictures: Pictures unlike their class, the farthest first.
-        duplicates: Look-alikes; None where the dataset cannot tell.
-        thumbnails: Pictures of the look-alikes, as far as their shards are here.
+        duplicates: What is there twice; None where the dataset cannot tell.
+        thumbnails: Pictures of the duplicates and of label issues that were not predicted, as far as their shards are
+            here.
     """
 
     slices: Sequence[Slice]
-    labels: LabelIssues
+    labels: LabelCheck
+    label_rows: Mapping[ManifestEntry, int]
     odd_pictures: Sequence[OddPicture]
     duplicates: Duplicates | None
     thumbnails: Mapping[ManifestEntry, Picture]
@@ -45,19 +50,56 @@ class Findings:
     def named_rows(self) -> np.ndarray:
         """int64, the rows that the page names, each of which should have its picture there."""
         odd = [odd.row for odd in self.odd_pictures[:NUM_NAMED]]
-        shown = self.labels.rows if len(self.labels.rows) else self.labels.errors
-        return np.concatenate([shown[:NUM_NAMED], np.array(odd, np.int64)])
+        issues = [
+            self.label_rows[issue.entry]
+            for issue in self.labels.issues[:NUM_NAMED]
+            if issue.entry in self.label_rows
+        ]
+        errors = [] if self.labels.issues else self.labels.errors[:NUM_NAMED].tolist()
+        return np.array([*issues, *errors, *odd], np.int64)
 
 
 def find_issues(
-    info: DatasetInfo, split_name: str, outcomes: PredictionTable, weights: np.ndarray, model: ModelInfo
+    info: DatasetInfo,
+    split_name: str,
+    outcomes: PredictionTable,
+    weights: np.ndarray,
+    model: ModelInfo,
+    features: DatasetFeatures | None,
 ) -> Findings:
-    """Returns what is worth a look in the predictions of a split, and in the dataset it is of."""
+    """Returns what is worth a look in the predictions of a split, and in the dataset it is of.
+
+    Args:
+        info: Of the dataset.
+        split_name: The split that was predicted.
+        outcomes: What the model said.
+        weights: float32, how many records of the split each stands for.
+        model: How it wants its images.
+        features: Of the dataset's images, if there are any.
+    """
     duplicates = find_duplicates(info, split_name)
+    labels = check_labels(info, split_name, outcomes, features)
+    label_rows = find_label_rows(labels, split_name, outcomes)
+    elsewhere = [issue.entry for issue in labels.issues[:NUM_NAMED] if issue.entry not in label_rows]
+    content = None if features is None else content_distances(features, split_name, outcomes)
+    shown = [*elsewhere, *([] if duplicates is None else duplicates.copies)]
     return Findings(
         slices=find_slices(outcomes, weights),
-        labels=find_label_issues(outcomes, num_classes=info.num_classes),
-        odd_pictures=find_odd_pictures(outcomes),
+        labels=labels,
+        label_rows=label_rows,
+        odd_pictures=find_odd_pictures(outcomes, content),
         duplicates=duplicates,
-        thumbnails={} if duplicates is None else load_thumbnails(info, duplicates.copies, model=model),
+        thumbnails=load_thumbnails(info, list(dict.fromkeys(shown)), model=model) if shown else {},
     )
+
+
+def find_label_rows(
+    labels: LabelCheck, split_name: str, outcomes: PredictionTable
+) -> dict[ManifestEntry, int]:
+    """Returns the numbers of the predictions of those images with label issues that were predicted."""
+    rows = {int(position): row for row, position in enumerate(outcomes.positions)} if labels.issues else {}
+    return {
+        issue.entry: rows[issue.entry.position]
+        for issue in labels.issues
+        if issue.entry.split == split_name and issue.entry.position in rows
+    }

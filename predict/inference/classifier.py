@@ -11,12 +11,10 @@ from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.common.safe_files import parse_errors
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.inference.prediction import RecordBatch
+from shardstream.train.engine.features import BATCH_SIZE
 from shardstream.train.models.inference import inference_function
-from shardstream.train.runs.run_folder import RunFolder
+from shardstream.train.runs.run_folder import open_run
 from shardstream.train.runs.saved_model import ModelInfo, load_model
-
-# Every batch is padded to this size, so that the model is compiled once.
-BATCH_SIZE = 32
 
 
 class Predictor:
@@ -74,7 +72,7 @@ def load_predictor(run_dir: Path) -> Predictor:
     """
     model, info = load_model(run_dir)
     # A crafted model can hold values that Keras takes and no layer can calculate with.
-    with parse_errors(RunFolder(run_dir).best_model, "take a model that `shardstream-train` made"):
+    with parse_errors(open_run(run_dir).best_model, "take a model that `shardstream-train` made"):
         predictor = Predictor(model, info)
         predictor.warm_up()
     return predictor

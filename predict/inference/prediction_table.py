@@ -16,53 +16,37 @@ _OTHER_FOLDERS = "…"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class PredictionTable:
-    """What a model said of records; row i of each array speaks of record i.
+class ClassPredictions:
+    """Which classes labelled images are predicted as; row i of each array is of image i.
 
     Attributes:
-        positions: int64, of the records in their split, ascending.
         labels: int32, what they are.
-        top_labels: int32 [num_examples, up to 5], the top_k classes, the top_k first; of equal ones the first.
+        top_labels: int32 [num_examples, up to 5], the most probable classes first; of equal ones the first.
         top_probabilities: float32, of the same shape.
         actual_probabilities: float32, of the label.
-        brier: float32, the squared distance of all probabilities from the truth: 0 to 2.
-        heights: int32, of the upright source photo in pixels.
-        widths: int32, of the same.
-        brightness: float32, of the picture that the model saw; see `attributes.measure`.
-        sharpness: float32, of the same.
-        folders: int32, the number of the folder that the source photo lies in.
-        folder_names: The folders by number.
     """
 
-    positions: np.ndarray
     labels: np.ndarray
     top_labels: np.ndarray
     top_probabilities: np.ndarray
     actual_probabilities: np.ndarray
-    brier: np.ndarray
-    heights: np.ndarray
-    widths: np.ndarray
-    brightness: np.ndarray
-    sharpness: np.ndarray
-    folders: np.ndarray
-    folder_names: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def predicted(self) -> np.ndarray:
-        """int32 [num_examples], the top_k class."""
+        """int32 [num_examples], the most probable class."""
         return self.top_labels[:, 0]
 
     @property
     def probabilities(self) -> np.ndarray:
-        """float32 [num_examples], of the top_k class."""
+        """float32 [num_examples], of the most probable class."""
         return self.top_probabilities[:, 0]
 
     @property
     def margins(self) -> np.ndarray:
-        """float32 [num_examples], how much likelier the top_k class is than the next."""
+        """float32 [num_examples], how much more probable the most probable class is than the next."""
         if self.top_probabilities.shape[1] == 1:
             return self.probabilities
         return self.top_probabilities[:, 0] - self.top_probabilities[:, 1]
@@ -76,6 +60,42 @@ class PredictionTable:
     def losses(self) -> np.ndarray:
         """float32 [num_examples], the cross-entropy in nats."""
         return cross_entropy(self.actual_probabilities)
+
+
+def class_predictions(labels: np.ndarray, probabilities: np.ndarray) -> ClassPredictions:
+    """Returns what float32 [num_examples, num_classes] probabilities say of images with these labels."""
+    top = top_k(probabilities)
+    return ClassPredictions(
+        labels=labels.astype(np.int32),
+        top_labels=top.astype(np.int32),
+        top_probabilities=np.take_along_axis(probabilities, top, axis=1),
+        actual_probabilities=probabilities[np.arange(len(labels)), labels],
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PredictionTable(ClassPredictions):
+    """What a model said of records; row i of each array speaks of record i.
+
+    Attributes:
+        positions: int64, of the records in their split, ascending.
+        brier: float32, the squared distance of all probabilities from the truth: 0 to 2.
+        heights: int32, of the upright source photo in pixels.
+        widths: int32, of the same.
+        brightness: float32, of the image that the model saw; see `image_quality.measure`.
+        sharpness: float32, of the same.
+        folders: int32, the number of the folder that the source photo lies in.
+        folder_names: The folders by number.
+    """
+
+    positions: np.ndarray
+    brier: np.ndarray
+    heights: np.ndarray
+    widths: np.ndarray
+    brightness: np.ndarray
+    sharpness: np.ndarray
+    folders: np.ndarray
+    folder_names: Sequence[str]
 
 
 class PredictionTableBuilder:
@@ -104,15 +124,14 @@ class PredictionTableBuilder:
         """Takes the next records with float32 [len(batch.records), num_classes] probabilities."""
         records = batch.records
         labels = np.array([record.label for record in records], np.int32)
-        top = top_k(probabilities)
-        actual = probabilities[np.arange(len(records)), labels]
+        found = class_predictions(labels, probabilities)
         brightness, sharpness = measure(batch.images)
         added = {
             "labels": labels,
-            "top_labels": top,
-            "top_probabilities": np.take_along_axis(probabilities, top, axis=1),
-            "actual_probabilities": actual,
-            "brier": np.square(probabilities).sum(axis=1) - 2 * actual + 1,
+            "top_labels": found.top_labels,
+            "top_probabilities": found.top_probabilities,
+            "actual_probabilities": found.actual_probabilities,
+            "brier": np.square(probabilities).sum(axis=1) - 2 * found.actual_probabilities + 1,
             "heights": [record.source_height for record in records],
             "widths": [record.source_width for record in records],
             "brightness": brightness,

@@ -23,6 +23,10 @@ _MEDIA_TYPES = {
     b"RIFF": "image/webp",
 }
 
+# Where an image is decoded and not looked at.
+_SMALL = 8
+_PATHS_BATCH = 32
+
 
 def read_batches(
     info: DatasetInfo,
@@ -52,6 +56,22 @@ def read_batches(
         ]
         first += len(records)
         yield RecordBatch(records=records, images=images.numpy())
+
+
+def read_source_paths(info: DatasetInfo, split_name: str, positions: np.ndarray) -> list[str]:
+    """Returns the source paths of the records at some positions of a split, in any order.
+
+    Raises:
+        DatasetError: A shard is corrupt or short.
+    """
+    ordered = np.unique(positions)
+    if not len(ordered):
+        return []
+    batches = read_batches(
+        info, split_name, ordered, image_size=_SMALL, resize="stretch", batch_size=_PATHS_BATCH
+    )
+    paths = [record.source_path for batch in batches for record in batch.records]
+    return [paths[place] for place in np.searchsorted(ordered, positions).tolist()]
 
 
 def _record(info: DatasetInfo, index: SplitIndex, position: int, label: int, serialized: bytes) -> Record:

@@ -16,7 +16,7 @@ PICTURE_BYTES = 3_000_000
 # like noise, which no quality makes small enough.
 _SIDES = (384, 224, 112)
 
-_THUMBNAIL_SIDE = 144
+THUMBNAIL_SIDE = 144
 
 # WebP at these looks as JPEG does at about 90 and 65, in two thirds of the bytes.
 _QUALITIES = (86, 76, 64, 50, 36)
@@ -74,9 +74,9 @@ def picture_of(encoded: bytes, media_type: str | None, pixels: np.ndarray, *, ma
     return Picture("image/webp", content, is_record=False)
 
 
-def make_thumbnail(pixels: np.ndarray) -> Picture:
-    """Returns a small picture of what the model saw: uint8 [height, width, 3], some 3 kB."""
-    return Picture("image/webp", _encode(_within(pixels, _THUMBNAIL_SIDE), 60), is_record=False)
+def make_thumbnail(pixels: np.ndarray, side: int = THUMBNAIL_SIDE) -> Picture:
+    """Returns a small picture of what the model saw, uint8 [height, width, 3]: some 3 kB at the usual side."""
+    return Picture("image/webp", _encode(_within(pixels, side), 60), is_record=False)
 
 
 def _within(pixels: np.ndarray, side: int) -> Image.Image:

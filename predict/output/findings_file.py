@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from shardstream.predict.findings.duplicates import Duplicates, EntryPair
+from shardstream.predict.findings.label_check import LabelIssue
 from shardstream.predict.findings.summary import Findings
 from shardstream.predict.inference.prediction_table import PredictionTable
 from shardstream.predict.output.prediction_files import CSV_ENCODING, guarded
@@ -25,15 +26,17 @@ def finding_columns(
     findings: Findings, outcomes: PredictionTable, split: str
 ) -> dict[str, dict[int, int | float | str]]:
     """Returns the columns of predictions.csv and .parquet: the values of the rows that have one."""
-    issues = findings.labels
+    predicted = [
+        (rank, findings.label_rows[issue.entry], issue)
+        for rank, issue in enumerate(findings.labels.issues, 1)
+        if issue.entry in findings.label_rows
+    ]
     odd: dict[int, str] = {}
     for one in findings.odd_pictures:
         odd[one.row] = f"{odd[one.row]}, {one.oddity}" if one.row in odd else one.oddity
     return {
-        "label_issue": {int(row): rank for rank, row in enumerate(issues.rows, 1)},
-        "wrong_label_probability": dict(
-            zip(issues.rows.tolist(), issues.probabilities.tolist(), strict=True)
-        ),
+        "label_issue": {row: rank for rank, row, _ in predicted},
+        "wrong_label_probability": {row: issue.wrong_label_probability for _, row, issue in predicted},
         "odd_image": dict(odd),
         "look_alike": dict(_look_alikes(findings.duplicates, outcomes, split)),
     }
@@ -54,7 +57,7 @@ def write_findings(
         path: The file.
         findings: What was found.
         outcomes: What the model said.
-        source_paths: Of the rows that are label issues or odd images.
+        source_paths: Of the rows that are odd images.
         split: That was predicted.
         class_names: In label order.
     """
@@ -71,18 +74,24 @@ def write_findings(
     with path.open("w", encoding=CSV_ENCODING, newline="") as file:
         writer = csv.DictWriter(file, _COLUMNS, restval="")
         writer.writeheader()
-        issues = findings.labels
-        for rank, (row, chance) in enumerate(
-            zip(issues.rows.tolist(), issues.probabilities.tolist(), strict=True), 1
-        ):
-            writer.writerow(
-                _safe({"label_issue": rank, "wrong_label_probability": f"{chance:.4f}"} | of_row(row))
-            )
+        for rank, issue in enumerate(findings.labels.issues, 1):
+            writer.writerow(_safe({"label_issue": rank} | _of_issue(issue, class_names)))
         for rank, odd in enumerate(findings.odd_pictures, 1):
             values = {"odd_image": rank, "oddity": odd.oddity, "distance": f"{odd.distance:.2f}"}
             writer.writerow(_safe(values | of_row(odd.row)))
         for row in _pair_rows(findings.duplicates):
             writer.writerow(_safe(row))
+
+
+def _of_issue(issue: LabelIssue, class_names: Sequence[str]) -> _Row:
+    return {
+        "source_path": issue.entry.path,
+        "class_name": issue.entry.class_name,
+        "split": issue.entry.split,
+        "predicted": class_names[issue.suggested],
+        "probability": f"{issue.probability:.6f}",
+        "wrong_label_probability": f"{issue.wrong_label_probability:.4f}",
+    }
 
 
 def _pair_rows(duplicates: Duplicates | None) -> Iterator[_Row]:

@@ -11,12 +11,9 @@ from matplotlib.font_manager import FontProperties
 
 from shardstream.predict.findings.gallery import Shown
 from shardstream.predict.output.fonts import LabelFont
+from shardstream.predict.output.palette import INK, RIGHT, WRONG
 
 GRID_SIZE = 32
-
-# Okabe and Ito's blue and vermilion: told apart by every kind of color vision.
-_RIGHT, _WRONG = "#0072b2", "#d55e00"
-_INK = "#1c2024"
 
 
 def write_grid(path: Path, pictures: Sequence[Shown], lettering: LabelFont, *, title: str) -> None:
@@ -27,7 +24,7 @@ def write_grid(path: Path, pictures: Sequence[Shown], lettering: LabelFont, *, t
     # Not through pyplot: it would keep the figure and look for a display.
     figure = Figure(figsize=(1.9 * num_columns + 0.4, 2.35 * num_rows + 0.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=11, color=_INK)
+    figure.suptitle(title, fontsize=11, color=INK)
     axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
     for axis in axes:
         axis.set_axis_off()
@@ -38,7 +35,7 @@ def write_grid(path: Path, pictures: Sequence[Shown], lettering: LabelFont, *, t
 
 def _draw(axis: Axes, shown: Shown, lettering: LabelFont) -> None:
     prediction = shown.prediction
-    colour = _RIGHT if prediction.right else _WRONG
+    colour = RIGHT if prediction.right else WRONG
     axis.set_axis_on()
     axis.set_xticks([])
     axis.set_yticks([])
@@ -50,7 +47,7 @@ def _draw(axis: Axes, shown: Shown, lettering: LabelFont) -> None:
     actual, predicted = (
         _shortened(lettering.names[label]) for label in (prediction.actual, prediction.predicted)
     )
-    axis.set_title(f"actual {actual}", fontproperties=font, color=_INK, loc="left", pad=4, parse_math=False)
+    axis.set_title(f"actual {actual}", fontproperties=font, color=INK, loc="left", pad=4, parse_math=False)
     said = f"{predicted}, {prediction.probability:.0%}"
     axis.set_xlabel(
         f"correct: {said}" if prediction.right else f"INCORRECT: {said}",

@@ -17,10 +17,11 @@ from shardstream.predict.findings.summary import Findings
 from shardstream.predict.inference.selection import Selection
 from shardstream.predict.metrics.calibration import Calibration
 from shardstream.predict.metrics.classification import Summary
-from shardstream.predict.metrics.comparison import Comparison, Cost, Part, mcnemar
+from shardstream.predict.metrics.comparison import Comparison, Cost, Part
 from shardstream.predict.metrics.gate import Check
 from shardstream.predict.metrics.intervals import Estimate
-from shardstream.train.runs.run_folder import RunFolder
+from shardstream.predict.metrics.paired_tests import mcnemar
+from shardstream.train.runs.run_folder import open_run
 from shardstream.train.runs.saved_model import ModelInfo
 
 _MATRIX_CLASSES = 200
@@ -124,7 +125,9 @@ def make_metrics(
         "coverage": [dataclasses.asdict(one) for one in calibration.coverage],
         "slices": [dataclasses.asdict(one) | {"stands_out": one.stands_out} for one in findings.slices],
         "untested_classes": [names[label] for label in summary.untested],
-        "num_label_issues": len(findings.labels.rows),
+        "num_label_issues": len(findings.labels.issues),
+        "label_issues_source": findings.labels.source,
+        "label_issues_num_checked": findings.labels.num_checked,
         "label_issues_expected_precision": findings.labels.expected_precision,
         "num_odd_pictures": len(findings.odd_pictures),
         "num_leaks": None if findings.duplicates is None else findings.duplicates.num_leaks,
@@ -214,7 +217,7 @@ def make_provenance(
     run_dir: Path, info: DatasetInfo, split_name: str, model: ModelInfo, metrics: Mapping[str, Any]
 ) -> Provenance:
     """Returns what the page says of its origin."""
-    run = RunFolder(run_dir)
+    run = open_run(run_dir)
     return Provenance(
         dataset=info.name,
         data_dir=str(info.data_dir),

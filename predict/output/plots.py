@@ -14,12 +14,11 @@ from shardstream.predict.metrics.calibration import Calibration
 from shardstream.predict.metrics.confusion import Confusion
 from shardstream.predict.metrics.intervals import Estimate
 from shardstream.predict.output.fonts import LabelFont
+from shardstream.predict.output.palette import INK, QUIET, RIGHT, WRONG
 
 # Of more classes neither names nor numbers could be read.
 _MAX_CLASSES = 30
 _MAX_NUMBERS = 15
-
-_RIGHT, _WRONG, _INK, _QUIET = "#0072b2", "#d55e00", "#1c2024", "#737d87"
 
 
 def write_confusion_matrix(path: Path, confusion: Confusion, lettering: LabelFont) -> None:
@@ -36,11 +35,11 @@ def write_confusion_matrix(path: Path, confusion: Confusion, lettering: LabelFon
     left, right = figure.subplots(1, 2)
     written = [[f"{count:,}" for count in row] for row in counts]
     _draw_matrix(left, counts / max(int(counts.max()), 1), written, names, font)
-    left.set_title(f"images{part}", fontsize=11, color=_INK, loc="left", pad=10)
+    left.set_title(f"images{part}", fontsize=11, color=INK, loc="left", pad=10)
     written = [[f"{share:.0%}" for share in row] for row in shares]
     _draw_matrix(right, shares, written, names, font)
-    right.set_title("fraction of the row", fontsize=11, color=_INK, loc="left", pad=10)
-    left.set_ylabel("actual", color=_INK)
+    right.set_title("fraction of the row", fontsize=11, color=INK, loc="left", pad=10)
+    left.set_ylabel("actual", color=INK)
     figure.savefig(path, format="png")
 
 
@@ -48,7 +47,7 @@ def write_calibration(path: Path, calibration: Calibration, accuracy: Estimate) 
     """Writes the reliability curve over the histogram of probabilities."""
     figure = _figure(5.4, 6.4)
     curve, histogram = figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1])
-    curve.plot([0, 1], [0, 1], color=_QUIET, linestyle=(0, (3, 4)), linewidth=1)
+    curve.plot([0, 1], [0, 1], color=QUIET, linestyle=(0, (3, 4)), linewidth=1)
     bins = [
         (one.confidence, one.accuracy)
         for one in calibration.bins
@@ -57,12 +56,12 @@ def write_calibration(path: Path, calibration: Calibration, accuracy: Estimate) 
     confidences = [confidence for confidence, _ in bins]
     values = np.array([share.value for _, share in bins])
     ends = np.abs(np.array([(share.low, share.high) for _, share in bins]) - values[:, np.newaxis]).T
-    curve.errorbar(confidences, values, ends, color=_RIGHT, marker="o", linewidth=1.6, elinewidth=1)
+    curve.errorbar(confidences, values, ends, color=RIGHT, marker="o", linewidth=1.6, elinewidth=1)
     curve.set_title(
         f"calibration error {calibration.ece.value:.3f}; mean probability {calibration.confidence:.1%}, "
         f"accuracy {accuracy.value:.1%}",
         fontsize=11,
-        color=_INK,
+        color=INK,
         loc="left",
     )
     curve.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
@@ -70,8 +69,8 @@ def write_calibration(path: Path, calibration: Calibration, accuracy: Estimate) 
     widths = np.array([one.high - one.low for one in calibration.bins]) * 0.9
     right = np.array([one.num_right for one in calibration.bins])
     wrong = np.array([one.num_wrong for one in calibration.bins])
-    histogram.bar(lows, right, widths, align="edge", color=_RIGHT, label="correct")
-    histogram.bar(lows, wrong, widths, bottom=right, align="edge", color=_WRONG, label="incorrect")
+    histogram.bar(lows, right, widths, align="edge", color=RIGHT, label="correct")
+    histogram.bar(lows, wrong, widths, bottom=right, align="edge", color=WRONG, label="incorrect")
     histogram.set(xlabel="probability of the predicted class", ylabel="images")
     histogram.legend(frameon=False, loc="upper left")
     for axis in (curve, histogram):
@@ -97,14 +96,14 @@ def _draw_matrix(
     ticks = np.arange(len(names))
     axis.set_xticks(ticks, names, rotation=90 if len(names) > 5 else 0, fontproperties=font, parse_math=False)
     axis.set_yticks(ticks, names, fontproperties=font, parse_math=False)
-    axis.set_xlabel("predicted", color=_INK)
+    axis.set_xlabel("predicted", color=INK)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     if len(names) > _MAX_NUMBERS:
         return
     for y, row in enumerate(numbers):
         for x, number in enumerate(row):
-            colour = "white" if values[y, x] > 0.55 else _INK
+            colour = "white" if values[y, x] > 0.55 else INK
             axis.text(x, y, number, ha="center", va="center", fontsize=10, color=colour)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from shardstream.predict.findings.gallery import Shown
+from shardstream.predict.findings.neighbors import Neighbors
 from shardstream.predict.findings.summary import Findings
 from shardstream.predict.inference.prediction_table import PredictionTable
 from shardstream.predict.inference.selection import Sampling, Selection
@@ -40,6 +41,7 @@ class Report:
         cost: What the model takes.
         comparisons: How other models fare on the same records.
         changed: Of pictures that only one of two models gets right, by row.
+        neighbors: The most similar training images of `rows`; None where they are not known.
         metrics: What metrics.json holds.
         provenance: Where all this comes from.
         out: The folder with the files; None where none were written.
@@ -62,6 +64,7 @@ class Report:
     changed: Mapping[int, Shown]
     metrics: dict[str, Any]
     provenance: Provenance
+    neighbors: Neighbors | None = None
     out: Path | None = None
 
     @property

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from shardstream.predict.output.fonts import LabelFont
+from shardstream.predict.output.palette import INK, PAPER, QUIET, RIGHT, WRONG
 
 if TYPE_CHECKING:
     from shardstream.predict.findings.gallery import Shown
@@ -30,8 +31,6 @@ _HELP = "n next   b back   w only incorrect   q quit"
 _WIDTH, _HEIGHT, _BANNER = 640, 772, 132
 # Smaller than this nothing can be read: the window system shrinks the frame.
 _LEAST_WIDTH, _LEAST_HEIGHT = 240, 240
-_PAPER, _INK, _QUIET = (255, 255, 255), (28, 32, 36), (91, 99, 107)
-_RIGHT, _WRONG = (0, 99, 156), (178, 67, 0)
 
 # How long to wait for a key before looking whether the window was closed or the process is to stop.
 _POLL_MILLISECONDS = 50
@@ -114,7 +113,7 @@ def draw_frame(
     # As large as the narrower side allows, and never so large that the picture has less than half.
     unit = min(width / _WIDTH, height / 2 / _BANNER)
     top = height - round(unit * _BANNER)
-    frame = Image.new("RGB", (width, height), _PAPER)
+    frame = Image.new("RGB", (width, height), PAPER)
     picture = Image.fromarray(shown.picture.pixels())
     scale = min(width / picture.width, top / picture.height)
     picture = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.BICUBIC)
@@ -135,15 +134,15 @@ def _draw_banner(
 ) -> None:
     prediction = shown.prediction
     large, small = (ImageFont.truetype(lettering.font, max(8, unit * size)) for size in (26, 15))
-    colour = _RIGHT if prediction.right else _WRONG
+    colour = RIGHT if prediction.right else WRONG
     draw.rectangle([0, top, width, top + 6 * unit], fill=colour)
     verdict = "correct" if prediction.right else "INCORRECT"
     name = _fitted(lettering.names[prediction.predicted], large, width - 370 * unit)
     predicted = f"predicted {name}, {prediction.probability:.0%}: {verdict}"
     actual = f"actual {_fitted(lettering.names[prediction.actual], large, width - 160 * unit)}"
-    draw.text((16 * unit, top + 14 * unit), actual, font=large, fill=_INK)
+    draw.text((16 * unit, top + 14 * unit), actual, font=large, fill=INK)
     draw.text((16 * unit, top + 50 * unit), predicted, font=large, fill=colour)
-    draw.text((16 * unit, top + 98 * unit), f"{counter}      {_HELP}", font=small, fill=_QUIET)
+    draw.text((16 * unit, top + 98 * unit), f"{counter}      {_HELP}", font=small, fill=QUIET)
 
 
 def _fitted(name: str, font: ImageFont.FreeTypeFont, width: float) -> str:

@@ -51,7 +51,10 @@ def _about_data(report: Report, t: Texts) -> Iterator[Advice]:
     findings, provenance = report.findings, report.provenance
     if provenance.split == "train" and provenance.model_info.dataset_fingerprint == provenance.fingerprint:
         yield Advice(t["advice_trained"], t["advice_trained_why"], "provenance")
-    counts = [("labels", len(findings.labels.rows), "labels")]
+    if num_issues := len(findings.labels.issues):
+        reason = f"advice_labels_why_{findings.labels.source}"
+        yield _counted("labels", num_issues, "labels", t, reason=reason)
+    counts = []
     if findings.duplicates is not None:
         counts += [
             ("contradictions", findings.duplicates.num_contradictions, "duplicates"),
@@ -104,6 +107,6 @@ def _about_probabilities(report: Report, t: Texts) -> Iterator[Advice]:
         yield _counted("odd", len({odd.row for odd in report.findings.odd_pictures}), "odd", t)
 
 
-def _counted(name: str, count: int, section: str, t: Texts) -> Advice:
+def _counted(name: str, count: int, section: str, t: Texts, *, reason: str | None = None) -> Advice:
     sentence = t[f"advice_{name}_one"] if count == 1 else t[f"advice_{name}"].format(count=f"{count:,}")
-    return Advice(sentence, t[f"advice_{name}_why"], section)
+    return Advice(sentence, t[reason or f"advice_{name}_why"], section)

@@ -1,10 +1,11 @@
 """Where a report comes from, as the page says it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from shardstream.predict.output.metrics_json import Provenance
 from shardstream.predict.page.texts.languages import Texts
+from shardstream.train.runs.saved_model import ModelInfo
 
 
 def provenance_facts(provenance: Provenance, t: Texts) -> list[tuple[str, str]]:
@@ -32,10 +33,20 @@ def provenance_facts(provenance: Provenance, t: Texts) -> list[tuple[str, str]]:
                 resize=model.resize,
             ),
         ),
+        *_pretrained(model, t),
         (t["provenance_model_sha256"], provenance.model_sha256),
         (t["provenance_versions"], _listed(provenance.versions)),
         (t["provenance_versions_training"], _listed(model.versions)),
     ]
+
+
+def _pretrained(model: ModelInfo, t: Texts) -> Iterator[tuple[str, str]]:
+    """Yields where the weights come from that training began with, if model.json says so."""
+    facts: Any = getattr(model, "pretrained", None)
+    if isinstance(facts, Mapping) and facts:
+        name, version = facts.get("name", ""), facts.get("version", "")
+        others = [f"{key} {value}" for key, value in facts.items() if key not in ("name", "version")]
+        yield t["provenance_weights"], ", ".join([f"{name} {version}".strip(), *others])
 
 
 def _listed(versions: Mapping[str, Any]) -> str:

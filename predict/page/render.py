@@ -2,8 +2,7 @@
 
 import base64
 import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,13 @@ import jinja2
 from markupsafe import Markup
 
 from shardstream.ingest.common.terminal import escape_control_chars
-from shardstream.predict.findings.duplicates import MAX_SHOWN, EntryPair, ManifestEntry
-from shardstream.predict.findings.summary import NUM_NAMED
 from shardstream.predict.output.result import Report
 from shardstream.predict.page import charts
-from shardstream.predict.page.advice import advise, describe_part
+from shardstream.predict.page.advice import advise
 from shardstream.predict.page.cards import make_card
 from shardstream.predict.page.comparison_section import comparison_values
-from shardstream.predict.page.formatting import percent, thousands
+from shardstream.predict.page.findings_section import findings_values
+from shardstream.predict.page.formatting import as_data, percent, thousands
 from shardstream.predict.page.matrix import MAX_CLASSES, MAX_PAIRS, matrix_rows, sparse_cells
 from shardstream.predict.page.provenance import provenance_facts
 from shardstream.predict.page.texts.languages import TEXTS, Language, Texts, describe_selection
@@ -48,7 +46,7 @@ def render_page(report: Report, lang: Language) -> str:
         _classes,
         _matrix,
         _calibration,
-        _findings,
+        findings_values,
         comparison_values,
         _provenance,
     ]
@@ -170,7 +168,7 @@ def _matrix(report: Report, t: Texts) -> dict[str, Any]:
         "matrix_rows": matrix_rows(confusion, labels),
         "pairs": pairs[:MAX_PAIRS],
         "num_pairs": len(pairs),
-        "matrix_data": _as_data(data),
+        "matrix_data": as_data(data),
     }
 
 
@@ -182,71 +180,6 @@ def _calibration(report: Report, _: Texts) -> dict[str, Any]:
         "charts": charts,
         "half": half,
     }
-
-
-def _findings(report: Report, t: Texts) -> dict[str, Any]:
-    findings, outcomes = report.findings, report.outcomes
-    on_page = {int(row) for row in report.rows}
-    paths = {
-        int(row): escape_control_chars(shown.prediction.record.source_path)
-        for row, shown in zip(report.rows, report.pictures, strict=True)
-    }
-
-    def named(row: int) -> dict[str, Any]:
-        return {
-            "row": row,
-            "on_page": row in on_page,
-            "path": paths.get(row, ""),
-            "actual": int(outcomes.labels[row]),
-            "predicted": int(outcomes.predicted[row]),
-            "probability": float(outcomes.probabilities[row]),
-        }
-
-    slices = [
-        {
-            "part": escape_control_chars(describe_part(one, t)),
-            "slice": one,
-            "worse": one.accuracy.value < one.expected,
-        }
-        for one in findings.slices
-    ]
-    duplicates = findings.duplicates
-    return {
-        "slices": slices,
-        "label_issues": [named(row) for row in findings.labels.rows[:NUM_NAMED].tolist() if row in on_page],
-        "num_label_issues": len(findings.labels.rows),
-        "confident_errors": [
-            named(row) for row in findings.labels.errors[:NUM_NAMED].tolist() if row in on_page
-        ],
-        "odd_pictures": [
-            named(odd.row) | {"oddity": t[f"odd_{odd.oddity}"], "distance": odd.distance}
-            for odd in findings.odd_pictures[:NUM_NAMED]
-            if odd.row in on_page
-        ],
-        "num_odd": len(findings.odd_pictures),
-        "duplicates": duplicates,
-        "leaks": [] if duplicates is None else list(_pairs(duplicates.leaks[:MAX_SHOWN], report)),
-        "repeats": [] if duplicates is None else list(_pairs(duplicates.repeats[:MAX_SHOWN], report)),
-        "contradictions": []
-        if duplicates is None
-        else list(_pairs(duplicates.contradictions[:MAX_SHOWN], report)),
-    }
-
-
-def _pairs(pairs: Sequence[EntryPair], report: Report) -> Iterator[dict[str, Any]]:
-    names = dict(zip(report.class_names, map(escape_control_chars, report.display_names), strict=True))
-
-    def side(copy: ManifestEntry) -> dict[str, Any]:
-        picture = report.findings.thumbnails.get(copy)
-        return {
-            "path": escape_control_chars(copy.path),
-            "split": escape_control_chars(copy.split),
-            "name": names.get(copy.class_name, escape_control_chars(copy.class_name)),
-            "picture": None if picture is None else picture.data_uri,
-        }
-
-    for pair in pairs:
-        yield {"sides": [side(pair.one), side(pair.other)], "same": pair.same}
 
 
 def _provenance(report: Report, t: Texts) -> dict[str, Any]:
@@ -269,12 +202,6 @@ def _environment() -> jinja2.Environment:
 
 def _joined(names: tuple[str, ...]) -> str:
     return "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in names)
-
-
-def _as_data(values: Mapping[str, Any]) -> Markup:
-    """Returns JSON that no tag can end."""
-    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
-    return Markup(text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))
 
 
 def _policy(style: str, script: str) -> str:

@@ -1,6 +1,6 @@
 """Trains our models and that of Keras's tutorial on folders of images, and compares them on the same held-out ones.
 
-    python -m scripts.bench.datasets FOLDER [FOLDER2 ...] [--seeds 1 2 3] [--models tutorial small lite0]
+    python -m scripts.bench.datasets FOLDER [FOLDER2 ...] [--seeds 1 2 3] [--models tutorial small lite0 auto]
 
 Each folder has a sub-folder for each class. For each seed a dataset is built with a split of its own: a fifth is held
 out for the figures, a fifth for choosing epochs. The tutorial's model (tensorflow.org/tutorials/images/classification:
@@ -37,7 +37,7 @@ class BenchConfig:
     """Folders with a sub-folder for each class."""
     seeds: tuple[int, ...] = (1, 2, 3)
     """A split and a training of each model for each of them."""
-    models: tuple[str, ...] = ("tutorial", "small", "lite0")
+    models: tuple[str, ...] = ("tutorial", "small", "lite0", "auto")
     """tutorial, or names of our models."""
     keep_together: str = "duplicates"
     """What goes to the same split, as for `shardstream-ingest build`."""

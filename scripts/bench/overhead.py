@@ -63,6 +63,7 @@ def main(config: BenchConfig) -> None:
         options = TrainConfig(
             data_dir=config.data_dir,
             run=Path(folder) / "run",
+            model="small",
             image_size=config.image_size,
             batch_size=config.batch_size,
             epochs=config.epochs,

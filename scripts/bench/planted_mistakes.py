@@ -17,7 +17,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tyro
 from PIL import Image, ImageFilter, ImageOps
@@ -180,7 +180,8 @@ def make_report(config: PlantConfig, seed: int, folder: Path) -> "Report":
     build("others", "training", validation=0.2)
     build("held-out", "planted", validation=0)
     run = folder / "run"
-    train_and_evaluate(TrainConfig(data_dir=folder / "training", run=run, seed=seed, epochs=config.epochs))
+    options: Any = {"model": "small", "seed": seed, "epochs": config.epochs}
+    train_and_evaluate(TrainConfig(data_dir=folder / "training", run=run, **options))
     info = load_dataset(folder / "planted").info
     return build_report(
         run,
@@ -211,7 +212,7 @@ def named(report: "Report") -> dict[str, list[set[str]]]:
     copies = found.duplicates
     pairs = [] if copies is None else [*copies.leaks, *copies.contradictions, *copies.repeats]
     return {
-        "mislabelled": [{paths[row]} for row in found.labels.rows[:NUM_NAMED].tolist()],
+        "mislabelled": [{issue.entry.path} for issue in found.labels.issues[:NUM_NAMED]],
         "on its side": [{paths[one.row]} for one in odd if one.oddity == "shape"],
         "blurred": [{paths[one.row]} for one in odd if one.oddity == "blurred"],
         "twice": [{pair.one.path, pair.other.path} for pair in pairs],

@@ -84,7 +84,11 @@ class Scene:
         return {
             str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in self.folder.rglob("*")
-            if path.is_file() and not path.is_relative_to(self.data) and ".incomplete" not in str(path)
+            if path.is_file()
+            and not path.is_relative_to(self.data)
+            # What a command that was killed for its time leaves.
+            and ".incomplete" not in str(path)
+            and path.name != "data.lock"
         }
 
 

@@ -66,7 +66,7 @@ class Scene:
         names = _names(place / "dataset")
         if MANIFEST in names or self._has_new(job, data):
             return "finish"
-        if names or any(place.glob("shards/*/*")):
+        if names or _has_shards(place):
             return "reduce"
         return "map" if _names(place / "units") else "start"
 
@@ -229,3 +229,10 @@ def _processes() -> Iterator[tuple[int, tuple[str, int, int]]]:
         except OSError:
             continue  # It has ended.
         yield int(folder.name), (fields[0], int(fields[1]), int(fields[3]))
+
+
+def _has_shards(place: Path) -> bool:
+    try:
+        return any(place.glob("shards/*/*"))
+    except FileNotFoundError:  # A folder was removed meanwhile: the shards have moved on.
+        return True

@@ -17,8 +17,9 @@ from shardstream.ingest.dataset.index import scan_shards
 from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo, SplitInfo, SplitRule
 from shardstream.ingest.dataset.records import encode_entries, encode_example, frame
 from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
-from shardstream.predict.findings.duplicates import Duplicates
+from shardstream.predict.findings.duplicates import Duplicates, ManifestEntry
 from shardstream.predict.findings.gallery import Shown, choose_rows
+from shardstream.predict.findings.label_check import LabelCheck, LabelIssue
 from shardstream.predict.findings.label_issues import find_label_issues
 from shardstream.predict.findings.odd_images import find_odd_pictures
 from shardstream.predict.findings.summary import Findings
@@ -337,9 +338,34 @@ def make_report(
     shares = np.array([shares for *_, shares in predictions], np.float32)
     outcomes = make_outcomes([label for _, label, _ in predictions], shares, **columns)
     weights = np.ones(len(records), np.float32)
+    found = find_label_issues(outcomes, num_classes=len(class_names))
+    entries = {
+        row: ManifestEntry(
+            path=records[row].source_path,
+            class_name=class_names[records[row].label],
+            split="validation",
+            position=row,
+        )
+        for row in found.rows.tolist()
+    }
     findings = Findings(
         slices=find_slices(outcomes, weights),
-        labels=find_label_issues(outcomes, num_classes=len(class_names)),
+        labels=LabelCheck(
+            source="predictions",
+            num_checked=len(outcomes),
+            issues=[
+                LabelIssue(
+                    entry=entries[row],
+                    label=int(outcomes.labels[row]),
+                    suggested=int(outcomes.predicted[row]),
+                    probability=float(outcomes.probabilities[row]),
+                    wrong_label_probability=chance,
+                )
+                for row, chance in zip(found.rows.tolist(), found.probabilities.tolist(), strict=True)
+            ],
+            errors=found.errors,
+        ),
+        label_rows={entry: row for row, entry in entries.items()},
         odd_pictures=find_odd_pictures(outcomes),
         duplicates=duplicates,
         thumbnails={},

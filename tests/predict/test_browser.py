@@ -1,6 +1,7 @@
 """The page in a real browser: what a person can do with it, by mouse and by keyboard, at any width and in the dark."""
 
 import base64
+import dataclasses
 import hashlib
 import html
 import json
@@ -11,6 +12,8 @@ import subprocess
 import numpy as np
 import pytest
 
+from shardstream.predict.findings.duplicates import ManifestEntry
+from shardstream.predict.findings.neighbors import Neighbor, Neighbors
 from shardstream.predict.page.render import render_page
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -274,6 +277,78 @@ def test_findings_show_their_picture_and_open_it(make_report, probe):
         """,
     )
     assert seen == {"same": True, "open": "w0.jpg"}
+
+
+def test_the_large_view_has_the_most_similar_training_images(make_report, probe):
+    entries = [
+        ManifestEntry(path=f"</script>/{i}.jpg", class_name="interior", split="train", position=i)
+        for i in range(2)
+    ]
+    report = make_report(PICTURES, **NAMES)
+    neighbors = Neighbors(
+        of_row={
+            5: [Neighbor(entries[0], 2, 0.912), Neighbor(entries[1], 1, 0.5)],
+            1: [Neighbor(entries[1], 1, 0.3)],
+        },
+        thumbnails={entries[0]: report.pictures[0].picture},
+    )
+    seen = probe(
+        render_page(dataclasses.replace(report, neighbors=neighbors), "en"),
+        """
+        const found = () => document.getElementById("neighbors").hidden ? null
+          : [...document.querySelectorAll("#neighbors li")].map((item) => item.textContent);
+        document.querySelector("#picture-5 .frame").click();
+        seen.first = found();
+        seen.pictures = document.querySelectorAll("#neighbors img").length;
+        seen.wrong = document.querySelectorAll("#neighbors .is-wrong").length;
+        press("ArrowRight", document.getElementById("large")); seen.second = found();
+        press("ArrowRight", document.getElementById("large")); seen.third = found();
+        """,
+    )
+    assert seen == {
+        "first": ["실외 0.91</script>/0.jpg", "실내 0.50</script>/1.jpg"],
+        "pictures": 1,
+        "wrong": 1,
+        "second": ["실내 0.30</script>/1.jpg"],
+        "third": None,
+    }
+
+
+def test_class_names_are_not_set_letter_by_letter(make_report, probe):
+    names = {
+        "class_names": ["cardboard", "interior", "exterior"],
+        "display_names": ["cardboard", "실내", "실외"],
+    }
+    seen = probe(
+        render_page(make_report(PICTURES, **names), "en"),
+        """
+        document.body.style.width = "390px";
+        const names = [...document.querySelectorAll("#classes-table tbody th .name")];
+        seen.lines = names.map((name) => name.getClientRects().length);
+        """,
+        width=500,
+    )
+    assert seen == {"lines": [1, 1, 1]}
+
+
+@pytest.mark.parametrize("width", [1440, 500])
+def test_the_navigation_lands_on_its_headings(page, probe, width):
+    seen = probe(
+        page,
+        """
+        document.documentElement.style.scrollBehavior = "auto";
+        document.body.style.paddingBottom = "3000px";  // So that the last one can be at the top as well.
+        seen.tops = [];
+        for (const link of document.querySelectorAll("nav a")) {
+          link.click(); await wait(20);
+          const heading = document.querySelector(link.hash).querySelector("h2");
+          seen.tops.push(Math.round(heading.getBoundingClientRect().top));
+        }
+        """,
+        width=width,
+    )
+    assert len(seen["tops"]) == 7
+    assert all(0 <= top <= 40 for top in seen["tops"]), seen
 
 
 def test_a_thousand_classes_can_be_used(make_report, probe):

@@ -79,7 +79,7 @@ def test_the_model_sees_what_it_sees_of_stored_records(photos, tmp_path, write_r
     compared = 0
     for split in ("train", "validation"):
         out = tmp_path / split
-        assert main([str(run), str(data), "--all", "--split", split, "--out", str(out)]) == 0
+        assert main([str(run), str(data), "--all", "--no-explain", "--split", split, "--out", str(out)]) == 0
         for stored in rows_of(out):
             row = loose[stored["source_sha256"]]
             assert row["source_path"] == str(photos / stored["source_path"])
@@ -160,6 +160,7 @@ def test_the_gallery_is_a_maximum_and_is_filled(trial, photos, tmp_path, size, s
         (["{photos}", "--split", "nosuch"], r"--split is for datasets"),
         (["{photos}", "--seed", "5"], r"--seed is for datasets"),
         (["{photos}", "--all"], r"--all is for datasets"),
+        (["{photos}", "--no-explain"], r"--no-explain is for datasets"),
         (["{photos}", "{photos}/none.jpg"], r"\S+/none.jpg: no such file or folder"),
         (["{data}", "{photos}"], r"\S+: a dataset; give it alone, or photos without it"),
         (

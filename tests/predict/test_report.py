@@ -230,13 +230,13 @@ def test_a_publication_that_is_killed_leaves_no_page(tmp_path, monkeypatch):
 def test_findings_are_complete_in_their_file_and_beside_the_predictions(trial, monkeypatch, tmp_path):
     import pyarrow.parquet as pq
 
-    from shardstream.predict.findings import summary
+    from shardstream.predict.findings import label_check
     from shardstream.predict.findings.label_issues import LabelIssues
 
     # More than the page shows.
     listed = np.arange(0, 60, 2)[::-1]
     issues = LabelIssues(rows=listed, probabilities=np.linspace(0.99, 0.6, 30), errors=np.empty(0, np.int64))
-    monkeypatch.setattr(summary, "find_label_issues", lambda outcomes, num_classes: issues)
+    monkeypatch.setattr(label_check, "find_label_issues", lambda outcomes, num_classes: issues)
     assert main([str(trial.run), str(trial.data), "--all", "--out", str(tmp_path)]) == 0
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "The first 24 of 30; findings.csv has them all." in page
@@ -253,6 +253,22 @@ def test_findings_are_complete_in_their_file_and_beside_the_predictions(trial, m
     assert [rank for rank in table["label_issue"] if rank] == [30 - i for i in range(30)]
     assert table["source_path"] == [photo.path for photo in trial.photos]
     assert len(table["probabilities"]) == 81
+
+
+def test_a_model_file_is_predicted_with_and_its_report_lies_beside_it(trial, tmp_path, capsys):
+    import keras
+
+    model = keras.saving.load_model(trial.run / "best.keras")
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.save(tmp_path / "own.keras")
+    command = [str(tmp_path / "own.keras"), str(trial.data), "--all"]
+    assert main(command) == 2
+    assert "own.keras: no model.json beside it, which names the classes" in capsys.readouterr().err
+    shutil.copy(trial.run / "model.json", tmp_path)
+    assert main(command) == 0
+    rows = rows_of(tmp_path / "own-report")
+    assert [row["right"] == "yes" for row in rows] == [p.label == p.looks_like for p in trial.photos]
+    assert "own.keras" in (tmp_path / "own-report/index.html").read_text(encoding="utf-8")
 
 
 def test_a_dataset_of_one_split_needs_no_name_and_several_do(trial, write_dataset, tmp_path, capsys):

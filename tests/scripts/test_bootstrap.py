@@ -19,6 +19,7 @@ case $* in
   *"-r requirements.lock") for number in 1 2 3 4 5 6 7 8 9 10 11; do echo "Collecting package-$number"; done
     echo "Installing collected packages: package-1" ;;
   *requirements-headless.lock*) touch .venv/headless ;;
+  *requirements-gpu.lock*) [ ! -e "$CALLS.no-cuda" ] || exit 1 ;;
   *requirements-dev.lock*) [ ! -e "$CALLS.offline" ] || { echo "no route to the registry"; exit 1; } ;;
 esac
 """
@@ -57,7 +58,11 @@ class Skeleton:
         self.calls_file.write_text("")
         return subprocess.run(
             [self.root / "scripts/bootstrap", *arguments],
-            env={"PATH": str(self.path), "CALLS": str(self.calls_file)},
+            env={
+                "PATH": str(self.path),
+                "CALLS": str(self.calls_file),
+                "NVIDIA_DRIVER": str(self.trouble("driver")),  # Not that of the machine that runs the tests.
+            },
             cwd=cwd or self.root,
             capture_output=True,
             text=True,
@@ -191,7 +196,12 @@ def test_python_can_be_named(skeleton):
     skeleton.add_python("my-python")
     result = subprocess.run(
         [skeleton.root / "scripts/bootstrap"],
-        env={"PATH": str(skeleton.path), "CALLS": os.devnull, "PYTHON": str(skeleton.path / "my-python")},
+        env={
+            "PATH": str(skeleton.path),
+            "CALLS": os.devnull,
+            "NVIDIA_DRIVER": str(skeleton.trouble("driver")),
+            "PYTHON": str(skeleton.path / "my-python"),
+        },
         capture_output=True,
         text=True,
     )
@@ -226,7 +236,68 @@ def test_an_environment_of_somebody_else_is_left_alone(skeleton):
 def test_an_unknown_argument_is_told(skeleton):
     result = skeleton.bootstrap("developer")
     assert result.returncode == 1
-    assert result.stderr == "bootstrap: takes nothing, 'dev', or 'dev --system', found 'developer'\n"
+    assert result.stderr == (
+        "bootstrap: takes nothing, or some of 'gpu' or 'cpu', 'dev' and '--system', found 'developer'\n"
+    )
+
+
+WITH_CUDA = ["requirements-build.lock", "requirements.lock", "requirements-gpu.lock", "."]
+NVIDIA_SMI = '#!/bin/sh\n[ "$*" = -L ] && [ ! -e "$CALLS.no-gpu" ]\n'
+
+
+def test_a_driver_that_answers_adds_the_libraries_of_cuda(skeleton):
+    skeleton.add_python()
+    skeleton.add("nvidia-smi", NVIDIA_SMI)
+    result = skeleton.bootstrap("dev")
+    assert result.returncode == 0, result.stderr
+    assert skeleton.installed() == [*WITH_CUDA, "requirements-dev.lock"]
+    assert "bootstrap: adds the libraries of CUDA for TensorFlow" in result.stderr
+    assert skeleton.bootstrap("dev").stderr == ""
+    assert skeleton.installed() == []
+
+
+def test_a_program_without_a_gpu_behind_it_adds_nothing(skeleton):
+    skeleton.add_python()
+    skeleton.add("nvidia-smi", NVIDIA_SMI)
+    skeleton.trouble("no-gpu").touch()
+    skeleton.bootstrap()
+    assert skeleton.installed() == EVERYTHING
+
+
+def test_the_file_of_a_driver_is_enough(skeleton):
+    skeleton.add_python()
+    skeleton.trouble("driver").touch()
+    skeleton.bootstrap()
+    assert skeleton.installed() == WITH_CUDA
+
+
+def test_gpu_adds_them_without_a_driver_then_and_later(ready):
+    assert ready.bootstrap("gpu").returncode == 0
+    assert ready.installed() == ["requirements-gpu.lock"]
+    with (ready.root / "requirements.lock").open("a") as file:
+        file.write("# changed\n")
+    assert ready.bootstrap().returncode == 0
+    assert ready.installed() == WITH_CUDA
+
+
+def test_cpu_leaves_them_out_in_spite_of_a_driver_then_and_later(ready):
+    ready.add("nvidia-smi", NVIDIA_SMI)
+    assert ready.bootstrap("cpu").returncode == 0
+    assert ready.installed() == []
+    assert ready.bootstrap("dev").returncode == 0
+    assert ready.installed() == ["requirements-dev.lock"]
+    assert ready.bootstrap("gpu").returncode == 0
+    assert ready.installed() == ["requirements-gpu.lock"]
+    assert ready.bootstrap("cpu").returncode == 0
+    assert ready.installed() == EVERYTHING
+
+
+def test_a_kill_amid_cuda_is_made_anew(ready):
+    ready.trouble("no-cuda").touch()
+    assert ready.bootstrap("gpu").returncode == 1
+    ready.trouble("no-cuda").unlink()
+    assert ready.bootstrap("gpu").returncode == 0
+    assert ready.installed() == WITH_CUDA
 
 
 FAKE_APT = """#!/bin/sh

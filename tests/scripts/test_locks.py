@@ -16,6 +16,7 @@ LOCKS = [
     "requirements-build.lock",
     "requirements-dev.lock",
     "requirements-headless.lock",
+    "requirements-gpu.lock",
 ]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -50,6 +51,11 @@ def test_no_lock_names_a_registry(lock):
         *((dependency, "requirements-build.lock") for dependency in PROJECT["dependency-groups"]["build"]),
         *((dependency, "requirements-dev.lock") for dependency in PROJECT["dependency-groups"]["dev"]),
         *((dependency, "requirements-build.lock") for dependency in PROJECT["build-system"]["requires"]),
+        *(
+            (dependency, "requirements-gpu.lock")
+            for dependency in importlib.metadata.requires("tensorflow") or []
+            if "and-cuda" in dependency
+        ),
     ],
 )
 def test_what_pyproject_asks_for_is_locked(wanted, lock):
@@ -80,7 +86,9 @@ def test_what_is_imported_is_installed():
     assert {name for name, owners in found.items() if not owners & installed} == set()
 
 
-@pytest.mark.parametrize("lock", ["requirements-build.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements-build.lock", "requirements-dev.lock", "requirements-gpu.lock"]
+)
 def test_locks_that_are_installed_together_agree(lock):
     # One after the other into one environment: the later would undo what the earlier pinned.
     for other in LOCKS:

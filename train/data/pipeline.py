@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from shardstream.ingest.common.cpu_limits import usable_cores
 from shardstream.train.data.corruption import RecordChecker
+from shardstream.train.data.generators import until_exit
 from shardstream.train.data.sampling import Window
 from shardstream.train.data.split_index import SplitIndex
 
@@ -183,7 +184,7 @@ def _read_windows(index: SplitIndex, plan: ExamplePlan, checker: RecordChecker) 
 
         return whole.take(1).map(complete)
 
-    windows = tf.data.Dataset.from_generator(plans, output_signature=(_INT64,) * 6)
+    windows = tf.data.Dataset.from_generator(lambda: until_exit(plans()), output_signature=(_INT64,) * 6)
     return windows.flat_map(read_window)
 
 

@@ -14,6 +14,8 @@ import numpy as np
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 
+# Changes with the order, so that no run is resumed in the middle of another one. A run of before has no such number.
+ORDER_VERSION = 1
 # Records that are read with one request. Longer runs mix less, shorter ones cost more requests.
 _MAX_RUN_RECORDS = 16
 _RUN_BYTES = 512 * 2**10

@@ -141,7 +141,8 @@ def _load_cached(path: Path, shards: Sequence[ShardInfo], num_classes: int) -> n
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    # What damaged bytes lead the parser of the header to: ValueError, EOFError, SyntaxError, TokenError.
+    except Exception as error:
         logger.warning("%s: cannot be read (%s); the shards are scanned again", path, str(error)[:80])
         return None
     if not _is_valid(rows, shards, num_classes):

@@ -6,8 +6,10 @@ import signal
 import numpy as np
 import tensorflow as tf
 
+from shardstream.train.distributed.preemption import STOP_SIGNALS
+
 # What a worker may want, in this order in every array here.
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = STOP_SIGNALS
 _NOTHING = np.zeros(len(_SIGNALS))
 # Answers that may be outstanding. One would have Python wait for each step before it starts the next, and a
 # device for Python.

@@ -29,7 +29,7 @@ def meet(cluster: Cluster) -> None:
     """Returns once all other workers of `cluster` can be reached, each of them here or at TensorFlow's server already.
 
     Raises:
-        StoppedError: SIGTERM or Ctrl-C.
+        StoppedError: SIGTERM, SIGHUP or Ctrl-C.
         WorkerLostError: Some did not come within an hour, or this one's port is taken.
     """
     others = [rank for rank in range(cluster.num_workers) if rank != cluster.rank]

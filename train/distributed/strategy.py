@@ -5,7 +5,7 @@ import functools
 import importlib.metadata
 import logging
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
@@ -93,27 +93,6 @@ def precision_for(capabilities: list[tuple[int, int] | None]) -> str:
     return "mixed_bfloat16" if min(known) >= _BFLOAT16_CAPABILITY else "mixed_float16"
 
 
-def free_device_bytes() -> int | None:
-    """Returns what is free on the GPU that has the least, or None where the CPU trains."""
-    gpus = [gpu.name.removeprefix("/device:") for gpu in tf.config.list_logical_devices("GPU")]
-    if not gpus:
-        return None
-    # TensorFlow has no public way to ask what it may take.
-    from tensorflow.python.client import device_lib
-
-    limits = {
-        device.name.removeprefix("/device:"): device.memory_limit
-        for device in device_lib.list_local_devices()
-    }
-    used = {gpu: tf.config.experimental.get_memory_info(gpu)["current"] for gpu in gpus}
-    return least_free(limits, used)
-
-
-def least_free(limits: Mapping[str, int], used: Mapping[str, int]) -> int:
-    """Returns what the device of `used` that has the least has left below its limit."""
-    return max(0, min(limits[name] - num_bytes for name, num_bytes in used.items()))
-
-
 @contextlib.contextmanager
 def precision_scope(policy: str) -> Iterator[None]:
     """Layers that are made inside calculate in `policy`; their variables are float32 in any case."""
@@ -150,6 +129,11 @@ def set_seed(seed: int) -> None:
     keras.utils.set_random_seed(seed)
 
 
+def fitting_batch_size(batch_size: int, num_replicas: int) -> int:
+    """Returns the largest batch size up to `batch_size` that gives the replicas equal shares; one each at least."""
+    return max(1, batch_size // num_replicas) * num_replicas
+
+
 def check_batch_size(batch_size: int, num_replicas: int) -> None:
     """Checks that the replicas get equal shares.
 
@@ -157,7 +141,7 @@ def check_batch_size(batch_size: int, num_replicas: int) -> None:
         ConfigError: They do not.
     """
     if batch_size % num_replicas:
-        whole = max(1, batch_size // num_replicas) * num_replicas
+        whole = fitting_batch_size(batch_size, num_replicas)
         raise ConfigError(
             f"batch_size {batch_size} cannot be split evenly over {num_replicas} devices; "
             f"choose for example --batch-size {whole}"

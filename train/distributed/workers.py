@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from shardstream.train.distributed.cluster import Cluster, StrategyName, WorkerLostError, find_cluster
+from shardstream.train.distributed.preemption import STOP_SIGNALS, without_ignored
 from shardstream.train.distributed.strategy import make_strategy
 
 # How TensorFlow names a worker in its errors.
@@ -99,7 +100,7 @@ def join_workers(*, strategy: StrategyName, hosts: str | None, rank: int | None)
 
     Raises:
         ConfigError: The options name none, or no devices, that there can be.
-        StoppedError: SIGTERM or Ctrl-C while it waited for the others.
+        StoppedError: SIGTERM, SIGHUP or Ctrl-C while it waited for the others.
         WorkerLostError: Some did not come, or cannot be reached.
     """
     cluster = find_cluster(hosts, rank)
@@ -120,7 +121,7 @@ def ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in without_ignored(STOP_SIGNALS)}
     try:
         yield
     finally:

@@ -1,18 +1,21 @@
 """How strongly a head is regularized, and how sure it may be: by cross-validation inside the training split."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from shardstream.train.engine.linear_head import HeadProblem, LinearHead
-from shardstream.train.engine.temperature import cross_entropy, fit_temperature
+from shardstream.train.engine.temperature import cross_entropy, fit_temperature, log_softmax
 
 NUM_FOLDS = 5
 # What the strengths are compared on, of more examples: the best one hardly depends on the rest.
 MAX_EXAMPLES = 10_000
 # Fewer where classes are many: so many logits are enough.
 _MAX_LOGITS, _MIN_EXAMPLES = 200_000, 2_000
+# Fewer still where it is the predictions that are wanted and not the head.
+_MAX_CHOSEN_ON = 3_000
 # From strong to weak, so that each fit begins with the one before.
 STRENGTHS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003)
 # Weaker ones are not tried once so many have been worse than the best.
@@ -49,7 +52,7 @@ def cross_validate(
     num_classes: int,
     seed: int,
     groups: np.ndarray | None = None,
-    weights: np.ndarray | None = None,
+    class_weights: Sequence[float] | None = None,
 ) -> CrossValidation:
     """Returns the regularization that predicts best what a head has not seen.
 
@@ -59,9 +62,9 @@ def cross_validate(
         num_classes: The number of outputs.
         seed: Of the folds.
         groups: int [num_examples]: examples of one group go to the same fold; by default each is its own.
-        weights: What each example counts for; by default 1.
+        class_weights: What an example of each class counts for; by default 1.
     """
-    weights = np.ones(len(labels)) if weights is None else weights
+    weights = example_weights(labels, class_weights)
     folds = assign_folds(labels, groups, num_folds=NUM_FOLDS, seed=seed)
     chosen = _some(len(labels), num_classes, seed)
     features, labels, weights, folds = features[chosen], labels[chosen], weights[chosen], folds[chosen]
@@ -93,6 +96,11 @@ def cross_validate(
         if len(found) - 1 - best >= _PATIENCE:
             break
     return found[best]
+
+
+def example_weights(labels: np.ndarray, class_weights: Sequence[float] | None) -> np.ndarray:
+    """Returns what each example counts for, float64 [num_examples], 1 where classes have no weights."""
+    return np.ones(len(labels)) if class_weights is None else np.asarray(class_weights, np.float64)[labels]
 
 
 class _Path:
@@ -172,6 +180,43 @@ def _some(num_examples: int, num_classes: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(num_examples)[:most])
 
 
+def predict_out_of_fold(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    seed: int,
+    groups: np.ndarray | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields what calibrated heads say of the examples that they have not seen, fold by fold.
+
+    Args:
+        features: float16 or float32 [num_examples, num_features].
+        labels: int [num_examples].
+        num_classes: The number of outputs.
+        seed: Of the folds.
+        groups: int [num_examples]: examples of one group go to the same fold; by default each is its own.
+
+    Yields:
+        The numbers of the examples of a fold, int64 [n], and their probabilities, float32 [n, num_classes].
+    """
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(labels))[:_MAX_CHOSEN_ON])
+    found = cross_validate(
+        features[chosen],
+        labels[chosen],
+        num_classes=num_classes,
+        seed=seed,
+        groups=None if groups is None else groups[chosen],
+    )
+    folds = assign_folds(labels, groups, num_folds=NUM_FOLDS, seed=seed)
+    for fold in np.unique(folds):
+        rows, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+        if len(others):
+            problem = HeadProblem(features[others], labels[others], num_classes=num_classes)
+            logits = _fit(problem, found.l2, None).logits(features[rows])
+            yield rows, np.exp(log_softmax(logits / found.temperature)).astype(np.float32)
+
+
 def choose_head(
     features: np.ndarray,
     labels: np.ndarray,
@@ -191,10 +236,14 @@ def choose_head(
         groups: int [num_examples]: examples that are not to be on both sides of a fold.
         class_weights: What an example of each class counts for; by default 1.
     """
-    weights = None if class_weights is None else np.asarray(class_weights, np.float64)[labels]
-    found = cross_validate(
-        features, labels, num_classes=num_classes, seed=seed, groups=groups, weights=weights
-    )
+    options: Any = {
+        "num_classes": num_classes,
+        "seed": seed,
+        "groups": groups,
+        "class_weights": class_weights,
+    }
+    found = cross_validate(features, labels, **options)
+    weights = example_weights(labels, class_weights)
     problem = HeadProblem(features, labels, num_classes=num_classes, weights=weights)
     head = None
     for l2 in STRENGTHS[: STRENGTHS.index(found.l2) + 1]:

@@ -27,7 +27,8 @@ BATCH_SIZE = 32
 DTYPE = np.float16
 _LARGEST = float(np.finfo(DTYPE).max)
 # Changes with what is kept and how.
-_FORMAT = 1
+_FORMAT = 2
+THUMBNAIL_SIZE = 16
 
 # (images uint8 [batch, size, size, 3], labels int32 [batch], ...); the fourth, if there is one, are file names.
 Batches = Iterable[Sequence[Any]]
@@ -40,11 +41,13 @@ class Features:
     Attributes:
         values: float16 [num_examples, num_features].
         labels: int32 [num_examples].
+        thumbnails: float16 [num_examples, THUMBNAIL_SIZE * THUMBNAIL_SIZE * 3]: the images, small, from 0 to 1.
         names: The file names, where the batches had them.
     """
 
     values: np.ndarray
     labels: np.ndarray
+    thumbnails: np.ndarray
     names: Sequence[str] | None = None
 
 
@@ -93,6 +96,7 @@ def extract_features(
     """
     values: np.ndarray | None = None
     labels = np.empty(num_examples, np.int32)
+    thumbnails = np.empty((num_examples, THUMBNAIL_SIZE**2 * 3), DTYPE)
     names: list[str] = []
     done = 0
     for images, batch_labels, *others in batches:
@@ -105,12 +109,19 @@ def extract_features(
             values = np.empty((num_examples, features.shape[1]), DTYPE)
         values[done : done + len(features)] = features
         labels[done : done + len(features)] = np.asarray(batch_labels)
+        thumbnails[done : done + len(features)] = _thumbnails(images)
         names += _names(*others)
         done += len(features)
         after_batch(done)
     if values is None or done != num_examples:
         raise DatasetError(f"found {done:,} images, expected {num_examples:,}")
-    return Features(values, labels, names or None)
+    return Features(values, labels, thumbnails, names or None)
+
+
+def _thumbnails(images: Any) -> np.ndarray:
+    size = (THUMBNAIL_SIZE, THUMBNAIL_SIZE)
+    small: Any = tf.image.resize(images, size, method=tf.image.ResizeMethod.AREA)
+    return (small.numpy() / 255).astype(DTYPE).reshape(len(small), -1)
 
 
 def _names(_: Any = None, names: Any = ()) -> list[str]:
@@ -158,6 +169,7 @@ def _load(path: Path) -> Features | None:
         # Opened here: NumPy leaves the file of a damaged archive open.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             values, labels, names = file["values"], file["labels"], file["names"]
+            thumbnails = file["thumbnails"]
     except FileNotFoundError:
         return None
     # What a damaged archive leads the reader to: ValueError, BadZipFile, KeyError, EOFError.
@@ -165,13 +177,15 @@ def _load(path: Path) -> Features | None:
         logger.warning("%s: cannot be read (%s); the features are computed again", path, error)
         return None
     is_valid = values.dtype == DTYPE and values.ndim == 2 and labels.dtype == np.int32
-    if not is_valid or labels.shape != values.shape[:1] or not np.isfinite(values).all():
+    is_valid = is_valid and thumbnails.shape == (len(values), THUMBNAIL_SIZE**2 * 3)
+    is_valid = is_valid and thumbnails.dtype == DTYPE and labels.shape == values.shape[:1]
+    if not is_valid or not np.isfinite(values).all() or not np.isfinite(thumbnails).all():
         logger.warning("%s: not features; they are computed again", path)
         return None
     texts = bytes(names).decode("utf-8", "surrogateescape").split("\0") if names.size else None
     if texts is not None and len(texts) != len(labels):
         return None
-    return Features(values, labels, texts)
+    return Features(values, labels, thumbnails, texts)
 
 
 def _save(path: Path, features: Features) -> None:
@@ -182,7 +196,13 @@ def _save(path: Path, features: Features) -> None:
     beside = path.with_name(f".{path.stem}.{os.getpid()}.incomplete")
     try:
         with beside.open("wb") as file:
-            np.savez(file, values=features.values, labels=features.labels, names=names)
+            np.savez(
+                file,
+                values=features.values,
+                labels=features.labels,
+                thumbnails=features.thumbnails,
+                names=names,
+            )
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

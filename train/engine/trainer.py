@@ -228,6 +228,8 @@ class Trainer:
         probabilities, gradients = self._gradients(phase, images, targets)
         if self._clip_norm is not None:
             gradients = self._clipped(phase, gradients)
+        if isinstance(phase.optimizer, keras.optimizers.LossScaleOptimizer):
+            gradients = self._overflowing_together(phase.optimizer, gradients)
         phase.optimizer.apply(gradients, phase.variables)
         return self._figures(labels, probabilities, tf.ones_like(labels, tf.float32))
 
@@ -252,6 +254,21 @@ class Trainer:
         factor = tf.minimum(1.0, self._clip_norm / norm)
         # An infinite norm makes no numbers of the gradients, and loss scaling leaves the step out, as it has to.
         return [gradient * factor for gradient in gradients]
+
+    def _overflowing_together(
+        self, optimizer: keras.optimizers.LossScaleOptimizer, gradients: list[tf.Tensor]
+    ) -> list[tf.Tensor]:
+        """Returns this replica's gradients, or NaN on every replica where those of any overflowed.
+
+        Keras's loss scaling looks at what a replica has before it sums it over all of them: the others would take the
+        step that one leaves out, with its infinite gradients, or wait for it for ever.
+        """
+        if self.strategy.num_replicas_in_sync == 1:
+            return gradients
+        is_finite: Any = optimizer.check_finite(gradients)
+        overflowed = 1.0 - tf.cast(is_finite, tf.float32)
+        count = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, overflowed)
+        return [tf.where(count > 0, tf.cast(np.nan, gradient.dtype), gradient) for gradient in gradients]
 
     def _evaluate_replica(self, batch: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
         images, labels, weights = batch

@@ -30,14 +30,17 @@ class Views(keras.layers.Layer):
     left to right, and no view reaches over an edge, where it would show what no photo has.
     """
 
-    def __init__(self, size: int, *, image_size: int, seed: int) -> None:
+    def __init__(self, size: int, *, image_size: int, seed: int, flip: bool = True) -> None:
         """Makes views of `size` pixels of pictures of `image_size`, which calculate in float32 always.
+
+        `flip`: whether half of them are mirrored.
 
         As half-precision numbers the positions of pixels would be whole pixels off.
         """
         super().__init__(dtype="float32")
         self.size = size
         self._image_size = image_size
+        self._mirrored_share = 0.5 if flip else 0.0
         self.generator = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any) -> Any:
@@ -49,7 +52,7 @@ class Views(keras.layers.Layer):
         stretch = _RATIO ** (ratio - 0.5)
         height, width = ops.minimum(side * stretch, whole), ops.minimum(side / stretch, whole)
         left = left * (whole - width)
-        is_mirrored = mirrored < 0.5
+        is_mirrored = mirrored < self._mirrored_share
         rows = self._weights(top * (whole - height), height)
         columns = self._weights(
             ops.where(is_mirrored, left + width, left), ops.where(is_mirrored, -width, width)
@@ -128,12 +131,19 @@ NO_AUGMENTATION = Augmentation()
 
 
 def make_augmentation(
-    augmentation: AugmentationName, *, model: str, image_size: int, mixup: float, cutmix: float, seed: int
+    augmentation: AugmentationName,
+    *,
+    model: str,
+    image_size: int,
+    mixup: float,
+    cutmix: float,
+    seed: int,
+    flip: bool = True,
 ) -> Augmentation:
     """Returns the augmentation layers of a model; call it in the scope of the strategy."""
     layers, mixing = [], []
     if (size := view_size(augmentation, model=model, image_size=image_size)) is not None:
-        layers.append(Views(size, image_size=image_size, seed=seed))
+        layers.append(Views(size, image_size=image_size, seed=seed, flip=flip))
     if augmentation == "randaugment":
         layers.append(keras.layers.RandAugment(value_range=(0, 255), seed=seed + 1, dtype="float32"))
     if mixup:

@@ -96,7 +96,7 @@ _MANY_EXAMPLES = 1000
 
 def make_recipe(model: str, options: Mapping[str, Any]) -> Recipe:
     """Returns the recipe of the model with what the user chose in its place; None is no choice."""
-    chosen = {name: value for name in _CHOICES if (value := options[name]) is not None}
+    chosen = {name: value for name in _CHOICES if (value := options.get(name)) is not None}
     return dataclasses.replace(RECIPES.get(model, RECIPE), **chosen)
 
 

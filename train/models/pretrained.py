@@ -67,6 +67,16 @@ def load_pretrained(backbone: str) -> dict[str, np.ndarray]:
     Raises:
         ConfigError: The package is not installed, of another version, or not as it was published.
     """
+    content, path = read_weights_file(backbone)
+    return parse_torch_weights(content, str(path))
+
+
+def read_weights_file(backbone: str) -> tuple[bytes, Path]:
+    """Returns the content of the file of weights, which is what was published, and where it is.
+
+    Raises:
+        ConfigError: The package is not installed, of another version, or not as it was published.
+    """
     package = PACKAGES[backbone]
     path = find_weights_file(package)
     try:
@@ -78,7 +88,7 @@ def load_pretrained(backbone: str) -> dict[str, np.ndarray]:
             f"{path}: not the file that was published: {len(content):,} bytes of SHA-256 {found[:12]}..., "
             f"expected {package.sha256[:12]}...; {_reinstall(package)}"
         )
-    return parse_torch_weights(content, str(path))
+    return content, path
 
 
 def find_weights_file(package: WeightsPackage) -> Path:

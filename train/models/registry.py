@@ -13,12 +13,15 @@ FineTune = Literal["none", "last", "full"]
 
 # Ours, trained from nothing.
 OWN_MODELS = ("small", "notebook")
+# Chooses among the two below it.
+AUTO = "auto"
+AUTO_BACKBONE, AUTO_TRAINED = "lite0", "small"
 # EfficientNet-Lite, with weights that were trained on ImageNet; the height and width that they were trained at.
 BACKBONES = {"lite0": 224, "lite1": 240, "lite2": 260}
 # What models were called before.
 _FORMER_NAMES = {"seed": "notebook"}
 # Of a backbone: what is smaller shows it too little.
-_MIN_BACKBONE_SIZE = 32
+MIN_BACKBONE_SIZE = 32
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,14 +71,13 @@ def find_model(name: str) -> str:
     Raises:
         ConfigError: There is none of that name.
     """
-    known = {known.lower(): known for known in (*OWN_MODELS, *BACKBONES, *APPLICATIONS)} | _FORMER_NAMES
+    known = {known.lower(): known for known in (AUTO, *OWN_MODELS, *BACKBONES, *APPLICATIONS)} | _FORMER_NAMES
     if found := known.get(name.lower()):
         return found
     close = difflib.get_close_matches(name.lower(), known, n=3)
     hint = f"did you mean {' or '.join(known[word] for word in close)}?" if close else ""
-    raise ConfigError(
-        f"model {name!r} is not known; {hint or 'it has to be small, lite0, notebook or a name of keras.applications'}"
-    )
+    expected = "it has to be auto, small, lite0, notebook or a name of keras.applications"
+    raise ConfigError(f"model {name!r} is not known; {hint or expected}")
 
 
 def check_image_size(model: str, image_size: int) -> None:
@@ -85,7 +87,7 @@ def check_image_size(model: str, image_size: int) -> None:
         ConfigError: They are.
     """
     application = APPLICATIONS.get(model)
-    min_size = application.least_size if application else _MIN_BACKBONE_SIZE if model in BACKBONES else 0
+    min_size = application.least_size if application else MIN_BACKBONE_SIZE if model in BACKBONES else 0
     if image_size < min_size:
         raise ConfigError(
             f"{model} takes pictures of {min_size}x{min_size} and up, found {image_size}x{image_size}; "

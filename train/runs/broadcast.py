@@ -40,6 +40,8 @@ class RunBroadcast:
 
 def broadcast_run(workers: Workers, options: Mapping[str, Any], checkpoint: Checkpoint | None) -> None:
     """Tells the other workers, which have to be in `receive_run`."""
+    if workers.cluster.num_workers == 1:
+        return  # Nobody listens, and the bytes of a checkpoint are many.
     workers.broadcast(json.dumps(options).encode())
     workers.broadcast(checkpoint.to_bytes() if checkpoint else b"")
 

@@ -1,10 +1,11 @@
 """What an epoch leaves on disk: models, history, curves. All are plain Keras callbacks."""
 
 import csv
+import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 
 from shardstream.train.engine.callbacks import Every
+from shardstream.train.runs.best_epoch import BEST_BY, BestBy, best_row
 from shardstream.train.runs.curves import draw_curves
 from shardstream.train.runs.run_folder import RunFolder, write_beside, write_if_possible
 from shardstream.train.runs.saved_model import ModelInfo, ModelWriter
@@ -42,11 +44,12 @@ _LEAST_SHARE = 200
 class History(keras.callbacks.Callback):
     """Keeps a row of figures for each epoch, in memory and in history.csv."""
 
-    def __init__(self, path: Path) -> None:
-        """Writes to `path` after each epoch."""
+    def __init__(self, path: Path, best_by: BestBy = BEST_BY) -> None:
+        """Writes to `path` after each epoch; `best_by` is what the run began with."""
         super().__init__()
         self.rows: list[dict[str, float]] = []
         self._path = path
+        self._best_by: BestBy = best_by
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Makes the file agree with the rows, of which there are some where a run goes on."""
@@ -66,18 +69,20 @@ class History(keras.callbacks.Callback):
         self.rows = [dict.fromkeys(COLUMNS, math.nan) | dict(row) for row in rows]
 
     def best(self) -> dict[str, float]:
-        """Returns the row with the lowest validation loss, the first of several."""
-        return min(self.rows, key=lambda row: row["val_loss"])
+        """Returns the row of the best epoch, the first of several."""
+        return best_row(self.rows, self._best_by)
 
     def _write(self, path: Path) -> None:
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer: csv.DictWriter[str] = csv.DictWriter(
+                file, COLUMNS, extrasaction="ignore", lineterminator="\n"
+            )
             writer.writeheader()
             writer.writerows(self.rows)
 
 
 class ModelSaver(keras.callbacks.Callback):
-    """Keeps best.keras, by validation loss, and last.keras.
+    """Keeps best.keras, of the best epoch, and last.keras.
 
     Where epochs are short best.keras may be that of an epoch before, until training ends or is stopped.
 
@@ -92,17 +97,21 @@ class ModelSaver(keras.callbacks.Callback):
         info: ModelInfo,
         history: History,
         clock: Callable[[], float] = time.monotonic,
+        beginning: tuple[ModelWriter, ModelInfo] | None = None,
     ) -> None:
         """Takes the best epoch from `history`, which has to come before in the list of callbacks.
 
-        Writes model.json beside the first best.keras, so that it is there only if a model is.
+        Writes model.json beside the first best.keras, so that it is there only if a model is. `beginning` writes
+        what was there before the first epoch, where that was a model of another kind.
         """
         super().__init__()
         self.best_weights: list[np.ndarray] = []
         self._folder = folder
         self._writer = writer
         self._info = info
+        self._beginning = beginning or (writer, info)
         self._history = history
+        self._temperature = 1.0
         self._clock = clock
         self._saving = Every(_SECS_BETWEEN_SAVINGS)
         self._best_is_missing = False
@@ -130,8 +139,28 @@ class ModelSaver(keras.callbacks.Callback):
         """Saves the model as training leaves it, and the best one if that is still to be done."""
         self._writer.write(cast(keras.Model, self.model), self._folder.last_model)
         if self._best_is_missing:
-            write_beside(self._folder.best_model, partial(self._writer.save, self.best_weights))
-            self._info.save(self._folder.path)
+            writer, info = self._of_best()
+            write_beside(self._folder.best_model, partial(writer.save, self.best_weights))
+            info.save(self._folder.path)
+
+    def replace_best(self, weights: Sequence[np.ndarray], *, temperature: float) -> None:
+        """Saves the best model with other weights, those that a calibration gave it."""
+        self.best_weights, self._temperature = list(weights), temperature
+        writer, info = self._of_best()
+        write_beside(self._folder.best_model, partial(writer.save, self.best_weights))
+        info.save(self._folder.path)
+
+    def best_info(self) -> ModelInfo:
+        """Returns what goes with the best model."""
+        return self._of_best()[1]
+
+    def _of_best(self) -> tuple[ModelWriter, ModelInfo]:
+        """Returns what writes the best model, and what goes with it."""
+        best = self._history.best()
+        if best["epoch"]:
+            return self._writer, dataclasses.replace(self._info, temperature=self._temperature)
+        writer, info = self._beginning
+        return writer, dataclasses.replace(info, temperature=best.get("temperature", 1.0))
 
     def write_missing(self) -> None:
         """Saves the best model if that is still to be done."""
@@ -141,8 +170,9 @@ class ModelSaver(keras.callbacks.Callback):
     def _write_best(self) -> None:
         best, info = self._folder.best_model, self._folder.model_info
         began = self._clock()
-        written = write_if_possible(best, partial(self._writer.save, self.best_weights))
-        written = written and write_if_possible(info, self._info.write)
+        writer, of_best = self._of_best()
+        written = write_if_possible(best, partial(writer.save, self.best_weights))
+        written = written and write_if_possible(info, of_best.write)
         self._best_is_missing = not written
         now = self._clock()
         self._best_is_due_at = now + _LEAST_SHARE * (now - began)
@@ -172,4 +202,4 @@ class Curves(keras.callbacks.Callback):
         write_beside(self._path, self._draw)
 
     def _draw(self, path: Path) -> None:
-        draw_curves(self._history.rows, path, title=self._title)
+        draw_curves(self._history.rows, path, title=self._title, best=self._history.best())

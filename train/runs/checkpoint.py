@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 _MAGIC = b"shardstream checkpoint 1\n"
 _HEADER_LENGTH = struct.Struct("<Q")
 _DIGEST_BYTES = hashlib.sha256().digest_size
-_NUM_KEPT = 2
 _MAX_BYTES = 1 << 40
 _SUFFIX = ".checkpoint"
 

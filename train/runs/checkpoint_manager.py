@@ -43,6 +43,7 @@ class CheckpointManager:
         self._models = models
         self._every = every
         self._stop = stop
+        stop.what_is_kept = self.what_is_kept
         self._clock = clock
         self._began = began
         self._saved_at = clock()
@@ -58,9 +59,10 @@ class CheckpointManager:
         """
         self._steps.restore(checkpoint.variables)
         self._history.restore(checkpoint.history)
-        self._models.best_weights = list(checkpoint.best_weights.values())
+        # Copies: what was read is a view of the bytes of the complete file, and would hold all of them.
+        self._models.best_weights = [weights.copy() for weights in checkpoint.best_weights.values()]
         self._began -= checkpoint.secs
-        self.last_position = checkpoint.position
+        self.last_position = self._position = checkpoint.position
 
     def total_secs(self) -> float:
         """Returns what the run has taken so far, over all its processes."""
@@ -72,8 +74,8 @@ class CheckpointManager:
         Raises:
             StoppedError: Training was asked to stop.
         """
-        if position.step and position != self._position:
-            self._steps_since += 1
+        before = self._position.step if self._position.epoch == position.epoch else 0
+        self._steps_since += max(0, position.step - before)
         self._position = position
         stopping = self._steps.consent.agree(self._stop.received, at_once=position.step == 0)
         if stopping or self._is_due(position):

@@ -12,13 +12,14 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 _TRAIN, _VALIDATION, _QUIET, _GRID = "#0072B2", "#D55E00", "#555555", "#E3E3E3"
 
 
-def draw_curves(rows: Sequence[Mapping[str, float]], path: Path, *, title: str) -> None:
-    """Draws `rows` of a history, at least one, to the picture file `path`, with the best epoch marked."""
+def draw_curves(
+    rows: Sequence[Mapping[str, float]], path: Path, *, title: str, best: Mapping[str, float]
+) -> None:
+    """Draws `rows` of a history, at least one, to the picture file `path`, with the best one marked."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, wspace=0.04)
     # Not pyplot: its state is global, and it looks for a display.
     figure = Figure(figsize=(11, 4.6), dpi=150, layout=layout, facecolor="white")
     loss, accuracy = figure.subplots(1, 2)
-    best = min(rows, key=lambda row: row["val_loss"])
     _draw(loss, rows, "loss", best)
     _draw(accuracy, rows, "accuracy", best)
     loss.set_title("Loss (cross-entropy)", loc="left", fontsize=12)
@@ -50,7 +51,7 @@ def _draw(axes: Axes, rows: Sequence[Mapping[str, float]], name: str, best: Mapp
         mec=_VALIDATION,
         mew=2.2,
         zorder=5,
-        label="best epoch (lowest validation loss)",
+        label="best epoch",
     )
     axes.set_xlabel("epoch", color=_QUIET)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -8,6 +8,7 @@ from pathlib import Path
 from shardstream.train.distributed.workers import Workers
 from shardstream.train.runs.callbacks import History
 from shardstream.train.runs.checkpoint_manager import CheckpointManager
+from shardstream.train.runs.saved_model import ModelInfo
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,9 +17,11 @@ class TrainResult:
 
     Attributes:
         run: The run folder.
+        model: What best.keras is: the name that it was built by.
+        temperature: What the logits of best.keras were divided by.
         best_epoch: The epoch of best.keras; the first is 1.
-        val_loss: Of that epoch.
-        val_accuracy: Of that epoch.
+        val_loss: Of best.keras, calibrated where there were enough images for that.
+        val_accuracy: Of the same.
         epochs: How many were trained.
         total_secs: From reading the metadata to the last file, over all processes that the run was stopped in.
         epoch_secs: The median of the training part of an epoch, validation not included.
@@ -31,7 +34,9 @@ class TrainResult:
     """
 
     run: Path
+    model: str
     best_epoch: int
+    temperature: float
     val_loss: float
     val_accuracy: float
     epochs: int
@@ -56,7 +61,9 @@ def receive_result(workers: Workers) -> TrainResult:
     return TrainResult(**content | {"run": Path(content["run"])})
 
 
-def summarize(run: Path, history: History, saver: CheckpointManager, *, num_parameters: int) -> TrainResult:
+def summarize(
+    run: Path, history: History, saver: CheckpointManager, info: ModelInfo, *, val_loss: float
+) -> TrainResult:
     """Returns the figures of a finished run."""
     best = history.best()
     # Epoch 0 is the head that a fine-tuning begins with: no part of it.
@@ -64,8 +71,10 @@ def summarize(run: Path, history: History, saver: CheckpointManager, *, num_para
     # The first epoch has the tracing of the steps in it: the median leaves it out where there are others.
     return TrainResult(
         run=run,
+        model=info.model,
+        temperature=info.temperature,
         best_epoch=int(best["epoch"]),
-        val_loss=best["val_loss"],
+        val_loss=val_loss,
         val_accuracy=best["val_accuracy"],
         epochs=int(history.rows[-1]["epoch"]),
         total_secs=saver.total_secs(),
@@ -73,7 +82,7 @@ def summarize(run: Path, history: History, saver: CheckpointManager, *, num_para
         images_per_sec=statistics.median(row["images_per_sec"] for row in trained),
         images_per_sec_per_core=statistics.median(row["images_per_sec_per_core"] for row in trained),
         input_wait=statistics.median(row["input_wait"] for row in trained),
-        num_parameters=num_parameters,
+        num_parameters=info.num_parameters,
         num_checkpoints=saver.num_saved,
         checkpoint_secs=saver.saving_secs,
     )

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.common.safe_files import parse_errors, read_regular
+from shardstream.train.data.sampling import ORDER_VERSION
 from shardstream.train.models.registry import find_model
+from shardstream.train.runs.best_epoch import FORMER_BEST_BY
 from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
 from shardstream.train.runs.run_folder import RunFolder
 
@@ -25,7 +27,10 @@ _FREE = {
     # The order of the examples is the same whatever the cache.
     *("hosts", "rank", "cache", "cache_dir"),
     *("most_epochs", "least_steps", "batch_size_of_few", "steps_per_epoch"),
+    "best_by",
 }
+# What runs were that began before config.json said it.
+_BEFORE = {"model": "small", "fine_tune": None, "flip": True, "candidates": [], "best_by": FORMER_BEST_BY}
 _NAMES = {
     "num_replicas": "the number of devices",
     "num_workers": "the number of workers",
@@ -66,7 +71,7 @@ class ResumableRun:
 
 def resolve(config: Config, options: Mapping[str, Any]) -> Config:
     """Returns `config` with what `options` say where it says `auto`."""
-    names = ("precision", "jit_compile")
+    names = ("model", "precision", "jit_compile")
     decided = {name: options[name] for name in names if getattr(config, name) == "auto"}
     return dataclasses.replace(config, **decided)
 
@@ -87,11 +92,19 @@ def find_resumable(folder: RunFolder, checkpoints: Checkpoints) -> ResumableRun 
     """Returns the run to go on with, or None where there is none or it never got as far as a checkpoint.
 
     Raises:
+        ConfigError: There is one, and its examples came in another order.
         DatasetError: There is one, but its files are damaged.
     """
     if not folder.is_unfinished or not (checkpoint := checkpoints.latest()):
         return None
     with parse_errors(folder.config, "so nobody knows what run this is; --no-resume begins anew"):
-        options = dict(json.loads(read_regular(folder.config)))
+        options = _BEFORE | dict(json.loads(read_regular(folder.config)))
         # A run that began before the model had its name.
-        return ResumableRun({**options, "model": find_model(str(options["model"]))}, checkpoint)
+        options["model"] = find_model(str(options["model"]))
+    # Before anything else is asked: such a run lacks other options, too.
+    if options.get("order_version") != ORDER_VERSION:
+        raise ConfigError(
+            f"{folder.path}: holds an unfinished run whose examples came in the order of another version of "
+            "shardstream; finish it with that version, or give --no-resume to throw it away, or another --run"
+        )
+    return ResumableRun(options, checkpoint)

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError
+from shardstream.train.data.sampling import ORDER_VERSION
 from shardstream.train.distributed.preemption import StopRequest
 from shardstream.train.engine.progress import BEGINNING, Progress
 from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
@@ -101,6 +102,7 @@ class ResumeCallback(keras.callbacks.Callback):
             "image_size": options.get("image_size") or data.image_size,
             "max_bad_records": options.get("max_bad_records", 0),
             **{name: value for name, value in options.items() if name not in _FREE_OPTIONS},
+            "order_version": ORDER_VERSION,
             "data": data.fingerprint[:16],
         }
         self._checkpoints = Checkpoints(
@@ -235,6 +237,7 @@ class ResumeCallback(keras.callbacks.Callback):
             stop = StopRequest(
                 self._grace_secs, signals=[signal.SIGTERM], program="shardstream.ResumeCallback"
             )
+            stop.what_is_kept = self._what_is_kept
             self._stop = session.enter_context(stop)
             self._sessions[self._folder.path] = session.pop_all()
 
@@ -277,9 +280,12 @@ class ResumeCallback(keras.callbacks.Callback):
             return False
         return True
 
+    def _what_is_kept(self) -> str:
+        return "the last checkpoint is kept" if self._checkpoints.paths() else "nothing is kept so far"
+
     def _save_and_exit(self) -> None:
         is_saved = self._save(self._position)
-        promise = "the same script goes on from there" if is_saved else "the checkpoint before it is kept"
+        promise = "the same script goes on from there" if is_saved else self._what_is_kept()
         logger.warning("%s: stopped by SIGTERM at %s; %s", self._folder.path, self._position, promise)
         self._end_session()
         raise SystemExit(128 + signal.SIGTERM)

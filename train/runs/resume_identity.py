@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shardstream.ingest.common.errors import ConfigError
-from shardstream.train.runs.run_folder import RunFolder
+from shardstream.train.runs.run_folder import RunFolder, incomplete
 
 
 def identity_path(folder: RunFolder) -> Path:
@@ -28,13 +28,14 @@ def read_identity(folder: RunFolder) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     # What a kill leaves before the first checkpoint.
-    ours = {folder.lock, path.with_name(".resume.incomplete.json"), folder.checkpoints}
+    ours = {folder.lock, incomplete(path), folder.checkpoints}
     is_empty = not folder.path.exists() or set(folder.path.iterdir()) <= ours
     if not isinstance(content, dict) or not (content or is_empty):
         raise ConfigError(
             f"{folder.path}: holds files that ResumeCallback did not write; choose another folder"
         )
-    return content
+    # What was written before there was a number has the first order.
+    return content and {"order_version": 1, **content}
 
 
 def check_identity(folder: RunFolder, saved: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import logging
 import os
 import shutil
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from shardstream.ingest.common.atomic_io import fsync_folder
-from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError, DatasetError
+from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError, DatasetError, UserError
 from shardstream.ingest.common.json_text import json_text
-from shardstream.ingest.common.safe_files import refuse_link
+from shardstream.ingest.common.safe_files import read_regular, refuse_link
+from shardstream.train.models.registry import BACKBONES
 from shardstream.train.runs.process_lock import locked_by_this_process
 
 logger = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ class RunFolder:
 
     @property
     def best_model(self) -> Path:
-        """The model of the epoch with the lowest validation loss."""
+        """The model of the best epoch."""
         return self.path / "best.keras"
 
     @property
@@ -102,9 +104,33 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"{self.path}: a file; choose another --run")
         if self.is_finished:
-            raise ConfigError(f"{self.path}: holds a finished run already; choose another --run or remove it")
-        if self.path.is_dir() and not self.config.exists() and set(self.path.iterdir()) - {self.lock}:
+            with contextlib.suppress(ConfigError, OSError), self.locked():
+                pass  # What a kill left of its checkpoints goes: nobody else comes by here.
+            raise ConfigError(
+                f"{self.path}: holds a finished run already; choose another --run"
+                f"{self._how_to_train_further()}, or remove it"
+            )
+        if self.path.is_dir() and not self.config.exists() and set(self.path.iterdir()) - self._begun():
             raise ConfigError(f"{self.path}: holds files that are no run; choose another --run")
+
+    def _how_to_train_further(self) -> str:
+        try:
+            options = json.loads(read_regular(self.config))
+            model, fine_tune = options["model"], options.get("fine_tune") or "none"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
+            return ""
+        if model in BACKBONES:  # For which --weights is refused.
+            return ", with --fine-tune last to train its backbone too" if fine_tune == "none" else ""
+        if not self.best_model.is_file():
+            return ""
+        return f", with --weights {self.best_model} to train its model further"
+
+    def _begun(self) -> set[Path]:
+        """Returns what a kill leaves before there is a config.json."""
+        begun = {self.lock, incomplete(self.config)}
+        if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
+            begun.add(self.checkpoints)
+        return begun
 
     def check_has_model(self) -> None:
         """Refuses a folder without a model, before TensorFlow's seconds.
@@ -138,6 +164,8 @@ class RunFolder:
             refuse_link(folder)
         try:
             with locked_by_this_process(self.lock):
+                if self._finished_checkpoints.exists():
+                    shutil.rmtree(self._finished_checkpoints)  # A kill came before `finish` had done so.
                 yield
         finally:
             if is_new and list(self.path.iterdir()) == [self.lock]:
@@ -155,6 +183,7 @@ class RunFolder:
             self.history,
             self.curves,
             self.diverged,
+            self.bad_records,
         )
         for path in (*results, *self.checkpoints.iterdir()):
             path.unlink(missing_ok=True)
@@ -170,15 +199,56 @@ class RunFolder:
         shutil.rmtree(self._finished_checkpoints)
 
 
+class ModelFile(RunFolder):
+    """A `.keras` file anywhere, with the model.json of its model beside it."""
+
+    @property
+    def best_model(self) -> Path:
+        """The file itself."""
+        return self.path
+
+    @property
+    def model_info(self) -> Path:
+        """What is needed to use it."""
+        return self.path.with_name("model.json")
+
+    @property
+    def config(self) -> Path:
+        """The options of its training, if it lies in a run folder."""
+        return self.path.with_name("config.json")
+
+    def check_has_model(self) -> None:
+        """Refuses a file of which nothing is known.
+
+        Raises:
+            DatasetError: There is no model.json beside it.
+        """
+        if not self.model_info.is_file():
+            raise DatasetError(
+                f"{self.path}: no model.json beside it, which names the classes and the image size; "
+                "copy that of a run folder and put its own in"
+            )
+
+
+def open_run(path: Path) -> RunFolder:
+    """Returns the files of a run folder, or of a model that was saved elsewhere as `path`, a `.keras` file."""
+    return ModelFile(path) if path.suffix == ".keras" and path.is_file() else RunFolder(path)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes `content` to `path`, whole or not at all."""
     text = json_text(content)
     write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
+def incomplete(path: Path) -> Path:
+    """Returns where a file is written that is renamed to `path`."""
+    return path.with_name(f".{path.stem}.incomplete{path.suffix}")
+
+
 def write_beside(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` make a file beside `path`, with the same suffix, and renames it to `path`."""
-    beside = path.with_name(f".{path.stem}.incomplete{path.suffix}")
+    beside = incomplete(path)
     try:
         beside.unlink(missing_ok=True)  # It may be a link that somebody planted: to write would follow it.
         write(beside)

@@ -13,7 +13,7 @@ from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.common.safe_files import parse_errors, read_regular
 from shardstream.ingest.images.settings import Encoding, ImageSettings, Resize
 from shardstream.train.runs.model_check import check_model_file
-from shardstream.train.runs.run_folder import RunFolder, write_beside, write_json
+from shardstream.train.runs.run_folder import RunFolder, open_run, write_beside, write_json
 
 # A batch of 32 pictures of this size is 1.6 GB; no model of this project sees more than a quarter of it.
 MAX_IMAGE_SIZE = 4096
@@ -36,6 +36,9 @@ class ModelInfo:
         num_parameters: All, those that are not trained included.
         precision: What it was trained in; the files are float32.
         versions: Of the software that trained it.
+        pretrained: What it began with: "name" of the package or file; of a package "version", "sha256" of its file and
+            "license" too, and "fine_tune", what of it was trained on. None: it learnt from nothing.
+        temperature: What the logits were divided by for calibration, in the model file; 1 for none.
     """
 
     class_names: tuple[str, ...]
@@ -50,6 +53,8 @@ class ModelInfo:
     num_parameters: int
     precision: str
     versions: Mapping[str, str]
+    pretrained: Mapping[str, str] | None = None
+    temperature: float = 1.0
 
     @property
     def stored(self) -> ImageSettings:
@@ -68,19 +73,20 @@ class ModelInfo:
 
     @classmethod
     def load(cls, run_dir: Path) -> "ModelInfo":
-        """Reads model.json of the run folder `run_dir`.
+        """Reads model.json of the run folder `run_dir`, or beside the `.keras` file of that path.
 
         Raises:
             DatasetError: There is no run, none with a model, or the file is damaged.
         """
-        RunFolder(run_dir).check_has_model()
-        path = RunFolder(run_dir).model_info
+        run = open_run(run_dir)
+        run.check_has_model()
+        path = run.model_info
         with parse_errors(path, "train again into another run folder"):
             return _model_info(path, json.loads(read_regular(path)))
 
 
 def load_model(run_dir: Path) -> tuple[keras.Model, ModelInfo]:
-    """Returns the best model of a run, loaded in Keras's safe mode, and what goes with it.
+    """Returns the best model of a run, or that of a `.keras` file, loaded in Keras's safe mode, and its model.json.
 
     The model takes RGB pictures [batch, image_size, image_size, 3], uint8 or float32 from 0 to 255, and gives
     probabilities float32 [batch, num_classes].
@@ -89,7 +95,7 @@ def load_model(run_dir: Path) -> tuple[keras.Model, ModelInfo]:
         DatasetError: There is no model, or it cannot be loaded safely.
     """
     info = ModelInfo.load(run_dir)
-    path = RunFolder(run_dir).best_model
+    path = open_run(run_dir).best_model
     if not path.is_file():
         raise DatasetError(
             f"{path}: no such file, though model.json is there; train again into another run folder"
@@ -134,10 +140,12 @@ class ModelWriter:
 
 
 def _model_info(path: Path, content: Any) -> ModelInfo:
-    names = {field.name for field in dataclasses.fields(ModelInfo)}
+    fields = dataclasses.fields(ModelInfo)
+    # Models of before had no others.
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
     found = set(content) if isinstance(content, dict) else set()
-    if found != names:
-        differing = ", ".join(sorted(found ^ names))
+    if differing := (needed - found) | (found - {field.name for field in fields}):
+        differing = ", ".join(sorted(differing))
         raise DatasetError(
             f"{path}: keys missing or unknown: {differing}; train again into another run folder"
         )
@@ -152,6 +160,8 @@ def _model_info(path: Path, content: Any) -> ModelInfo:
         "quality": type(content["quality"]) is int and 1 <= content["quality"] <= 100,
         "num_parameters": type(content["num_parameters"]) is int,
         "versions": isinstance(content["versions"], dict),
+        "pretrained": _is_pretrained(content.get("pretrained")),
+        "temperature": _is_temperature(content.get("temperature", 1.0)),
         **{key: isinstance(content[key], str) for key in ("model", "dataset_fingerprint", "precision")},
     }
     for key, is_sound in checks.items():
@@ -162,6 +172,16 @@ def _model_info(path: Path, content: Any) -> ModelInfo:
             )
     lists: dict[str, Any] = {key: tuple(content[key]) for key in ("class_names", "display_names")}
     return ModelInfo(**{**content, **lists})
+
+
+def _is_pretrained(value: object) -> bool:
+    return value is None or (
+        isinstance(value, dict) and "name" in value and all(isinstance(text, str) for text in value.values())
+    )
+
+
+def _is_temperature(value: object) -> bool:
+    return type(value) is float and 0 < value < float("inf")
 
 
 def _is_size(value: object) -> bool:

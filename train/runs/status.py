@@ -10,6 +10,7 @@ from typing import Literal
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.common.safe_files import parse_errors, read_regular
 from shardstream.train.engine.progress import BEGINNING
+from shardstream.train.runs.best_epoch import FORMER_BEST_BY, best_row
 from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
 from shardstream.train.runs.process_lock import Process, locking_process
 from shardstream.train.runs.run_folder import RunFolder
@@ -45,7 +46,7 @@ class RunStatus:
         epoch: Epochs that are over where the run can go on from.
         step: Of the epoch after them.
         checkpoint_age_secs: Of the state there; None where there is none, before the first or after the end.
-        best_epoch: The epoch with the lowest validation loss so far; None before the first is over, as the others.
+        best_epoch: The best epoch so far; None before the first is over, as the others.
         best_val_loss: Of that epoch.
         best_val_accuracy: Of that epoch.
         rate: Of the last epoch that is over.
@@ -91,7 +92,7 @@ def look_at(run: Path) -> RunStatus:
     checkpoints = Checkpoints(folder.checkpoints)
     checkpoint = checkpoints.latest()
     position = checkpoint.position if checkpoint else BEGINNING
-    best = min(rows, key=lambda row: row["val_loss"], default=None)
+    best = best_row(rows, config.get("best_by", FORMER_BEST_BY)) if rows else None
     return RunStatus(
         run=run,
         condition="running" if process else "finished" if folder.is_finished else "stopped",

@@ -6,6 +6,35 @@
   const counter = dialog.querySelector("output");
   let card = null;
 
+  const neighbors = document.getElementById("neighbors");
+  const known = neighbors && JSON.parse(document.getElementById("neighbors-data").textContent);
+
+  // The training images that are most like the one of the card.
+  const element = (tag, className, text) => {
+    const made = document.createElement(tag);
+    if (className) made.className = className;
+    if (text) made.textContent = text;
+    return made;
+  };
+  const showNeighbors = () => {
+    const found = known.ofRow[card.id.slice("picture-".length)] ?? [];
+    neighbors.hidden = !found.length;
+    neighbors.querySelector("ul").replaceChildren(...found.map(([number, similarity]) => {
+      const { name, label, path, picture } = known.images[number];
+      const item = element("li");
+      if (picture) {
+        const image = element("img");
+        image.alt = "";
+        image.src = picture;
+        item.append(image);
+      }
+      const text = element("p");
+      text.append(element("bdi", `name ${String(label) === card.dataset.actual ? "is-right" : "is-wrong"}`, name), " ", element("span", "quiet", similarity.toFixed(2)), element("bdi", "code", path));
+      item.append(text);
+      return item;
+    }));
+  };
+
   const show = (chosen) => {
     card = chosen;
     const image = card.querySelector("img").cloneNode();
@@ -13,6 +42,7 @@
     sheet.replaceChildren(image, card.querySelector(".caption").cloneNode(true));
     const shown = gallery.visible();
     counter.textContent = shown.includes(card) ? `${shown.indexOf(card) + 1} / ${shown.length}` : "";
+    if (known) showNeighbors();
     if (!dialog.open) dialog.showModal();
   };
 

@@ -49,9 +49,13 @@ ENGLISH: Mapping[str, str] = {
     "advice": "What to look at first",
     "advice_labels": "{count} labels are probably wrong",
     "advice_labels_one": "1 label is probably wrong",
-    "advice_labels_why": (
-        "Of labels listed like this, 6 to 9 of 10 were wrong in tests. If so, move the image to the "
-        "correct folder."
+    "advice_labels_why_features": (
+        "In tests with planted mistakes 9 of 10 labels that were listed like this were wrong. If so, move the "
+        "image to the correct folder."
+    ),
+    "advice_labels_why_predictions": (
+        "In tests with planted mistakes 6 to 9 of 10 labels that were listed like this were wrong. If so, move "
+        "the image to the correct folder."
     ),
     "advice_contradictions": "{count} pairs are the same image with different labels",
     "advice_contradictions_one": "1 pair is the same image with different labels",
@@ -68,7 +72,7 @@ ENGLISH: Mapping[str, str] = {
     "advice_pair_why": "{share} of all errors are of this kind.",
     "advice_odd": "{count} images are unlike the others of their class",
     "advice_odd_one": "1 image is unlike the others of its class",
-    "advice_odd_why": "Blurred, dark, bright, or of an unusual shape.",
+    "advice_odd_why": "Blurred, dark, bright, of an unusual shape or of other content.",
     # The pictures.
     "gallery": "Images",
     "order_uniform": "Incorrect ones first, highest loss first.",
@@ -204,42 +208,6 @@ ENGLISH: Mapping[str, str] = {
     "part_folder": "folder {folder}",
     "more_errors": "more errors",
     "fewer_errors": "fewer errors",
-    # Data worth a look.
-    "issues": "Data to check",
-    "labels": "Labels to check",
-    "labels_meaning": (
-        "Labels that are more probably wrong than correct, given how well the model's probabilities fit "
-        "all labels; the most probable first. In tests with planted mistakes 6 to 9 of 10 of them were "
-        "wrong. Means little for images that the model was trained on."
-    ),
-    "labels_none": "No image is predicted incorrectly, so no label is doubted.",
-    "list_part": "The first {shown} of {all}; findings.csv has them all.",
-    "label_says": "label",
-    "model_says": "predicted",
-    "odd": "Unlike the others of their class",
-    "odd_meaning": (
-        "More than 3 robust standard deviations from the class median, the farthest of each kind first. "
-        "What a class often has, such as a second shape, is not listed."
-    ),
-    "odd_none": (
-        "No image is far more blurred, darker, brighter or otherwise shaped than the others of its class."
-    ),
-    "odd_blurred": "blurred",
-    "odd_dark": "dark",
-    "odd_bright": "bright",
-    "odd_shape": "unusual shape",
-    "duplicates": "Look-alikes",
-    "duplicates_meaning": (
-        "Pairs with similar perceptual hashes in the whole dataset. Those marked as the same image agree "
-        "in their pixels; the others may be different images of similar things."
-    ),
-    "duplicates_unknown": "The dataset has no manifest that can be read, so look-alikes are not known.",
-    "leaks": "In another split",
-    "leaks_none": "No image of this split looks like one of another split.",
-    "repeats": "Twice in this split",
-    "contradictions": "The same image with another label",
-    "contradictions_none": "No image has a second label.",
-    "conflicts": "{count} files were left out at ingest because the very same image is in two classes.",
     # Where it comes from.
     "provenance": "About this report",
     "provenance_command": "Command",
@@ -253,6 +221,7 @@ ENGLISH: Mapping[str, str] = {
     "provenance_model_facts": (
         "{model}: {parameters} parameters, trained in {precision}, {size} × {size}, {resize}"
     ),
+    "provenance_weights": "Pretrained weights",
     "provenance_model_sha256": "Model file (SHA-256)",
     "provenance_versions": "Versions, predicting",
     "provenance_versions_training": "Versions, training",
@@ -292,11 +261,6 @@ ENGLISH: Mapping[str, str] = {
     "advice_trained": "The model was trained on these images",
     "advice_trained_why": "The accuracy on new images is lower; predict a split that was held out.",
     "matrix_weighted": "Counts are of the images drawn, of which each class has about the same number.",
-    "labels_errors": (
-        "The predictions do not tell wrong labels from the model's own errors, so no label is called "
-        "wrong. These are its most confident errors; usually the label is correct."
-    ),
-    "same_image": "same image",
     "compare_mcnemar": "McNemar, exact",
     "compare_weighted": "weighted difference, as the classes have different weights",
     "compare_parts": (

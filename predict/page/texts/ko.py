@@ -44,9 +44,13 @@ KOREAN: Mapping[str, str] = {
     "advice": "먼저 볼 것",
     "advice_labels": "잘못되었을 가능성이 큰 라벨 {count}개",
     "advice_labels_one": "잘못되었을 가능성이 큰 라벨 1개",
-    "advice_labels_why": (
-        "시험에서 이런 라벨은 열 개 중 여섯에서 아홉이 틀린 것이었습니다. 틀렸다면 사진을 올바른 폴더로 "
-        "옮기세요."
+    "advice_labels_why_features": (
+        "일부러 라벨을 바꾼 시험에서 이렇게 나온 라벨은 열 개 중 아홉이 틀린 것이었습니다. 틀렸다면 사진을 "
+        "올바른 폴더로 옮기세요."
+    ),
+    "advice_labels_why_predictions": (
+        "일부러 라벨을 바꾼 시험에서 이렇게 나온 라벨은 열 개 중 여섯에서 아홉이 틀린 것이었습니다. 틀렸다면 "
+        "사진을 올바른 폴더로 옮기세요."
     ),
     "advice_contradictions": "같은 사진인데 라벨이 다른 쌍 {count}개",
     "advice_contradictions_one": "같은 사진인데 라벨이 다른 쌍 1개",
@@ -63,7 +67,7 @@ KOREAN: Mapping[str, str] = {
     "advice_pair_why": "전체 오류의 {share}가 여기에서 나옵니다.",
     "advice_odd": "같은 클래스의 다른 사진과 다른 사진 {count}장",
     "advice_odd_one": "같은 클래스의 다른 사진과 다른 사진 1장",
-    "advice_odd_why": "흐리거나, 어둡거나, 밝거나, 가로세로 비율이 다릅니다.",
+    "advice_odd_why": "흐리거나, 어둡거나, 밝거나, 가로세로 비율이나 내용이 다릅니다.",
     "gallery": "사진",
     "order_uniform": "오답부터, 손실이 큰 순서로.",
     "order_stratified": "오답부터, 손실이 큰 순서로.",
@@ -186,41 +190,6 @@ KOREAN: Mapping[str, str] = {
     "part_folder": "폴더 {folder}",
     "more_errors": "오류 많음",
     "fewer_errors": "오류 적음",
-    "issues": "확인할 데이터",
-    "labels": "확인할 라벨",
-    "labels_meaning": (
-        "모델의 확률이 전체 라벨과 얼마나 맞는지에 비추어, 맞을 확률보다 틀릴 확률이 큰 라벨입니다. 틀릴 "
-        "확률이 큰 순서입니다. 일부러 라벨을 바꾼 시험에서는 열 개 중 여섯에서 아홉이 틀린 것이었습니다. "
-        "모델이 학습한 사진에 대해서는 큰 의미가 없습니다."
-    ),
-    "labels_none": "오답이 없어 의심되는 라벨이 없습니다.",
-    "list_part": "{all}개 중 처음 {shown}개입니다. 전부는 findings.csv에 있습니다.",
-    "label_says": "라벨",
-    "model_says": "예측",
-    "odd": "같은 클래스의 다른 사진과 다른 사진",
-    "odd_meaning": (
-        "클래스의 중앙값에서 로버스트 표준편차의 3배 넘게 벗어난 사진이며, 종류마다 많이 벗어난 "
-        "것부터입니다. 두 번째 비율처럼 클래스에 흔한 것은 뺐습니다."
-    ),
-    "odd_none": (
-        "같은 클래스의 다른 사진보다 훨씬 흐리거나 어둡거나 밝거나 가로세로 비율이 다른 사진이 없습니다."
-    ),
-    "odd_blurred": "흐림",
-    "odd_dark": "어두움",
-    "odd_bright": "밝음",
-    "odd_shape": "드문 비율",
-    "duplicates": "닮은 사진",
-    "duplicates_meaning": (
-        "데이터셋 전체에서 지각 해시가 비슷한 쌍입니다. ‘같은 사진’ 표시는 픽셀까지 일치하는 쌍이며, "
-        "나머지는 비슷한 것을 찍은 다른 사진일 수 있습니다."
-    ),
-    "duplicates_unknown": "읽을 수 있는 매니페스트가 없어 닮은 사진을 알 수 없습니다.",
-    "leaks": "다른 분할에",
-    "leaks_none": "이 분할에는 다른 분할의 사진과 닮은 사진이 없습니다.",
-    "repeats": "이 분할에 두 번",
-    "contradictions": "같은 사진, 다른 라벨",
-    "contradictions_none": "라벨이 둘인 사진이 없습니다.",
-    "conflicts": "똑같은 사진이 두 클래스에 있어 수집할 때 제외한 파일이 {count}개 있습니다.",
     "provenance": "이 보고서에 대하여",
     "provenance_command": "명령",
     "provenance_created": "작성",
@@ -233,6 +202,7 @@ KOREAN: Mapping[str, str] = {
     "provenance_model_facts": (
         "{model}: 파라미터 {parameters}개, {precision}로 학습, {size} × {size}, {resize}"
     ),
+    "provenance_weights": "사전 학습 가중치",
     "provenance_model_sha256": "모델 파일(SHA-256)",
     "provenance_versions": "버전(예측)",
     "provenance_versions_training": "버전(학습)",
@@ -274,11 +244,6 @@ KOREAN: Mapping[str, str] = {
     "advice_trained": "모델이 학습한 사진입니다",
     "advice_trained_why": "새 사진에서는 정확도가 더 낮습니다. 학습에 쓰지 않은 분할을 예측하세요.",
     "matrix_weighted": "장수는 뽑은 사진의 수이며, 클래스마다 비슷한 수를 뽑았습니다.",
-    "labels_errors": (
-        "이 예측으로는 틀린 라벨과 모델의 오류를 구별할 수 없어, 틀렸다고 하는 라벨이 없습니다. 아래는 "
-        "확신이 가장 큰 오답이며, 대개는 라벨이 맞습니다."
-    ),
-    "same_image": "같은 사진",
     "compare_mcnemar": "맥니머 정확 검정",
     "compare_weighted": "클래스마다 가중치가 달라 가중 차이로 검정",
     "compare_parts": (

@@ -5,12 +5,17 @@ from typing import Literal
 
 from shardstream.predict.inference.selection import Selection
 from shardstream.predict.page.texts.en import ENGLISH
+from shardstream.predict.page.texts.en_findings import ENGLISH_FINDINGS
 from shardstream.predict.page.texts.ko import KOREAN
+from shardstream.predict.page.texts.ko_findings import KOREAN_FINDINGS
 
 Language = Literal["en", "ko"]
 Texts = Mapping[str, str]
 
-TEXTS: Mapping[Language, Texts] = {"en": ENGLISH, "ko": KOREAN}
+TEXTS: Mapping[Language, Texts] = {
+    "en": {**ENGLISH, **ENGLISH_FINDINGS},
+    "ko": {**KOREAN, **KOREAN_FINDINGS},
+}
 
 
 def describe_selection(selection: Selection, t: Texts) -> str:

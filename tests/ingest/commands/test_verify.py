@@ -261,12 +261,13 @@ def test_metadata_that_say_wrong_things_of_a_whole_shard_are_named_without_the_m
     ("spoil", "what"),
     [
         (lambda path: path.unlink(), "missing"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-5]), "cannot be read as a NumPy array"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-5]), "cannot be read"),
         (
             lambda path: np.save(path, np.zeros(7)),
             "expected 60 rows of offset and checksum, found float64 (7,)",
         ),
-        (lambda path: path.write_bytes(b"[1, 2]"), "cannot be read as a NumPy array"),
+        (lambda path: path.write_bytes(b"[1, 2]"), "cannot be read"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b"(60,)", b"((60,")), "cannot be read"),
         (lambda path: path.symlink_to(path.rename(path.with_name("aside"))), "not a regular file"),
     ],
 )

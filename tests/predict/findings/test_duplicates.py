@@ -18,6 +18,14 @@ def picture(seed):
     return Image.fromarray(noise).resize((96, 96), Image.Resampling.BICUBIC)
 
 
+def on_background(seed, name):
+    signs = np.random.default_rng([seed, len(name)]).choice([-14, 14], (8, 8))
+    # A checkerboard in each of 64 cells: no low frequencies, which are all that the hash looks at.
+    details = np.kron(signs, [[1, -1], [-1, 1]]).repeat(6, 0).repeat(6, 1)[..., np.newaxis]
+    pixels = np.asarray(picture(300 + seed), np.int16) * 0.9 + 10 + details
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
 @pytest.fixture(scope="module")
 def info(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alike")
@@ -30,6 +38,10 @@ def info(tmp_path_factory):
     for seed in range(12):
         picture(seed).save(folder / "photos/food" / f"again{seed:02d}.jpg", quality=80)
     picture(30).save(folder / "photos/exterior" / "mislabelled.jpg", quality=80)
+    # Other details on one background: alike to a perceptual hash.
+    for seed in range(6):
+        for name in ("first", "second"):
+            on_background(seed, name).save(folder / "photos/food" / f"{name}{seed}.png")
     shutil.copy(folder / "photos/food/31.png", folder / "photos/exterior/conflict.png")
     names = ("food", "exterior")
     build_dataset(
@@ -66,6 +78,22 @@ def test_copies_in_another_split_and_with_another_label_are_named(info):
     assert {pair.one.path, pair.other.path} == {"food/30.png", "exterior/mislabelled.jpg"}
     assert {pair.one.class_name, pair.other.class_name} == {"food", "exterior"}
     assert found.num_conflicts == 2
+
+
+def test_what_only_the_hashes_take_for_alike_is_not_listed(info):
+    import pyarrow.parquet as pq
+
+    from shardstream.ingest.pipeline.near_duplicates import find_pairs
+
+    rows = pq.read_table(info.data_dir / "manifest.parquet", columns=["path", "perceptual_hash"]).to_pydict()
+    pairs = find_pairs(np.array([number or 0 for number in rows["perceptual_hash"]], np.uint64))
+    named = [{rows["path"][row] for row in pair} for pair in pairs.tolist()]
+    alike = [f"food/first{i}.png" for i in range(6) if {f"food/first{i}.png", f"food/second{i}.png"} in named]
+    assert alike  # Else this shows nothing.
+    for split in ("train", "validation"):
+        found = find_duplicates(info, split)
+        listed = {one.path for pair in [*found.leaks, *found.repeats] for one in (pair.one, pair.other)}
+        assert not listed & set(alike)
 
 
 @pytest.fixture

@@ -13,15 +13,8 @@ from sklearn.metrics import cohen_kappa_score
 
 from shardstream.predict.__main__ import main
 from shardstream.predict.inference.selection import select_stratified
-from shardstream.predict.metrics.comparison import (
-    Cost,
-    OtherPredictions,
-    cohen_kappa,
-    compare,
-    correct_for_multiplicity,
-    difference_estimate,
-    mcnemar,
-)
+from shardstream.predict.metrics.comparison import Cost, OtherPredictions, compare, correct_for_multiplicity
+from shardstream.predict.metrics.paired_tests import cohen_kappa, difference_estimate, mcnemar
 
 RNG = np.random.default_rng(0)
 

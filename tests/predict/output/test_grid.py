@@ -7,7 +7,7 @@ from shardstream.predict.inference.thumbnails import make_picture
 from shardstream.predict.output.fonts import LabelFont, find_font
 from shardstream.predict.output.grid import write_grid
 
-BLUE, VERMILION = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
+BLUE, VERMILION = (0x00, 0x63, 0x9C), (0xB2, 0x43, 0x00)
 
 
 @pytest.fixture(name="pictures")

@@ -65,5 +65,5 @@ def test_the_curve_is_drawn_of_few_pictures_too(tmp_path, make_outcomes, probabi
     weights = np.ones(len(probabilities))
     summary = summarize(outcomes, weights, num_classes=2)
     write_calibration(tmp_path / "c.png", calibrate(outcomes, weights), summary.accuracy)
-    blue = (np.abs(pixels(tmp_path / "c.png") - (0, 114, 178)).max(axis=2) < 3).sum()
+    blue = (np.abs(pixels(tmp_path / "c.png") - (0, 99, 156)).max(axis=2) < 3).sum()
     assert blue > 500

@@ -13,9 +13,8 @@ from PIL import Image
 from shardstream.predict.findings.duplicates import Duplicates, EntryPair, ManifestEntry
 from shardstream.predict.findings.gallery import Shown
 from shardstream.predict.inference.thumbnails import PICTURE_BYTES, make_picture
+from shardstream.predict.output.palette import INK, PAPER, QUIET, RIGHT, WRONG
 from shardstream.predict.page.render import render_page
-from shardstream.predict.page.texts.en import ENGLISH
-from shardstream.predict.page.texts.ko import KOREAN
 from shardstream.predict.page.texts.languages import TEXTS
 
 HOSTILE = [
@@ -230,7 +229,7 @@ def test_a_page_without_pictures_says_so(make_page):
     page = Page(make_page(USUAL, gallery_size=0, **USUAL_NAMES))
     assert not [found for found in page.all("img") if "src" in found]
     assert not page.all("form", id="filter")
-    assert ENGLISH["gallery_empty"] in page.text_by_tag["section"][1]
+    assert TEXTS["en"]["gallery_empty"] in page.text_by_tag["section"][1]
 
 
 def test_a_page_with_some_of_the_pictures_says_which(make_page):
@@ -299,7 +298,7 @@ def test_look_alikes_are_named_with_their_splits(make_page):
         repeats=[],
     )
     page = Page(make_page(USUAL, duplicates=duplicates, **USUAL_NAMES))
-    (issues,) = (text for text in page.text_by_tag["section"] if ENGLISH["duplicates_meaning"] in text)
+    (issues,) = (text for text in page.text_by_tag["section"] if TEXTS["en"]["duplicates_meaning"] in text)
     issues = " ".join(issues.split())
     assert "음식 validation food/a<b>.jpg" in issues
     assert "실외 train exterior/y.jpg" in issues
@@ -309,9 +308,9 @@ def test_look_alikes_are_named_with_their_splits(make_page):
 
 @pytest.mark.parametrize("lang", ["en", "ko"])
 def test_both_languages_have_every_sentence_with_the_same_gaps(lang):
-    assert TEXTS[lang].keys() == ENGLISH.keys()
+    assert TEXTS[lang].keys() == TEXTS["en"].keys()
     for key, sentence in TEXTS[lang].items():
-        allowed = set(re.findall(r"{(\w+)}", ENGLISH[key]))
+        allowed = set(re.findall(r"{(\w+)}", TEXTS["en"][key]))
         assert set(re.findall(r"{(\w+)}", sentence)) <= allowed, key
         assert sentence.strip(), key
 
@@ -320,7 +319,13 @@ def test_a_page_in_korean_has_no_english_sentence(make_page):
     text = make_page(USUAL, lang="ko", **USUAL_NAMES)
     page = Page(text)
     assert page.all("html", lang="ko")
-    for key, sentence in ENGLISH.items():
+    for key, sentence in TEXTS["en"].items():
         # Single words may be names of classes or tools.
-        if sentence != KOREAN[key] and len(sentence.split()) > 2 and "{" not in sentence:
+        if sentence != TEXTS["ko"][key] and len(sentence.split()) > 2 and "{" not in sentence:
             assert sentence not in text, key
+
+
+def test_the_page_has_the_colors_of_the_plots(make_page):
+    text = make_page(USUAL, **USUAL_NAMES)
+    for name, color in (("right", RIGHT), ("wrong", WRONG), ("ink", INK), ("quiet", QUIET), ("panel", PAPER)):
+        assert f"--{name}: {color};" in text

@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 
 import pytest
 
@@ -20,8 +21,8 @@ with StopRequest(float(sys.argv[1])) as stop:
 """
 
 
-def start(grace_secs: float) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", LOOP, str(grace_secs)]
+def start(grace_secs: float, program: str = LOOP, launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
+    command = [*launcher, sys.executable, "-c", program, str(grace_secs)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
@@ -29,16 +30,32 @@ def start(grace_secs: float) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(
-    ("number", "sender", "exit_code"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)]
+    ("number", "sender", "exit_code"),
+    [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130), (signal.SIGHUP, "SIGHUP", 129)],
 )
 def test_what_does_not_stop_within_the_grace_period_is_ended(number, sender, exit_code):
     with start(0.05) as process:
         process.send_signal(number)
         printed, errors = process.communicate()
     assert (process.returncode, printed) == (exit_code, "noted\n")
-    assert errors == (
-        f"shardstream-train: stopped by {sender}, 0.05 s after it; the last checkpoint is what is kept\n"
-    )
+    assert errors == f"shardstream-train: stopped by {sender}, 0.05 s after it\n"
+
+
+def test_what_is_kept_is_said_by_who_knows():
+    program = LOOP.replace("    while", "    stop.what_is_kept = lambda: 'nothing is'\n    while")
+    with start(0.05, program) as process:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate()
+    assert errors == "shardstream-train: stopped by SIGTERM, 0.05 s after it; nothing is\n"
+
+
+def test_what_nohup_ignores_stays_ignored():
+    with start(0.05, launcher=["nohup"]) as process:
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate()
+    assert process.returncode == 143
+    assert errors.splitlines()[-1] == "shardstream-train: stopped by SIGTERM, 0.05 s after it"
 
 
 def test_a_second_ctrl_c_ends_at_once_and_a_second_sigterm_does_not():
@@ -94,4 +111,4 @@ def test_the_grace_period_holds_while_python_hears_nothing():
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate()
     assert process.returncode == 143
-    assert errors.startswith("shardstream-train: stopped by SIGTERM, 0.05 s after it; ")
+    assert errors == "shardstream-train: stopped by SIGTERM, 0.05 s after it\n"

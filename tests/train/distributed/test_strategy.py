@@ -7,7 +7,7 @@ import tensorflow as tf
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.distributed.strategy import (
     check_batch_size,
-    least_free,
+    fitting_batch_size,
     make_strategy,
     precision_for,
     resolve_jit_compile,
@@ -77,6 +77,14 @@ def test_batches_are_split_evenly():
         check_batch_size(2, 4)
 
 
+@pytest.mark.parametrize(
+    ("num_replicas", "expected"), [(1, 32), (3, 30), (4, 32), (5, 30), (6, 30), (7, 28), (8, 32), (40, 40)]
+)
+def test_a_default_batch_fits_any_number_of_devices(num_replicas, expected):
+    assert fitting_batch_size(32, num_replicas) == expected
+    check_batch_size(expected, num_replicas)
+
+
 def test_seed():
     set_seed(5)
     first = tf.random.normal([3]).numpy()
@@ -87,11 +95,3 @@ def test_seed():
 def test_versions_name_what_a_result_depends_on():
     assert versions()["tensorflow"] == tf.__version__
     assert list(versions()) == ["python", "shardstream", "tensorflow", "keras", "numpy"]
-
-
-@pytest.mark.parametrize(
-    ("used", "least"),
-    [({"GPU:0": 3}, 7), ({"GPU:0": 3, "GPU:1": 0}, 5), ({"GPU:1": 9}, 0)],
-)
-def test_the_device_with_the_least_memory_decides(used, least):
-    assert least_free({"CPU:0": 1, "GPU:0": 10, "GPU:1": 5}, used) == least

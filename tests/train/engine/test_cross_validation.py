@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from shardstream.train.engine import cross_validation
-from shardstream.train.engine.cross_validation import assign_folds, choose_head, cross_validate
+from shardstream.train.engine.cross_validation import (
+    assign_folds,
+    choose_head,
+    cross_validate,
+    predict_out_of_fold,
+)
 
 
 def drawn(num_examples=400, noise=3.0, num_classes=3, seed=0):
@@ -90,3 +95,24 @@ def test_very_few_examples(num_examples):
     head, found = choose_head(features, labels, num_classes=3, seed=0)
     assert np.isfinite(head.kernel).all()
     assert found.temperature == 1
+
+
+def test_out_of_fold_every_example_is_predicted_once_by_what_has_not_seen_it():
+    # Noise of more dimensions than examples: whoever has seen an example knows its label.
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(150, 400)).astype(np.float32)
+    labels = rng.integers(0, 2, 150)
+    # Copies, which tell each other's label unless they are in one group.
+    features, labels = np.concatenate([features, features]), np.concatenate([labels, labels])
+
+    def accuracy(groups):
+        folds = list(predict_out_of_fold(features, labels, num_classes=2, seed=1, groups=groups))
+        rows = np.concatenate([rows for rows, _ in folds])
+        probabilities = np.concatenate([probabilities for _, probabilities in folds])
+        assert sorted(rows.tolist()) == list(range(300))
+        assert probabilities.dtype == np.float32
+        assert probabilities.sum(axis=1) == pytest.approx(np.ones(300), abs=1e-5)
+        return (probabilities.argmax(axis=1) == labels[rows]).mean()
+
+    assert accuracy(np.tile(np.arange(150), 2)) < 0.65
+    assert accuracy(None) > 0.75

@@ -5,6 +5,7 @@ import pytest
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.train.engine.features import (
     BATCH_SIZE,
+    THUMBNAIL_SIZE,
     FeatureCache,
     Features,
     extract_features,
@@ -82,7 +83,10 @@ def test_features_that_are_not_finite(backbone):
 
 def features_of(number, *, names=True):
     return Features(
-        np.full((2, 3), number, np.float16), np.array([0, 1], np.int32), ["a", "음\udcff"] if names else None
+        values=np.full((2, 3), number, np.float16),
+        labels=np.array([0, 1], np.int32),
+        thumbnails=np.full((2, THUMBNAIL_SIZE**2 * 3), 0.5, np.float16),
+        names=["a", "음\udcff"] if names else None,
     )
 
 

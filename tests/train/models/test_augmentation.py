@@ -91,6 +91,15 @@ def ramps() -> np.ndarray:
     return np.stack([rows, columns, np.zeros_like(rows)], axis=-1)
 
 
+def test_no_flip_mirrors_no_picture(monkeypatch):
+    monkeypatch.setattr(augment, "_LIGHT", 0.0)
+    pictures = np.repeat(ramps()[np.newaxis], 200, axis=0)
+    for flip, share in ((True, 0.5), (False, 0.0)):
+        views = np.asarray(Views(16, image_size=SIZE, seed=1, flip=flip)(pictures))
+        mirrored = (views[:, 8, 0, 1] > views[:, 8, -1, 1]).mean()
+        assert mirrored == pytest.approx(share, abs=0.15 if flip else 0)
+
+
 def test_views_are_parts_of_the_picture_enlarged_or_made_smaller_by_a_third_and_half_of_them_mirrored(
     monkeypatch,
 ):

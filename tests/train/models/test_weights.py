@@ -157,6 +157,7 @@ def test_the_head_is_trained_alone_then_all_at_a_lower_rate_and_moments_stay(str
     config = TrainConfig(
         data_dir=striped.data_dir,
         run=tmp_path / "run",
+        model="small",
         weights=str(tmp_path / "best.keras"),
         epochs=3,
         head_epochs=1,

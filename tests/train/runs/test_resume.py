@@ -125,7 +125,7 @@ def stops(runs):
     newest.write_bytes(content)
     stops["memory"].append(runs.stop("memory", signal.SIGTERM, epoch=5))
     stops["stream"] = [runs.stop("stream", signal.SIGKILL, epoch=3)]
-    stops["disk"] = [runs.stop("disk", signal.SIGKILL, epoch=0, step=2)]
+    stops["disk"] = [runs.stop("disk", signal.SIGHUP, epoch=0, step=2)]
     stops["two"] = [runs.stop("two", signal.SIGINT, epoch=2, step=2)]
     stops["end"] = [(0, runs.finish("killed"))]
     return stops
@@ -170,8 +170,9 @@ def test_tensorboard_has_each_epoch_once(runs, stops, name):
 def test_exit_codes_and_one_sentence_for_those_who_ask_to_stop(stops):
     (killed, _), (terminated, term_errors) = stops["memory"]
     ((interrupted, int_errors),) = stops["two"]
-    assert (killed, terminated, interrupted) == (-signal.SIGKILL, 143, 130)
-    for errors, sender in ((term_errors, "SIGTERM"), (int_errors, "Ctrl-C")):
+    ((hung_up, hup_errors),) = stops["disk"]
+    assert (killed, terminated, interrupted, hung_up) == (-signal.SIGKILL, 143, 130, 129)
+    for errors, sender in ((term_errors, "SIGTERM"), (int_errors, "Ctrl-C"), (hup_errors, "SIGHUP")):
         last = errors.splitlines()[-1]
         assert last.startswith(f"shardstream-train: stopped by {sender} at ")
         assert last.endswith("; the same command goes on from there")

@@ -13,9 +13,9 @@ from shardstream.train.runs.run_folder import RunFolder, write_beside, write_jso
     [
         (
             ["config.json", "best.keras", "model.json"],
-            "holds a finished run already; choose another --run or remove it",
+            "holds a finished run already; choose another --run, or remove it",
         ),
-        (["model.json"], "holds a finished run already; choose another --run or remove it"),
+        (["model.json"], "holds a finished run already; choose another --run, or remove it"),
         (["photo.jpg"], "holds files that are no run; choose another --run"),
     ],
 )
@@ -59,6 +59,75 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert path.read_text() == "old"
     write_beside(path, lambda beside: beside.write_text("new"))
     assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"model": "small"}, ", with --weights {run}/best.keras to train its model further"),
+        ({"model": "lite0", "fine_tune": None}, ", with --fine-tune last to train its backbone too"),
+        ({"model": "lite0", "fine_tune": "full"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_finished_run_says_how_to_train_further(tmp_path, options, advice):
+    folder = RunFolder(tmp_path)
+    folder.config.write_text(json.dumps(options))
+    folder.best_model.touch()
+    folder.model_info.touch()
+    sentence = f"{tmp_path}: holds a finished run already; choose another --run{advice}, or remove it"
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence.format(run=tmp_path))}$"):
+        folder.check()
+
+
+@pytest.mark.parametrize("left", [[], [".lock"], [".lock", "checkpoints/", ".config.incomplete.json"]])
+def test_what_a_kill_left_before_there_was_a_config_is_no_obstacle(tmp_path, left):
+    for name in left:
+        (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).touch()
+    RunFolder(tmp_path).check()
+
+
+def test_a_folder_of_checkpoints_of_others_is_one(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "mine.pt").touch()
+    with pytest.raises(ConfigError, match="holds files that are no run"):
+        RunFolder(tmp_path).check()
+
+
+def finished_but_for_its_checkpoints(path) -> RunFolder:
+    folder = RunFolder(path)
+    folder.create({"model": "small"})
+    for file in (folder.best_model, folder.last_model, folder.model_info, folder.history):
+        file.touch()
+    folder.checkpoints.rename(path / ".checkpoints.done")
+    (path / ".checkpoints.done" / "000001-000000000.checkpoint").touch()
+    return folder
+
+
+def test_checkpoints_that_a_kill_kept_from_being_removed_go_at_the_next_look(tmp_path):
+    folder = finished_but_for_its_checkpoints(tmp_path)
+    with pytest.raises(ConfigError, match="holds a finished run already"):
+        folder.check()
+    assert not (tmp_path / ".checkpoints.done").exists()
+
+
+def test_a_new_run_where_they_are_left_comes_to_its_end(tmp_path):
+    folder = finished_but_for_its_checkpoints(tmp_path)
+    with folder.locked():
+        folder.create({"model": "small"})
+        for file in (folder.best_model, folder.last_model, folder.model_info, folder.history):
+            file.touch()
+        folder.checkpoints.joinpath("000001-000000000.checkpoint").touch()
+        folder.finish()
+    assert not folder.is_unfinished
+
+
+def test_a_run_that_is_begun_anew_has_no_bad_records_of_before(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.create({})
+    folder.bad_records.touch()
+    folder.create({})
+    assert not folder.bad_records.exists()
 
 
 def test_a_path_that_is_not_utf8_can_be_written_down(tmp_path):

@@ -1,0 +1,166 @@
+"""Features of every image of a dataset by a backbone that knows ImageNet, whatever the model of the report is.
+
+They are kept in the cache of features, which a later report, and a training of the same backbone, find there.
+"""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.train.data.corruption import naming_corruption
+from shardstream.train.data.dataset import Dataset
+from shardstream.train.data.disk_cache import default_cache_dir
+from shardstream.train.distributed.strategy import versions
+from shardstream.train.engine.features import (
+    BATCH_SIZE,
+    FeatureCache,
+    Features,
+    extract_features,
+    make_extractor,
+)
+from shardstream.train.models.efficientnet_lite import build_backbone, load_backbone
+from shardstream.train.models.pretrained import PACKAGES, find_weights_file, load_pretrained
+from shardstream.train.models.registry import BACKBONES, backbone_size
+
+logger = logging.getLogger(__name__)
+
+BACKBONE = "lite0"
+
+# 2.6 kB of memory each.
+MAX_IMAGES = 100_000
+# Minutes of two cores; of more images only features from the cache are used, which training fills.
+_MAX_COMPUTED = 10_000
+# What is smaller says nothing to the backbone.
+_MIN_IMAGE_SIZE = 32
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class DatasetFeatures:
+    """What the backbone makes of the images of a dataset.
+
+    Attributes:
+        splits: By name, in file order; one whose shards are not all here is missing.
+    """
+
+    splits: Mapping[str, Features]
+
+    @property
+    def num_images(self) -> int:
+        """In all splits."""
+        return sum(len(features.labels) for features in self.splits.values())
+
+    def unit_vectors(self, split: str, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Returns float32 [rows, num_features] of length 1: their products are cosines."""
+        values = self.splits[split].values[rows].astype(np.float32)
+        return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)
+
+
+def load_features(info: DatasetInfo) -> DatasetFeatures | None:
+    """Returns the features of all splits, from the cache or computed.
+
+    None, with the reason in the log, where the weights are not installed, or the dataset has too many images or none
+    that are large enough.
+    """
+    if reason := _why_not(info):
+        logger.info("findings use the predictions alone: %s", reason)
+        return None
+    found: dict[str, Features] = {}
+    cache = FeatureCache(default_cache_dir())
+    extractor = _Extractor(info)
+    num_images = sum(split.num_examples for split in info.splits.values())
+    for split in sorted(info.splits):
+        if not info.split(split).num_examples:
+            continue
+        try:
+            found[split] = cache.get(
+                extractor.identity(split),
+                lambda split=split: extractor.compute(split) if num_images <= _MAX_COMPUTED else _refuse(),
+            )
+        except _NotCachedError:
+            logger.info(
+                "findings use the predictions alone: too many images (%d) to compute features for a report",
+                num_images,
+            )
+            return None
+        except ConfigError as error:  # The weights are not as they were published.
+            logger.warning("findings use the predictions alone: %s", error)
+            return None
+        except DatasetError as error:
+            logger.warning("findings do without the images of split %r: %s", split, error)
+    return DatasetFeatures(found) if found else None
+
+
+class _NotCachedError(Exception):
+    """Too many images, and their features are not in the cache."""
+
+
+def _refuse() -> Features:
+    raise _NotCachedError
+
+
+def _why_not(info: DatasetInfo) -> str:
+    num_images = sum(split.num_examples for split in info.splits.values())
+    if num_images > MAX_IMAGES:
+        return f"the dataset has {num_images:,} images, more than {MAX_IMAGES:,}"
+    if (info.image.size or _MIN_IMAGE_SIZE) < _MIN_IMAGE_SIZE:
+        return f"images of {info.image.size} pixels are too small for the backbone {BACKBONE}"
+    try:
+        find_weights_file(PACKAGES[BACKBONE])
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+class _Extractor:
+    """Computes the features of splits; the backbone is made for the first one."""
+
+    def __init__(self, info: DatasetInfo) -> None:
+        self._info = info
+        self._image_size = info.image.size or BACKBONES[BACKBONE]
+        self._extract: Callable[[Any], np.ndarray] | None = None
+
+    def identity(self, split: str) -> dict[str, Any]:
+        """Returns what decides the features of a split: the same as in training with this backbone."""
+        return {
+            "dataset": self._info.fingerprint,
+            "split": split,
+            "left_out": [],
+            "backbone": BACKBONE,
+            "weights": PACKAGES[BACKBONE].sha256,
+            "image_size": self._image_size,
+            "backbone_size": backbone_size(BACKBONE, self._image_size),
+            "precision": "float32",
+            "versions": versions(),
+        }
+
+    def compute(self, split: str) -> Features:
+        if self._extract is None:
+            self._extract = make_extractor(_make_backbone(self._image_size))
+        num_examples = self._info.split(split).num_examples
+        logger.info("computing features of the %d images of split %r by %s", num_examples, split, BACKBONE)
+        began = time.monotonic()
+        features = extract_features(self._batches(split), self._extract, num_examples=num_examples)
+        logger.info("features of split %r: %.0f img/s", split, num_examples / (time.monotonic() - began))
+        return features
+
+    def _batches(self, split: str) -> Iterator[Sequence[Any]]:
+        batches = Dataset(self._info).eval_batches(
+            split, batch_size=BATCH_SIZE, image_size=self._image_size, with_keys=True
+        )
+        for images, labels, weights, names in naming_corruption(batches):
+            yield images.numpy(), labels.numpy(), weights.numpy(), names.numpy().tolist()
+
+
+def _make_backbone(image_size: int) -> keras.Model:
+    inputs: Any = keras.Input((image_size, image_size, 3))
+    features = build_backbone(BACKBONE, inputs, image_size=backbone_size(BACKBONE, image_size))
+    backbone = keras.Model(inputs, features)
+    load_backbone(backbone, BACKBONE, load_pretrained(BACKBONE))
+    return backbone

@@ -1,0 +1,75 @@
+"""Tests and intervals of two predictions of the same records: McNemar, a paired difference, Cohen's kappa."""
+
+import math
+
+import numpy as np
+
+from shardstream.predict.metrics.intervals import Estimate, Z, effective_size, normal_p_value
+
+
+def mcnemar(num_fixes: int, num_regressions: int) -> float:
+    """Returns the two-sided p-value of McNemar's test: exact, of a binomial distribution with p = 1/2.
+
+    Exact for large counts too, where others take chi-square: it costs nothing, and of few pictures it is the only one
+    that is right. Records on which both models are right or both wrong say nothing about which one is better.
+    """
+    fewer, more = sorted((num_fixes, num_regressions))
+    differing = fewer + more
+    # So many or less of the rarer kind: each number's chance is that of the one above times this.
+    ratios = np.arange(fewer, 0, -1) / np.arange(more + 1, differing + 1)
+    log_chance = math.lgamma(differing + 1) - math.lgamma(fewer + 1) - math.lgamma(more + 1)
+    chance = math.exp(log_chance - differing * math.log(2)) * (1 + float(np.cumprod(ratios).sum()))
+    return min(1.0, 2 * chance)
+
+
+def cohen_kappa(
+    predicted: np.ndarray, other: np.ndarray, weights: np.ndarray, *, num_classes: int
+) -> float | None:
+    """Returns the agreement of two labellings beyond chance; None where chance alone would make them agree."""
+    total = weights.sum(dtype=np.float64)
+    agreement = weights[predicted == other].sum(dtype=np.float64) / total
+    shares, shares_other = (
+        np.bincount(labels, weights, num_classes) / total for labels in (predicted, other)
+    )
+    by_chance = float(shares @ shares_other)
+    return None if by_chance >= 1 - 1e-12 else float((agreement - by_chance) / (1 - by_chance))
+
+
+def difference_estimate(fixes: float, regressions: float, size: float) -> Estimate:
+    """Returns the difference of two accuracies on the same records with its interval (Bonett and Price 2012).
+
+    One more of each kind is taken into the interval, so that a few records without a difference are no proof.
+
+    Args:
+        fixes: How many only the other model gets right.
+        regressions: How many only the first one does.
+        size: How many records there are; the effective number where they are weighed.
+    """
+    gained, lost = (fixes + 1) / (size + 2), (regressions + 1) / (size + 2)
+    spread = Z * math.sqrt((gained + lost - (gained - lost) ** 2) / (size + 2))
+    value = (fixes - regressions) / size
+    centre = gained - lost
+    return Estimate(value, max(-1.0, min(value, centre - spread)), min(1.0, max(value, centre + spread)))
+
+
+def paired_size(fixed: np.ndarray, lost: np.ndarray, weights: np.ndarray, labels: np.ndarray) -> float:
+    """Returns how many pairs of equal weight would tell as much of the difference as a sample stratified by class.
+
+    As `intervals.stratified_size`, for a difference: the smaller one of Kish's size and of that of the variances of
+    the strata.
+    """
+    counts = np.bincount(labels)
+    drawn = counts > 0
+    counts = counts[drawn]
+    fractions = np.bincount(labels, weights)[drawn] / weights.sum(dtype=np.float64)
+    gained, given = ((np.bincount(labels, values)[drawn] + 1) / (counts + 3) for values in (fixed, lost))
+    variance = np.sum(fractions**2 * (gained + given - (gained - given) ** 2) / counts)
+    gains, losses = fractions @ gained, fractions @ given
+    return float(min(effective_size(weights), (gains + losses - (gains - losses) ** 2) / variance))
+
+
+def difference_p_value(fixes: float, regressions: float, size: float) -> float:
+    """Returns the p-value of a weighted difference, which is below 0.05 where its interval does not hold 0."""
+    gained, lost = (fixes + 1) / (size + 2), (regressions + 1) / (size + 2)
+    variance = (gained + lost - (gained - lost) ** 2) / (size + 2)
+    return normal_p_value((gained - lost) / math.sqrt(variance))

@@ -1,0 +1,27 @@
+"""The images of a split in file order, as passes that nothing is trained in want them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from shardstream.train.data.corruption import naming_corruption
+from shardstream.train.engine.features import BATCH_SIZE
+from shardstream.train.resolve import ResolvedConfig
+
+
+def named_batches(setup: ResolvedConfig, split: str) -> Iterator[Sequence[Any]]:
+    """Yields each image of a split once: images, labels, weights and file names."""
+    batches = setup.data.eval_batches(
+        split,
+        batch_size=BATCH_SIZE,
+        image_size=setup.image_size,
+        max_bad_records=setup.config.max_bad_records,
+        with_keys=True,
+    )
+    for images, labels, weights, names in naming_corruption(batches):
+        yield images.numpy(), labels.numpy(), weights.numpy(), names.numpy().tolist()
+
+
+def num_good_examples(setup: ResolvedConfig, split: str) -> int:
+    """Returns how many images that is: those that the user allowed to skip are left out."""
+    bad = setup.bad_records.get(split)
+    return setup.info.split(split).num_examples - (len(bad) if bad is not None else 0)
