@@ -1,4 +1,4 @@
-"""A run and loose photos in, a page and a table of what they are taken for out. Nothing is known of what they are."""
+"""A run and loose photos in, a page and a table of their predicted classes out. Their labels are unknown."""
 
 import csv
 import heapq
@@ -86,7 +86,7 @@ class _Gallery:
 
 
 def check_out(out: Path, paths: Sequence[Path]) -> None:
-    """Sees to it that nothing is written among the photos.
+    """Ensures that nothing is written among the photos.
 
     Raises:
         ConfigError: The report would lie in one of their folders.

@@ -53,7 +53,7 @@ def root(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def call(root, capsys):
-    """Runs a command, sees to it that nothing it prints acts on a terminal, and returns code and output."""
+    """Runs a command, ensures that nothing it prints acts on a terminal, and returns code and output."""
 
     def call(program: str, *arguments: object) -> tuple[int, str]:
         code = COMMANDS[program]([*map(str, arguments)])
@@ -72,7 +72,7 @@ def test_names_do_no_harm_anywhere(root, call):
     code, printed = call(*build)
     assert code == 0
     assert r"broken\x1b[31m.jpg" in printed
-    assert "[red]" in printed  # Not taken for markup.
+    assert "[red]" in printed  # Not parsed as markup.
     code, printed = call("ingest", "info", data, "--json")
     assert tuple(sorted(json.loads(printed)["class_names"])) == tuple(sorted(CLASSES))
     assert call("ingest", "build", photos, root / "other", "--class-names", *CLASSES[:4])[0] == 2

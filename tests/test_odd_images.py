@@ -116,7 +116,7 @@ VERDICTS = {
 }
 
 
-# Black and white pixels in turn, which JPEG makes grey at any quality.
+# Black and white pixels in turn, which JPEG makes gray at any quality.
 DITHERED = {"drewnoakes+metadata-extractor-images/tif/ImageTestSuite/034ed0549f9046b9c370ac26550a60da.tif"}
 
 
@@ -216,8 +216,8 @@ def shown_by_pillow(image, size):
     if upright.mode.startswith("I;16"):  # Pillow's conversion of 16 bits to 8 cuts them off at 255.
         deep = np.asarray(upright)
         depth = next(depth for depth in (8, 10, 12, 14, 16) if deep.max() < 1 << depth)
-        grey = np.where(deep == upright.info.get("transparency"), 255, deep >> (depth - 8))
-        upright = Image.fromarray(grey.astype(np.uint8))
+        gray = np.where(deep == upright.info.get("transparency"), 255, deep >> (depth - 8))
+        upright = Image.fromarray(gray.astype(np.uint8))
     if upright.has_transparency_data:
         upright = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)

@@ -19,6 +19,7 @@ from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.data.dataset import Dataset
 from shardstream.train.models.inference import inference_function
+from shardstream.train.models.portable_resize import with_portable_resize
 from shardstream.train.runs.run_folder import RunFolder, write_json
 from shardstream.train.runs.saved_model import ModelInfo, load_model
 from shardstream.train.runs.training_dataset import find_training_dataset
@@ -124,9 +125,9 @@ def _write(
             module = _Module(model, info)
             tf.saved_model.save(module, str(path.parent), signatures={"serving_default": module.predict})
         case "tflite":
-            path.write_bytes(_to_tflite(_Module(model, info), quantize))
+            path.write_bytes(_to_tflite(_Module(with_portable_resize(model), info), quantize))
         case "onnx":
-            _write_onnx(_Module(model, info), info, path)
+            _write_onnx(_Module(with_portable_resize(model), info), info, path)
 
 
 class _Module(tf.Module):

@@ -50,7 +50,7 @@ def train_and_evaluate(
     Raises:
         ConfigError: An option does not fit the dataset, the machine or an unfinished run, or the run folder is taken.
         DatasetError: The dataset is not there, not complete or damaged.
-        DivergedError: The loss became infinite or no number.
+        DivergedError: The loss became infinite or NaN.
         StoppedError: SIGTERM, SIGHUP or Ctrl-C; the state is saved.
         WorkerLostError: Another worker did not come, or is gone.
         MachineError: The disk is full or fails at the end; while training goes on, that is a warning.
@@ -173,7 +173,7 @@ def _follow(
 
 @contextlib.contextmanager
 def sharing_records(workers: Workers) -> Iterator[None]:
-    """Adds to a batch whose loss was no number what other workers had of it."""
+    """Adds to a batch whose loss was NaN or infinite what other workers had of it."""
     try:
         yield
     except DivergedError as error:
@@ -184,7 +184,7 @@ def sharing_records(workers: Workers) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _diverging(folder: RunFolder, saver: CheckpointManager, models: ModelSaver) -> Iterator[None]:
-    """Writes down all pictures of the step whose loss was no number, and says which state is sound."""
+    """Writes down all pictures of the step whose loss was NaN or infinite, and says which state is sound."""
     try:
         yield
     except DivergedError as error:

@@ -34,11 +34,13 @@ class _Folders:
                 f"DATA has to end in a name, as work in progress lies beside it under that name; got {self.data}{hint}"
             )
         if data.is_relative_to(images):
-            raise ConfigError(f"DATA ({self.data}) lies inside of IMAGES ({self.images}); put it beside")
+            raise ConfigError(
+                f"DATA ({self.data}) lies inside of IMAGES ({self.images}); choose a path outside of it"
+            )
         if images.is_relative_to(data):
             raise ConfigError(
                 f"IMAGES ({self.images}) lies inside of DATA ({self.data}), whose place a new dataset takes as a "
-                "whole; put it beside"
+                "whole; choose a path outside of it"
             )
 
 
@@ -246,7 +248,7 @@ class UpdateConfig(_Job, TableOption, _Folders):
 class RepairConfig(_Running, TableOption, _Folders):
     """Makes what `verify` finds bad again: those shards alone, out of the photos they were made of.
 
-    DATA then has the bytes that it had. Exit code 1 if something cannot be mended, because photos changed or are gone.
+    DATA then has the bytes that it had. Exit code 1 if something cannot be repaired because photos changed.
     Files that look like shards and are none of DATA's are named and left where they are.
 
         shardstream-ingest repair photos data/photos

@@ -104,7 +104,7 @@ def _print_info(info: DatasetInfo, console: Console) -> None:
 
 
 def print_damages(damages: Sequence[Corruption], data_dir: Path) -> None:
-    """Prints what `verify` found, and the commands that mend it."""
+    """Prints what `verify` found, and the commands that repair it."""
     console = Console()
     if not damages:
         _print_whole(console, data_dir)
@@ -115,8 +115,8 @@ def print_damages(damages: Sequence[Corruption], data_dir: Path) -> None:
     console.print(table)
     remedies = {damage.remedy for damage in damages}
     for remedy, when in {
-        "repair": "mend it with",
-        "update": "pictures that were written that way: mend or remove their photos, and then",
+        "repair": "repair it with",
+        "update": "pictures that were written that way: repair or remove their photos, and then",
     }.items():
         if remedy in remedies:
             command = f"shardstream-ingest {remedy} IMAGES {escape_control_chars(str(data_dir))}"

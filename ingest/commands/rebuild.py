@@ -143,11 +143,11 @@ def _list_photos(info: DatasetInfo, origins: Sequence[RecordSource], images: Pat
 
 
 def _find(images: Path, origin: RecordSource) -> _File | None:
-    """Returns the file of which the manifest has the path, where bytes that are not UTF-8 are spelt out."""
-    spelt = origin.path.encode()
-    meant = re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), spelt)
+    """Returns the file of which the manifest has the path, where bytes that are not UTF-8 are spelled out."""
+    spelled = origin.path.encode()
+    meant = re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), spelled)
     found = None
-    for path in dict.fromkeys((spelt, meant)):
+    for path in dict.fromkeys((spelled, meant)):
         try:
             found = _File(path, (images / os.fsdecode(path)).stat())
         except OSError:

@@ -208,9 +208,9 @@ def _repair_shards(job: _Job, filenames: Collection[str]) -> _Outcomes:
 
 
 def _find_still_damaged(job: _Job, done: _Outcomes) -> _Outcomes:
-    """Reads what was mended, and returns what is damaged for all that."""
-    mended = [shard for name, shard in job.info.shards.items() if name in done and done[name].is_mended]
-    faults = [fault for _, _, faults in check_shards(job.info, mended, job.engine) for fault in faults]
+    """Reads what was repaired, and returns what is damaged for all that."""
+    repaired = [shard for name, shard in job.info.shards.items() if name in done and done[name].is_mended]
+    faults = [fault for _, _, faults in check_shards(job.info, repaired, job.engine) for fault in faults]
     whats = {fault.filename: fault.what for fault in faults}
     whats |= {damage.filename: damage.what for damage in read_metadata_state(job.info.data_dir).damages}
     return {

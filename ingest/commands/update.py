@@ -194,7 +194,7 @@ def _options(config: UpdateConfig) -> dict[str, object]:
 
 
 def _check_nothing_else_there(old: DatasetInfo) -> None:
-    """Sees to it that nobody keeps anything else in a folder that is going to be removed."""
+    """Ensures that nobody keeps anything else in a folder that is going to be removed."""
     own = {*old.shards, *DESCRIPTIONS}
     names = [shown(path.name) for path in sorted(old.data_dir.iterdir()) if path.name not in own]
     if others := [name for name in names if not is_clutter(name)]:

@@ -142,7 +142,7 @@ def _check_shards(
 
 
 def _extra_files(info: DatasetInfo) -> Iterator[tuple[str, str]]:
-    """Yields the name and the hash of each file that a reader could take for a shard and that is none."""
+    """Yields the name and the hash of each file that a reader could treat as a shard and that is none."""
     for path in sorted(info.data_dir.iterdir()):
         if ".tfrecord" in path.name and path.name not in info.shards:
             try:

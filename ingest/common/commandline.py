@@ -210,7 +210,7 @@ def _with_config_file(config_class: type[Any], arguments: list[str]) -> tuple[li
     Also returns the words that stand in for values that look like flags, and the values.
 
     They come before the flags of the command line, which therefore win, and behind leading positionals, which
-    a flag with a list would take for its own.
+    a flag with a list would read as its values.
     """
     positions = [i for i, argument in enumerate(arguments) if argument.split("=", 1)[0] == "--config"]
     if not positions:

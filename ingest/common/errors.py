@@ -6,7 +6,7 @@
     ├── LimitError     a limit that the user set was passed               exit code 3
     └── MachineError   the machine failed: no space, a dying disk         exit code 1
 
-Not subclasses of ValueError: the parser of the command line would take those for mistakes of its own.
+Not subclasses of ValueError: the parser of the command line would treat those as its own errors.
 """
 
 import contextlib

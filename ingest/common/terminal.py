@@ -14,7 +14,7 @@ _UNSAFE_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 def escape_control_chars(name: str) -> str:
     r"""Returns `name` with every character that does something, instead of showing, written as an escape.
 
-    A file called "a\x1b[31m.jpg" shall not colour the terminal, nor one with U+202E pretend another ending.
+    A file called "a\x1b[31m.jpg" shall not color the terminal, nor one with U+202E pretend another ending.
     """
     # Printable are all characters that stay but U+200C and U+200D; most names have no others.
     return name if name.isprintable() else "".join(map(_visible_character, name))

@@ -12,7 +12,7 @@ class Corruption:
         filename: Inside the dataset folder.
         what: What is wrong with it.
         remedy: The command that helps: "repair" gives a file the bytes that it had; where these are what is wrong,
-            "update" does, once the photo is mended or gone.
+            "update" does, once the photo is repaired or gone.
     """
 
     filename: str

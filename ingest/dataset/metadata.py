@@ -155,7 +155,7 @@ class DatasetInfo:
     def remedy(self) -> str:
         """What to do about damage, in words."""
         return (
-            f"`shardstream-ingest repair IMAGES {self.data_dir}` mends it, "
+            f"`shardstream-ingest repair IMAGES {self.data_dir}` repairs it, "
             f"`shardstream-ingest verify {self.data_dir} --deep` shows all damage"
         )
 

@@ -15,7 +15,7 @@ class RecordSource(NamedTuple):
     """The file that a record was made of.
 
     Attributes:
-        path: As the manifest has it: relative to the source folder, bytes that are not UTF-8 spelt out.
+        path: As the manifest has it: relative to the source folder, bytes that are not UTF-8 spelled out.
         size_bytes: That it had.
         sha256: That it had, in hexadecimal.
         class_name: Its class.

@@ -184,7 +184,7 @@ def _connect(address: str) -> Iterator["Client"]:
 
 
 def _check_answers(address: str) -> None:
-    """Sees to it that there is a scheduler. A client would wait for ever for what listens there and is none."""
+    """Ensures that there is a scheduler. A client would wait for ever for what listens there and is none."""
 
     async def ask() -> None:
         from distributed import Security, rpc

@@ -27,7 +27,7 @@ def open_engine(
     """Gives an engine whose processes start at once, beside what the caller does meanwhile.
 
     Left by an exception it kills what it started: nothing that a worker has under way is worth waiting for, because
-    whatever a worker leaves is never taken for whole.
+    whatever a worker leaves is never treated as complete.
 
     Args:
         name: "local" for processes of this machine, "dask" for those of Dask distributed.

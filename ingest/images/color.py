@@ -68,13 +68,13 @@ def _seer(image: Image.Image, repairs: list[str]) -> Callable[[Image.Image], Ima
         transparent = image.info.get("transparency")
         if image.mode == "F":
             scale = _scale_of_floats(image)
-            return lambda strip: _grey_to_rgb(np.clip(np.nan_to_num(np.asarray(strip)) * scale, 0, 255))
+            return lambda strip: _gray_to_rgb(np.clip(np.nan_to_num(np.asarray(strip)) * scale, 0, 255))
         depth = _depth_in_use(image)
         if depth < 16:
             width = 32 if image.mode == "I" else 16
             repairs[-1] = f"{width} bits to 8" if depth == 8 else f"{depth} bits in {width} to 8"
         white = (1 << depth) - 1 if _is_negative(image) else 0
-        return lambda strip: _grey_to_rgb(_to_eight_bits(np.asarray(strip), depth, white, transparent))
+        return lambda strip: _gray_to_rgb(_to_eight_bits(np.asarray(strip), depth, white, transparent))
     if image.mode == "P" and image.palette is None:
         raise ImageError("damaged: no palette")
     if image.has_transparency_data and _is_opaque(image):
@@ -98,8 +98,8 @@ def _over_white(strip: Image.Image) -> Image.Image:
     return white
 
 
-def _grey_to_rgb(grey: np.ndarray) -> Image.Image:
-    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+def _gray_to_rgb(gray: np.ndarray) -> Image.Image:
+    return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
 
 
 def _to_eight_bits(deep: np.ndarray, depth: int, white: int, transparent: object) -> np.ndarray:

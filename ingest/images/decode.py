@@ -9,7 +9,7 @@ from shardstream.ingest.images import icc, jpeg, png
 from shardstream.ingest.images import pillow_decode as formats
 from shardstream.ingest.images.color import turn
 from shardstream.ingest.images.image_errors import ImageError, check_memory, check_pixels
-from shardstream.ingest.images.jpeg import GreyImage, JpegError, RgbImage, UnusualJpegError
+from shardstream.ingest.images.jpeg import GrayImage, JpegError, RgbImage, UnusualJpegError
 from shardstream.ingest.images.pillow_decode import Decoded, misnamed
 
 
@@ -17,7 +17,7 @@ class Source(NamedTuple):
     """A file of which the header was read and nothing else.
 
     Attributes:
-        data: The whole file.
+        data: The content of the file.
         suffix: Of its name, such as ".JPG".
         max_pixels: A picture that says it has more is refused before it is decoded.
         header: Of a JPEG or PNG; None for all other formats, and where it cannot be read.
@@ -42,7 +42,7 @@ class Source(NamedTuple):
 
     @property
     def is_tidy(self) -> bool:
-        """Whether the header leaves nothing that may have to be mended."""
+        """Whether the header leaves nothing that may have to be repaired."""
         return self.header is not None and self.header.is_tidy
 
     @property
@@ -72,12 +72,12 @@ def read_source(data: bytes, suffix: str, max_pixels: int) -> Source:
     return Source(data, suffix, max_pixels, header)
 
 
-def check_whole(source: Source) -> tuple[GreyImage, int] | None:
+def check_whole(source: Source) -> tuple[GrayImage, int] | None:
     """Looks whether a clean source is whole, as strictly as decoding it.
 
     Returns:
-        A small grey picture, uint8 [rows, columns], and how many pixels of the source each of its pixels stands for
-        in either direction; None where the source is not whole, and `decode` knows whether it can be mended.
+        A small gray picture, uint8 [rows, columns], and how many pixels of the source each of its pixels stands for
+        in either direction; None where the source is not whole, and `decode` knows whether it can be repaired.
 
     Raises:
         ImageError: It takes too much memory, or cannot be decoded.
@@ -113,8 +113,8 @@ def decode(source: Source, *, min_size: int = 0) -> Decoded:
 def _decode_jpeg(source: Source, header: jpeg.Header, min_size: int) -> Decoded:
     if header.missing_decoder:
         raise ImageError(f"no decoder: {header.missing_decoder}; convert it to JPEG of 8 bits")
-    rgb, mends = _decode_mended(source.data, header, min_size)
-    repairs = (*source.repairs, *mends)
+    rgb, repairs = _decode_mended(source.data, header, min_size)
+    repairs = (*source.repairs, *repairs)
     if header.oddity:
         repairs += (f"{header.oddity} to everyday JPEG",)
     if header.num_components == 4:
@@ -128,23 +128,23 @@ def _decode_jpeg(source: Source, header: jpeg.Header, min_size: int) -> Decoded:
     profile = header.profile if header.num_components == 3 else b""
     if name := icc.name_of_profile(profile):
         repairs += (f"colors of {name} to sRGB",)
-    return Decoded(rgb, height, width, repairs, has_halved_colours=True, profile=profile if name else b"")
+    return Decoded(rgb, height, width, repairs, has_halved_colors=True, profile=profile if name else b"")
 
 
 def _decode_mended(data: bytes, header: jpeg.Header, min_size: int) -> tuple[RgbImage, tuple[str, ...]]:
-    """Returns the picture, and how its file was mended, in words: the decoder stops at one thing after the other."""
-    reason, mends = "", ()
+    """Returns the picture, and how its file was repaired, in words: the decoder stops at one thing after the other."""
+    reason, repairs = "", ()
     while True:
         try:
-            return _decode_whole_jpeg(data, header, min_size), mends
+            return _decode_whole_jpeg(data, header, min_size), repairs
         except UnusualJpegError:
             raise
         except JpegError as error:
             reason = reason or str(error)
-            data, how = jpeg.mend(data, error)
-            if how in mends:
+            data, how = jpeg.repair(data, error)
+            if how in repairs:
                 raise ImageError(f"damaged JPEG: {reason}") from None
-            mends += (how,)
+            repairs += (how,)
 
 
 def _decode_whole_jpeg(data: bytes, header: jpeg.Header, min_size: int) -> RgbImage:

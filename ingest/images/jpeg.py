@@ -1,9 +1,9 @@
-"""JPEG without mercy: a picture whose data are not whole is refused, not painted grey.
+"""JPEG without mercy: a picture whose data are not whole is refused, not painted gray.
 
 libjpeg goes on after most errors and only counts a warning, and so OpenCV, Pillow and TensorFlow show pictures
-with grey or shifted halves. libjpeg-turbo's own interface (simplejpeg) can stop at the first warning.
+with gray or shifted halves. libjpeg-turbo's own interface (simplejpeg) can stop at the first warning.
 Some warnings are harmless: junk between the segments of the header, a missing end mark, padding before it.
-Those are mended by leaving the junk out, and the result has to pass the same strict decode.
+Those are repaired by leaving the junk out, and the result has to pass the same strict decode.
 """
 
 import os
@@ -20,7 +20,7 @@ from PIL import Image
 
 from shardstream.ingest.images.exif import UPRIGHT, read_orientation
 
-GreyImage = npt.NDArray[np.uint8]
+GrayImage = npt.NDArray[np.uint8]
 RgbImage = npt.NDArray[np.uint8]
 
 START = b"\xff\xd8"
@@ -46,7 +46,7 @@ _UNKNOWN_TRANSFORM = "Unknown Adobe color transform"
 _UNKNOWN_JFIF = "unknown JFIF revision"
 
 _STDERR = threading.Lock()
-_ROWS_TO_SEE = 32  # Of the grey picture that a check gives, in either direction.
+_ROWS_TO_SEE = 32  # Of the gray picture that a check gives, in either direction.
 
 
 class JpegError(Exception):
@@ -63,7 +63,7 @@ class Header(NamedTuple):
     Attributes:
         height: As stored, in pixels.
         width: As stored, in pixels.
-        num_components: 1 for grey, 3 for colour, 4 for CMYK or YCCK.
+        num_components: 1 for gray, 3 for color, 4 for CMYK or YCCK.
         kind: The second byte of the start-of-frame mark.
         depth: Bits of a component.
         orientation: As in EXIF, 1 to 8.
@@ -84,7 +84,7 @@ class Header(NamedTuple):
 
     @property
     def is_everyday(self) -> bool:
-        """Whether every decoder shows these colours and this coding alike."""
+        """Whether every decoder shows these colors and this coding alike."""
         return self.kind in _EVERYDAY and self.depth == 8 and self.num_components in {1, 3}
 
     @property
@@ -103,7 +103,7 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes) -> Header:
-    """Returns what is said before the first scan of a JPEG; junk between the segments is passed over.
+    """Returns what is said before the first scan of a JPEG; junk between the segments is skipped.
 
     Raises:
         JpegError: There is no such header.
@@ -153,10 +153,10 @@ def read_header(data: bytes) -> Header:
     )
 
 
-def check(data: bytes, header: Header) -> tuple[GreyImage, int]:
-    """Decodes a grey or colour JPEG to its end, and returns a small grey picture, and pixels to each of its pixels.
+def check(data: bytes, header: Header) -> tuple[GrayImage, int]:
+    """Decodes a gray or color JPEG to its end, and returns a small gray picture, and pixels to each of its pixels.
 
-    As strict as a decode of all colours at full size, in 0.6 of its time: libjpeg warns where it reads the coded data,
+    As strict as a decode of all colors at full size, in 0.6 of its time: libjpeg warns where it reads the coded data,
     and it reads them all. Of 300,000 mutations of 637 JPEGs of all kinds not one was judged differently.
 
     Returns:
@@ -187,8 +187,8 @@ def decode(data: bytes, header: Header, *, min_size: int = 0) -> RgbImage:
     if header.num_components == 4:
         return _cmyk_to_rgb(_decode(data, "CMYK", min_size, min_size))
     if header.num_components == 1:
-        grey = _decode(data, "GRAY", min_size, min_size)
-        return np.repeat(grey, 3, axis=2)
+        gray = _decode(data, "GRAY", min_size, min_size)
+        return np.repeat(gray, 3, axis=2)
     return _decode(data, "RGB", min_size, min_size)
 
 
@@ -202,13 +202,13 @@ def decoding_bytes(header: Header, *, min_size: int = 0) -> int:
     )
 
 
-def encode(image: RgbImage, quality: int, *, halve_colours: bool) -> bytes:
-    """Returns `image`, uint8 [height, width, 3], as a JPEG, with half the resolution for its colours (4:2:0) or not."""
-    sampling = "420" if halve_colours else "444"
+def encode(image: RgbImage, quality: int, *, halve_colors: bool) -> bytes:
+    """Returns `image`, uint8 [height, width, 3], as a JPEG, with half the resolution for its colors (4:2:0) or not."""
+    sampling = "420" if halve_colors else "444"
     return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, "RGB", sampling, False)
 
 
-def mend(data: bytes, error: JpegError) -> tuple[bytes, str]:
+def repair(data: bytes, error: JpegError) -> tuple[bytes, str]:
     """Returns `data` without what its decoder minds though it is not needed, and with an end mark; and what was done.
 
     Args:
@@ -216,10 +216,10 @@ def mend(data: bytes, error: JpegError) -> tuple[bytes, str]:
         error: Why it was.
     """
     if _UNKNOWN_TRANSFORM in str(error):
-        # Then libjpeg takes the colours for what they most often are, and so does a decoder that is not told at all.
-        return _without_adobe_transform(data), "unknown colour transform taken for the usual one"
+        # Then libjpeg takes the colors for what they most often are, and so does a decoder that is not told at all.
+        return _without_adobe_transform(data), "unknown color transform read as the usual one"
     if _UNKNOWN_JFIF in str(error):
-        return _with_jfif_version(data), "unknown version of JFIF taken for 1.2"
+        return _with_jfif_version(data), "unknown version of JFIF read as 1.2"
     return _without_junk(data, error), "left out junk between the segments"
 
 
@@ -238,20 +238,20 @@ def _without_junk(data: bytes, error: JpegError) -> bytes:
 
 
 def _without_adobe_transform(data: bytes) -> bytes:
-    mended = bytearray(data)
+    repaired = bytearray(data)
     num_components = read_header(data).num_components
     for mark, start, end in _segments(data):
         if mark == _APP14 and data.startswith(b"Adobe", start + 4) and end - start >= 16:
-            mended[start + 15] = 2 if num_components == 4 else 1  # YCCK or YCbCr.
-    return bytes(mended)
+            repaired[start + 15] = 2 if num_components == 4 else 1  # YCCK or YCbCr.
+    return bytes(repaired)
 
 
 def _with_jfif_version(data: bytes) -> bytes:
-    mended = bytearray(data)
+    repaired = bytearray(data)
     for mark, start, end in _segments(data):
         if mark == _APP0 and data.startswith(b"JFIF\0", start + 4) and end - start >= 16:
-            mended[start + 9 : start + 11] = b"\1\2"
-    return bytes(mended)
+            repaired[start + 9 : start + 11] = b"\1\2"
+    return bytes(repaired)
 
 
 def first_warning(data: bytes, header: Header) -> str:
@@ -261,7 +261,7 @@ def first_warning(data: bytes, header: Header) -> str:
     """
     import cv2
 
-    # As in `check`: in grey, an eighth where that is possible, all coded data are read.
+    # As in `check`: in gray, an eighth where that is possible, all coded data are read.
     how = cv2.IMREAD_GRAYSCALE if header.kind == _LOSSLESS else cv2.IMREAD_REDUCED_GRAYSCALE_8
     # Of the whole process: other threads that decode such a JPEG wait.
     with _STDERR, open(os.memfd_create("libjpeg"), "rb") as said:  # noqa: PTH123 - It has no path.
@@ -327,7 +327,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _is_needed(mark: int) -> bool:
-    # Of the application segments only JFIF's and Adobe's tell how the colours are meant. The scan is no header.
+    # Of the application segments only JFIF's and Adobe's tell how the colors are meant. The scan is no header.
     return mark in {_APP0, _APP14} or not (_APP1 <= mark <= _APP15 or mark in {_COMMENT, _SCAN})
 
 

@@ -1,8 +1,8 @@
 """A number that tells which pictures look alike: the signs of a picture's lowest frequencies.
 
-The 8x8 lowest coefficients of the cosine transform of the grey picture, each against their median.
+The 8x8 lowest coefficients of the cosine transform of the gray picture, each against their median.
 Source: Zauner 2010, "Implementation and benchmarking of perceptual image hash functions", without his thumbnail of
-32x32: the transform is taken of the smallest faithful grey picture that there is, each of whose pixels stands for a
+32x32: the transform is taken of the smallest faithful gray picture that there is, each of whose pixels stands for a
 cell of the source, the cells at the right and lower edge for what is left of one.
 """
 
@@ -11,28 +11,28 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
-from shardstream.ingest.images.jpeg import GreyImage, RgbImage
+from shardstream.ingest.images.jpeg import GrayImage, RgbImage
 
 _NUM_FREQUENCIES = 8
 _WAVE_HEIGHT = 1024
-# A wave that moves the picture by less, in grey levels, counts as none. Rounding alone makes 0.04 of a flat picture and
+# A wave that moves the picture by less, in gray levels, counts as none. Rounding alone makes 0.04 of a flat picture and
 # would set bits by accident, the same ones in all flat pictures of a size. The photo with the least detail of 740 has a
 # median of 0.3.
 _LEAST_LEVELS = 0.05
 _LARGE_ENOUGH = 64  # Pixels on the shorter side.
 
 
-def hash_gray(grey: GreyImage, cell: int, height: int, width: int) -> int:
+def hash_gray(gray: GrayImage, cell: int, height: int, width: int) -> int:
     """Returns 64 bits, of which few differ between pictures that look alike.
 
     Args:
-        grey: uint8 [ceil(height / cell), ceil(width / cell)].
-        cell: How many pixels of the picture, across and down, one pixel of `grey` stands for.
+        gray: uint8 [ceil(height / cell), ceil(width / cell)].
+        cell: How many pixels of the picture, across and down, one pixel of `gray` stands for.
         height: Of the picture, in pixels.
         width: Of the picture, in pixels.
     """
-    down, across = _cosines(grey.shape[0], cell, height), _cosines(grey.shape[1], cell, width)
-    low = (down @ grey.astype(np.float64) @ across.T).ravel()
+    down, across = _cosines(gray.shape[0], cell, height), _cosines(gray.shape[1], cell, width)
+    low = (down @ gray.astype(np.float64) @ across.T).ravel()
     low[np.abs(low) < _LEAST_LEVELS * _WAVE_HEIGHT**2 * (height / cell) * (width / cell)] = 0
     middle = np.partition(low, (31, 32))[31:33].sum() / 2
     return int.from_bytes(np.packbits(low > middle).tobytes(), "big")
@@ -43,15 +43,15 @@ def hash_rgb(rgb: RgbImage) -> int:
     import cv2
 
     height, width = rgb.shape[:2]
-    grey, cell = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), 1
-    while min(grey.shape) >= 2 * _LARGE_ENOUGH:
-        rows, columns = grey.shape
+    gray, cell = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), 1
+    while min(gray.shape) >= 2 * _LARGE_ENOUGH:
+        rows, columns = gray.shape
         if rows % 2 or columns % 2:
-            grey = cv2.copyMakeBorder(grey, 0, rows % 2, 0, columns % 2, cv2.BORDER_REPLICATE)
+            gray = cv2.copyMakeBorder(gray, 0, rows % 2, 0, columns % 2, cv2.BORDER_REPLICATE)
         # Pairs of pixels exactly: ten times as fast as any other way to make a picture smaller.
-        halves = (grey.shape[1] // 2, grey.shape[0] // 2)
-        grey, cell = cv2.resize(grey, halves, interpolation=cv2.INTER_AREA), 2 * cell
-    return hash_gray(np.asarray(grey, np.uint8), cell, height, width)
+        halves = (gray.shape[1] // 2, gray.shape[0] // 2)
+        gray, cell = cv2.resize(gray, halves, interpolation=cv2.INTER_AREA), 2 * cell
+    return hash_gray(np.asarray(gray, np.uint8), cell, height, width)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -61,6 +61,6 @@ def _cosines(num_pixels: int, cell: int, length: int) -> npt.NDArray[np.float64]
     In whole numbers, so that sums of products are exact in float64 and the same in whatever order a machine adds.
     """
     edges = np.minimum(np.arange(num_pixels + 1) * cell, length)
-    centres = (edges[1:] + edges[:-1]) / 2
-    waves = np.cos(np.pi * np.arange(_NUM_FREQUENCIES)[:, None] * centres / length)
+    centers = (edges[1:] + edges[:-1]) / 2
+    waves = np.cos(np.pi * np.arange(_NUM_FREQUENCIES)[:, None] * centers / length)
     return np.rint(_WAVE_HEIGHT * waves * np.diff(edges) / cell)

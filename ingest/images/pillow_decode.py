@@ -22,7 +22,7 @@ from shardstream.ingest.images.image_errors import (
     too_many_pixels,
 )
 from shardstream.ingest.images.jpeg import START as JPEG_START
-from shardstream.ingest.images.jpeg import GreyImage, RgbImage
+from shardstream.ingest.images.jpeg import GrayImage, RgbImage
 
 # The suffixes that each format goes by. Pillow reads more formats (EPS, FLI, ...), but those are never right for
 # a photo and would only widen what a hostile file can reach.
@@ -54,11 +54,11 @@ _MARKS = {
     "big-endian TIFF, or one of an unknown kind": b"MM\0*",
     "WebP": b"RIFF",
 }
-_HALVED_COLOURS = {"JPEG", "MPO", "WEBP", "AVIF", "HEIF"}
+_HALVED_COLORS = {"JPEG", "MPO", "WEBP", "AVIF", "HEIF"}
 _LOSSLESS_WEBP, _WEBP_HEADER_BYTES = b"VP8L", 4096
 _MIN_DEEP_LEVEL, _PNG_DEPTH_AT = 16, 24
 _RGB_MODES = {"RGB", "RGBA", "RGBX", "P", "PA"}
-_GREY_SIZE = 64  # Pixels on the shorter side, at least, of the grey picture that a check gives.
+_GREY_SIZE = 64  # Pixels on the shorter side, at least, of the gray picture that a check gives.
 # What Pillow takes to load a picture, bytes a pixel, as measured; in all other formats what the picture itself has.
 _LOADING_BYTES = {"WEBP": 18, "AVIF": 18, "HEIF": 18, "JPEG2000": 26, "ICO": 16}
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}  # Else 4, of "RGB" too.
@@ -76,7 +76,7 @@ class Decoded(NamedTuple):
         height: Of the upright source, in pixels.
         width: Of the upright source, in pixels.
         repairs: What had to be done to see it, in words.
-        has_halved_colours: Whether its format most often keeps half the resolution for colours alone: a drawing from
+        has_halved_colors: Whether its format most often keeps half the resolution for colors alone: a drawing from
             another format may be nothing but noise, 60 levels from what it was, where it is stored that way.
         profile: The ICC profile that its colors are to be converted from; empty where they are those of sRGB.
     """
@@ -85,7 +85,7 @@ class Decoded(NamedTuple):
     height: int
     width: int
     repairs: tuple[str, ...]
-    has_halved_colours: bool
+    has_halved_colors: bool
     profile: bytes = b""
 
 
@@ -100,8 +100,8 @@ def decode(data: bytes, suffix: str, *, min_size: int, max_pixels: int) -> Decod
     return _with_pillow(data, max_pixels, lambda image: _see(image, data, suffix, min_size))
 
 
-def check_png(data: bytes, max_pixels: int) -> tuple[GreyImage, int] | None:
-    """Decodes a PNG that says it is plain to its end, and returns a small grey picture of it.
+def check_png(data: bytes, max_pixels: int) -> tuple[GrayImage, int] | None:
+    """Decodes a PNG that says it is plain to its end, and returns a small gray picture of it.
 
     Returns:
         uint8 [ceil(height / n), ceil(width / n)], and n; None where it is not as plain and whole as it says.
@@ -173,7 +173,7 @@ def _has_heif() -> bool:
     return True
 
 
-def _shrink_upright(image: Image.Image, num_bytes: int) -> tuple[GreyImage, int] | None:
+def _shrink_upright(image: Image.Image, num_bytes: int) -> tuple[GrayImage, int] | None:
     check_memory(num_bytes + _loading_bytes(image, num_bytes))
     image.load()
     if _orientation(image) != 1:
@@ -211,8 +211,8 @@ def _see(image: Image.Image, data: bytes, suffix: str, min_size: int) -> Decoded
         repairs.append(f"from {source_format}")
     if name := name_of_profile(profile):
         repairs.append(f"colors of {name} to sRGB")
-    has_halved_colours = source_format in _HALVED_COLOURS and _LOSSLESS_WEBP not in data[:_WEBP_HEADER_BYTES]
-    return Decoded(rgb, height, width, tuple(repairs), has_halved_colours, profile if name else b"")
+    has_halved_colors = source_format in _HALVED_COLORS and _LOSSLESS_WEBP not in data[:_WEBP_HEADER_BYTES]
+    return Decoded(rgb, height, width, tuple(repairs), has_halved_colors, profile if name else b"")
 
 
 def _has_deep_colors(image: Image.Image, data: bytes) -> bool:
@@ -223,7 +223,7 @@ def _has_deep_colors(image: Image.Image, data: bytes) -> bool:
 
 
 def _check_planes(image: Image.Image) -> None:
-    """Raises ImageError for an uncompressed TIFF with its colours in planes of 16 bits: Pillow reads them as 8."""
+    """Raises ImageError for an uncompressed TIFF with its colors in planes of 16 bits: Pillow reads them as 8."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tags = image.tag_v2
         if (tags.get(_PLANES), tags.get(_COMPRESSION)) == (2, 1) and max(tags.get(_BITS, (8,))) > 8:

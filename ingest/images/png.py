@@ -10,7 +10,7 @@ START = b"\x89PNG\r\n\x1a\n"
 _END, _PROFILE = b"IEND", b"iCCP"
 _MAX_PROFILE_BYTES = 4 << 20
 _BYTES_AT_A_TIME = 1 << 20  # Of the pixels, of which there may be hundreds of millions.
-# Bits, and then grey or RGB, the one way to pack and to filter, and row by row.
+# Bits, and then gray or RGB, the one way to pack and to filter, and row by row.
 _PLAIN = ([8, 0, 0, 0, 0], [8, 2, 0, 0, 0])
 # Transparency and animation are read differently here and there.
 _NEEDED, _TELLING = {b"IDAT", _END}, {b"IDAT", _END, b"tRNS", b"acTL"}
@@ -32,7 +32,7 @@ class Header(NamedTuple):
     Attributes:
         height: In pixels.
         width: In pixels.
-        is_plain: Whether it is 8-bit grey or RGB, row by row, opaque and still, and has all its chunks.
+        is_plain: Whether it is 8-bit gray or RGB, row by row, opaque and still, and has all its chunks.
         is_tidy: Whether there are no EXIF or XMP data, which may say that it lies on its side.
         profile: The ICC profile of its colors; empty if there is none.
     """
@@ -65,8 +65,8 @@ def is_whole(data: bytes) -> bool:
 
     Pillow does not mind too many pixels, nor what a chunk that it does not need has for a checksum.
     """
-    width, height, _, colour = struct.unpack_from(">IIBB", data, next(_chunks(data)).start)
-    num_bytes = height * (1 + width * (3 if colour == 2 else 1))
+    width, height, _, color = struct.unpack_from(">IIBB", data, next(_chunks(data)).start)
+    num_bytes = height * (1 + width * (3 if color == 2 else 1))
     pixels = (memoryview(data)[start:end] for name, start, end in _chunks(data) if name == b"IDAT")
     return all(_is_right(data, chunk) for chunk in _chunks(data)) and _holds(pixels, num_bytes)
 

@@ -39,7 +39,7 @@ def process_image(
     """Returns the verdict on the content of one file.
 
     Args:
-        data: The whole file.
+        data: The content of the file.
         suffix: Of its name, such as ".JPG": a picture under another format's name counts as repaired.
         image: How pictures are stored.
         max_pixels: A picture that says it has more is refused before it is decoded.
@@ -83,7 +83,7 @@ def _make(source: Source, image: ImageSettings) -> ProcessedImage:
     return ProcessedImage(
         "repaired" if decoded.repairs else "ok",
         ", ".join(decoded.repairs),
-        _encode(rgb, image, halve_colours=decoded.has_halved_colours),
+        _encode(rgb, image, halve_colors=decoded.has_halved_colors),
         (rgb.shape[0], rgb.shape[1]),
         (decoded.height, decoded.width),
         perceptual_hash,
@@ -127,11 +127,11 @@ def _scale(rgb: RgbImage, height: int, width: int) -> RgbImage:
     return scaled.astype(np.uint8, copy=False)
 
 
-def _encode(rgb: RgbImage, image: ImageSettings, *, halve_colours: bool) -> bytes:
+def _encode(rgb: RgbImage, image: ImageSettings, *, halve_colors: bool) -> bytes:
     if image.encoding == "jpeg":
         if max(rgb.shape) > jpeg.MAX_SIDE:
             raise ImageError(f"too large: a JPEG has at most {jpeg.MAX_SIDE:,} pixels a side")
-        return jpeg.encode(rgb, image.quality, halve_colours=halve_colours)
+        return jpeg.encode(rgb, image.quality, halve_colors=halve_colors)
     if image.encoding == "raw":
         return rgb.tobytes()
     import cv2

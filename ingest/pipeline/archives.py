@@ -35,7 +35,7 @@ _INDEX = "index.json"  # Written last: a spool that has it is complete.
 _COPY_BYTES = 1 << 20
 # The reader of files takes no larger ones either.
 _MAX_FILE_BYTES = 400_000_000
-# Images hardly shrink, bitmaps of one colour do: what grows beyond both was made to fill a disk.
+# Images hardly shrink, bitmaps of one color do: what grows beyond both was made to fill a disk.
 _MAX_RATIO, _MAX_UNSUSPICIOUS_BYTES = 200, 2 << 30
 _KEPT_FREE_BYTES = 256 << 20
 _MAX_NAMED = 3

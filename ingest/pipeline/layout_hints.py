@@ -1,4 +1,4 @@
-"""What to say of a source that is laid out otherwise than it was taken for."""
+"""What to say of a source that is laid out otherwise than expected."""
 
 import collections
 import re

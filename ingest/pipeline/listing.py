@@ -174,5 +174,5 @@ def list_files(root: Path, layout: Layout) -> Found:
 
 
 def shown(path: str) -> str:
-    """Returns a path that can be written down: bytes that are not UTF-8 are spelt out."""
+    """Returns a path that can be written down: bytes that are not UTF-8 are spelled out."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

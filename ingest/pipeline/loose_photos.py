@@ -60,7 +60,7 @@ class JudgedChunk(NamedTuple):
 def find_photos(paths: Sequence[Path]) -> list[str]:
     """Returns all files of `paths`, which are files and folders; folders in the order of their names, all levels.
 
-    Hidden files and what file managers leave behind are passed over in folders.
+    Hidden files and what file managers leave behind are skipped in folders.
 
     Raises:
         DatasetError: A path is not there.

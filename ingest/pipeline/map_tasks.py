@@ -3,7 +3,7 @@
 A unit's name is a hash of all that decides its result: the files with their sizes and times, and how pictures
 are judged and stored. So a result that is there is the right one, and work that was done before a kill is found again
 without a word about it anywhere. Nothing waits for the disk: of work that is thrown away in the end most never needs to
-reach it. What a power cut leaves of it is read through before it is taken for whole.
+reach it. What a power cut leaves of it is read through before it is treated as complete.
 """
 
 import dataclasses

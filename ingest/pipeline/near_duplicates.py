@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 
-# Copies of 200 photos at a half or a quarter of the size, in grey, blurred or as a JPEG of quality 10 differ
+# Copies of 200 photos at a half or a quarter of the size, in gray, blurred or as a JPEG of quality 10 differ
 # from them in at most 4 bits. Of those cropped by 2 %, a fifth brighter or with a word written across, 99, 98
 # and 89 % differ in at most 6 bits; 94, 90 and 76 % in at most 4. Of all pairs of 740 photos, ten show one
 # picture: they differ in at most 2 bits, and all others in 11 or more. It does not go higher because errors grow
@@ -33,10 +33,10 @@ _ALL_BITS = np.uint64((1 << _HASH_BITS) - 1)
 # of 740 photos. Where most coefficients are 0, as in flat pictures, stripes and ramps, few are set, and all such
 # pictures would look alike.
 _MIN_BITS = 24
-# Three pieces of nine are a key of 21 bits: half a neighbour for a row by chance at a million rows, fifty at
+# Three pieces of nine are a key of 21 bits: half a neighbor for a row by chance at a million rows, fifty at
 # a hundred.
 _EQUAL_PIECES = 3
-# Neighbouring bits are neighbouring frequencies, and alike in pictures with little detail. Taken from all
+# Neighboring bits are neighboring frequencies, and alike in pictures with little detail. Taken from all
 # over, the most common key of such pictures is half as common.
 _SPREAD = [(bit * 11 % _HASH_BITS, 1) for bit in range(_HASH_BITS)]
 _BLOCK_ROWS = 1 << 14  # 128 KiB stay in the cache: three times as fast as whole arrays.
@@ -135,7 +135,7 @@ def _pairs_of_distinct(values: _Hashes, max_distance: int) -> npt.NDArray[np.uin
     crowds = np.arange(len(values), dtype=np.uint32)
     limit = max(len(values), _MIN_PAIRS_OF_CROWDS)
     found, num_found = [np.empty(0, np.uint64)], 0
-    for hashes, partners in _neighbours(values, max_distance):
+    for hashes, partners in _neighbors(values, max_distance):
         a, b = np.searchsorted(values, hashes), np.searchsorted(values, partners)
         new = crowds[a] != crowds[b]  # A pair inside of a crowd links nothing.
         found.append(_pack(np.minimum(a, b)[new], np.maximum(a, b)[new]))
@@ -147,7 +147,7 @@ def _pairs_of_distinct(values: _Hashes, max_distance: int) -> npt.NDArray[np.uin
     return np.concatenate(found)
 
 
-def _neighbours(values: _Hashes, max_distance: int) -> Iterator[tuple[_Hashes, _Hashes]]:
+def _neighbors(values: _Hashes, max_distance: int) -> Iterator[tuple[_Hashes, _Hashes]]:
     """Yields hashes and as many partners that are near them: each pair once, from the first sort that can find it."""
     num_pieces = max_distance + _EQUAL_PIECES
     bounds = [_HASH_BITS * number // num_pieces for number in range(num_pieces + 1)]

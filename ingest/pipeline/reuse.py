@@ -73,7 +73,7 @@ class PreviousState:
 def load_previous(catalog: Catalog, old: DatasetInfo) -> PreviousState:
     """Fills the rows of `catalog` whose paths are in the manifest of `old` with what that says of them.
 
-    A file that was a duplicate or a conflict has no record there: it is taken for accepted, with a record of no
+    A file that was a duplicate or a conflict has no record there: it is treated as accepted, with a record of no
     bytes. Whether its file still is the same, the caller decides.
 
     Raises:
@@ -145,11 +145,11 @@ def _matches(listing: Listing, before: Iterator[dict]) -> Iterator[tuple[int | N
     """Yields each row of an older manifest, and the row of the listing with its path.
 
     Both are in the order of their paths' bytes, so one walk through both is enough; but for paths with a backslash. In
-    the manifest bytes that are not UTF-8 are spelt out with one, in another order, and two files could look like one.
+    the manifest bytes that are not UTF-8 are spelled out with one, in another order, and two files could look like one.
     """
-    spelt: dict[str, list[int]] = {}
+    spelled: dict[str, list[int]] = {}
     spelt_before: list[dict] = []
-    paths = _plain_paths(listing, spelt)
+    paths = _plain_paths(listing, spelled)
     row, path = next(paths, _END)
     for old in before:
         if "\\" in old["path"]:
@@ -163,16 +163,16 @@ def _matches(listing: Listing, before: Iterator[dict]) -> Iterator[tuple[int | N
         pass
     times = collections.Counter(old["path"] for old in spelt_before)
     for old in spelt_before:
-        rows = spelt.get(old["path"], [])
+        rows = spelled.get(old["path"], [])
         yield (rows[0] if len(rows) == times[old["path"]] == 1 else None), old
 
 
-def _plain_paths(listing: Listing, spelt: dict[str, list[int]]) -> Iterator[tuple[int, bytes]]:
-    """Yields rows and paths without a backslash; notes the others in `spelt`."""
+def _plain_paths(listing: Listing, spelled: dict[str, list[int]]) -> Iterator[tuple[int, bytes]]:
+    """Yields rows and paths without a backslash; notes the others in `spelled`."""
     for row in range(len(listing)):
         path = shown(listing.path(row))
         if "\\" in path:
-            spelt.setdefault(path, []).append(row)
+            spelled.setdefault(path, []).append(row)
         else:
             yield row, path.encode()
 

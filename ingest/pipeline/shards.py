@@ -62,7 +62,7 @@ def shard_sizes(num_examples: int, num_shards: int) -> list[int]:
 
 
 class ShardPlan:
-    """The shards of all splits, each spelt out when it is asked for."""
+    """The shards of all splits, each spelled out when it is asked for."""
 
     def __init__(self, catalog: Catalog, folder: Path, *, name: str, seed: int, shard_bytes: int) -> None:
         """Plans shards of about `shard_bytes`, none of them empty, and notes in `catalog` where each record goes."""
@@ -200,7 +200,7 @@ class _Sources:
         if path.suffix == ".pictures":
             remedy = "work in progress was damaged: the same command, started again, makes it anew"
         else:
-            remedy = "mend the dataset with `shardstream-ingest repair` first"
+            remedy = "repair the dataset with `shardstream-ingest repair` first"
         return DatasetError(f"{path}: at byte {offset}: {what}; {remedy}")
 
     def _descriptor(self, number: int) -> int:

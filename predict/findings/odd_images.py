@@ -15,8 +15,8 @@ _FAR = 3.0
 # three quarters are beyond 4.5.
 _FAR_CONTENT = 4.5
 
-# Where more than half of a class have one value, these are taken for its standard deviation at the least: a tenth of
-# the sharpness, 5 grey levels, and a shape that is wider or higher by a twentieth.
+# The least standard deviations that are assumed, for classes of which more than half have one value: a tenth of the
+# sharpness, 5 gray levels, and a shape that is wider or higher by a twentieth.
 _LEAST_SPREADS = (0.1, 5.0, 0.05)
 
 # A class may have several usual kinds of image: upright and lying ones, by day and by night. What so large a fraction

@@ -6,7 +6,7 @@ import numpy as np
 def measure(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the brightness and the sharpness of pictures, float32 [len(images)] each.
 
-    Brightness is the mean of the grey picture, 0 to 255. Sharpness is the standard deviation of its Laplacian:
+    Brightness is the mean of the gray image, 0 to 255. Sharpness is the standard deviation of its Laplacian:
     blur takes away the fast changes that it answers to (Pech-Pacheco et al. 2000). 0.25 ms for 300x300 pixels.
 
     Args:

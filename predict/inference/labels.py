@@ -35,6 +35,6 @@ def read_labels(info: DatasetInfo, split_name: str) -> np.ndarray:
     if missing:
         raise DatasetError(
             f"{path}: has no row for {missing:,} of the {split.num_examples:,} records of the split {split_name!r}; "
-            f"mend it with `shardstream-ingest repair`"
+            f"repair it with `shardstream-ingest repair`"
         )
     return labels

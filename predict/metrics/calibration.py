@@ -66,7 +66,7 @@ class Calibration:
             chance adds to it.
         ece_uncorrected: The same with it, as other programs have it (Guo et al. 2017).
         confidence: The mean probability of the predicted class.
-        coverage: The accuracy of the surest 5 %, 10 % ... of the pictures.
+        coverage: The accuracy of the most confident 5 %, 10 % ... of the images.
     """
 
     bins: Sequence[Bin]

@@ -29,11 +29,11 @@ class ClassMetrics:
     Attributes:
         label: The number of the class.
         support: How many pictures are of it.
-        num_predicted: How many pictures were taken for it.
+        num_predicted: How many images were predicted as it.
         num_right: How many were both.
-        precision: The share of the pictures taken for it that are; None where nothing was taken for it.
+        precision: The fraction of the images predicted as it that are of it; None where none was.
         recall: The share of its pictures that were found; None where no picture is of it.
-        f1: Their harmonic mean; None where no picture is of it and nothing was taken for it.
+        f1: Their harmonic mean; None where no picture is of it and none was predicted as it.
     """
 
     label: int
@@ -59,7 +59,7 @@ class Summary:
         mean_loss: The mean cross-entropy, in nats; None for a single image, of which no interval is known.
         brier: The mean squared distance of the probabilities from the truth: 0 to 2; None for a single image.
         classes: In label order.
-        confusion: What was taken for what.
+        confusion: Which class was predicted as which.
     """
 
     num_examples: int
@@ -158,7 +158,7 @@ def _share(part: float, whole: float, squares: float) -> Estimate | None:
 
 
 def _f1(overlap: Estimate | None) -> Estimate | None:
-    """Returns F1 from the share of the pictures that are of a class or taken for it which are both.
+    """Returns F1 from the share of the images of a class or predicted as it which are both.
 
     F1 = 2 s / (1 + s) rises with that share s, which is one of a binomial: so F1 has an interval in closed form too.
     """

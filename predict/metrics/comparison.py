@@ -107,8 +107,8 @@ class Comparison:
         is_weighted: Whether the records have different weights, so that counting them says nothing.
         agreement: The share of records that both take for the same class.
         kappa: Agreement beyond chance (Cohen 1960): 1 is always, 0 as by chance; None where chance alone agrees always.
-        fixes: int64 rows, the surest first.
-        regressions: int64 rows, the surest first.
+        fixes: int64 rows, the most confident first.
+        regressions: int64 rows, the most confident first.
         slices: On parts of the records, where both models differ.
         cost: What the other model takes.
         said: What the other model said of each record.

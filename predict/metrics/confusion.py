@@ -1,4 +1,4 @@
-"""What was taken for what: a confusion matrix of which only the cells that are not empty are kept."""
+"""Which class was predicted as which: a confusion matrix of which only the cells that are not empty are kept."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Confusion:
     Attributes:
         num_classes: Also counts classes that do not occur.
         actual: int64, the label.
-        predicted: int64, what it was taken for.
+        predicted: int64, the class it was predicted as.
         counts: int64, how many pictures.
         weights: float64, how many pictures of the whole they stand for.
     """

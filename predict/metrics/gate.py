@@ -118,7 +118,7 @@ def check_limits(summary: Summary, class_names: Sequence[str], limits: Limits) -
 
 
 def enforce(checks: Sequence[Check]) -> None:
-    """Sees to it that every limit is kept.
+    """Ensures that every limit is kept.
 
     Raises:
         LimitError: Some are not; says which and by how much.

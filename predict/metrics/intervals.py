@@ -147,7 +147,7 @@ def _moments(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
 def student_t(degrees: float) -> float:
     """Returns the 97.5th percentile of Student's t distribution, by the expansion of Cornish and Fisher.
 
-    Exact to three digits from four degrees of freedom on; of fewer it is too small, and the largest is taken for all.
+    Exact to three digits from four degrees of freedom on; of fewer it is too small, and the largest is used for all.
     """
     if degrees <= _EXACT_T[-1][0]:
         return next(value for limit, value in _EXACT_T if degrees <= limit)

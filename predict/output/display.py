@@ -15,7 +15,7 @@ _PATIENCE_SECS = 30
 
 
 def check_display(environment: Mapping[str, str] = os.environ) -> None:
-    """Sees to it that a window can be opened.
+    """Ensures that a window can be opened.
 
     Without a display OpenCV does not raise an exception, it aborts the process. So the environment is asked
     first, and then another process tries.

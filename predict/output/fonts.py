@@ -14,6 +14,7 @@ from shardstream.ingest.common.terminal import escape_control_chars
 logger = logging.getLogger(__name__)
 
 # It comes with matplotlib, so it is always there: Latin, Greek, Cyrillic, and no Hangul.
+_INSTALL_HINT = "install a font, such as fonts-noto-cjk for Korean: apt-get install fonts-noto-cjk"
 _FALLBACK = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 
 # Fonts that are good to read, by the beginning of their files' names; any other is the last resort.
@@ -42,11 +43,15 @@ def choose_label_font(display_names: Sequence[str], class_names: Sequence[str]) 
         if font is not None:
             if names is not display_names:
                 logger.warning(
-                    "no font here has the letters of %s: pictures show the class names", _few(display_names)
+                    "no font here has the letters of %s: images show the class names; %s",
+                    _few(display_names),
+                    _INSTALL_HINT,
                 )
             return LabelFont(shown, font)
     logger.warning(
-        "no font here has the letters of %s: pictures show the numbers of the classes", _few(class_names)
+        "no font here has the letters of %s: images show the numbers of the classes; %s",
+        _few(class_names),
+        _INSTALL_HINT,
     )
     return LabelFont([f"class {label}" for label in range(len(class_names))], _FALLBACK)
 

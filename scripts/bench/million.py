@@ -107,7 +107,7 @@ def draw_folder(root: Path, numbers: range) -> None:
 def draw_photo(number: int) -> bytes:
     """Returns a JPEG of 32x32 pixels, a smooth one, that differs with `number`.
 
-    Of 8x8 random colours: of 4x4, 60,000 photos have 32,000 pairs that look alike, and a million nine million.
+    Of 8x8 random colors: of 4x4, 60,000 photos have 32,000 pairs that look alike, and a million nine million.
     """
     coarse = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
     picture = cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_CUBIC)

@@ -1,4 +1,4 @@
-"""What the demo pictures are painted with: a canvas, colours, materials and light."""
+"""What the demo pictures are painted with: a canvas, colors, materials and light."""
 
 import math
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 Rng = np.random.Generator
 Pixels = NDArray[np.uint8]
-Colour = tuple[float, float, float]  # Red, green, blue, 0-255.
+Color = tuple[float, float, float]  # Red, green, blue, 0-255.
 Point = tuple[float, float]
 
-LEAF: Colour = (96, 140, 70)
-EDIBLE: Sequence[Colour] = (
+LEAF: Color = (96, 140, 70)
+EDIBLE: Sequence[Color] = (
     (206, 84, 56),
     (226, 160, 72),
     (240, 212, 130),
@@ -23,16 +23,16 @@ EDIBLE: Sequence[Colour] = (
     (118, 160, 74),
     (242, 234, 214),
 )
-PALE: Sequence[Colour] = ((236, 228, 212), (222, 216, 222), (205, 196, 176), (200, 212, 214), (226, 206, 170))
-SKIES: Sequence[Colour] = ((150, 182, 206), (120, 160, 204), (196, 200, 204), (226, 190, 160), (74, 80, 104))
-DARK: Colour = (52, 46, 44)
-LAMP: Colour = (255, 226, 150)
+PALE: Sequence[Color] = ((236, 228, 212), (222, 216, 222), (205, 196, 176), (200, 212, 214), (226, 206, 170))
+SKIES: Sequence[Color] = ((150, 182, 206), (120, 160, 204), (196, 200, 204), (226, 190, 160), (74, 80, 104))
+DARK: Color = (52, 46, 44)
+LAMP: Color = (255, 226, 150)
 
 _SUBPIXEL_BITS = 4
 
-# One palette for plates, walls and roofs, and now and then for skies and food: a mean colour must not give a
+# One palette for plates, walls and roofs, and now and then for skies and food: a mean color must not give a
 # category away (it does so for one picture in two; thumbnails of 8x8 for three in four, the small network 0.95).
-_PALETTE: Sequence[Colour] = (
+_PALETTE: Sequence[Color] = (
     (236, 228, 212), (205, 186, 158), (168, 128, 92), (120, 84, 58), (196, 92, 64), (216, 150, 84),
     (226, 196, 120), (150, 158, 104), (92, 120, 84), (120, 158, 160), (150, 182, 206), (96, 122, 158),
     (188, 160, 170), (142, 140, 138), (74, 76, 84), (222, 216, 222),
@@ -45,32 +45,32 @@ class Canvas:
     `pixels` is the RGB picture, uint8 [height, width, 3].
     """
 
-    def __init__(self, height: int, width: int, colour: Colour) -> None:
-        self.pixels: Pixels = np.full((height, width, 3), np.clip(colour, 0, 255), np.uint8)
+    def __init__(self, height: int, width: int, color: Color) -> None:
+        self.pixels: Pixels = np.full((height, width, 3), np.clip(color, 0, 255), np.uint8)
         self.width = width / height
 
-    def polygon(self, points: Sequence[Point], colour: Colour) -> None:
+    def polygon(self, points: Sequence[Point], color: Color) -> None:
         """Fills the polygon with the corners `points`."""
         corners = np.array([[self._fixed(x), self._fixed(y)] for x, y in points], np.int32)
-        cv2.fillPoly(self.pixels, [corners], colour, cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.fillPoly(self.pixels, [corners], color, cv2.LINE_AA, _SUBPIXEL_BITS)
 
-    def rectangle(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
+    def rectangle(self, left: float, top: float, right: float, bottom: float, color: Color) -> None:
         """Fills an upright rectangle."""
-        self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour)
+        self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], color)
 
     def ellipse(
-        self, centre: Point, radius: float, colour: Colour, *, flat: float = 1, turn: float = 0
+        self, center: Point, radius: float, color: Color, *, flat: float = 1, turn: float = 0
     ) -> None:
         """Paints an ellipse whose second radius is `flat` times the first, turned by `turn` degrees."""
         axes = (self._fixed(radius), self._fixed(radius * flat))
-        middle = (self._fixed(centre[0]), self._fixed(centre[1]))
-        cv2.ellipse(self.pixels, middle, axes, turn, 0, 360, colour, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        middle = (self._fixed(center[0]), self._fixed(center[1]))
+        cv2.ellipse(self.pixels, middle, axes, turn, 0, 360, color, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
 
-    def line(self, points: Sequence[Point], colour: Colour, thickness: float) -> None:
+    def line(self, points: Sequence[Point], color: Color, thickness: float) -> None:
         """Draws a line through `points`."""
         corners = np.array([[self._fixed(x), self._fixed(y)] for x, y in points], np.int32)
         pixels = max(1, round(thickness * len(self.pixels)))
-        cv2.polylines(self.pixels, [corners], False, colour, pixels, cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.polylines(self.pixels, [corners], False, color, pixels, cv2.LINE_AA, _SUBPIXEL_BITS)
 
     def cover(self, points: Sequence[Point], material: Pixels) -> None:
         """Paints the quadrilateral `points` (clockwise from the upper left) with `material` in perspective."""
@@ -86,11 +86,11 @@ class Canvas:
         cv2.fillPoly(inside, [np.round(target).astype(np.int32)], (255,))
         cv2.copyTo(warped, inside, self.pixels)
 
-    def shadow(self, centre: Point, radius: float, *, flat: float = 1, strength: float = 0.4) -> None:
+    def shadow(self, center: Point, radius: float, *, flat: float = 1, strength: float = 0.4) -> None:
         """Darkens a soft spot."""
         mask = np.zeros(self.pixels.shape[:2], np.uint8)
         size = len(self.pixels)
-        middle = (round(centre[0] * size), round(centre[1] * size))
+        middle = (round(center[0] * size), round(center[1] * size))
         cv2.ellipse(mask, middle, (round(radius * size), round(radius * flat * size)), 0, 0, 360, 255, -1)
         soft = cv2.GaussianBlur(mask, (0, 0), max(1.0, 0.12 * radius * size)).astype(np.float32) / 255
         self.pixels[:] = (self.pixels * (1 - strength * soft[..., None])).astype(np.uint8)
@@ -109,15 +109,15 @@ def choose(rng: Rng, options: Sequence[T]) -> T:
     return options[int(rng.integers(len(options)))]
 
 
-def any_colour(rng: Rng, usual: Sequence[Colour] = _PALETTE) -> Colour:
-    """Returns a colour a little off the palette: mostly of the `usual` ones, of any now and then."""
+def any_color(rng: Rng, usual: Sequence[Color] = _PALETTE) -> Color:
+    """Returns a color a little off the palette: mostly of the `usual` ones, of any now and then."""
     base = np.array(choose(rng, usual if rng.random() < 0.8 else _PALETTE))
-    return _colour(base * rng.uniform(0.8, 1.12) + rng.normal(0, 9, 3))
+    return _color(base * rng.uniform(0.8, 1.12) + rng.normal(0, 9, 3))
 
 
-def tint(colour: Colour, factor: float) -> Colour:
-    """Returns `colour` darker (factor below 1) or lighter."""
-    return _colour(np.array(colour) * factor)
+def tint(color: Color, factor: float) -> Color:
+    """Returns `color` darker (factor below 1) or lighter."""
+    return _color(np.array(color) * factor)
 
 
 def clouds(rng: Rng, height: int, width: int) -> NDArray[np.float32]:
@@ -129,56 +129,56 @@ def clouds(rng: Rng, height: int, width: int) -> NDArray[np.float32]:
     return noise
 
 
-def polar(centre: Point, radius: float, angle: float) -> Point:
-    """Returns the point at `angle` (radians) and `radius` from `centre`."""
-    return centre[0] + radius * math.cos(angle), centre[1] + radius * math.sin(angle)
+def polar(center: Point, radius: float, angle: float) -> Point:
+    """Returns the point at `angle` (radians) and `radius` from `center`."""
+    return center[0] + radius * math.cos(angle), center[1] + radius * math.sin(angle)
 
 
-def scatter(rng: Rng, centre: Point, radius: float, count: int) -> list[Point]:
+def scatter(rng: Rng, center: Point, radius: float, count: int) -> list[Point]:
     """Returns points spread evenly over a disc."""
     radii = radius * np.sqrt(rng.random(count))
     angles = rng.uniform(0, 2 * math.pi, count)
-    return [polar(centre, r, a) for r, a in zip(radii.tolist(), angles.tolist(), strict=True)]
+    return [polar(center, r, a) for r, a in zip(radii.tolist(), angles.tolist(), strict=True)]
 
 
-def within(centre: Point, radius: float, point: Point) -> Point:
+def within(center: Point, radius: float, point: Point) -> Point:
     """Returns `point`, drawn back onto the disc where it lies outside."""
-    x, y = point[0] - centre[0], point[1] - centre[1]
+    x, y = point[0] - center[0], point[1] - center[1]
     shrink = min(1.0, radius / max(math.hypot(x, y), 1e-9))
-    return centre[0] + x * shrink, centre[1] + y * shrink
+    return center[0] + x * shrink, center[1] + y * shrink
 
 
-def planks(rng: Rng, colour: Colour) -> Pixels:
+def planks(rng: Rng, color: Color) -> Pixels:
     """Returns boards from top to bottom, each with a shade and a grain of its own, uint8 [256, 256, 3]."""
     count = between(rng, 4, 10)
     shades = rng.normal(1, 0.07, count).repeat(-(-256 // count))[:256]
     grain = cv2.resize(
         rng.normal(0, 0.05, (6, 256)).astype(np.float32), (256, 256), interpolation=cv2.INTER_LINEAR
     )
-    return _shaded(colour, shades + grain - 0.22 * (np.arange(256) % -(-256 // count) < 2))
+    return _shaded(color, shades + grain - 0.22 * (np.arange(256) % -(-256 // count) < 2))
 
 
-def tiles(rng: Rng, colour: Colour) -> Pixels:
+def tiles(rng: Rng, color: Color) -> Pixels:
     """Returns tiles or bricks with joints, uint8 [256, 256, 3]."""
     high, wide, shift = between(rng, 14, 40), between(rng, 24, 64), choose(rng, (0.0, 0.5))
     rows = np.arange(256)[:, None]
     columns = np.arange(256)[None, :] + (rows // high % 2 * shift * wide).astype(int)
     joints = (rows % high < 2) | (columns % wide < 2)
     shades = rng.normal(1, 0.06, (20, 20))[rows // high % 20, columns // wide % 20]
-    return _shaded(colour, np.where(joints, choose(rng, (0.75, 1.2)), shades))
+    return _shaded(color, np.where(joints, choose(rng, (0.75, 1.2)), shades))
 
 
-def weave(rng: Rng, colour: Colour) -> Pixels:
+def weave(rng: Rng, color: Color) -> Pixels:
     """Returns a checked or striped cloth, uint8 [256, 256, 3]."""
     step = between(rng, 10, 36)
     stripes = 1 - 0.16 * (np.arange(256) // step % 2)
     other = stripes if rng.random() < 0.6 else np.ones(256)
-    return _shaded(colour, stripes[:, None] * other[None, :])
+    return _shaded(color, stripes[:, None] * other[None, :])
 
 
-def plain(rng: Rng, colour: Colour) -> Pixels:
+def plain(rng: Rng, color: Color) -> Pixels:
     """Returns matter with faint clouds in it, uint8 [256, 256, 3]."""
-    return _shaded(colour, 1 + 0.06 * clouds(rng, 256, 256))
+    return _shaded(color, 1 + 0.06 * clouds(rng, 256, 256))
 
 
 def photograph(rng: Rng, canvas: Canvas) -> Pixels:
@@ -204,11 +204,11 @@ def _light(rng: Rng, height: int, width: int) -> NDArray[np.float32]:
     return (1 + side - rng.uniform(0, 0.18) * (x**2 + y**2)).astype(np.float32)
 
 
-def _shaded(colour: Colour, shades: NDArray[np.floating]) -> Pixels:
+def _shaded(color: Color, shades: NDArray[np.floating]) -> Pixels:
     shades = np.broadcast_to(shades, (256, 256))
-    return np.clip(shades[..., None] * np.array(colour), 0, 255).astype(np.uint8)
+    return np.clip(shades[..., None] * np.array(color), 0, 255).astype(np.uint8)
 
 
-def _colour(values: NDArray[np.floating]) -> Colour:
+def _color(values: NDArray[np.floating]) -> Color:
     red, green, blue = np.clip(values, 0, 255).tolist()
     return red, green, blue

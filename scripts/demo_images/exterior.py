@@ -9,7 +9,7 @@ from scripts.demo_images.canvas import (
     Canvas,
     Point,
     Rng,
-    any_colour,
+    any_color,
     between,
     choose,
     clouds,
@@ -25,7 +25,7 @@ def paint_exterior(rng: Rng, canvas: Canvas) -> None:
     """A house, or part of its front, under a sky, between trees."""
     horizon = rng.uniform(0.62, 0.82)
     _sky(rng, canvas)
-    ground = choose(rng, (plain, plain, tiles))(rng, any_colour(rng, [LEAF]))
+    ground = choose(rng, (plain, plain, tiles))(rng, any_color(rng, [LEAF]))
     width = canvas.width
     canvas.cover([(0, horizon), (width, horizon), (width * 1.5, 1.3), (-width * 0.5, 1.3)], ground)
     for _ in range(between(rng, 0, 2)):
@@ -41,7 +41,7 @@ def paint_exterior(rng: Rng, canvas: Canvas) -> None:
 
 def _sky(rng: Rng, canvas: Canvas) -> None:
     height, width = canvas.pixels.shape[:2]
-    zenith, low = np.array(any_colour(rng, SKIES)), np.array(tint(any_colour(rng, SKIES), 1.15))
+    zenith, low = np.array(any_color(rng, SKIES)), np.array(tint(any_color(rng, SKIES), 1.15))
     depth = np.linspace(0, 1, height)[:, None, None]
     sky = zenith * (1 - depth) + low * depth + 14 * clouds(rng, height, width)[..., None]
     canvas.pixels[:] = np.clip(sky, 0, 255).astype(np.uint8)
@@ -50,7 +50,7 @@ def _sky(rng: Rng, canvas: Canvas) -> None:
 def _house(rng: Rng, canvas: Canvas, base: Point, half: float, high: float) -> None:
     """A front with rows of windows and a door; the roof is a gable, flat or out of the picture."""
     x, y = base
-    wall, roof, top = any_colour(rng), any_colour(rng), y - high
+    wall, roof, top = any_color(rng), any_color(rng), y - high
     canvas.shadow((x, y + 0.02), half * 1.1, flat=0.12)
     canvas.cover(
         [(x - half, top), (x + half, top), (x + half, y), (x - half, y)],
@@ -74,32 +74,32 @@ def _house(rng: Rng, canvas: Canvas, base: Point, half: float, high: float) -> N
         canvas.rectangle(x - half * 1.03, top - 0.03, x + half * 1.03, top, roof)
     _windows(rng, canvas, base, half, high)
     door = x + half * rng.uniform(-0.6, 0.6)
-    canvas.rectangle(door - 0.05, y - 0.19, door + 0.05, y, any_colour(rng))
+    canvas.rectangle(door - 0.05, y - 0.19, door + 0.05, y, any_color(rng))
     canvas.ellipse((door + 0.03, y - 0.09), 0.008, LAMP)
 
 
 def _windows(rng: Rng, canvas: Canvas, base: Point, half: float, high: float) -> None:
     x, y = base
     rows, columns = max(1, round(high / rng.uniform(0.2, 0.3))), max(2, round(half / rng.uniform(0.11, 0.18)))
-    frame, glass = tint(any_colour(rng), 1.15), tint(any_colour(rng), 0.7)
+    frame, glass = tint(any_color(rng), 1.15), tint(any_color(rng), 0.7)
     wide, tall = half / columns * rng.uniform(0.4, 0.6), high / rows * rng.uniform(0.25, 0.36)
     for row in range(rows):
         for column in range(columns):
             middle = x - half + half * (2 * column + 1) / columns
-            centre = y - high + high * (row + 0.45) / rows
-            canvas.rectangle(middle - wide, centre - tall, middle + wide, centre + tall, frame)
+            center = y - high + high * (row + 0.45) / rows
+            canvas.rectangle(middle - wide, center - tall, middle + wide, center + tall, frame)
             pane = LAMP if rng.random() < 0.15 else tint(glass, rng.uniform(0.8, 1.2))
             canvas.rectangle(
-                middle - wide * 0.8, centre - tall * 0.85, middle + wide * 0.8, centre + tall * 0.85, pane
+                middle - wide * 0.8, center - tall * 0.85, middle + wide * 0.8, center + tall * 0.85, pane
             )
-            canvas.line([(middle, centre - tall), (middle, centre + tall)], frame, 0.007)
+            canvas.line([(middle, center - tall), (middle, center + tall)], frame, 0.007)
 
 
 def _tree(rng: Rng, canvas: Canvas, foot: Point) -> None:
     x, y = foot
     high, leaf = (
         rng.uniform(0.25, 0.6),
-        tint(any_colour(rng, [LEAF]), rng.uniform(0.6, 1.1)),
+        tint(any_color(rng, [LEAF]), rng.uniform(0.6, 1.1)),
     )
     canvas.line([(x, y), (x, y - high * 0.6)], (92, 70, 54), 0.03)
     if rng.random() < 0.3:  # A fir.
@@ -114,7 +114,7 @@ def _tree(rng: Rng, canvas: Canvas, foot: Point) -> None:
 
 
 def _fence(rng: Rng, canvas: Canvas, y: float) -> None:
-    colour = any_colour(rng)
+    color = any_color(rng)
     for x in np.arange(0, canvas.width, 0.07):
-        canvas.line([(x, y - 0.1), (x, y + 0.06)], colour, 0.02)
-    canvas.line([(0, y - 0.05), (canvas.width, y - 0.05)], colour, 0.016)
+        canvas.line([(x, y - 0.1), (x, y + 0.06)], color, 0.02)
+    canvas.line([(0, y - 0.05), (canvas.width, y - 0.05)], color, 0.016)

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from scripts.demo_images.canvas import Canvas, Pixels, Rng, any_colour, choose, photograph
+from scripts.demo_images.canvas import Canvas, Pixels, Rng, any_color, choose, photograph
 from scripts.demo_images.exterior import paint_exterior
 from scripts.demo_images.food import paint_food
 from scripts.demo_images.interior import paint_interior
@@ -43,7 +43,7 @@ _EVERY_NTH_MISPLACED = 53
 def draw_picture(seed: int, category: str, number: int) -> Pixels:
     """Returns one upright picture of `category`, RGB uint8 [height, width, 3]."""
     rng = np.random.default_rng([seed, list(SCENES).index(category), number])
-    canvas = Canvas(*choose(rng, _SIZES), any_colour(rng))
+    canvas = Canvas(*choose(rng, _SIZES), any_color(rng))
     SCENES[category](rng, canvas)
     return photograph(rng, canvas)
 

@@ -134,7 +134,7 @@ def edit_metadata(victim: Victim) -> None:
 
 
 def duplicate(victim: Victim) -> None:
-    """Copies a shard to a name that a reader would take for one."""
+    """Copies a shard to a name that a reader would read as one."""
     path = victim.shard()
     shutil.copy(path, path.with_name(path.name.replace("-of-", "-of-1")))
 
@@ -153,7 +153,7 @@ DAMAGES: dict[str, Callable[[Victim], None]] = {
 }
 
 
-MENDED, LEFT = "mended", "left as it was"
+REPAIRED, LEFT = "repaired", "left as it was"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +162,7 @@ class DamageRound:
 
     Attributes:
         kinds: How the dataset was damaged.
-        outcome: MENDED or LEFT; the latter has to be where both descriptions of the dataset were damaged.
+        outcome: REPAIRED or LEFT; the latter has to be where both descriptions of the dataset were damaged.
     """
 
     kinds: tuple[str, ...]
@@ -178,7 +178,7 @@ def make_foreign(scene: Scene) -> Path:
 
 
 def damage_round(scene: Scene, foreign: Path, folder: Path, number: int, rng: random.Random) -> DamageRound:
-    """Damages a dataset once or twice, and sees that all of it is found and mended.
+    """Damages a dataset once or twice, and sees that all of it is found and repaired.
 
     Raises:
         FaultError: A promise was broken.
@@ -204,7 +204,7 @@ def damage_round(scene: Scene, foreign: Path, folder: Path, number: int, rng: ra
         raise FaultError(f"{kinds} of {sorted(changed)}: not repaired")
     if contents(data) != (damaged if is_hopeless and not is_mended else reference | extra):
         raise FaultError(f"{kinds} of {sorted(changed)}: other bytes after the repair")
-    return DamageRound(kinds, MENDED if is_mended else LEFT)
+    return DamageRound(kinds, REPAIRED if is_mended else LEFT)
 
 
 def _damage(victim: Victim) -> tuple[str, ...]:

@@ -6,7 +6,7 @@
     python -m scripts.faults.ingest damages PHOTOS --count 500     datasets that are damaged in all ways
 
 PHOTOS has category folders; some hundred small photos do. Each campaign builds a dataset of them once, undisturbed, and
-compares every byte with it: of what the same command comes to when it is started again, or of what `repair` mends. It
+compares every byte with it: of what the same command comes to when it is started again, or of what `repair` repairs. It
 prints a table and one JSON line, and leaves with 1 if any promise was broken; the folder of such a round is kept and
 named. The same --seed makes the same choices, though not at the same microsecond. A phase is what the job's folders
 showed when it was stopped: "start" until the first photos are judged, "map" while they are, "reduce" while shards are
@@ -30,7 +30,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from scripts.faults.corruptions import LEFT, MENDED, damage_round, make_foreign
+from scripts.faults.corruptions import LEFT, REPAIRED, damage_round, make_foreign
 from scripts.faults.disk import full_disk_round, measure_need, open_disk
 from scripts.faults.jobs import BUILD, PHASES, UPDATE, FaultError, Scene, make_scene
 from scripts.faults.stops import kill_round, stop_round
@@ -194,7 +194,7 @@ def damages(rounds: Rounds, count: int) -> dict[str, Any]:
     cells = (
         (kind, one.outcome) for one in done for kind in {*one.kinds, *([two] if len(one.kinds) > 1 else [])}
     )
-    figures = print_table("damaged by", cells, (MENDED, LEFT))
+    figures = print_table("damaged by", cells, (REPAIRED, LEFT))
     print(f"\n{len(done)} rounds. {LEFT}: metadata.json and manifest.parquet were damaged both.\n")
     return figures | {"rounds": len(done)}
 

@@ -205,7 +205,7 @@ def members(session: int) -> list[int]:
 
 
 def check_none_left(session: int, max_secs: float = _MAX_ORPHAN_SECS) -> None:
-    """Sees to it that no process of a session is left after a while."""
+    """Ensures that no process of a session is left after a while."""
     end = time.monotonic() + max_secs
     while left := members(session):
         if time.monotonic() > end:

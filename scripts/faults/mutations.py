@@ -13,7 +13,7 @@ from PIL import Image
 
 
 class Source(NamedTuple):
-    """An image before it is broken: its whole file, and the suffix of its name."""
+    """An image before it is broken: its content, and the suffix of its name."""
 
     data: bytes
     suffix: str

@@ -111,7 +111,7 @@ def stop_round(scene: Scene, folder: Path, rng: random.Random) -> list[tuple[str
 
 
 def check_between(scene: Scene, job: str, data: Path) -> None:
-    """Sees to it that what has the name of the dataset is whole: the old one or the new one."""
+    """Ensures that what has the name of the dataset is whole: the old one or the new one."""
     if not data.exists():
         if job == UPDATE:
             raise FaultError("the old dataset is gone before the new one is there")

@@ -1,4 +1,4 @@
-"""A tiny dataset in our format, and a model whose answers are known: it names the strongest colour."""
+"""A tiny dataset in our format, and a model whose answers are known: it names the strongest color."""
 
 import dataclasses
 import hashlib
@@ -41,7 +41,7 @@ _PICTURES = 300  # More records than this get no bytes of their own in a report.
 CLASS_NAMES = ("food", "interior", "exterior")
 DISPLAY_NAMES = ("음식", "실내", "실외")
 # The model takes red for food, green for interior and blue for exterior.
-COLOURS = ((230, 20, 30), (25, 220, 20), (20, 30, 240))
+COLORS = ((230, 20, 30), (25, 220, 20), (20, 30, 240))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Photo:
         """The stored bytes; no two photos have the same."""
         seed = int.from_bytes(hashlib.sha256(self.path.encode()).digest()[:4], "big")
         noise = np.random.default_rng(seed).integers(0, 15, (SIZE, SIZE, 3))
-        pixels = (np.asarray(COLOURS[self.looks_like]) + noise).clip(0, 255).astype(np.uint8)
+        pixels = (np.asarray(COLORS[self.looks_like]) + noise).clip(0, 255).astype(np.uint8)
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, self.encoding, quality=95)
         return buffer.getvalue()
@@ -168,7 +168,7 @@ def write_run(
         stored_size=info.image.size,
         encoding=info.image.encoding,
         quality=info.image.quality,
-        model="colours",
+        model="colors",
         dataset_fingerprint=info.fingerprint,
         num_parameters=model.count_params(),
         precision="float32",

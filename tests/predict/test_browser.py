@@ -439,7 +439,7 @@ seen.unscoped = all("table th").filter((header) => !header.scope).length;
 seen.tabindex = all("[tabindex]").filter((element) => element.tabIndex > 0).length;
 seen.unscrollable = all(".scroll, pre").filter((element) => element.tabIndex !== 0).length;
 
-const parse = (colour) => (colour.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
+const parse = (color) => (color.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
 const over = (top, under) => {
   const share = top.length > 3 ? top[3] : 1;
   return [0, 1, 2].map((i) => top[i] * share + under[i] * (1 - share));
@@ -449,9 +449,9 @@ const ground = (element) => {
   for (let one = element; one; one = one.parentElement) layers.unshift(parse(getComputedStyle(one).backgroundColor));
   return layers.reduce((under, top) => over(top, under), [255, 255, 255]);
 };
-const light = (colour) => {
+const light = (color) => {
   const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-  const [r, g, b] = colour.map((value) => linear(value / 255));
+  const [r, g, b] = color.map((value) => linear(value / 255));
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 };
 for (const details of all("details")) details.open = true;
@@ -463,8 +463,8 @@ while (walker.nextNode()) {
   if (!is_text || !element.offsetHeight) continue;
   const under = ground(element);
   const style = getComputedStyle(element);
-  let colour = over(parse(style.color), under);
-  const [a, b] = [light(colour), light(under)];
+  let color = over(parse(style.color), under);
+  const [a, b] = [light(color), light(under)];
   const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
   const size = parseFloat(style.fontSize);
   const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);

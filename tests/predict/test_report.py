@@ -41,7 +41,7 @@ def metrics_of(out):
     return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
 
 
-def test_predictions_are_those_of_a_model_that_names_the_strongest_colour(trial, everything):
+def test_predictions_are_those_of_a_model_that_names_the_strongest_color(trial, everything):
     rows = rows_of(everything)
     names = trial.info.class_names
     assert [row["source_path"] for row in rows] == [photo.path for photo in trial.photos]

@@ -73,7 +73,7 @@ def striped(make_dataset: MakeDataset) -> DatasetInfo:
 
 
 def _numbered(number: int, label: int, size: int = SIZE) -> np.ndarray:
-    """A grey picture whose first pixel says which it is."""
+    """A gray picture whose first pixel says which it is."""
     pixels = np.full((size, size, 3), 10 * label, np.uint8)
     pixels[0, 0] = number // 256, number % 256, label
     return pixels

@@ -179,7 +179,7 @@ def test_class_weights_clipping_and_several_steps_in_a_call_too(result):
 
 
 def test_the_comparison_can_fail(result):
-    """Batch normalisation that each replica does for itself gives other numbers."""
+    """Batch normalization that each replica does for itself gives other numbers."""
     assert result["not synchronized"] != pytest.approx(result["one"], rel=1e-5)
 
 

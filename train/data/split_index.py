@@ -129,7 +129,7 @@ class SplitIndex:
     def plan_reads(self, positions: np.ndarray, max_bytes: int) -> ReadPlan:
         """Returns how to read the records of the examples at `positions`, int64 and in any order.
 
-        Neighbours are read with one request of at most about `max_bytes`.
+        Neighbors are read with one request of at most about `max_bytes`.
         """
         needed, order = np.unique(self.rows_of(positions), return_inverse=True)
         starts, ends = self.records["offset"][needed], self._ends_of(needed)

@@ -54,7 +54,7 @@ def make_strategy(name: StrategyName, cluster: Cluster = ALONE) -> tf.distribute
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     # One for the process: a second one numbers its collective operations from the start again, and those of
-    # synchronised batch normalisation then meet the first one's ("Shape mismatch in the collective instance").
+    # synchronized batch normalization then meet the first one's ("Shape mismatch in the collective instance").
     return tf.distribute.MirroredStrategy(devices)
 
 

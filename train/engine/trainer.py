@@ -39,7 +39,7 @@ class Metrics:
     def add(self, sums: tf.Tensor) -> None:
         """Adds the sums of loss, right answers and examples over a batch, float64 [3]."""
         self._totals.assign_add(sums)
-        # Which step it was whose loss was no number costs nothing to know afterwards, and nobody has to wait.
+        # Which step it was whose loss was NaN or infinite costs nothing to know afterwards, and nobody has to wait.
         self._num_finite.assign_add(tf.cast(tf.math.is_finite(self._totals[_LOSS]), tf.int64))
 
     def num_seen(self) -> int:
@@ -47,7 +47,7 @@ class Metrics:
         return int(self._totals[_COUNT])
 
     def num_finite_steps(self) -> int:
-        """Returns how many batches came before the first whose loss was no number; waits for the device."""
+        """Returns how many batches came before the first whose loss was NaN or infinite; waits for the device."""
         return int(self._num_finite)
 
     def means(self) -> dict[str, float]:
@@ -60,7 +60,7 @@ class Trainer:
     """A model, how it is trained, and the figures of what it has seen in training and in evaluation.
 
     The loss that is shown is the plain cross-entropy, in training and validation alike. The one that is
-    minimised may be smoothed, which would lift the training curve off the validation curve.
+    minimized may be smoothed, which would lift the training curve off the validation curve.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Trainer:
             phases: How; the first begins with epoch 0.
             augmentation: What becomes of a batch before.
             label_smoothing: The share of each target that is spread over all classes.
-            class_weights: What an example of each class counts for in the loss that is minimised; None for 1.
+            class_weights: What an example of each class counts for in the loss that is minimized; None for 1.
             clip_norm: The highest norm of all gradients of a step together; None for any.
             jit_compile: Whether XLA compiles the model and its gradients; on one device alone.
             num_workers: How many processes take part.

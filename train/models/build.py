@@ -37,7 +37,7 @@ def build_model(
         image_size: Height and width in pixels; None takes any, which `small` alone can.
         num_classes: The number of outputs.
         seed: Of the dropout; the weights come from Keras's global seed.
-        synchronized: Whether batch normalisation looks at the whole batch where several replicas share it.
+        synchronized: Whether batch normalization looks at the whole batch where several replicas share it.
     """
     if name == "notebook":
         return _build_notebook(image_size, num_classes, seed)
@@ -92,7 +92,7 @@ def _small_features(x: keras.KerasTensor, *, synchronized: bool) -> keras.KerasT
             kernel_size,
             strides=strides,
             padding="same",
-            use_bias=False,  # Batch normalisation brings its own.
+            use_bias=False,  # Batch normalization brings its own.
             kernel_initializer="he_normal",
         )
         normalization = layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM, synchronized=synchronized)

@@ -41,7 +41,7 @@ def load_weights(model: keras.Model, weights: str) -> None:
 
 
 def fix_moments(model: keras.Model) -> None:
-    """Lets batch normalisation keep its weights and moving averages, and normalise with them in training too.
+    """Lets batch normalization keep its weights and moving averages, and normalize with them in training too.
 
     As Keras's guides advise for weights that come from elsewhere: the first batches of another kind of pictures would
     spoil what they hold. Not by calling the model with `training=False` inside of another, as one of the guides does:

@@ -26,7 +26,7 @@ class RunBroadcast:
         return resolve(config, self.options)
 
     def check_same(self, workers: Workers, options: Mapping[str, Any]) -> None:
-        """Sees to it that `options`, which config.json would say here, are those of the chief.
+        """Ensures that `options`, which config.json would say here, are those of the chief.
 
         Raises:
             ConfigError: They are not.

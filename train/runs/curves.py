@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-# Blue and orange of Okabe and Ito (2008): told apart by colour-blind people and in grey print.
+# Blue and orange of Okabe and Ito (2008): told apart by color-blind people and in gray print.
 _TRAIN, _VALIDATION, _QUIET, _GRID = "#0072B2", "#D55E00", "#555555", "#E3E3E3"
 
 

@@ -50,7 +50,7 @@ class ResumableRun:
         return resolve(config, self.options)
 
     def check_same(self, folder: RunFolder, options: Mapping[str, Any]) -> None:
-        """Sees to it that `options`, which config.json would say now, are those of the run.
+        """Ensures that `options`, which config.json would say now, are those of the run.
 
         The number of epochs is one of them: the learning rate of each step depends on how many come.
 

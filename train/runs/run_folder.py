@@ -77,7 +77,7 @@ class RunFolder:
 
     @property
     def diverged(self) -> Path:
-        """The pictures of the step whose loss was no number."""
+        """The pictures of the step whose loss was NaN or infinite."""
         return self.path / "diverged.txt"
 
     @property
@@ -96,7 +96,7 @@ class RunFolder:
         return not self.is_unfinished and (self.model_info.exists() or self.best_model.exists())
 
     def check(self) -> None:
-        """Sees to it that a run overwrites nothing but an unfinished one.
+        """Ensures that a run overwrites nothing but an unfinished one.
 
         Raises:
             ConfigError: There is a finished run, or something that is none.

@@ -119,7 +119,7 @@ def load_model(run_dir: Path) -> tuple[keras.Model, ModelInfo]:
 class ModelWriter:
     """Writes the weights of a model in training as a float32 model that plain Keras loads.
 
-    The trained model itself may calculate in half precision, hold synchronised batch normalisation and live
+    The trained model itself may calculate in half precision, hold synchronized batch normalization and live
     on several devices; and it has layers of augmentation, which act in Keras unless a caller says
     `training=False`. Its twin has none of that and the same weights.
     """

@@ -23,5 +23,5 @@ def decode_and_resize(path: str) -> np.ndarray:
 
 
 def decode_resize_encode(path: str) -> bytes:
-    """Returns the photo at 300x300 as a JPEG of quality 95, its colours at half the resolution."""
+    """Returns the photo at 300x300 as a JPEG of quality 95, its colors at half the resolution."""
     return simplejpeg.encode_jpeg(decode_and_resize(path), QUALITY, "RGB", "420", False)

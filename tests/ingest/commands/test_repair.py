@@ -192,8 +192,8 @@ def test_photos_that_are_not_as_they_were_are_named_and_the_other_shards_are_men
     spoil(photos / path)
     exit_code, repairs = repair(photos, data, capsys)
     assert exit_code == 1
-    mended = {name: one["is_mended"] for name, one in repairs.items()}
-    assert mended == {SHARD: False, OTHER: True, "features.json": True}
+    repaired = {name: one["is_mended"] for name, one in repairs.items()}
+    assert repaired == {SHARD: False, OTHER: True, "features.json": True}
     assert repairs[SHARD]["outcome"] == f"not repaired: of its {len(needed)} photos {sentence} ({path})"
     assert repairs[SHARD]["photos"] == [path]
     assert content(data) == before | {SHARD: left}

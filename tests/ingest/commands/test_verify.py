@@ -398,7 +398,7 @@ def test_only_deep_looks_into_the_pictures(data, capsys):
     # No repair would help: the bytes are those that were written.
     assert main(["verify", str(data), "--deep"]) == 1
     assert capsys.readouterr().out.endswith(
-        "\npictures that were written that way: mend or remove their photos, and then: shardstream-ingest update "
+        "\npictures that were written that way: repair or remove their photos, and then: shardstream-ingest update "
         f"IMAGES {data}\n"
     )
 
@@ -422,7 +422,7 @@ def test_the_command_prints_damage_and_what_mends_it_and_leaves_with_1(data, tmp
     assert main(["verify", str(data)]) == 1
     printed = capsys.readouterr().out
     assert re.search(rf"{SHARD}.*missing", printed)
-    assert printed.endswith(f"mend it with: shardstream-ingest repair IMAGES {data}\n")
+    assert printed.endswith(f"repair it with: shardstream-ingest repair IMAGES {data}\n")
     assert main(["verify", str(data), "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == {
         "damages": [{"filename": SHARD, "what": "missing", "remedy": "repair"}]

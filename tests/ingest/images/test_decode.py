@@ -34,15 +34,15 @@ def save(image: Image.Image, file_format: str, **options) -> bytes:
 
 
 def corners(width: int = 48, height: int = 32) -> Image.Image:
-    """Returns a picture with a different colour in each corner: red, green / blue, white."""
+    """Returns a picture with a different color in each corner: red, green / blue, white."""
     image = Image.new("RGB", (width, height))
-    for box, colour in {
+    for box, color in {
         (0, 0, width // 2, height // 2): (250, 0, 0),
         (width // 2, 0, width, height // 2): (0, 250, 0),
         (0, height // 2, width // 2, height): (0, 0, 250),
         (width // 2, height // 2, width, height): (250, 250, 250),
     }.items():
-        image.paste(colour, box)
+        image.paste(color, box)
     return image
 
 
@@ -72,7 +72,7 @@ def test_rotated_photos_come_out_upright(orientation, file_format):
     options = {"quality": 95} if file_format in {"JPEG", "WEBP"} else {}
     data = save(corners().transpose(STORED[orientation]), file_format, exif=exif, **options)
     seen = see(data, f".{file_format.lower()}")
-    assert_alike(seen.rgb, corners(), 8)  # The colours of JPEG bleed over the edges between the corners.
+    assert_alike(seen.rgb, corners(), 8)  # The colors of JPEG bleed over the edges between the corners.
     assert (seen.height, seen.width) == (32, 48)
     assert f"turned upright (EXIF orientation {orientation})" in seen.repairs
     assert not is_clean(data)
@@ -157,7 +157,7 @@ def test_floating_point_is_white_at_1_or_at_255():
 
 
 def planes(bits: int) -> bytes:
-    """Returns an uncompressed TIFF of 4x4 with its three colours one after the other."""
+    """Returns an uncompressed TIFF of 4x4 with its three colors one after the other."""
     tags = [(256, 4), (257, 4), (258, bits), (259, 1), (262, 2), (273, 200), (277, 3), (278, 4), (284, 2)]
     entries = b"".join(
         struct.pack("<HHII", tag, 4, 3, {258: 150, 273: 170, 279: 186}[tag])
@@ -190,7 +190,7 @@ def test_transparency_is_seen_over_white(mode):
     assert "transparency over white" in seen.repairs
 
 
-def test_cmyk_has_the_right_colours():
+def test_cmyk_has_the_right_colors():
     seen = see(save(corners().convert("CMYK"), "JPEG", quality=95))
     assert_alike(seen.rgb, corners(), 8)
     assert seen.repairs == ("CMYK to RGB",)
@@ -231,7 +231,7 @@ def test_a_jpeg_that_is_cut_anywhere_in_its_pixels_is_refused(photo):
             see(data[:end])
 
 
-def test_a_jpeg_with_a_grey_half_is_refused(photo):
+def test_a_jpeg_with_a_gray_half_is_refused(photo):
     data = bytearray(photo(1, size=(200, 200)))
     middle = len(data) // 2
     data[middle : middle + 200] = bytes(200)
@@ -306,9 +306,9 @@ def chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def png(pixels: bytes, *extra: bytes, depth: int = 8, colour: int = 2, interlace: int = 0) -> bytes:
+def png(pixels: bytes, *extra: bytes, depth: int = 8, color: int = 2, interlace: int = 0) -> bytes:
     """Returns a PNG of 4x4."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, depth, colour, 0, 0, interlace))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, depth, color, 0, 0, interlace))
     packed = chunk(b"IDAT", zlib.compress(pixels))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + packed + chunk(b"IEND", b"")
 
@@ -323,11 +323,11 @@ TURNED = b"MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
         (png(ROWS), True),
         (png(ROWS) + b"what follows does not matter", True),
         (png(ROWS, chunk(b"gAMA", bytes([0, 1, 134, 160]))), True),
-        (png(4 * bytes(5), colour=0), True),
+        (png(4 * bytes(5), color=0), True),
         (png(ROWS + b"\0"), False),  # One byte too many.
         (png(ROWS, chunk(b"tRNS", bytes(6))), False),
         (png(4 * bytes(25), depth=16), False),
-        (png(4 * bytes(17), colour=6), False),
+        (png(4 * bytes(17), color=6), False),
         (png(ROWS, chunk(b"eXIf", TURNED)), False),
         (png(ROWS, chunk(b"eXIf", TURNED.replace(b"\0\6", b"\0\1"))), True),
         (png(ROWS, chunk(b"tEXt", b"Comment\0nothing")), True),

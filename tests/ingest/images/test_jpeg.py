@@ -91,7 +91,7 @@ def refuses(work) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_the_small_grey_check_refuses_what_a_full_decode_refuses(kind, mode, noisy):
+def test_the_small_gray_check_refuses_what_a_full_decode_refuses(kind, mode, noisy):
     whole = save(noisy.convert(mode), **KINDS[kind])
     header = jpeg.read_header(whole)
     draw = random.Random(kind)
@@ -110,12 +110,12 @@ def test_the_small_grey_check_refuses_what_a_full_decode_refuses(kind, mode, noi
 def test_the_check_gives_the_means_of_cells(height, width, cell, noisy):
     image = noisy.resize((width, height))
     data = save(image, quality=100)
-    grey, found = jpeg.check(data, jpeg.read_header(data))
+    gray, found = jpeg.check(data, jpeg.read_header(data))
     assert found == cell
-    assert grey.shape == (-(-height // cell), -(-width // cell))
+    assert gray.shape == (-(-height // cell), -(-width // cell))
     means = np.asarray(image.convert("L").reduce(cell)).astype(int)
     rows, columns = height // cell, width // cell  # The cells at the edge are not whole.
-    assert np.abs(grey.astype(int) - means)[:rows, :columns].mean() < 1.5
+    assert np.abs(gray.astype(int) - means)[:rows, :columns].mean() < 1.5
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_damage_is_noticed_whatever_the_sampling():
 
 
 @pytest.mark.parametrize(("mode", "transform"), [("RGB", 2), ("RGB", 9), ("CMYK", 1)])
-def test_a_colour_transform_that_does_not_exist_is_taken_for_the_usual_one(mode, transform, noisy):
+def test_a_color_transform_that_does_not_exist_is_taken_for_the_usual_one(mode, transform, noisy):
     adobe = b"\xff\xee\x00\x0eAdobe\x00d\x00\x00\x00\x00"
     data = bytearray(save(noisy.convert(mode)))
     if mode == "RGB":
@@ -222,7 +222,7 @@ def test_a_colour_transform_that_does_not_exist_is_taken_for_the_usual_one(mode,
     place = data.index(b"Adobe") + 11
     data[place] = transform
     seen = decode(read_source(bytes(data), ".jpg", 10**5))
-    assert seen.repairs[0] == "unknown colour transform taken for the usual one"
+    assert seen.repairs[0] == "unknown color transform read as the usual one"
     data[place] = 1 if mode == "RGB" else 2
     assert np.array_equal(seen.rgb, decode(read_source(bytes(data), ".jpg", 10**5)).rgb)
 
@@ -232,7 +232,7 @@ def test_what_a_decoder_minds_though_the_picture_is_whole_is_mended_one_after_th
     version = data.index(b"JFIF") + 5
     odd = data[:version] + b"\3\7" + data[version + 2 : -2]  # And no end.
     seen = decode(read_source(odd, ".jpg", 10**5))
-    assert seen.repairs == ("unknown version of JFIF taken for 1.2", "left out junk between the segments")
+    assert seen.repairs == ("unknown version of JFIF read as 1.2", "left out junk between the segments")
     assert np.array_equal(seen.rgb, decode(read_source(data, ".jpg", 10**5)).rgb)
     with pytest.raises(ImageError, match="damaged JPEG: Warning: unknown JFIF revision number 3"):
         decode(read_source(odd[: len(odd) // 2] + data[-2:], ".jpg", 10**5))

@@ -42,7 +42,7 @@ def test_a_picture_has_the_same_hash_however_it_is_stored(photo):
 
 
 @pytest.mark.parametrize("cell", [2, 4, 8])
-def test_a_small_grey_picture_has_the_hash_of_the_large_one(cell, photo):
+def test_a_small_gray_picture_has_the_hash_of_the_large_one(cell, photo):
     image = Image.open(io.BytesIO(photo(3, size=(397, 533), quality=95)))  # Not whole cells.
     small = np.asarray(image.convert("L").reduce(cell))
     assert distance(hash_gray(small, cell, 397, 533), hash_rgb(np.asarray(image))) <= 2

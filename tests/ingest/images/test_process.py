@@ -149,7 +149,7 @@ def test_every_shape_becomes_square(shape, rule):
 
 @pytest.mark.parametrize(("height", "width"), [(4, 300), (300, 4), (40, 100)])
 def test_one_side_may_shrink_while_the_other_grows(height, width):
-    # Stripes of one pixel: only a mean of many of them is grey.
+    # Stripes of one pixel: only a mean of many of them is gray.
     stripes = np.zeros((height, width, 3), np.uint8)
     if width > height:
         stripes[:, ::2] = 255

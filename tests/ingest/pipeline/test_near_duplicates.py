@@ -95,7 +95,7 @@ def test_pictures_without_detail_are_not_alike(shape):
     height, width = shape
     y, x = np.mgrid[:height, :width]
     drawn = [
-        *(np.full(shape, grey) for grey in (0, 1, 60, 128, 255)),
+        *(np.full(shape, gray) for gray in (0, 1, 60, 128, 255)),
         255 * x // width,
         100 + 50 * x // width,
         255 - 255 * y // height,
@@ -104,7 +104,7 @@ def test_pictures_without_detail_are_not_alike(shape):
         100 + 50 * (y < height // 3),
         255 * ((x + y) % 2),
     ]
-    hashes = [hash_rgb(np.stack([grey] * 3, axis=-1).astype(np.uint8)) for grey in drawn]
+    hashes = [hash_rgb(np.stack([gray] * 3, axis=-1).astype(np.uint8)) for gray in drawn]
     assert as_tuples(find_pairs(np.array(hashes * 2, np.uint64))) == []
 
 
@@ -116,7 +116,7 @@ def test_many_equal_hashes_are_tied_to_the_first_of_them():
 
 def test_crowds_keep_the_pairs_that_link_them():
     rng = np.random.default_rng(0)
-    crowds = [np.unique(moved(rng, np.repeat(centre, 40_000), 5)) for centre in random_hashes(rng, 2)]
+    crowds = [np.unique(moved(rng, np.repeat(center, 40_000), 5)) for center in random_hashes(rng, 2)]
     others = moved(rng, np.tile(random_hashes(rng, 200), 3), 1)
     hashes = np.concatenate([*crowds, others])
     pairs = find_pairs(hashes)

@@ -56,7 +56,7 @@ def test_where_there_are_few_of_a_kind_the_other_fills_the_places(
 
 
 def test_every_confused_pair_is_seen_before_the_worst_fill_up(make_outcomes):
-    # 300 times 0 taken for 1 with certainty, and each other pair once with little.
+    # 300 times 0 predicted as 1 with certainty, and each other pair once with little.
     shares = [[0.01, 0.98, 0.005, 0.005]] * 300
     pairs = [(a, b) for a in range(4) for b in range(4) if a != b and (a, b) != (0, 1)]
     labels = [0] * 300 + [a for a, _ in pairs]

@@ -40,7 +40,10 @@ def test_class_names_are_drawn_instead_and_one_line_says_so(caplog):
     lettering = choose_label_font(KOREAN, ENGLISH)
     assert lettering.names == list(ENGLISH)
     assert caplog.messages == [
-        "no font here has the letters of 음식, 실내, 실외: pictures show the class names"
+        (
+            "no font here has the letters of 음식, 실내, 실외: images show the class names"
+            "; install a font, such as fonts-noto-cjk for Korean: apt-get install fonts-noto-cjk"
+        )
     ]
 
 
@@ -50,7 +53,10 @@ def test_numbers_are_drawn_where_even_class_names_cannot_be(caplog):
     lettering = choose_label_font(KOREAN, KOREAN)
     assert lettering.names == ["class 0", "class 1", "class 2"]
     assert caplog.messages == [
-        "no font here has the letters of 음식, 실내, 실외: pictures show the numbers of the classes"
+        (
+            "no font here has the letters of 음식, 실내, 실외: images show the numbers of the classes"
+            "; install a font, such as fonts-noto-cjk for Korean: apt-get install fonts-noto-cjk"
+        )
     ]
     drawn = {ord(character) for character in "".join(lettering.names)}
     assert drawn <= FT2Font(str(lettering.font)).get_charmap().keys()

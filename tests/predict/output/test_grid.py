@@ -35,8 +35,8 @@ def _draw(pictures):
     return draw
 
 
-def area(pixels, colour):
-    return int((np.abs(pixels - colour).max(axis=2) < 6).sum())
+def area(pixels, color):
+    return int((np.abs(pixels - color).max(axis=2) < 6).sum())
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 31, 32, 40])
@@ -46,7 +46,7 @@ def test_a_grid_of_any_number_shows_at_most_32(draw, tmp_path, count):
     assert area(pixels, (60, 200, 60)) == pytest.approx(min(count, 32) * one, rel=0.25)
 
 
-def test_wrong_ones_have_another_colour_and_a_thicker_frame(draw, tmp_path):
+def test_wrong_ones_have_another_color_and_a_thicker_frame(draw, tmp_path):
     right = draw(tmp_path / "right.png", 4)
     wrong = draw(tmp_path / "wrong.png", 4, num_wrong=4)
     assert area(right, VERMILION) == area(wrong, BLUE) == 0

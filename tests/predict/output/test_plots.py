@@ -29,7 +29,7 @@ def _draw(tmp_path, make_outcomes):
 
 
 def dark(picture):
-    """Returns how many pixels have the darkest blue of the colour map."""
+    """Returns how many pixels have the darkest blue of the color map."""
     return int((np.abs(picture - (8, 48, 107)).max(axis=2) < 3).sum())
 
 

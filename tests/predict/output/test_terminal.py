@@ -20,14 +20,14 @@ HOSTILE = [
 
 @pytest.fixture(name="printed")
 def _printed(make_record, make_prediction):
-    def printed(name, *, label=0, colours=False):
+    def printed(name, *, label=0, colors=False):
         shown = Shown(
             make_prediction(make_record(name, label=label), [0.9, 0.1]),
             Picture("image/png", b"", is_record=True),
         )
         file = io.StringIO()
         console = Console(
-            file=file, width=200, force_terminal=colours, color_system="standard" if colours else None
+            file=file, width=200, force_terminal=colors, color_system="standard" if colors else None
         )
         console.print(picture_table([shown], [name, "실내"]))
         return file.getvalue()
@@ -49,11 +49,11 @@ def test_markup_and_emoji_codes_are_shown_as_they_are(printed):
     assert ":smile:" in printed(":smile:")
 
 
-def test_the_only_escapes_are_our_own_colours(printed):
-    text = printed("a.jpg", label=1, colours=True)
+def test_the_only_escapes_are_our_own_colors(printed):
+    text = printed("a.jpg", label=1, colors=True)
     assert "\x1b[1;31mINCORRECT\x1b[0m" in text
 
 
-def test_wrong_is_a_word_not_only_a_colour(printed):
+def test_wrong_is_a_word_not_only_a_color(printed):
     assert printed("a.jpg").splitlines()[1].startswith("correct")
     assert printed("a.jpg", label=1).splitlines()[1].startswith("INCORRECT")

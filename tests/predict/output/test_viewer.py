@@ -19,14 +19,14 @@ from shardstream.predict.output.viewer import Place, draw_frame, step
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = ("food", "interior", "exterior")
-COLOUR = (250, 120, 10)  # Red and blue differ: exchanged, they would be seen.
+COLOR = (250, 120, 10)  # Red and blue differ: exchanged, they would be seen.
 
 
 @pytest.fixture(name="shown")
 def _shown(make_record, make_prediction):
-    def shown(*, label=0, probabilities=(0.9, 0.06, 0.04), colour=COLOUR, size=(16, 16)):
+    def shown(*, label=0, probabilities=(0.9, 0.06, 0.04), color=COLOR, size=(16, 16)):
         buffer = io.BytesIO()
-        Image.new("RGB", size, colour).save(buffer, "PNG")
+        Image.new("RGB", size, color).save(buffer, "PNG")
         prediction = make_prediction(make_record(label=label), probabilities)
         return Shown(prediction, Picture("image/png", buffer.getvalue(), is_record=True))
 
@@ -67,15 +67,15 @@ def test_only_wrong_does_nothing_where_all_are_right():
     assert step(Place(1, False), "only wrong", [False] * 3) == Place(1, False)
 
 
-def test_the_picture_is_drawn_in_its_colours(shown):
+def test_the_picture_is_drawn_in_its_colors(shown):
     frame = draw_frame(shown(), lettering(), counter="1 of 1")
     assert frame.dtype == np.uint8
-    assert (frame[:640, :640] == COLOUR).all()
+    assert (frame[:640, :640] == COLOR).all()
 
 
 def test_a_picture_that_is_not_square_keeps_its_shape(shown):
     frame = draw_frame(shown(size=(32, 16)), lettering(), counter="1 of 1")
-    assert (frame[160:480] == COLOUR).all()
+    assert (frame[160:480] == COLOR).all()
     assert (frame[:150] == 255).all()
     assert (frame[490:630] == 255).all()
 
@@ -120,9 +120,9 @@ from shardstream.predict.output.fonts import choose_label_font
 from shardstream.predict.inference.thumbnails import Picture
 from shardstream.predict.output.viewer import show_pictures
 
-def shown(colour, predicted):
+def shown(color, predicted):
     buffer = io.BytesIO()
-    Image.new("RGB", (16, 16), colour).save(buffer, "PNG")
+    Image.new("RGB", (16, 16), color).save(buffer, "PNG")
     prediction = SimpleNamespace(actual=0, predicted=predicted, probability=0.9, right=predicted == 0)
     return SimpleNamespace(prediction=prediction, picture=Picture("image/png", buffer.getvalue(), is_record=True))
 
@@ -177,9 +177,9 @@ def wait_for(condition, *, secs):
     return condition()
 
 
-def screen_holds(display, colour):
+def screen_holds(display, color):
     screen = np.asarray(ImageGrab.grab(xdisplay=display).convert("RGB")).astype(int)
-    return int((np.abs(screen - colour).max(axis=2) < 12).sum()) > 20_000
+    return int((np.abs(screen - color).max(axis=2) < 12).sum()) > 20_000
 
 
 @pytest.fixture
@@ -213,15 +213,15 @@ def xdotool(display, command):
     )
 
 
-def test_a_real_window_shows_pictures_in_their_colours_and_obeys_keys(window, virtual_display):
+def test_a_real_window_shows_pictures_in_their_colors_and_obeys_keys(window, virtual_display):
     assert screen_holds(virtual_display, ORANGE), window.poll()
 
-    def shows(colour):
-        return wait_for(lambda: screen_holds(virtual_display, colour), secs=60)
+    def shows(color):
+        return wait_for(lambda: screen_holds(virtual_display, color), secs=60)
 
-    for key, colour in [("n", BLUE), ("Left", ORANGE), ("w", ORANGE), ("Right", PURPLE), ("b", ORANGE)]:
+    for key, color in [("n", BLUE), ("Left", ORANGE), ("w", ORANGE), ("Right", PURPLE), ("b", ORANGE)]:
         xdotool(virtual_display, f"windowfocus --sync key {key}")
-        assert shows(colour), key
+        assert shows(color), key
     # A window of another size is drawn anew in its own pixels, and keeps the shape of the picture.
     xdotool(virtual_display, "windowsize --sync 900 500")
     assert wait_for(lambda: drawn_square(virtual_display, ORANGE), secs=60)
@@ -230,10 +230,10 @@ def test_a_real_window_shows_pictures_in_their_colours_and_obeys_keys(window, vi
     assert window.stderr.read() == ""
 
 
-def drawn_square(display, colour):
-    """Returns whether what has this colour on the screen is a square of the size that fits into 900 x 500."""
+def drawn_square(display, color):
+    """Returns whether what has this color on the screen is a square of the size that fits into 900 x 500."""
     screen = np.asarray(ImageGrab.grab(xdisplay=display).convert("RGB")).astype(int)
-    rows, columns = np.nonzero(np.abs(screen - colour).max(axis=2) < 12)
+    rows, columns = np.nonzero(np.abs(screen - color).max(axis=2) < 12)
     return rows.size > 0 and np.ptp(rows) == np.ptp(columns) and 280 < np.ptp(rows) < 340
 
 
@@ -242,7 +242,7 @@ def test_everything_is_legible_in_a_window_of_any_shape(shown, size):
     frame = draw_frame(shown(label=1), lettering(), counter="1 of 1", size=size)
     width, height = max(size[0], 240), max(size[1], 240)
     assert frame.shape == (height, width, 3)
-    orange = (frame == COLOUR).all(axis=2)
+    orange = (frame == COLOR).all(axis=2)
     assert orange.sum() >= 0.2 * min(width, height) ** 2
     rows, columns = np.nonzero(orange)
     assert np.ptp(rows) == np.ptp(columns)

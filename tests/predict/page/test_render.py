@@ -240,7 +240,7 @@ def test_a_page_with_some_of_the_pictures_says_which(make_page):
 def thousand_classes():
     names = [f"class{i:04d}" for i in range(1000)]
     certain = np.full((1000, 1000), 0.1 / 999) + (0.9 - 0.1 / 999) * np.eye(1000)
-    # Every third is taken for the next class.
+    # Every third is predicted as the next class.
     predictions = [(f"{i % 1000}/{i}.jpg", i % 1000, certain[(i + (i % 3 == 0)) % 1000]) for i in range(3000)]
     return predictions, names
 

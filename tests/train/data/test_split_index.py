@@ -42,7 +42,7 @@ def test_reads_give_the_records(index, positions, max_bytes):
     assert read(index, plan) == [everything[position] for position in positions]
 
 
-def test_neighbours_are_read_together(index):
+def test_neighbors_are_read_together(index):
     assert index.plan_reads(np.arange(70), 10**9).counts.tolist() == [
         shard.num_examples for shard in index.shards
     ]

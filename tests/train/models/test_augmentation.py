@@ -130,9 +130,9 @@ def test_views_are_parts_of_the_picture_enlarged_or_made_smaller_by_a_third_and_
     assert views[:, size // 2, size // 2, :2].max() > SIZE - 8
 
 
-def test_the_light_changes_and_a_grey_picture_stays_grey():
-    grey = np.full((50, SIZE, SIZE, 3), 100, np.uint8)
-    views = np.asarray(Views(8, image_size=SIZE, seed=1)(grey))
+def test_the_light_changes_and_a_gray_picture_stays_gray():
+    gray = np.full((50, SIZE, SIZE, 3), 100, np.uint8)
+    views = np.asarray(Views(8, image_size=SIZE, seed=1)(gray))
     np.testing.assert_allclose(views, np.broadcast_to(views[:, :1, :1, :1], views.shape), atol=1e-3)
     assert 69 < views.min() < 75
     assert 125 < views.max() < 131

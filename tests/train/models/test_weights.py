@@ -77,7 +77,7 @@ def test_efficientnet_whose_file_holds_what_imagenets_pictures_are_like(tmp_path
     model = build("EfficientNetB0")
     load_weights(model, str(tmp_path / "a.weights.h5"))
     normalized = (PICTURES / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    # The application's own normalisation has learnt nothing, so it is given its pictures normalised.
+    # The application's own normalization has learnt nothing, so it is given its pictures normalized.
     expected = np.asarray(application((255 * normalized).astype(np.float32), training=False))
     np.testing.assert_allclose(features(model), expected, rtol=0, atol=1e-3 * np.abs(expected).max())
 

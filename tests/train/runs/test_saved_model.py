@@ -106,7 +106,7 @@ def test_a_run_without_a_model(tmp_path):
         ({"resize": "squeeze"}, 'resize: unusable value "squeeze"'),
         ({"class_names": "abc"}, 'class_names: unusable value "abc"'),
         ({"display_names": ["가"]}, 'display_names: unusable value ["가"]'),
-        ({"colour": 1}, "keys missing or unknown: colour"),
+        ({"color": 1}, "keys missing or unknown: color"),
     ],
 )
 def test_a_damaged_model_info_is_named(run_dir, change, reason):

@@ -1,6 +1,6 @@
 """Measures `train_batches` beside other work, and how much Python it runs for each image.
 
-    python -m scripts.bench.noisy_neighbour DATA [--cache none] [--rounds 7] [--secs 3]
+    python -m scripts.bench.noisy_neighbor DATA [--cache none] [--rounds 7] [--secs 3]
 
 Three situations take turns for several rounds, in one process and on one iterator: alone, beside a thread that spins
 in pure Python, and beside a process that spins. The process takes a core away, the thread a core and Python's lock:

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from scripts.bench import noisy_neighbour, scaling
+from scripts.bench import noisy_neighbor, scaling
 
 
 @pytest.mark.parametrize(
@@ -32,13 +32,13 @@ def test_medians_are_beside_those_of_the_fewest_cores(capsys):
 
 def test_a_spinning_thread_ends_with_its_measurement():
     before = threading.active_count()
-    with noisy_neighbour.beside("thread"):
+    with noisy_neighbor.beside("thread"):
         assert threading.active_count() == before + 1
     assert threading.active_count() == before
 
 
 def test_the_generators_of_the_pipeline_are_timed_and_counted():
-    meter = noisy_neighbour.PythonMeter()
+    meter = noisy_neighbor.PythonMeter()
 
     def from_generator(generator, **options):
         assert options == {"output_signature": None}
