@@ -140,8 +140,9 @@ class _Worker(threading.Thread):
                 with self._lock:
                     if self._is_closed:
                         raise BrokenExecutor("the engine was closed")
-                    self._process = _Process(self._server, theirs)
-                    self._process.start()
+                    process = _Process(self._server, theirs)
+                    process.start()
+                    self._process = process
             except (EOFError, OSError, MemoryError, RuntimeError) as error:
                 self._end()
                 raise MachineError(

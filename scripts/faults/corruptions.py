@@ -194,6 +194,10 @@ def damage_round(scene: Scene, foreign: Path, folder: Path, number: int, rng: ra
     changed = {name for name in {**damaged, **reference} if damaged.get(name) != reference.get(name)}
     by_command = number % _EVERY_NTH_BY_COMMAND == 0
     found, is_mended = (_by_command if by_command else _by_library)(scene, data)
+    if (
+        METADATA in changed and MANIFEST in found
+    ):  # They do not fit each other; nothing says which one is wrong.
+        found = found - {MANIFEST} | {METADATA}
     # Then it may be that nothing is known to be right, and what is found may be less, or something else.
     is_hopeless = {METADATA, MANIFEST} <= changed
     if not found or (found != changed and not is_hopeless):
