@@ -20,9 +20,10 @@ FINE_TUNE_HELP = (
     "Not with --model auto."
 )
 WEIGHTS_HELP = (
-    "What the model begins with. none: nothing. imagenet: what Keras downloads for an application. A path: a .keras "
-    "file of an earlier run, or the .h5 file that Keras would have downloaded. With weights the last layer is "
-    "trained alone at first, then all of the model at a lower rate."
+    "What the model begins with. none: nothing. imagenet: what Keras downloads for an application. A path: an earlier "
+    "run or a .keras file of it, whose last layer is kept where the classes are the same, or the .h5 file that Keras "
+    "would have downloaded. With weights the last layer is trained alone at first, then all of the model at a lower "
+    "rate."
 )
 JIT_HELP = (
     "Whether XLA compiles the model and its gradients. auto: on one GPU. On a CPU a step of small took a quarter "

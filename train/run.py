@@ -23,7 +23,6 @@ from shardstream.train.engine.loop import DivergedError, Loop
 from shardstream.train.engine.progress import BEGINNING, Progress
 from shardstream.train.engine.trainer import Trainer
 from shardstream.train.engine.training_data import TrainingData
-from shardstream.train.models.weights import load_weights
 from shardstream.train.pretrained_head import fit_head
 from shardstream.train.provenance import make_model_info
 from shardstream.train.resolve import SPLITS, ResolvedConfig, make_model, make_writer, prepare
@@ -32,6 +31,7 @@ from shardstream.train.runs.broadcast import broadcast_run, receive_run
 from shardstream.train.runs.callbacks import Curves, History, ModelSaver
 from shardstream.train.runs.checkpoint import Checkpoints
 from shardstream.train.runs.checkpoint_manager import CheckpointManager, NonChief
+from shardstream.train.runs.earlier_weights import begin_with
 from shardstream.train.runs.result import TrainResult, broadcast_result, receive_result, summarize
 from shardstream.train.runs.resume import find_resumable
 from shardstream.train.runs.run_folder import RunFolder, write_if_possible
@@ -112,7 +112,7 @@ def _lead(
             steps.model.set_weights(models.best_weights)
     else:
         if config.weights != "none":
-            load_weights(steps.model, config.weights)
+            begin_with(steps.model, config.weights, setup.info.class_names)
         _create(folder, setup)
     with make_progress() as progress, stop:
         kept = [
@@ -164,7 +164,7 @@ def _follow(
         position, history = orders.checkpoint.position, orders.checkpoint.history
         del orders
     elif config.weights != "none":
-        load_weights(steps.model, config.weights)
+        begin_with(steps.model, config.weights, setup.info.class_names)
     callbacks = [*early_stopping(config, history), *callbacks]
     with stop, sharing_records(workers):
         make_loop(setup, data, steps, callbacks, NonChief(steps, stop).keep).run(position)

@@ -1,6 +1,6 @@
 """Weights to begin with that were trained elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -11,13 +11,14 @@ from shardstream.train.models.build import CLASSIFIER, build_application, build_
 from shardstream.train.models.registry import APPLICATIONS
 
 
-def load_weights(model: keras.Model, weights: str) -> None:
-    """Gives a model that `build_model` made the weights of another, all but those of its last layer.
+def load_weights(model: keras.Model, weights: str, *, class_order: Sequence[int] | None = None) -> None:
+    """Gives a model that `build_model` made the weights of another.
 
     Args:
         model: Its name says what it is.
         weights: "imagenet", which Keras downloads, or the path of a file: `.keras`, of an earlier run or of the
             application itself, or `.weights.h5` or `.h5`, of the application without its top or of a model of ours.
+        class_order: Which output of the other model each output is; by default the last layer stays as it is.
 
     Raises:
         ConfigError: They cannot be had.
@@ -38,6 +39,9 @@ def load_weights(model: keras.Model, weights: str) -> None:
         )
     for layer, other in zip(ours, theirs, strict=True):
         layer.set_weights(other.get_weights())
+    if class_order is not None:
+        head = source.get_layer(CLASSIFIER).get_weights()
+        model.get_layer(CLASSIFIER).set_weights([values[..., list(class_order)] for values in head])
 
 
 def fix_moments(model: keras.Model) -> None:

@@ -13,6 +13,7 @@ from shardstream.train.models.build import CLASSIFIER, build_application, build_
 from shardstream.train.models.registry import APPLICATIONS
 from shardstream.train.models.weights import load_weights
 from shardstream.train.run import train_and_evaluate
+from shardstream.train.runs.earlier_weights import begin_with
 from shardstream.train.runs.run_folder import RunFolder
 
 NAME = "MobileNetV3Small"
@@ -177,3 +178,19 @@ def test_the_head_is_trained_alone_then_all_at_a_lower_rate_and_moments_stay(str
     last = keras.saving.load_model(RunFolder(config.run).last_model)
     for mine, theirs in zip(last.get_weights(), watch.seen[-1].values(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_run_with_the_same_classes_gives_its_last_layer_too(tmp_path, make_dataset):
+    data = make_dataset()
+    options = {"data_dir": data.data_dir, "model": "small", "batch_size": 8}
+    train_and_evaluate(TrainConfig(run=tmp_path / "run", epochs=1, **options))
+    earlier = keras.saving.load_model(tmp_path / "run/best.keras")
+    order = [2, 0, 1]
+    model = build_model("small", image_size=earlier.input_shape[1], num_classes=3, seed=1)
+    begin_with(model, str(tmp_path / "run"), [data.class_names[number] for number in order])
+    pictures = np.random.default_rng(0).integers(0, 256, (4, *earlier.input_shape[1:]), np.uint8)
+    expected = np.asarray(earlier(pictures, training=False))[:, order]
+    np.testing.assert_allclose(np.asarray(model(pictures, training=False)), expected, atol=1e-6)
+    head = model.get_layer(CLASSIFIER).get_weights()
+    begin_with(model, str(tmp_path / "run/last.keras"), ["other", "classes", "here"])
+    np.testing.assert_array_equal(model.get_layer(CLASSIFIER).get_weights()[0], head[0])

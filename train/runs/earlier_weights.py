@@ -1,0 +1,45 @@
+"""What a run begins with: the weights of an earlier one, or of a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+
+from shardstream.train.models.weights import load_weights
+from shardstream.train.runs.run_folder import RunFolder
+from shardstream.train.runs.saved_model import ModelInfo
+
+
+def begin_with(model: keras.Model, weights: str, class_names: Sequence[str]) -> None:
+    """Gives a model that `build_model` made the weights that `--weights` names.
+
+    The last layer is among them where they are of an earlier run with the same classes, in any order.
+
+    Args:
+        model: Its name says what it is.
+        weights: "imagenet", a run folder, whose best model is taken, or the path of a file.
+        class_names: Of the model's outputs.
+
+    Raises:
+        ConfigError: They cannot be had.
+        DatasetError: The file is damaged, or of another model.
+    """
+    path = Path(weights)
+    if weights == "imagenet":
+        load_weights(model, weights)
+        return
+    if path.is_dir():
+        folder = RunFolder(path)
+        folder.check_has_model()
+        path = folder.best_model
+    load_weights(model, str(path), class_order=_class_order(path, class_names))
+
+
+def _class_order(path: Path, class_names: Sequence[str]) -> list[int] | None:
+    """Returns the output of the model in the file for each of these classes; None where it has other classes."""
+    if path.suffix != ".keras" or not RunFolder(path.parent).model_info.is_file():
+        return None
+    theirs = ModelInfo.load(path.parent).class_names
+    if sorted(theirs) != sorted(class_names):
+        return None
+    return [theirs.index(name) for name in class_names]
