@@ -5,6 +5,7 @@ list of them: the place of a corrupt record is taken by the next intact record o
 """
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Iterator, Mapping
 
@@ -92,11 +93,9 @@ def _replacement(index: SplitIndex, position: int, bad: set[int]) -> int:
     first, end = index.first_positions[shard : shard + 2].tolist()
     start = position - (position - first) % _BLOCK_RECORDS
     block = range(start, min(start + _BLOCK_RECORDS, end))
-    candidates = [*range(position + 1, block.stop), *range(block.start, position)]
+    nearby = [*range(position + 1, block.stop), *range(block.start, position)]
     everywhere = ((position + step) % index.num_examples for step in range(index.num_examples))
-    return next((it for it in candidates if it not in bad), None) or next(
-        it for it in everywhere if it not in bad
-    )
+    return next(it for it in itertools.chain(nearby, everywhere) if it not in bad)
 
 
 def find_bad_records(index: SplitIndex, checker: RecordChecker, *, limit: int) -> BadRecords:

@@ -14,6 +14,7 @@ from shardstream.ingest.dataset.records import frame
 from shardstream.ingest.images.settings import ImageSettings
 from shardstream.train.data.corruption import dataset_error
 from shardstream.train.data.dataset import Dataset
+from shardstream.train.data.skipping import BadRecords
 
 
 def bounds(data: Dataset, split: str, position: int) -> tuple[Path, int, int]:
@@ -225,3 +226,9 @@ def test_other_errors_have_no_sentence():
     assert isinstance(
         dataset_error(tf.errors.UnknownError(None, None, "DatasetError: a\nTraceback (")), DatasetError
     )
+
+
+def test_the_first_record_of_a_split_is_a_replacement_as_any_other(numbered):
+    index = numbered.source("train", 16).index
+    bad = BadRecords.of(index, np.arange(1, 16), ("corrupt",) * 15)  # But for the first, the block.
+    assert bad.replacements.tolist() == [0] * 15
