@@ -96,9 +96,10 @@ def _run(
 @contextlib.contextmanager
 def _signals_raise() -> Iterator[None]:
     """Turns SIGTERM and SIGHUP into exceptions, so that everything is left in order."""
-    handled = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # As `nohup` has it.
-        handled.append(signal.SIGHUP)
+    # What the process was started to ignore stays ignored, as `nohup` has it for SIGHUP.
+    handled = [
+        number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN
+    ]
     before = {number: signal.signal(number, _raise_terminated) for number in handled}
     try:
         yield
