@@ -47,7 +47,7 @@ def session(folder, photos):
         "RUN": str(folder / "drive/run"),
         "DATA": str(folder / "data"),
         "IMAGE_SIZE": 32,
-        "TRAIN_OPTIONS": ["--epochs", str(EPOCHS), "--batch-size", "8"],
+        "TRAIN_OPTIONS": ["--model", "small", "--epochs", str(EPOCHS), "--batch-size", "8"],
     }
     (parameters,) = (i for i, text in enumerate(CODE) if text.startswith("DRIVE = "))
     cells = [*CODE[: parameters + 1], f"globals().update({settings!r})", *CODE[parameters + 1 :]]

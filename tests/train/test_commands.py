@@ -30,6 +30,7 @@ def test_a_run_prints_a_table_and_the_folder(striped, tmp_path, capsys):
     assert main([*argv, "--model", "notebook"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines[:-1]] == [
+        "model",
         "best epoch",
         "val_loss",
         "val_accuracy",

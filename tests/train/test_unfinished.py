@@ -64,7 +64,13 @@ def _tiny():
 def stopped(striped, tmp_path_factory):
     """A run of 4 epochs that came to an end after 2."""
     run = tmp_path_factory.mktemp("runs") / "a"
-    options = {"epochs": 4, "batch_size": 64, "augmentation": "none", "save_every": "1steps"}
+    options = {
+        "model": "small",
+        "epochs": 4,
+        "batch_size": 64,
+        "augmentation": "none",
+        "save_every": "1steps",
+    }
     config = TrainConfig(data_dir=striped.data_dir, run=run, **options)
     with pytest.raises(CrashError):
         train_and_evaluate(config, [Crash(2)])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 # What is installed; what these bring along is not pinned.
 PINS: dict[str, tuple[str, ...]] = {
-    "ffcv": ("torch==2.13.0", "ffcv==1.0.2", "simplejpeg==1.9.0"),
+    "ffcv": ("torch==2.13.0", "ffcv==1.0.2", "pillow==13.0.0", "simplejpeg==1.9.0"),
     "dali": ("nvidia-dali-cuda120==2.4.0", "numpy==2.4.6"),
     "grain": ("grain==0.2.18", "array-record==0.8.6", "numpy==2.4.6", "simplejpeg==1.9.0"),
     "webdataset": ("torch==2.13.0", "webdataset==1.0.2", "simplejpeg==1.9.0"),

@@ -38,7 +38,10 @@ def test_names_are_found_however_they_are_written(typed, name):
     [
         ("resnet5", "model 'resnet5' is not known; did you mean ResNet50 or "),
         ("smal", "model 'smal' is not known; did you mean small?"),
-        ("?", "model '?' is not known; it has to be small, lite0, notebook or a name of keras.applications"),
+        (
+            "?",
+            "model '?' is not known; it has to be auto, small, lite0, notebook or a name of keras.applications",
+        ),
     ],
 )
 def test_a_typo_is_answered_with_what_was_meant(typed, sentence):

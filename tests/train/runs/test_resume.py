@@ -73,7 +73,7 @@ class Runs:
         self._generator = random.Random(5)
 
     def argv(self, name: str, where: str) -> list[str]:
-        options = [*OPTIONS[name].split(), "--deterministic"]
+        options = ["--model", "small", *OPTIONS[name].split(), "--deterministic"]
         if name == "memory":
             options += ["--weights", str(self.folder / WEIGHTS)]
         folders = ["--run", str(self.run(name, where)), "--cache-dir", str(self.folder / where / "cache")]
