@@ -3,7 +3,6 @@
 import csv
 import heapq
 import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.common.json_text import json_text
 from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.ingest.images.settings import Encoding
 from shardstream.ingest.pipeline.loose_photos import JudgedPhoto, process_photos
@@ -133,7 +133,9 @@ def report_photos(
     counts, verdicts = Counter[int](), Counter[str]()
     rejected: list[tuple[str, str]] = []
     with staging_in(out) as staging:
-        with (staging / TABLE).open("w", encoding=CSV_ENCODING, newline="") as file:
+        with (staging / TABLE).open(
+            "w", encoding=CSV_ENCODING, errors="backslashreplace", newline=""
+        ) as file:
             rows = csv.writer(file)
             columns = ["source_path", "source_sha256", "verdict", "reason", "predicted", "probability"]
             rows.writerow(map(guarded, [*columns, *(f"probability_{name}" for name in info.class_names)]))
@@ -159,11 +161,9 @@ def report_photos(
             "versions": versions_here(),
             "command": command,
         }
-        (staging / METRICS).write_text(
-            json.dumps(metrics, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-        )
+        (staging / METRICS).write_text(json_text(metrics), encoding="utf-8")
         page = _page(info, gallery, counts, rejected, metrics, lang, run_dir)
-        (staging / PAGE).write_text(page, encoding="utf-8")
+        (staging / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
         publish(staging, out, (TABLE, METRICS, PAGE))
     return PhotoReport(out=out, metrics=metrics, rejected=rejected)
 

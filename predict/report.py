@@ -1,11 +1,10 @@
 """A run and records in, a folder with the page, the tables, the figures and the plots out."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+from shardstream.ingest.common.json_text import json_text
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.compared_models import check_models, short_names
 from shardstream.predict.evaluation import evaluate
@@ -83,8 +82,8 @@ def build_report(
         report = dataclasses.replace(report, out=out)
         _write_findings(report, staging)
         _write_plots(report, staging)
-        _write_json(staging / METRICS, report.metrics)
-        (staging / PAGE).write_text(render_page(report, lang), encoding="utf-8")
+        (staging / METRICS).write_text(json_text(report.metrics), encoding="utf-8")
+        (staging / PAGE).write_text(render_page(report, lang), encoding="utf-8", errors="backslashreplace")
         publish(staging, out, KNOWN_FILES)
     return report
 
@@ -119,10 +118,4 @@ def _grid_title(report: Report) -> str:
     return (
         f"{summary.num_right:,} of {summary.num_examples:,} correct: accuracy {accuracy.value:.1%} "
         f"(95 % interval {accuracy.low:.1%} to {accuracy.high:.1%}){which}"
-    )
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(
-        json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8"
     )

@@ -168,7 +168,7 @@ class TrainConfig:
         _check_at_least(0, max_bad_records=self.max_bad_records)
         if self.max_bad_records and find_cluster(self.hosts, self.rank).num_workers > 1:
             raise ConfigError(
-                "max_bad_records goes with one process only; repair the dataset, or leave out --hosts and TF_CONFIG"
+                "--max-bad-records goes with one process only; repair the dataset, or leave out --hosts and TF_CONFIG"
             )
         parse_interval("save_every", self.save_every)
         parse_secs("grace", self.grace)

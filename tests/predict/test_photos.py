@@ -209,3 +209,14 @@ def test_a_file_that_kills_its_decoder_costs_that_file_alone(monkeypatch, tmp_pa
     chunk.log.write_bytes((1).to_bytes(8, "little"))
     done = loose._judge_alone(chunk)
     assert (done.number, len(done.photos), len(deaths)) == (3, 3, 1)
+
+
+def test_names_that_are_not_utf8_are_predicted_and_written(trial, photos, tmp_path, capsys):
+    photo = tmp_path / os.fsdecode(b"\xbd\xbd.png")
+    photo.write_bytes((photos / "food/kept.png").read_bytes())
+    out = tmp_path / os.fsdecode(b"report_\xbd")
+    assert main([str(trial.run), str(photo), "--out", str(out)]) == 0
+    ((row,), metrics) = rows_of(out), json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    assert row["source_path"].endswith("\\xbd\\xbd.png")
+    assert str(photo) in metrics["command"]
+    assert "udcbd.png" in (out / "index.html").read_text(encoding="utf-8")

@@ -61,7 +61,7 @@ def test_several_workers_are_found_however_they_are_named(monkeypatch):
     options = {"data_dir": Path("data"), "run": Path("run"), "max_bad_records": 3}
     TrainConfig(**options)
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    with pytest.raises(ConfigError, match="max_bad_records goes with one process only"):
+    with pytest.raises(ConfigError, match="--max-bad-records goes with one process only"):
         TrainConfig(**options)
     TrainConfig(**options | {"max_bad_records": 0})
 
