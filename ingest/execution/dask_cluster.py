@@ -59,7 +59,9 @@ class _Cluster(Engine):
     def __init__(self, client: "Client", caller: _Caller) -> None:
         from distributed import KilledWorker
 
-        self._lost = (KilledWorker,)
+        # TypeError is what distributed's executor makes of a result whose worker dies before it has noted that it is
+        # there (cfexecutor._cascade_future unpacks it as an error). A task that raises it itself raises it again.
+        self._lost = (KilledWorker, TypeError)
         self._client = client
         self._caller = caller
         self._executor = client.get_executor(pure=False)
