@@ -3,22 +3,15 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from shardstream.train.data.corruption import naming_corruption
-from shardstream.train.engine.features import BATCH_SIZE
+from shardstream.train.engine import features
 from shardstream.train.resolve import ResolvedConfig
 
 
 def named_batches(setup: ResolvedConfig, split: str) -> Iterator[Sequence[Any]]:
     """Yields each image of a split once: images, labels, weights and file names."""
-    batches = setup.data.eval_batches(
-        split,
-        batch_size=BATCH_SIZE,
-        image_size=setup.image_size,
-        max_bad_records=setup.config.max_bad_records,
-        with_keys=True,
+    return features.named_batches(
+        setup.data, split, image_size=setup.image_size, max_bad_records=setup.config.max_bad_records
     )
-    for images, labels, weights, names in naming_corruption(batches):
-        yield images.numpy(), labels.numpy(), weights.numpy(), names.numpy().tolist()
 
 
 def num_good_examples(setup: ResolvedConfig, split: str) -> int:

@@ -17,7 +17,7 @@ from shardstream.ingest.common.durations import parse_secs
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.data.disk_cache import default_cache_dir
 from shardstream.train.distributed.preemption import StoppedError, StopRequest, sender
-from shardstream.train.distributed.strategy import precision_scope, set_deterministic, versions
+from shardstream.train.distributed.strategy import precision_scope, set_deterministic
 from shardstream.train.engine.candidates import features_suffice
 from shardstream.train.engine.cross_validation import (
     CrossValidation,
@@ -29,6 +29,7 @@ from shardstream.train.engine.features import (
     FeatureCache,
     Features,
     extract_features,
+    features_identity,
     make_extractor,
 )
 from shardstream.train.engine.groups import find_groups
@@ -38,8 +39,7 @@ from shardstream.train.file_order import named_batches, num_good_examples
 from shardstream.train.models.build import CLASSIFIER, build_model
 from shardstream.train.models.efficientnet_lite import FEATURES, load_backbone
 from shardstream.train.models.optimizers import balanced_weights
-from shardstream.train.models.pretrained import PACKAGES, load_pretrained
-from shardstream.train.models.registry import backbone_size
+from shardstream.train.models.pretrained import load_pretrained
 from shardstream.train.resolve import ResolvedConfig
 
 logger = logging.getLogger(__name__)
@@ -189,17 +189,15 @@ class _Extractor:
 
     def _identity(self, split: str) -> dict[str, Any]:
         setup = self._setup
-        return {
-            "dataset": setup.info.fingerprint,
-            "split": split,
-            "left_out": setup.bad_records[split].positions.tolist() if split in setup.bad_records else [],
-            "backbone": setup.config.model,
-            "weights": PACKAGES[setup.config.model].sha256,
-            "image_size": setup.image_size,
-            "backbone_size": backbone_size(setup.config.model, setup.image_size),
-            "precision": setup.precision,
-            "versions": versions(),
-        }
+        bad = setup.bad_records.get(split)
+        return features_identity(
+            setup.config.model,
+            dataset=setup.info.fingerprint,
+            split=split,
+            left_out=bad.positions.tolist() if bad is not None else [],
+            image_size=setup.image_size,
+            precision=setup.precision,
+        )
 
     def _compute(self, split: str) -> Features:
         if self._extract is None:

@@ -6,7 +6,7 @@ They are kept in the cache of features, which a later report, and a training of 
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -14,31 +14,28 @@ import numpy as np
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.dataset.metadata import DatasetInfo
-from shardstream.train.data.corruption import naming_corruption
 from shardstream.train.data.dataset import Dataset
 from shardstream.train.data.disk_cache import default_cache_dir
-from shardstream.train.distributed.strategy import versions
 from shardstream.train.engine.features import (
-    BATCH_SIZE,
     FeatureCache,
     Features,
     extract_features,
+    features_identity,
     make_extractor,
+    named_batches,
 )
 from shardstream.train.models.efficientnet_lite import build_backbone, load_backbone
 from shardstream.train.models.pretrained import PACKAGES, find_weights_file, load_pretrained
-from shardstream.train.models.registry import BACKBONES, backbone_size
+from shardstream.train.models.registry import AUTO_BACKBONE, BACKBONES, MIN_BACKBONE_SIZE, backbone_size
 
 logger = logging.getLogger(__name__)
 
-BACKBONE = "lite0"
+BACKBONE = AUTO_BACKBONE
 
 # 2.6 kB of memory each.
 MAX_IMAGES = 100_000
 # Minutes of two cores; of more images only features from the cache are used, which training fills.
 _MAX_COMPUTED = 10_000
-# What is smaller says nothing to the backbone.
-_MIN_IMAGE_SIZE = 32
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +106,7 @@ def _why_not(info: DatasetInfo) -> str:
     num_images = sum(split.num_examples for split in info.splits.values())
     if num_images > MAX_IMAGES:
         return f"the dataset has {num_images:,} images, more than {MAX_IMAGES:,}"
-    if (info.image.size or _MIN_IMAGE_SIZE) < _MIN_IMAGE_SIZE:
+    if (info.image.size or MIN_BACKBONE_SIZE) < MIN_BACKBONE_SIZE:
         return f"images of {info.image.size} pixels are too small for the backbone {BACKBONE}"
     try:
         find_weights_file(PACKAGES[BACKBONE])
@@ -128,17 +125,14 @@ class _Extractor:
 
     def identity(self, split: str) -> dict[str, Any]:
         """Returns what decides the features of a split: the same as in training with this backbone."""
-        return {
-            "dataset": self._info.fingerprint,
-            "split": split,
-            "left_out": [],
-            "backbone": BACKBONE,
-            "weights": PACKAGES[BACKBONE].sha256,
-            "image_size": self._image_size,
-            "backbone_size": backbone_size(BACKBONE, self._image_size),
-            "precision": "float32",
-            "versions": versions(),
-        }
+        return features_identity(
+            BACKBONE,
+            dataset=self._info.fingerprint,
+            split=split,
+            left_out=[],
+            image_size=self._image_size,
+            precision="float32",
+        )
 
     def compute(self, split: str) -> Features:
         if self._extract is None:
@@ -146,16 +140,10 @@ class _Extractor:
         num_examples = self._info.split(split).num_examples
         logger.info("computing features of the %d images of split %r by %s", num_examples, split, BACKBONE)
         began = time.monotonic()
-        features = extract_features(self._batches(split), self._extract, num_examples=num_examples)
+        batches = named_batches(Dataset(self._info), split, image_size=self._image_size)
+        features = extract_features(batches, self._extract, num_examples=num_examples)
         logger.info("features of split %r: %.0f img/s", split, num_examples / (time.monotonic() - began))
         return features
-
-    def _batches(self, split: str) -> Iterator[Sequence[Any]]:
-        batches = Dataset(self._info).eval_batches(
-            split, batch_size=BATCH_SIZE, image_size=self._image_size, with_keys=True
-        )
-        for images, labels, weights, names in naming_corruption(batches):
-            yield images.numpy(), labels.numpy(), weights.numpy(), names.numpy().tolist()
 
 
 def _make_backbone(image_size: int) -> keras.Model:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,12 @@ import numpy as np
 import tensorflow as tf
 
 from shardstream.ingest.common.errors import DatasetError
+from shardstream.train.data.corruption import naming_corruption
+from shardstream.train.data.dataset import Dataset
+from shardstream.train.distributed.strategy import versions
 from shardstream.train.models.inference import inference_function
+from shardstream.train.models.pretrained import PACKAGES
+from shardstream.train.models.registry import backbone_size
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +37,43 @@ THUMBNAIL_SIZE = 16
 
 # (images uint8 [batch, size, size, 3], labels int32 [batch], ...); the fourth, if there is one, are file names.
 Batches = Iterable[Sequence[Any]]
+
+
+def named_batches(
+    data: Dataset, split: str, *, image_size: int, max_bad_records: int = 0
+) -> Iterator[Sequence[Any]]:
+    """Yields each image of a split once, in file order: images, labels, weights and file names."""
+    batches = data.eval_batches(
+        split, batch_size=BATCH_SIZE, image_size=image_size, max_bad_records=max_bad_records, with_keys=True
+    )
+    for images, labels, weights, names in naming_corruption(batches):
+        yield images.numpy(), labels.numpy(), weights.numpy(), names.numpy().tolist()
+
+
+def features_identity(
+    backbone: str, *, dataset: str, split: str, left_out: Sequence[int], image_size: int, precision: str
+) -> dict[str, Any]:
+    """Returns what decides the features of a split, by which the cache keeps them.
+
+    Args:
+        backbone: One of `PACKAGES`.
+        dataset: Its fingerprint.
+        split: The name of the split.
+        left_out: Positions of the records that are skipped.
+        image_size: Height and width of the images in pixels.
+        precision: What the layers calculate in.
+    """
+    return {
+        "dataset": dataset,
+        "split": split,
+        "left_out": list(left_out),
+        "backbone": backbone,
+        "weights": PACKAGES[backbone].sha256,
+        "image_size": image_size,
+        "backbone_size": backbone_size(backbone, image_size),
+        "precision": precision,
+        "versions": versions(),
+    }
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

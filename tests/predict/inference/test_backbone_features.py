@@ -15,7 +15,7 @@ WIDTH = 4
 @pytest.fixture
 def info(write_dataset, trial, monkeypatch, tmp_path):
     """A dataset of two splits whose features are the mean colors, cached in a folder of its own."""
-    monkeypatch.setattr(backbone_features, "_MIN_IMAGE_SIZE", 8)
+    monkeypatch.setattr(backbone_features, "MIN_BACKBONE_SIZE", 8)
     monkeypatch.setattr(backbone_features, "default_cache_dir", lambda: tmp_path / "cache")
     monkeypatch.setattr(backbone_features, "_make_backbone", lambda image_size: None)
     monkeypatch.setattr(backbone_features, "make_extractor", lambda _: _mean_colors)
@@ -53,10 +53,10 @@ def test_of_many_images_features_are_only_taken_from_the_cache(info, monkeypatch
 
 def test_without_weights_or_with_small_images_a_report_does_without(info, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(backbone_features, "_MIN_IMAGE_SIZE", 9)
+    monkeypatch.setattr(backbone_features, "MIN_BACKBONE_SIZE", 9)
     assert load_features(info) is None
     assert "images of 8 pixels are too small" in caplog.text
-    monkeypatch.setattr(backbone_features, "_MIN_IMAGE_SIZE", 8)
+    monkeypatch.setattr(backbone_features, "MIN_BACKBONE_SIZE", 8)
 
     def altered(_):
         raise ConfigError("not the file that was published")
