@@ -2,8 +2,10 @@
 
     python -m scripts.bench.ingest PHOTOS [--count 3000] [--rounds 3] [--ffcv-python PATH] [--litdata-python PATH]
 
-PHOTOS has category folders. Their JPEGs are copied until there are --count, each made different by a comment inside of
-it, so that none is a duplicate. The copies are in the page cache, and nothing waits to be written, before anything is
+PHOTOS has category folders. Their JPEGs are copied until there are --count. The first copy of each is the file itself;
+the others are turned and mirrored and encoded again, in up to eight ways, so that none is a duplicate or looks like
+another. Photos with a color profile other than sRGB are left out: ours converts their colors, which none of the others
+does. The copies are in the page cache, and nothing waits to be written, before anything is
 timed. Each way is a program in scripts/bench/peers/, run in processes of its own; the ways take turns for several
 rounds, and the table has the medians. What is timed: from the call that does the work to its end, with all imports
 done, and TensorFlow started. For ours, FFCV and litdata the start of the workers is in the time; the workers of ours
@@ -21,9 +23,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import tyro
 
+from shardstream.ingest.images.icc import name_of_profile
+from shardstream.ingest.images.jpeg import decode, encode, read_header
+
 PROGRAMS = Path(__file__).with_name("peers")
+_NUM_VARIANTS = 8
+_QUALITY = 90
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,24 +157,34 @@ def all_ways(config: BenchConfig) -> list[Way]:
 
 
 def make_photos(source: Path, target: Path, count: int) -> int:
-    """Copies the JPEGs of `source` over and over, each with another comment behind its first two bytes.
+    """Copies the JPEGs of `source` over and over, each copy turned and mirrored in another way.
 
     Returns:
         The size of all copies together, bytes.
     """
     files = sorted(path for path in source.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"})
+    files = [path for path in files if not name_of_profile(read_header(path.read_bytes()).profile)]
     if not files:
         sys.exit(f"{source}: no JPEG in it; name a folder of category folders with photos")
+    if count > _NUM_VARIANTS * len(files):
+        sys.exit(
+            f"{source}: {len(files)} JPEGs are enough for --count {_NUM_VARIANTS * len(files):,} at most"
+        )
     num_bytes = 0
     for number in range(count):
         path = files[number % len(files)]
-        comment = f"{number:08d}".encode()
-        segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
         copy = target / path.relative_to(source).parts[0] / f"{number}.jpg"
         copy.parent.mkdir(parents=True, exist_ok=True)
-        data = path.read_bytes()
-        num_bytes += copy.write_bytes(data[:2] + segment + data[2:])
+        num_bytes += copy.write_bytes(_variant(path.read_bytes(), number // len(files)))
     return num_bytes
+
+
+def _variant(data: bytes, number: int) -> bytes:
+    """Returns a JPEG as it is for number 0, and turned by 90 degrees `number` times, mirrored from the 4th time on."""
+    if not number:
+        return data
+    pixels = np.rot90(decode(data, read_header(data)), number)
+    return encode(pixels[:, ::-1] if number >= 4 else pixels, _QUALITY, halve_colors=True)
 
 
 def measure(way: Way, folder: Path, workers: int) -> dict:

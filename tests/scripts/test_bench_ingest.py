@@ -1,4 +1,5 @@
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from PIL import Image
 from scripts.bench import ingest as bench_ingest
 from scripts.bench import million as bench_million
 from scripts.bench.peers import way
+from shardstream.ingest.images.perceptual_hash import hash_rgb
 
 CATEGORIES = ("exterior", "food", "interior")
 
@@ -113,18 +115,29 @@ def test_wrong_input_is_told(tmp_path, arguments, sentence):
     assert sentence in result.stderr
 
 
-def test_copies_of_photos_differ_in_bytes_and_not_in_pictures(photos, tmp_path):
-    num_bytes = bench_ingest.make_photos(photos, tmp_path / "copies", 20)
+def test_copies_of_photos_are_turned_and_mirrored_so_that_none_looks_like_another(photos, tmp_path):
+    num_bytes = bench_ingest.make_photos(photos, tmp_path / "copies", 72)
     copies = sorted((tmp_path / "copies").rglob("*.jpg"))
-    contents = {path.read_bytes() for path in copies}
-    assert len(copies) == len(contents) == 20
-    assert sum(map(len, contents)) == num_bytes
-    drawn = {(path.parent.name, pixels(path.read_bytes())) for path in photos.rglob("*.jpg")}
-    assert {(path.parent.name, pixels(path.read_bytes())) for path in copies} == drawn
+    assert len(copies) == 72
+    assert sum(path.stat().st_size for path in copies) == num_bytes
+    hashes = [hash_rgb(pixels(path.read_bytes())) for path in copies]
+    distances = [(one ^ other).bit_count() for one, other in itertools.combinations(hashes, 2)]
+    assert min(distances) > 5
+    for number, path in enumerate(sorted(photos.rglob("*.jpg"))):
+        folder = tmp_path / "copies" / path.parent.name
+        assert (folder / f"{number}.jpg").read_bytes() == path.read_bytes()
+        turned = np.rot90(pixels(path.read_bytes()))
+        np.testing.assert_allclose(pixels((folder / f"{number + 9}.jpg").read_bytes()), turned, atol=60)
 
 
-def pixels(content: bytes) -> bytes:
-    return np.asarray(Image.open(io.BytesIO(content))).tobytes()
+def test_no_more_copies_than_ways_to_turn_them(photos, tmp_path):
+    result = run_script(bench_ingest, photos, "--count", 73)
+    assert result.returncode == 1
+    assert "9 JPEGs are enough for --count 72 at most" in result.stderr
+
+
+def pixels(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)))
 
 
 @pytest.mark.parametrize("installed", [{"opencv-python"}, {"opencv-python-headless"}, set()])

@@ -27,7 +27,7 @@ def photos(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("bench") / "photos"
     for label, category in enumerate(("exterior", "food")):
         (folder / category).mkdir(parents=True)
-        for number in range(2):
+        for number in range(5):
             (folder / category / f"{number}.jpg").write_bytes(bench_million.draw_photo(10 * label + number))
     return folder
 
