@@ -7,8 +7,8 @@ from collections.abc import Generator
 
 import pytest
 
-# What a shell without job control starts in the background is deaf to Ctrl-C, what nohup starts to SIGHUP, and so is all
-# that they start: a program under test would wait for ever for the one that its test sends.
+# What a shell without job control starts in the background is deaf to Ctrl-C, what nohup starts to SIGHUP, and so are
+# their children: a program under test would wait for ever for the one that its test sends.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:

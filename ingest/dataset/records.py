@@ -53,7 +53,11 @@ def encode_entries(features: Mapping[str, Feature]) -> bytes:
     """
     parts: list[bytes] = []
     for name in sorted(features):
-        parts += _entry(name, features[name])
+        value = features[name]
+        if isinstance(value, int):
+            parts.append(_number_entry(name, value))
+        else:
+            parts += _entry(name, value)
     return b"".join(parts)
 
 
@@ -64,7 +68,7 @@ def encode_example(entries: bytes) -> bytes:
 
 def with_label(payload: bytes, label: int) -> bytes:
     """Returns `payload`, an Example whose last entry is its label, with `label`; itself where it has that already."""
-    entry = encode_entries({"label": label})
+    entry = _number_entry("label", label)
     if payload.endswith(entry):
         return payload
     _, start = read_varint(payload, 1)
@@ -173,15 +177,26 @@ def _masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _entry(name: str, value: Feature) -> list[bytes]:
-    """Returns the parts of a map entry. A picture among them is not copied once for each message that it is in."""
-    parts = [value] if isinstance(value, bytes) else [_varint(value)]  # Packed: one length for all numbers.
-    length = len(parts[0])
-    for tag in (1, 1 if isinstance(value, bytes) else 3, 2):  # value, bytes_list or int64_list, Feature
+def _entry(name: str, value: bytes, *, kind: int = 1) -> list[bytes]:
+    """Returns the parts of a map entry. A picture among them is not copied once for each message that it is in.
+
+    Args:
+        name: Of the feature.
+        value: Its bytes; of a number the packed list that holds it.
+        kind: The field of Feature that holds the list: 1 for bytes, 3 for numbers.
+    """
+    parts = [value]
+    length = len(value)
+    for tag in (1, kind, 2):  # value, bytes_list or int64_list, Feature
         parts.insert(0, _header(tag, length))
         length += len(parts[0])
     key = _key(name)
     return [_header(1, length + len(key)), key, *parts]
+
+
+@functools.lru_cache(maxsize=4096)  # Sizes and labels are few, records are many.
+def _number_entry(name: str, value: int) -> bytes:
+    return b"".join(_entry(name, _varint(value), kind=3))
 
 
 @functools.cache

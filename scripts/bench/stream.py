@@ -3,7 +3,8 @@
     python -m scripts.bench.stream PHOTOS [--parts large first memory] [--rounds 3]
 
 large: PHOTOS made 12 megapixels large, and batches of 300x300 of them: ours beside a plain pipeline that decodes and
-resizes, with antialiasing and without, and beside Keras's `image_dataset_from_directory`, which has none.
+resizes, with antialiasing, without, and with what a hand that knows the photos' size would write, and beside Keras's
+`image_dataset_from_directory`, which has none.
 first: how long the first batch takes once TensorFlow is there, for the same pictures in 1 shard and in about 1,000.
 memory: the largest memory of a process after each of 20 epochs of 10,000 small records, and after as many steps through
 250,000 and 1,000,000; nothing is kept. It grows until the windows of encoded pictures are full, and not from there on.
@@ -58,7 +59,7 @@ def main(config: BenchConfig) -> None:
 
 
 def measure_large(config: BenchConfig, folder: Path) -> dict[str, list[float]]:
-    """Prints the rates of three ways through photos of 12 megapixels, and returns those of each round."""
+    """Prints the rates through photos of 12 megapixels, and returns those of each round."""
     from scripts.bench.peers.large_photos import enlarge
 
     enlarge(config.photos, folder / "originals", config.large_count)
@@ -67,6 +68,7 @@ def measure_large(config: BenchConfig, folder: Path) -> dict[str, list[float]]:
         "ours, --cache none": ("read_shardstream.py", "--cache", "none"),
         PLAIN: ("read_plain.py", "--antialias"),
         "plain decode and resize, not antialiased": ("read_plain.py", "--no-antialias"),
+        "plain decode at an eighth (ratio=8) and resize": ("read_plain.py", "--antialias", "--ratio", "8"),
         "Keras image_dataset_from_directory": ("read_keras.py", "--photos", "originals"),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}

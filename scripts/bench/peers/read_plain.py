@@ -11,6 +11,9 @@ def main() -> None:
     """Runs the program."""
     parser = arguments(str(__doc__))
     parser.add_argument("--antialias", action=argparse.BooleanOptionalAction, required=True)
+    parser.add_argument(
+        "--ratio", type=int, default=1, help="how much smaller the decoder makes JPEGs: 1, 2, 4 or 8"
+    )
     options = parser.parse_args()
     start_tensorflow()
     import tensorflow as tf
@@ -19,7 +22,7 @@ def main() -> None:
 
     def decode(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example = tf.io.parse_single_example(record, features)
-        picture = tf.io.decode_jpeg(example["image"], channels=3)
+        picture = tf.io.decode_jpeg(example["image"], channels=3, ratio=options.ratio)
         resized = tf.image.resize(picture, [SIZE, SIZE], antialias=options.antialias)
         return tf.cast(resized, tf.uint8), example["label"]
 
