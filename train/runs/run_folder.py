@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError, Datase
 from shardstream.ingest.common.json_text import json_text
 from shardstream.ingest.common.safe_files import read_regular, refuse_link
 from shardstream.train.models.registry import BACKBONES
+from shardstream.train.runs.foreign_files import refuse_foreign_files
 from shardstream.train.runs.process_lock import locked_by_this_process
 
 logger = logging.getLogger(__name__)
@@ -86,6 +87,18 @@ class RunFolder:
         return self.path / "bad_records.csv"
 
     @property
+    def _results(self) -> Sequence[Path]:
+        return (
+            self.model_info,
+            self.best_model,
+            self.last_model,
+            self.history,
+            self.curves,
+            self.diverged,
+            self.bad_records,
+        )
+
+    @property
     def is_unfinished(self) -> bool:
         """Whether there is a run that did not come to its end."""
         return self.checkpoints.is_dir()
@@ -112,6 +125,13 @@ class RunFolder:
             )
         if self.path.is_dir() and not self.config.exists() and set(self.path.iterdir()) - self._begun():
             raise ConfigError(f"{self.path}: holds files that are no run; choose another --run")
+        refuse_foreign_files(
+            self.path,
+            config=self.config,
+            checkpoints=self.checkpoints,
+            logs=self.logs,
+            results=self._results,
+        )
 
     def _how_to_train_further(self) -> str:
         try:
@@ -176,16 +196,7 @@ class RunFolder:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.logs, ignore_errors=True)
         # What makes a run look finished goes before what makes it unfinished.
-        results = (
-            self.model_info,
-            self.best_model,
-            self.last_model,
-            self.history,
-            self.curves,
-            self.diverged,
-            self.bad_records,
-        )
-        for path in (*results, *self.checkpoints.iterdir()):
+        for path in (*self._results, *self.checkpoints.iterdir()):
             path.unlink(missing_ok=True)
         write_json(self.config, config)
 

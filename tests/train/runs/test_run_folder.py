@@ -7,6 +7,8 @@ import pytest
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.runs.run_folder import RunFolder, write_beside, write_json
 
+CONFIG = {"data_dir": "data", "seed": 1, "batch_size": 8}
+
 
 @pytest.mark.parametrize(
     ("files", "sentence"),
@@ -35,13 +37,13 @@ def test_a_file_is_no_folder(tmp_path):
 def test_a_run_that_ended_without_a_model_may_be_made_again(tmp_path):
     folder = RunFolder(tmp_path / "runs" / "a")
     folder.check()
-    folder.create({"epochs": 1})
+    folder.create(CONFIG)
     folder.logs.mkdir()
     folder.history.write_text("old")
     folder.check()
-    folder.create({"epochs": 2, "이름": "한"})
+    folder.create(CONFIG | {"이름": "한"})
     assert sorted(path.name for path in folder.path.iterdir()) == ["checkpoints", "config.json"]
-    assert json.loads(folder.config.read_text(encoding="utf-8")) == {"epochs": 2, "이름": "한"}
+    assert json.loads(folder.config.read_text(encoding="utf-8")) == CONFIG | {"이름": "한"}
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
@@ -136,3 +138,44 @@ def test_a_path_that_is_not_utf8_can_be_written_down(tmp_path):
     text = (tmp_path / "config.json").read_text(encoding="utf-8")
     assert json.loads(text) == {"data": data, "class": "음식"}
     assert "음식" in text
+
+
+@pytest.mark.parametrize(
+    ("config", "other", "sentence"),
+    [
+        (
+            {"model_type": "bert"},
+            None,
+            "{run}/config.json: of another program, not of a run; choose another --run",
+        ),
+        (
+            CONFIG,
+            "checkpoints/model.pt",
+            "{run}/checkpoints/model.pt: no file of a run; move it out of {run}, or",
+        ),
+        (CONFIG, "checkpoints/sub/x", "{run}/checkpoints/sub: no file of a run"),
+        (CONFIG, "logs/mine/x", "{run}/logs/mine: no file of a run"),
+        (CONFIG, "logs/train/notes.txt", "{run}/logs/train/notes.txt: no file of a run"),
+        (CONFIG, "best.keras/x", "{run}/best.keras: no file of a run"),
+    ],
+)
+def test_a_folder_with_files_that_a_run_would_remove_is_refused(tmp_path, config, other, sentence):
+    folder = RunFolder(tmp_path)
+    folder.create(config)
+    (folder.checkpoints / "000001-000000000.checkpoint").touch()
+    if other:
+        (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / other).touch()
+        folder.model_info.unlink(missing_ok=True)
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence.format(run=tmp_path))}"):
+        folder.check()
+
+
+def test_the_logs_and_checkpoints_of_a_run_are_its_own(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.create(CONFIG)
+    names = ("checkpoints/000001-000000000.checkpoint", "checkpoints/000002-000000000.checkpoint.0f.part")
+    for name in (*names, "logs/train/events.out.tfevents.1.vm.2.0.v2"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    folder.check()
