@@ -232,4 +232,6 @@ def _make_config(config_type: type, options: dict[str, Any]) -> Any:
     } - values.keys()
     if missing:
         raise ConfigError(f"{config_type.__name__}: missing option {', '.join(map(repr, sorted(missing)))}")
-    return config_type(**values)
+    from shardstream.ingest.common.option_values import option_value
+
+    return config_type(**{name: option_value(name, hints[name], value) for name, value in values.items()})

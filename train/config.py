@@ -2,16 +2,18 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
 from shardstream.ingest.common.durations import parse_interval, parse_secs
 from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.common.option_values import option_value
 from shardstream.train.distributed.cluster import JitCompile, Precision, StrategyName, find_cluster
 from shardstream.train.models.registry import (
     AUTO,
     BACKBONES,
+    MAX_IMAGE_SIZE,
     OWN_MODELS,
     AugmentationName,
     FineTune,
@@ -39,6 +41,13 @@ OptionalSchedule = Annotated[
     ScheduleName | None, tyro.conf.arg(metavar="cosine|constant", help_behavior_hint="")
 ]
 OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+
+# NumPy's and Keras's generators take no more.
+_MAX_SEED = 2**32 - 1
+# What the weights and their optimizer are calculated in.
+_MAX_FLOAT32 = 3.4e38
+# Each step of a call is traced of its own: 7 of `small` take 30 s on 2 cores.
+_MAX_STEPS_PER_EXECUTION = 1000
 
 # What goes with training by gradients alone.
 _GRADIENT_OPTIONS = (
@@ -133,6 +142,8 @@ class TrainConfig:
     """Prints the result as one JSON object."""
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(TrainConfig).items():
+            object.__setattr__(self, name, option_value(name, hint, getattr(self, name)))
         if (self.run / "metadata.json").is_file():
             raise ConfigError(
                 f"--run {self.run} is a dataset; meant `shardstream-train {self.run} --run RUN`?"
@@ -147,16 +158,24 @@ class TrainConfig:
             head_epochs=self.head_epochs,
             warmup_epochs=self.warmup_epochs,
         )
-        if self.image_size is not None and self.image_size < 8:
-            # Four halvings in `small`, and two in `notebook`, have to leave something.
-            raise ConfigError(f"image_size must be at least 8, got {self.image_size}")
+        # Four halvings in `small`, and two in `notebook`, have to leave something.
+        _check_at_least(8, image_size=self.image_size)
+        _check_at_most(MAX_IMAGE_SIZE, image_size=self.image_size)
+        _check_at_most(_MAX_SEED, seed=self.seed)
+        _check_at_most(_MAX_STEPS_PER_EXECUTION, steps_per_execution=self.steps_per_execution)
+        numbers = ("learning_rate", "fine_tune_learning_rate", "clip_norm", "weight_decay", "warmup_epochs")
+        _check_at_most(_MAX_FLOAT32, **{name: getattr(self, name) for name in numbers})
         for name in ("mixup", "cutmix"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         for name in ("learning_rate", "fine_tune_learning_rate", "clip_norm"):
             rate = getattr(self, name)
-            if rate is not None and not 0 < rate < float("inf"):
+            if rate is not None and not rate > 0:
                 raise ConfigError(f"{name} must be positive, got {rate}")
+        if self.warmup_epochs is not None and self.epochs is not None and self.warmup_epochs > self.epochs:
+            raise ConfigError(
+                f"warmup_epochs {self.warmup_epochs:g} is more than the {self.epochs} epochs there are"
+            )
         self._check_weights()
         self._check_fine_tune()
         if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
@@ -292,3 +311,9 @@ def _check_at_least(least: int, **options: float | None) -> None:
     for name, value in options.items():
         if value is not None and not value >= least:
             raise ConfigError(f"{name} must be at least {least}, got {value}")
+
+
+def _check_at_most(most: float, **options: float | None) -> None:
+    for name, value in options.items():
+        if value is not None and value > most:
+            raise ConfigError(f"{name} must be at most {most}, got {value}")

@@ -13,10 +13,15 @@ from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.dataset.metadata import SplitRule
 from shardstream.ingest.dataset.split_hash import check_fractions
 from shardstream.ingest.execution.factory import EngineName
-from shardstream.ingest.images.settings import Check, Encoding, ImageSettings, ProcessingSettings, Resize
+from shardstream.ingest.images.settings import (
+    MAX_STORED_SIZE,
+    Check,
+    Encoding,
+    ImageSettings,
+    ProcessingSettings,
+    Resize,
+)
 from shardstream.ingest.pipeline.split_assignment import group_pattern
-
-_MAX_IMAGE_SIZE = 8192  # Pixels: a picture is then 0.2 GB, and a worker holds two or three at once.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,9 +137,9 @@ class _Decisions:
     def __post_init__(self) -> None:
         check_fractions(self.fractions)
         _check(
-            self.image_size == "original" or 1 <= self.image_size <= _MAX_IMAGE_SIZE,
+            self.image_size == "original" or 1 <= self.image_size <= MAX_STORED_SIZE,
             "--image-size",
-            f"original or 1 to {_MAX_IMAGE_SIZE:,}",
+            f"original or 1 to {MAX_STORED_SIZE:,}",
             self.image_size,
         )
         _check(1 <= self.quality <= 100, "--quality", "1 to 100", self.quality)

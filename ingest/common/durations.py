@@ -53,7 +53,8 @@ def parse_secs(option: str, text: str) -> float:
 
 def _parse(text: str) -> tuple[float, str]:
     match = _AMOUNT.fullmatch(text.strip())
-    return (float(match["number"]), match["unit"]) if match else (0.0, "")
+    number = float(match["number"]) if match else 0.0
+    return (number, match["unit"]) if match and math.isfinite(number) else (0.0, "")
 
 
 def duration(secs: float) -> str:

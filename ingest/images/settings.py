@@ -7,6 +7,8 @@ Resize = Literal["stretch", "crop", "pad"]
 Encoding = Literal["jpeg", "png", "raw"]
 Check = Literal["full", "header"]
 
+MAX_STORED_SIZE = 8192  # Pixels: a picture is then 0.2 GB, and a worker holds two or three at once.
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ImageSettings:

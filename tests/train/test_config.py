@@ -2,6 +2,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shardstream.ingest.common.errors import ConfigError
@@ -13,6 +14,19 @@ from shardstream.train.config import TrainConfig
     [
         ({"image_size": 0}, "image_size must be at least 1, got 0"),
         ({"image_size": 4}, "image_size must be at least 8, got 4"),
+        ({"image_size": 4097}, "image_size must be at most 4096, got 4097"),
+        ({"seed": 2**32}, "seed must be at most 4294967295, got 4294967296"),
+        ({"steps_per_execution": 10**30}, f"steps_per_execution must be at most 1000, got {10**30}"),
+        ({"weight_decay": float("inf")}, "weight_decay must be at most 3.4e+38, got inf"),
+        ({"learning_rate": 1e300}, "learning_rate must be at most 3.4e+38, got 1e+300"),
+        ({"warmup_epochs": 5.0, "epochs": 3}, "warmup_epochs 5 is more than the 3 epochs there are"),
+        # From Python, where no parser has looked at them.
+        ({"epochs": 2.5}, "epochs must be a whole number or None, got 2.5"),
+        ({"batch_size": "32"}, "batch_size must be a whole number or None, got '32'"),
+        ({"seed": None}, "seed must be a whole number, got None"),
+        ({"schedule": "linear"}, "schedule must be 'cosine' or 'constant' or None, got 'linear'"),
+        ({"flip": "no"}, "flip must be True or False, got 'no'"),
+        ({"grace": 5}, "grace must be a string, got 5"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"epochs": -1}, "epochs must be at least 1, got -1"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
@@ -71,3 +85,19 @@ def test_a_dataset_as_the_run_folder_is_said(tmp_path):
     sentence = f"--run {tmp_path} is a dataset; meant `shardstream-train {tmp_path} --run RUN`?"
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         TrainConfig(data_dir=Path("runs/first"), run=tmp_path)
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = TrainConfig(
+        data_dir=Path("data"),
+        run=Path("run"),
+        batch_size=np.int64(8),
+        learning_rate=np.float32(0.5),
+        clip_norm=1,
+    )
+    assert (config.batch_size, config.learning_rate, config.clip_norm) == (8, 0.5, 1.0)
+    assert [type(value) for value in (config.batch_size, config.learning_rate, config.clip_norm)] == [
+        int,
+        float,
+        float,
+    ]

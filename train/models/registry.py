@@ -65,6 +65,10 @@ APPLICATIONS = {
 }
 
 
+# A batch of 32 images of this size is 1.6 GB.
+MAX_IMAGE_SIZE = 4096
+
+
 def find_model(name: str) -> str:
     """Returns the name of a model as it is written, however `name` is.
 
@@ -81,7 +85,7 @@ def find_model(name: str) -> str:
 
 
 def check_image_size(model: str, image_size: int) -> None:
-    """Checks that images are not too small for a backbone or an application.
+    """Checks that images are not too small for a backbone or an application, nor too large for any model.
 
     Raises:
         ConfigError: They are.
@@ -92,6 +96,11 @@ def check_image_size(model: str, image_size: int) -> None:
         raise ConfigError(
             f"{model} takes pictures of {min_size}x{min_size} and up, found {image_size}x{image_size}; "
             f"choose --image-size {min_size} or more, or another --model"
+        )
+    if image_size > MAX_IMAGE_SIZE:
+        raise ConfigError(
+            f"images are of {image_size}x{image_size}, and models see at most {MAX_IMAGE_SIZE}x{MAX_IMAGE_SIZE}; "
+            "choose a smaller --image-size"
         )
 
 

@@ -56,3 +56,9 @@ def test_an_interval_is_over_by_time_or_by_steps():
     assert Interval(secs=10).is_over(secs=10, steps=0)
     assert not Interval(steps=3).is_over(secs=1e9, steps=2)
     assert Interval(steps=3).is_over(secs=0, steps=3)
+
+
+@pytest.mark.parametrize("text", ["9" * 400 + "steps", "9" * 400 + "h"])
+def test_more_than_a_number_can_be(text):
+    with pytest.raises(ConfigError, match="save_every must be a time or a number of steps"):
+        parse_interval("save_every", text)
