@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 
 from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.safe_files import read_regular
 from shardstream.ingest.images.process import process_image
 from shardstream.ingest.images.settings import ImageSettings
 from shardstream.train.data.pixels import decode_images
@@ -22,6 +23,8 @@ from shardstream.train.runs.saved_model import load_model
 
 # A file that says it has more pixels is refused before it is decoded.
 _MAX_PIXELS = 100_000_000
+# As ingest reads.
+_MAX_FILE_BYTES = 400_000_000
 
 Image = str | Path | bytes | np.ndarray
 
@@ -50,7 +53,10 @@ def embed(model: str | Path, images: Iterable[Image]) -> np.ndarray:
         parts.append(extract(np.stack(batch)))
     if not parts:
         return np.zeros((0, int(backbone.output_shape[-1])), np.float32)
-    return np.concatenate(parts).astype(np.float32)
+    features = np.concatenate(parts).astype(np.float32)
+    if not np.isfinite(features).all():
+        raise DatasetError(f"{model}: gives features that are not finite; take a run that ended well")
+    return features
 
 
 def _load(model: str | Path) -> tuple[keras.Model, ImageSettings]:
@@ -62,6 +68,11 @@ def _load(model: str | Path) -> tuple[keras.Model, ImageSettings]:
         load_backbone(backbone, model, load_pretrained(model))
         return backbone, ImageSettings(size=size, resize="stretch", encoding="raw", quality=95)
     trained, info = load_model(Path(model))
+    if all(layer.name != CLASSIFIER for layer in trained.layers):
+        raise DatasetError(
+            f"{model}: its model has no layer {CLASSIFIER!r}, so nobody knows which of its layers are features; take a "
+            "run that `shardstream-train` made"
+        )
     return keras.Model(trained.inputs, trained.get_layer(CLASSIFIER).input), info.stored
 
 
@@ -76,9 +87,9 @@ def _pixels(image: Image, number: int, stored: ImageSettings, image_size: int) -
         data, suffix = image, ""
     else:
         try:
-            data, suffix = Path(image).read_bytes(), Path(image).suffix
-        except OSError as error:
-            raise DatasetError(f"{name}: cannot be read ({error.strerror})") from None
+            data, suffix = read_regular(Path(image), max_bytes=_MAX_FILE_BYTES), Path(image).suffix
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{name}: cannot be read ({getattr(error, 'strerror', error)})") from None
     processed = process_image(data, suffix, image=stored, max_pixels=_MAX_PIXELS)
     if processed.verdict == "rejected":
         raise DatasetError(f"{name}: {processed.reason}")

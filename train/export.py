@@ -16,12 +16,13 @@ import numpy as np
 import tensorflow as tf
 
 from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.common.safe_files import parse_errors, refuse_link
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.data.dataset import Dataset
 from shardstream.train.models.inference import inference_function
 from shardstream.train.models.portable_resize import with_portable_resize
 from shardstream.train.runs.run_folder import RunFolder, write_json
-from shardstream.train.runs.saved_model import ModelInfo, load_model
+from shardstream.train.runs.saved_model import ModelInfo, check_probabilities, load_model
 from shardstream.train.runs.training_dataset import find_training_dataset
 
 logger = logging.getLogger(__name__)
@@ -88,13 +89,19 @@ def export_model(run_dir: Path, *, format: Format, quantize: Quantization = "non
         _check_onnx()
     RunFolder(run_dir).check_has_model()  # A model file alone has no folder that the export could go into.
     model, info = load_model(run_dir)
+    best_model = RunFolder(run_dir).best_model
     folder = run_dir / "export" / format
+    refuse_link(folder.parent)
     folder.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".incomplete-") as staging:
         beside = Path(staging) / format
         beside.mkdir()
         path = beside / _FILES[format]
-        _write(model, info, path, format, quantize, RunFolder(run_dir).best_model)
+        with parse_errors(best_model, f"this model cannot be written as {format}; try another --format"):
+            image = np.zeros((1, info.image_size, info.image_size, 3), np.float32)
+            values = np.asarray(model(image, training=False), np.float32)
+            check_probabilities(values, num_classes=len(info.class_names), name=str(best_model))
+            _write(model, info, path, format, quantize, best_model)
         cost = _measure(run_dir, model, info, path) if quantize != "none" else None
         write_json(beside / DESCRIPTION, _description(info, format, quantize, cost))
         _replace(folder, beside)

@@ -14,7 +14,7 @@ from shardstream.predict.inference.prediction import RecordBatch
 from shardstream.train.engine.features import BATCH_SIZE
 from shardstream.train.models.inference import inference_function
 from shardstream.train.runs.run_folder import open_run
-from shardstream.train.runs.saved_model import ModelInfo, load_model
+from shardstream.train.runs.saved_model import ModelInfo, check_probabilities, load_model
 
 
 class Predictor:
@@ -29,10 +29,14 @@ class Predictor:
             tf.TensorSpec(shape, tf.uint8)
         )
 
-    def warm_up(self) -> None:
-        """Compiles the model, so that the first batch takes no longer than the others."""
+    def warm_up(self, name: str) -> None:
+        """Compiles the model, called `name`, so that the first batch takes no longer than the others.
+
+        Raises:
+            DatasetError: The model gives something else than a probability for each class.
+        """
         size = self.info.image_size
-        self._probabilities(np.zeros((BATCH_SIZE, size, size, 3), np.uint8))
+        self.predict_images(np.zeros((1, size, size, 3), np.uint8), name)
 
     def predict(self, batch: RecordBatch) -> np.ndarray:
         """Returns float32 [len(batch.records), num_classes] probabilities; at most `BATCH_SIZE` records at a time.
@@ -56,11 +60,11 @@ class Predictor:
         if size < BATCH_SIZE:
             images = np.pad(images, [(0, BATCH_SIZE - size), (0, 0), (0, 0), (0, 0)])
         probabilities = np.asarray(self._probabilities(images), np.float32)[:size]
-        if probabilities.shape != (size, len(self.info.class_names)) or not np.isfinite(probabilities).all():
-            raise DatasetError(
-                f"{name}: the model {self.info.model!r} gives no probability for each of its "
-                f"{len(self.info.class_names)} classes; train it again with `shardstream-train`"
-            )
+        check_probabilities(
+            probabilities,
+            num_classes=len(self.info.class_names),
+            name=f"{name}: the model {self.info.model!r}",
+        )
         return probabilities
 
 
@@ -72,9 +76,10 @@ def load_predictor(run_dir: Path) -> Predictor:
     """
     model, info = load_model(run_dir)
     # A crafted model can hold values that Keras takes and no layer can calculate with.
-    with parse_errors(open_run(run_dir).best_model, "take a model that `shardstream-train` made"):
+    path = open_run(run_dir).best_model
+    with parse_errors(path, "take a model that `shardstream-train` made"):
         predictor = Predictor(model, info)
-        predictor.warm_up()
+        predictor.warm_up(str(path))
     return predictor
 
 

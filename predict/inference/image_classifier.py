@@ -13,6 +13,7 @@ from PIL import Image
 
 from shardstream.ingest.common.cpu_limits import usable_cores
 from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.safe_files import read_regular
 from shardstream.ingest.images.process import process_image
 from shardstream.ingest.images.settings import Resize
 from shardstream.predict.inference.classifier import BATCH_SIZE, Predictor, load_predictor
@@ -20,6 +21,7 @@ from shardstream.train.data.pixels import decode_images
 
 # As for files on the command line.
 _MAX_PIXELS = 100_000_000
+_MAX_FILE_BYTES = 400_000_000
 
 ImageSource = str | os.PathLike[str] | bytes | np.ndarray
 
@@ -129,6 +131,6 @@ def _read(number: int, source: ImageSource) -> tuple[str, str, bytes]:
         return f"image {number}", ".png", buffer.getvalue()
     path = Path(source)
     try:
-        return str(path), path.suffix, path.read_bytes()
-    except OSError as error:
-        raise ImageReadError(f"{path}: cannot be read: {error.strerror}") from error
+        return str(path), path.suffix, read_regular(path, max_bytes=_MAX_FILE_BYTES)
+    except (OSError, ValueError) as error:
+        raise ImageReadError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error

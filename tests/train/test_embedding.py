@@ -1,4 +1,5 @@
 import io
+import os
 from pathlib import Path
 
 import keras
@@ -90,3 +91,28 @@ def test_images_that_cannot_be_used_are_named(run, image, sentence):
 def test_a_run_that_is_not_there(tmp_path):
     with pytest.raises(DatasetError, match="no such run folder"):
         embed(tmp_path / "none", [])
+
+
+def test_a_pipe_is_not_waited_for(run, tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(DatasetError, match=r"a\.jpg: cannot be read \(not a regular file\)"):
+        embed(run, [tmp_path / "a.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("of_mine", 0.5, "has no layer 'probabilities', so nobody knows"),
+        (CLASSIFIER, np.nan, "are not finite"),
+    ],
+)
+def test_a_model_without_features(run, name, value, sentence):
+    inputs = keras.Input((24, 24, 3))
+    features = keras.layers.Dense(2, kernel_initializer=keras.initializers.Constant(value))(
+        keras.layers.Flatten()(inputs)
+    )
+    keras.Model(inputs, keras.layers.Dense(3, activation="softmax", name=name)(features)).save(
+        run / "best.keras"
+    )
+    with pytest.raises(DatasetError, match=sentence):
+        embed(run, drawn(size=24))

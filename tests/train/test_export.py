@@ -149,3 +149,41 @@ def test_what_is_no_export_stays(run, tmp_path, capsys):
     assert main(["export", str(moved), "--format", "keras"]) == 2
     assert "export/keras: holds something that is no export" in capsys.readouterr().err
     assert (moved / "export/keras/notes.txt").read_text() == "mine"
+
+
+def test_a_link_at_the_folder_of_exports_is_not_followed(run, tmp_path, capsys):
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved, ignore=shutil.ignore_patterns("export"))
+    (tmp_path / "elsewhere").mkdir()
+    (moved / "export").symlink_to(tmp_path / "elsewhere")
+    assert main(["export", str(moved), "--format", "keras"]) == 2
+    assert "export: a link, expected a folder or nothing; remove the link" in capsys.readouterr().err
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("activation", "sentence"),
+    [
+        (None, "for an image, expected 3 probabilities that add up to 1"),
+        (
+            "softmax",
+            "cannot be read: no such operation; this model cannot be written as keras; try another --format",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_written_is_refused(run, tmp_path, capsys, monkeypatch, activation, sentence):
+    import keras
+
+    def fail(*_):
+        raise NotImplementedError("no such operation\nand a page about it")
+
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved, ignore=shutil.ignore_patterns("export"))
+    size = load_model(run)[1].image_size
+    layers = [keras.layers.Flatten(), keras.layers.Dense(3, activation=activation)]
+    keras.Sequential([keras.Input((size, size, 3)), *layers]).save(moved / "best.keras")
+    monkeypatch.setattr("shardstream.train.export._write", fail)
+    assert main(["export", str(moved), "--format", "keras"]) == 2
+    printed = capsys.readouterr().err.replace("operation and a page about it", "operation")
+    assert sentence in printed
+    assert "\nand a page" not in printed

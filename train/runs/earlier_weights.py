@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 
 from shardstream.train.models.weights import load_weights
+from shardstream.train.runs.model_check import check_weights_file
 from shardstream.train.runs.run_folder import RunFolder
 from shardstream.train.runs.saved_model import ModelInfo
 
@@ -32,6 +33,8 @@ def begin_with(model: keras.Model, weights: str, class_names: Sequence[str]) -> 
         folder = RunFolder(path)
         folder.check_has_model()
         path = folder.best_model
+    if path.is_file():
+        check_weights_file(path)
     load_weights(model, str(path), class_order=_class_order(path, class_names))
 
 

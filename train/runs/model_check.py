@@ -10,7 +10,7 @@ import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import keras
 
@@ -22,7 +22,7 @@ _MEMBERS = {_CONFIG, _WEIGHTS, "metadata.json"}
 
 # What Keras writes is not compressed. Who packs a model again gets a few per cent, a bomb a factor of 1,000.
 _MOST_UNPACKED = 20
-_MOST_CONFIG_BYTES = 32 << 20  # EfficientNetB7 has 1 MB.
+_MOST_CONFIG_BYTES = 8 << 20  # EfficientNetB7 has 1 MB.
 
 # Layers that run a program which comes with the file, or read other files of the machine.
 _PROGRAMS = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__"}
@@ -30,8 +30,10 @@ _READERS = {"StringLookup", "IntegerLookup", "TextVectorization", "Hashing"}
 
 # A number of a weight takes 4 bytes in the file, 2 in half precision; the smallest files are all header.
 _LEAST_WEIGHT_BYTES, _HEADER_BYTES = 1, 1 << 20
-# Of one image. 64 channels at 1,024 x 1,024 pixels take a quarter of it.
-_MOST_ACTIVATION_BYTES = 1 << 30
+# Of one image, of which 32 are predicted at a time. VGG makes 21 numbers of each that it is given, at 224 pixels 13 MB.
+_MOST_ACTIVATION_BYTES, _MOST_GROWTH = 32 << 20, 64
+# The largest of keras.applications has 4,000 with their initializers and the like, of layers 1,000.
+_MOST_OBJECTS = 40_000
 _REMEDY = "take a model that `shardstream-train` made"
 
 
@@ -56,8 +58,21 @@ def check_model_file(path: Path) -> None:
         # How it was compiled is of no use here, and may name losses and metrics of the user's own.
         config.pop("compile_config", None)
         _check_objects(path, config)
-        _check_arrays(path, archive)
+        _check_arrays(path, io.BytesIO(archive.read(_WEIGHTS)))
         _check_size(path, config, weights_bytes)
+
+
+def check_weights_file(path: Path) -> None:
+    """Refuses a file that `--weights` names, `.keras` or `.h5`, if it would do more than give its weights.
+
+    Raises:
+        DatasetError: As `check_model_file` does.
+    """
+    if path.suffix == ".keras":
+        check_model_file(path)
+    elif path.suffix == ".h5":
+        with parse_errors(path, _REMEDY), open_regular(path) as file:
+            _check_arrays(path, file)
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
@@ -66,6 +81,8 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
     if set(names) != _MEMBERS or len(names) != len(_MEMBERS):
         odd = sorted(set(names) - _MEMBERS)[:1] or sorted(_MEMBERS - set(names))[:1] or names[:1]
         raise _refusal(path, f"it holds other files than a model does, or lacks one: {odd[0]!r}")
+    if sum(member.compress_size for member in members) > path.stat().st_size:
+        raise _refusal(path, "its parts are larger than the file that holds them")
     for member in members:
         most = _MOST_UNPACKED * member.compress_size + _HEADER_BYTES
         if member.file_size > most or (member.filename == _CONFIG and member.file_size > _MOST_CONFIG_BYTES):
@@ -73,7 +90,9 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
 
 
 def _check_objects(path: Path, config: Any) -> None:
-    for found in _objects(config):
+    for number, found in enumerate(_objects(config)):
+        if number >= _MOST_OBJECTS:
+            raise _refusal(path, f"{_CONFIG} describes more than {_MOST_OBJECTS:,} objects")
         name, module = found["class_name"], found.get("module")
         if name in _PROGRAMS:
             raise _refusal(path, f"its layer {name!r} would run code that comes with the file")
@@ -97,7 +116,7 @@ def _objects(config: Any) -> Iterator[dict[str, Any]]:
             todo += value
 
 
-def _check_arrays(path: Path, archive: zipfile.ZipFile) -> None:
+def _check_arrays(path: Path, weights: BinaryIO) -> None:
     """Compares the arrays of the weights with the bytes that hold them: HDF5 has an array of any size in no bytes."""
     import h5py
 
@@ -111,12 +130,24 @@ def _check_arrays(path: Path, archive: zipfile.ZipFile) -> None:
                     path, f"its weight {name!r} has {num_bytes:,} bytes, {stored:,} of them in the file"
                 )
 
-    with h5py.File(io.BytesIO(archive.read(_WEIGHTS)), "r") as file:
+    outside: list[str] = []  # An error that is raised while links are visited is another one afterwards.
+
+    def note_link(name: str, link: object) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            outside.append(name)
+
+    with h5py.File(weights, "r") as file:
+        file.visititems_links(note_link)
+        if outside:
+            raise _refusal(path, f"its weight {outside[0]!r} lies in another file")
         file.visititems(check)
 
 
 def _check_activations(path: Path, model: keras.Model) -> None:
     """Refuses layers whose output for one image is larger than any model of images has."""
+    sides: Any = model.input_shape
+    input_bytes = 4 * math.prod(side or 1 for side in sides) if isinstance(sides, tuple) else 0
+    most = max(_MOST_ACTIVATION_BYTES, _MOST_GROWTH * input_bytes)
     todo: list[Any] = [model]
     while todo:
         layer = todo.pop()
@@ -124,7 +155,7 @@ def _check_activations(path: Path, model: keras.Model) -> None:
         for node in getattr(layer, "_inbound_nodes", []):
             for tensor in node.output_tensors:
                 num_bytes = 4 * math.prod(side or 1 for side in tensor.shape)
-                if num_bytes > _MOST_ACTIVATION_BYTES:
+                if num_bytes > most:
                     raise _refusal(path, f"its layer {layer.name!r} makes {num_bytes:,} bytes of one image")
 
 

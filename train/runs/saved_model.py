@@ -11,12 +11,12 @@ import numpy as np
 
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.common.safe_files import parse_errors, read_regular
-from shardstream.ingest.images.settings import Encoding, ImageSettings, Resize
+from shardstream.ingest.images.settings import MAX_STORED_SIZE, Encoding, ImageSettings, Resize
+from shardstream.train.models.registry import MAX_IMAGE_SIZE
 from shardstream.train.runs.model_check import check_model_file
 from shardstream.train.runs.run_folder import RunFolder, open_run, write_beside, write_json
 
-# A batch of 32 pictures of this size is 1.6 GB; no model of this project sees more than a quarter of it.
-MAX_IMAGE_SIZE = 4096
+_TOLERANCE = 0.02
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,12 +108,39 @@ def load_model(run_dir: Path) -> tuple[keras.Model, ModelInfo]:
         reason = str(error).strip().split("\n", 1)[0][:200]
         raise DatasetError(f"{path}: cannot be loaded in Keras's safe mode: {reason}") from error
     expected = (None, info.image_size, info.image_size, 3), (None, len(info.class_names))
-    if (model.input_shape, model.output_shape) != expected:
+    if (model.input_shape, model.output_shape) != expected or not _has_one_output(model):
         raise DatasetError(
             f"{path}: takes {model.input_shape} and gives {model.output_shape}, "
             f"but model.json says {expected[0]} and {expected[1]}"
         )
     return model, info
+
+
+def _has_one_output(model: keras.Model) -> bool:
+    """Whether a model gives a tensor, and no dict of one."""
+    return isinstance(model, keras.Sequential) or isinstance(model.output, keras.KerasTensor)
+
+
+def check_probabilities(values: np.ndarray, *, num_classes: int, name: str) -> None:
+    """Refuses what a model gives for images if it is not a probability for each class.
+
+    Args:
+        values: [num_images, num_outputs].
+        num_classes: How many outputs there have to be.
+        name: Of the model, for the error.
+
+    Raises:
+        DatasetError: They are logits, sigmoids of their own, NaN, or too many or few.
+    """
+    is_shape = values.ndim == 2 and values.shape[1] == num_classes
+    # Half precision is exact to a thousandth; NaN is near nothing.
+    if is_shape and (values > -_TOLERANCE).all() and (np.abs(values.sum(axis=1) - 1) < _TOLERANCE).all():
+        return
+    shown = ", ".join(f"{value:.3g}" for value in values.reshape(-1)[:4].tolist())
+    raise DatasetError(
+        f"{name}: gives {shown}{', ...' if values.size > 4 else ''} for an image, expected {num_classes} probabilities "
+        "that add up to 1; its last layer has to be a softmax over the classes of model.json"
+    )
 
 
 class ModelWriter:
@@ -155,7 +182,8 @@ def _model_info(path: Path, content: Any) -> ModelInfo:
         and len(content["display_names"]) == len(content["class_names"]),
         "image_size": _is_size(content["image_size"]),
         "resize": content["resize"] in get_args(Resize),
-        "stored_size": content["stored_size"] is None or _is_size(content["stored_size"]),
+        "stored_size": content["stored_size"] is None
+        or _is_size(content["stored_size"], most=MAX_STORED_SIZE),
         "encoding": content["encoding"] in get_args(Encoding),
         "quality": type(content["quality"]) is int and 1 <= content["quality"] <= 100,
         "num_parameters": type(content["num_parameters"]) is int,
@@ -184,8 +212,8 @@ def _is_temperature(value: object) -> bool:
     return type(value) is float and 0 < value < float("inf")
 
 
-def _is_size(value: object) -> bool:
-    return type(value) is int and 1 <= value <= MAX_IMAGE_SIZE
+def _is_size(value: object, *, most: int = MAX_IMAGE_SIZE) -> bool:
+    return type(value) is int and 1 <= value <= most
 
 
 def _is_list_of_str(value: object) -> bool:

@@ -61,7 +61,7 @@ def test_prediction(make_record, make_prediction, probabilities, label, predicte
 def test_a_model_that_gives_no_numbers_is_refused(trial, batch_of, write_run, tmp_path):
     run = write_run(tmp_path / "run", trial.info, kernel=np.full((3, 3), np.nan, np.float32))
     with pytest.raises(
-        DatasetError, match=r"the model 'colors' gives no probability for each of its 3 classes"
+        DatasetError, match=r"best.keras: the model 'colors': gives nan, nan, nan for an image, expected 3"
     ):
         load_predictor(run).predict(batch_of(np.zeros((2, 8, 8, 3), np.uint8)))
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -144,3 +145,9 @@ def test_the_web_service_of_the_documents_is_short_and_works(trial, photos, of_c
         refused = client.post("/classify", content=b"no image")
         assert refused.status_code == 422
         assert "image 0" in refused.json()["detail"]
+
+
+def test_a_pipe_is_not_waited_for(trial, tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match=r"a\.jpg: cannot be read: not a regular file"):
+        shardstream.load_classifier(trial.run).predict([tmp_path / "a.jpg"])

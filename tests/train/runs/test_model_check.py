@@ -5,14 +5,17 @@ import os
 import re
 import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
 
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.train.models.build import build_model
+from shardstream.train.runs.earlier_weights import begin_with
+from shardstream.train.runs.model_check import check_weights_file
 from shardstream.train.runs.run_folder import RunFolder
-from shardstream.train.runs.saved_model import ModelInfo, load_model
+from shardstream.train.runs.saved_model import ModelInfo, check_probabilities, load_model
 
 SIZE = 16
 WHAT_TO_DO = "; take a model that `shardstream-train` made"
@@ -208,3 +211,64 @@ def test_a_model_info_that_is_nested_without_end(run_dir):
     RunFolder(run_dir).model_info.write_text("[" * 200_000)
     with pytest.raises(DatasetError, match=r"model\.json: cannot be read: nested too deeply; train again"):
         ModelInfo.load(run_dir)
+
+
+def test_more_objects_than_any_model_has(run_dir, members):
+    config = json.loads(members["config.json"])
+    config["config"]["layers"] += [{"class_name": "Activation"}] * 40_000
+    pack(run_dir, members | {"config.json": json.dumps(config)})
+    refused(run_dir, "describes more than 40,000 objects")
+
+
+def test_an_archive_that_lies_about_the_sizes_in_it(run_dir, members):
+    path = RunFolder(run_dir).best_model
+    pack(run_dir, members | {"metadata.json": bytes(200 << 20)}, zipfile.ZIP_DEFLATED)
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\x01\x02", 0, content.rindex(b"metadata.json"))
+    content[entry + 20 : entry + 24] = (100 << 20).to_bytes(4, "little")
+    path.write_bytes(content)
+    refused(run_dir, "its parts are larger than the file")
+
+
+def test_layers_whose_outputs_are_far_larger_than_images(run_dir):
+    layers = [keras.layers.UpSampling2D(120), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]
+    keras.Sequential([keras.Input((SIZE, SIZE, 3)), *layers]).save(RunFolder(run_dir).best_model)
+    refused(run_dir, r"its layer 'up_sampling2d\w*' makes 44,236,800 bytes of one image")
+
+
+@pytest.mark.parametrize("link", ["external", "fill values"])
+def test_weights_of_hdf5_that_are_not_in_the_file(tmp_path, link):
+    path = tmp_path / "a.weights.h5"
+    with h5py.File(path, "w") as file:
+        if link == "external":
+            file["w"] = h5py.ExternalLink("/dev/zero", "/x")
+        else:
+            file.create_dataset("w", (40_000, 40_000), "f4", chunks=(100, 100), compression="gzip")
+    with pytest.raises(DatasetError, match=r"a\.weights\.h5: refused: its weight 'w'"):
+        check_weights_file(path)
+
+
+def test_weights_of_a_keras_file_are_looked_at_as_a_model_is(tmp_path, members):
+    pack(tmp_path, members | {"evil": b""})
+    with pytest.raises(DatasetError, match="it holds other files than a model does"):
+        begin_with(
+            build_model("small", image_size=SIZE, num_classes=3, seed=0), str(tmp_path / "best.keras"), "abc"
+        )
+
+
+def test_a_model_that_gives_a_dict(run_dir):
+    inputs = keras.Input((SIZE, SIZE, 3))
+    outputs = {"a": keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(inputs))}
+    keras.Model(inputs, outputs).save(RunFolder(run_dir).best_model)
+    with pytest.raises(DatasetError, match=r"but model\.json says"):
+        load_model(run_dir)
+
+
+@pytest.mark.parametrize(
+    "values", [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5], [2.0, -1.0, 0.0], [np.nan] * 3, [0.5, 0.5]]
+)
+def test_what_is_no_probability_for_each_class(values):
+    with pytest.raises(
+        DatasetError, match=r"m: gives .* for an image, expected 3 probabilities that add up to 1"
+    ):
+        check_probabilities(np.array([[0.2, 0.3, 0.5][: len(values)], values]), num_classes=3, name="m")
