@@ -95,7 +95,7 @@ class ImageCaches:
         key = repr(sorted(request.identity.items()))
         if tier == "none" or key in self._caches:
             return self._caches.get(key) if tier != "none" else None
-        folder = cache_dir or default_cache_dir()
+        folder = Path(cache_dir) if cache_dir else default_cache_dir()
         tier = choose_tier(request, folder) if tier == "auto" else tier
         images = _fill_tier(request, tier, folder, progress)
         if images is not None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.metadata import DatasetInfo, SplitInfo
+from shardstream.train.data.arguments import whole_number
 from shardstream.train.data.folder import load_info, open_split_index
 from shardstream.train.data.sampling import BatchSlice, EpochSampler, Window
 from shardstream.train.data.sequential import SequentialSampler
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from shardstream.train.data.source import SplitSource
 
 _FILL_BATCH_SIZE = 64
+# Numbers of examples are int64 in graphs.
+_MAX_STEP, _MAX_BATCH_SIZE = 1 << 40, 1 << 22
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -120,9 +123,8 @@ class Dataset:
         from shardstream.train.data.delivery import delivered
         from shardstream.train.data.pipeline import ExamplePlan, make_batches
 
-        if start_step < 0:
-            raise ConfigError(f"start_step must not be negative, got {start_step}")
-        sampler, part = self._sampler(split, batch_size, seed), BatchSlice(*shard)
+        start_step = whole_number("start_step", start_step, most=_MAX_STEP)
+        sampler, part = self._sampler(split, batch_size, seed), BatchSlice.make(shard)
         columns = part.columns(batch_size)
         source = self.source(split, image_size, max_bad_records=max_bad_records)
         start, end = sampler.record_range(part)
@@ -190,7 +192,8 @@ class Dataset:
         from shardstream.train.data.delivery import add_weights, delivered, pad_batches
         from shardstream.train.data.pipeline import ExamplePlan, make_batches
 
-        part = BatchSlice(*shard)
+        batch_size = whole_number("batch_size", batch_size, least=1, most=_MAX_BATCH_SIZE)
+        part = BatchSlice.make(shard)
         source = self.source(split, image_size, max_bad_records=max_bad_records, with_keys=with_keys)
         sampler = SequentialSampler.make(
             source.index,
@@ -274,8 +277,7 @@ class Dataset:
         from shardstream.train.data.skipping import BadRecords, find_bad_records
         from shardstream.train.data.source import SplitSource
 
-        if max_bad_records < 0:
-            raise ConfigError(f"max_bad_records must not be negative, got {max_bad_records}")
+        max_bad_records = whole_number("max_bad_records", max_bad_records)
         decoder = ExampleDecoder.make(self.info, image_size, with_keys=with_keys, with_records=with_records)
         if resize is not None:
             decoder = dataclasses.replace(decoder, stored=dataclasses.replace(decoder.stored, resize=resize))

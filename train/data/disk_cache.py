@@ -85,7 +85,7 @@ def open_or_fill(
 def _open(path: Path, layout: _Layout) -> Arrays | None:
     """Maps a complete file; returns None, and removes it, if it is not what it should be."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # A pipe would be waited for.
     except FileNotFoundError:
         return None
     try:

@@ -12,7 +12,8 @@ from shardstream.ingest.common.cpu_limits import usable_cores
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.records import encode_entries, encode_example
-from shardstream.ingest.images.settings import ImageSettings, Resize
+from shardstream.ingest.images.settings import MAX_STORED_SIZE, ImageSettings, Resize
+from shardstream.train.data.arguments import whole_number
 
 # Raised with every change here that changes a pixel: images cached on disk are decoded again.
 VERSION = 1
@@ -60,8 +61,7 @@ class ExampleDecoder:
         size = info.image.size if image_size is None else image_size
         if size is None:
             raise ConfigError(f"{info.data_dir}: images of different sizes; image_size has to be given")
-        if size < 1:
-            raise ConfigError(f"image_size must be positive, got {size}")
+        size = whole_number("image_size", size, least=1, most=MAX_STORED_SIZE)
         return cls(
             image_key=info.image_key,
             label_key=info.label_key,

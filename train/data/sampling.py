@@ -8,11 +8,12 @@ number of steps, and shuffles the records of each window. Any step can be the fi
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.train.data.arguments import whole_number
 
 # Changes with the order, so that no run is resumed in the middle of another one. A run of before has no such number.
 ORDER_VERSION = 1
@@ -46,6 +47,17 @@ class BatchSlice:
 
     index: int = 0
     count: int = 1
+
+    @classmethod
+    def make(cls, shard: Any) -> "BatchSlice":
+        """Returns the slice that (index, count) means.
+
+        Raises:
+            ConfigError: It means none.
+        """
+        if not isinstance(shard, Sequence) or len(shard) != 2 or isinstance(shard, str):
+            raise ConfigError(f"shard must be (index, count), got {shard!r}")
+        return cls(whole_number("shard index", shard[0]), whole_number("shard count", shard[1], least=1))
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.count:
@@ -105,10 +117,8 @@ class EpochSampler:
             DatasetError: The split has fewer examples than one batch.
         """
         num_examples = sum(shard_sizes)
-        if batch_size < 1:
-            raise ConfigError(f"batch_size must be positive, got {batch_size}")
-        if seed < 0:
-            raise ConfigError(f"seed must not be negative, got {seed}")
+        batch_size = whole_number("batch_size", batch_size, least=1)
+        seed = whole_number("seed", seed)
         if num_examples < batch_size:
             raise DatasetError(
                 f"an epoch has 0 steps: batch_size {batch_size} is larger than the split of {num_examples} examples"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from shardstream.ingest.common.errors import ConfigError
+from shardstream.train.data.arguments import whole_number
 from shardstream.train.data.sampling import WHOLE_BATCH, BatchSlice, Window
 from shardstream.train.data.split_index import SplitIndex
 
@@ -49,8 +49,7 @@ class SequentialSampler:
         Raises:
             ConfigError: The batch size is not positive, or cannot be divided among the hosts.
         """
-        if batch_size < 1:
-            raise ConfigError(f"batch_size must be positive, got {batch_size}")
+        batch_size = whole_number("batch_size", batch_size, least=1)
         part.columns(batch_size)
         record_bytes = max(1, index.num_bytes // index.num_examples)
         window_records = min(_WINDOW_BYTES // record_bytes, _MAX_WINDOW_RECORDS)

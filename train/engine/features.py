@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.safe_files import open_regular
 from shardstream.train.data.corruption import naming_corruption
 from shardstream.train.data.dataset import Dataset
 from shardstream.train.distributed.strategy import versions
@@ -32,7 +33,8 @@ BATCH_SIZE = 32
 DTYPE = np.float16
 _LARGEST = float(np.finfo(DTYPE).max)
 # Changes with what is kept and how.
-_FORMAT = 2
+_FORMAT = 3
+_SUFFIX = ".features.npz"
 THUMBNAIL_SIZE = 16
 
 # (images uint8 [batch, size, size, 3], labels int32 [batch], ...); the fourth, if there is one, are file names.
@@ -189,7 +191,7 @@ class FeatureCache:
         """
         if self._folder is None:
             return compute()
-        path = self._folder / f"{_key(identity)}.features.npz"
+        path = self._folder / f"{_key(identity)}{_SUFFIX}"
         if found := _load(path):
             logger.info("features from %s", path)
             return found
@@ -209,14 +211,17 @@ def _key(identity: Mapping[str, Any]) -> str:
 def _load(path: Path) -> Features | None:
     try:
         # Opened here: NumPy leaves the file of a damaged archive open.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
             values, labels, names = file["values"], file["labels"], file["names"]
-            thumbnails = file["thumbnails"]
+            thumbnails, key = file["thumbnails"], str(file["key"])
     except FileNotFoundError:
         return None
     # What a damaged archive leads the reader to: ValueError, BadZipFile, KeyError, EOFError.
     except Exception as error:
         logger.warning("%s: cannot be read (%s); the features are computed again", path, error)
+        return None
+    if key != path.name.removesuffix(_SUFFIX):  # Copied or renamed: of other images.
+        logger.warning("%s: the features of something else; they are computed again", path)
         return None
     is_valid = values.dtype == DTYPE and values.ndim == 2 and labels.dtype == np.int32
     is_valid = is_valid and thumbnails.shape == (len(values), THUMBNAIL_SIZE**2 * 3)
@@ -244,6 +249,7 @@ def _save(path: Path, features: Features) -> None:
                 labels=features.labels,
                 thumbnails=features.thumbnails,
                 names=names,
+                key=np.asarray(path.name.removesuffix(_SUFFIX)),
             )
         beside.replace(path)
     finally:

@@ -181,6 +181,28 @@ def test_facts(numbered):
         ),
         (lambda d: d.train_batches(16, seed=1, shard=(3, 3)), ConfigError, "shard must be"),
         (lambda d: d.train_batches(16, seed=-1), ConfigError, "seed must not be negative"),
+        (lambda d: d.train_batches(16, seed=1.5), ConfigError, "seed must be a whole number, got 1.5"),
+        (lambda d: d.train_batches(16, seed=None), ConfigError, "seed must be a whole number, got None"),
+        (lambda d: d.train_batches("16", seed=1), ConfigError, "batch_size must be a whole number, got '16'"),
+        (lambda d: d.steps_per_epoch(1.5), ConfigError, "batch_size must be a whole number, got 1.5"),
+        (lambda d: d.eval_batches("train", batch_size=10**30), ConfigError, "batch_size must be at most"),
+        (lambda d: d.train_batches(16, seed=1, start_step=10**30), ConfigError, "start_step must be at most"),
+        (
+            lambda d: d.train_batches(16, seed=1, image_size=10**6),
+            ConfigError,
+            "image_size must be at most 8192",
+        ),
+        (
+            lambda d: d.train_batches(16, seed=1, image_size=32.5),
+            ConfigError,
+            "image_size must be a whole number",
+        ),
+        (lambda d: d.train_batches(16, seed=1, shard=3), ConfigError, "shard must be"),
+        (
+            lambda d: d.train_batches(16, seed=1, shard=("a", 2)),
+            ConfigError,
+            "shard index must be a whole number",
+        ),
         (
             lambda d: d.train_batches(16, seed=1, start_step=-1),
             ConfigError,
@@ -223,3 +245,8 @@ def test_two_replicas_get_the_global_batch(numbered, numbers_of):
         strategy.experimental_distribute_dataset(numbered.train_batches(16, seed=3, cache="memory"))
     )
     assert np.asarray(strategy.experimental_local_results(next(cached)[0])[0]).dtype == np.uint8
+
+
+def test_the_folder_of_caches_may_be_a_string(copied, train_numbers, tmp_path):
+    assert train_numbers(copied, 1, cache="disk", cache_dir=str(tmp_path)) == train_numbers(copied, 1)
+    assert list(tmp_path.glob("*.images"))

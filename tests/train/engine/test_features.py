@@ -1,3 +1,5 @@
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -137,3 +139,23 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path, caplog):
 
 def test_nothing_is_kept_where_nothing_is_asked_for():
     assert FeatureCache(None).get({}, lambda: features_of(5)).values[0, 0] == 5
+
+
+def test_features_under_the_name_of_others_are_computed_again(tmp_path, caplog):
+    cache = FeatureCache(tmp_path)
+    cache.get({"dataset": "x"}, lambda: features_of(7))
+    (one,) = tmp_path.iterdir()
+    cache.get({"dataset": "y"}, lambda: features_of(8))
+    (other,) = set(tmp_path.iterdir()) - {one}
+    one.replace(other)
+    np.testing.assert_array_equal(cache.get({"dataset": "y"}, lambda: features_of(9)).values, 9)
+    assert "the features of something else" in caplog.text
+
+
+def test_a_pipe_in_the_place_of_features_is_not_waited_for(tmp_path):
+    cache = FeatureCache(tmp_path)
+    cache.get({"dataset": "x"}, lambda: features_of(7))
+    (path,) = tmp_path.iterdir()
+    path.unlink()
+    os.mkfifo(path)
+    np.testing.assert_array_equal(cache.get({"dataset": "x"}, lambda: features_of(9)).values, 9)
