@@ -72,6 +72,8 @@ def parse_errors(path: Path, remedy: str) -> Iterator[None]:
         if is_machine_error(error):
             raise
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}; {remedy}") from None
+    except KeyError as error:
+        raise DatasetError(f"{path}: cannot be read: no {error} in it; {remedy}") from None
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise DatasetError(f"{path}: cannot be read: {reason}; {remedy}") from None

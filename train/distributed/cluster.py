@@ -88,7 +88,7 @@ def _from_tf_config(text: str) -> Cluster:
         kind, index = str(task["type"]), int(task["index"])
         if kind not in ("chief", "worker") or set(tasks) - {"chief", "worker"}:
             raise ValueError("of the kinds of tasks only chief and worker are known")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ConfigError(
             f"TF_CONFIG: {_reason(error)}; expected for example "
             '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'

@@ -13,6 +13,7 @@ from typing import cast
 import keras
 import numpy as np
 
+from shardstream.ingest.common.errors import DatasetError
 from shardstream.train.engine.callbacks import Every
 from shardstream.train.runs.best_epoch import BEST_BY, BestBy, best_row
 from shardstream.train.runs.curves import draw_curves
@@ -142,6 +143,19 @@ class ModelSaver(keras.callbacks.Callback):
             writer, info = self._of_best()
             write_beside(self._folder.best_model, partial(writer.save, self.best_weights))
             info.save(self._folder.path)
+
+    def restore(self, best_weights: Sequence[np.ndarray]) -> None:
+        """Takes the weights of the best model of a run that goes on.
+
+        Raises:
+            DatasetError: They are of another model.
+        """
+        expected = [tuple(weight.shape) for weight in self._of_best()[0].twin.weights] if best_weights else []
+        if [weights.shape for weights in best_weights] != expected:
+            raise DatasetError(
+                "the checkpoint holds the best weights of another model; --no-resume begins the run anew"
+            )
+        self.best_weights = list(best_weights)
 
     def replace_best(self, weights: Sequence[np.ndarray], *, temperature: float) -> None:
         """Saves the best model with other weights, those that a calibration gave it."""

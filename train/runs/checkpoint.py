@@ -6,21 +6,24 @@ formats: `.keras` and `save_weights` leave out the states of random generators, 
 files that a kill can leave in between, and none of them notices a flipped bit.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
 import logging
+import math
+import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from shardstream.ingest.common.atomic_io import fsync_folder, open_atomic
 from shardstream.ingest.common.errors import DatasetError
-from shardstream.ingest.common.safe_files import parse_errors, read_regular
+from shardstream.ingest.common.safe_files import MAX_DESCRIPTION_BYTES, open_regular, parse_errors
 from shardstream.train.engine.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -28,7 +31,7 @@ logger = logging.getLogger(__name__)
 _MAGIC = b"shardstream checkpoint 1\n"
 _HEADER_LENGTH = struct.Struct("<Q")
 _DIGEST_BYTES = hashlib.sha256().digest_size
-_MAX_BYTES = 1 << 40
+_START = len(_MAGIC) + _HEADER_LENGTH.size
 _SUFFIX = ".checkpoint"
 
 
@@ -93,7 +96,11 @@ class Checkpoint:
         Raises:
             DatasetError: It is not as it was written.
         """
-        return cls.from_bytes(read_regular(path, max_bytes=_MAX_BYTES), str(path))
+        with open_regular(path) as file:
+            if not _has_announced_size(file):
+                raise DatasetError(f"{path}: not as it was written")
+            content = file.read()
+        return cls.from_bytes(content, str(path))
 
     @classmethod
     def from_bytes(cls, content: bytes, name: str) -> "Checkpoint":
@@ -110,17 +117,63 @@ class Checkpoint:
 
     @classmethod
     def _parse(cls, body: memoryview) -> "Checkpoint":
-        start = len(_MAGIC) + _HEADER_LENGTH.size
-        (length,) = _HEADER_LENGTH.unpack(body[len(_MAGIC) : start])
-        header = json.loads(bytes(body[start : start + length]))
-        arrays = _arrays(body[start + length :], header["arrays"])
+        (length,) = _HEADER_LENGTH.unpack(body[len(_MAGIC) : _START])
+        header = json.loads(bytes(body[_START : _START + length]))
+        arrays = _arrays(body[_START + length :], header["arrays"])
         return cls(
-            position=Progress(**header["position"]),
-            secs=header["secs"],
-            history=header["history"],
+            position=_position(header["position"]),
+            secs=_secs(header["secs"]),
+            history=[_figures(row) for row in header["history"]],
             variables=next(arrays),
             best_weights=next(arrays),
         )
+
+
+def _has_announced_size(file: BinaryIO) -> bool:
+    """Whether a file has the size that its header gives it, so that it may be read: a file may have any size."""
+    size = os.fstat(file.fileno()).st_size
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error):
+        (length,) = _HEADER_LENGTH.unpack(file.read(_START)[len(_MAGIC) :])
+        header = json.loads(file.read(length if length <= MAX_DESCRIPTION_BYTES else 0))
+        described = [array for group in header["arrays"].values() for array in group]
+        array_bytes = sum(_num_bytes(dtype, shape) for _, dtype, shape in described)
+        file.seek(0)
+        return size == _START + length + array_bytes + _DIGEST_BYTES
+    return False
+
+
+def _num_bytes(dtype: str, shape: Sequence[int]) -> int:
+    # Registers bfloat16 and its like with NumPy, by name.
+    import ml_dtypes  # noqa: F401
+
+    if any(type(side) is not int or side < 0 for side in shape):
+        raise ValueError(f"an array of the shape {shape}")
+    return np.dtype(dtype).itemsize * math.prod(shape)
+
+
+def _position(content: Mapping[str, Any]) -> Progress:
+    position = Progress(**content)
+    if (
+        type(position.epoch) is not int
+        or type(position.step) is not int
+        or min(position.epoch, position.step) < 0
+    ):
+        raise ValueError(f"a position of epoch {position.epoch} and step {position.step}")
+    return dataclasses.replace(
+        position, train_secs=_secs(position.train_secs), waiting_secs=_secs(position.waiting_secs)
+    )
+
+
+def _figures(row: Mapping[str, Any]) -> Mapping[str, float]:
+    if any(type(value) not in (int, float) for value in row.values()):
+        raise ValueError(f"figures that are no numbers: {str(row)[:80]}")
+    return row
+
+
+def _secs(value: Any) -> float:
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"a time of {value} seconds")
+    return float(value)
 
 
 def _describe(arrays: Mapping[str, np.ndarray]) -> list[tuple[str, str, tuple[int, ...]]]:
@@ -133,15 +186,11 @@ def _as_bytes(array: np.ndarray) -> memoryview:
 
 
 def _arrays(content: memoryview, groups: Mapping[str, list[Any]]) -> Iterator[dict[str, np.ndarray]]:
-    # Registers bfloat16 and its like with NumPy, by name.
-    import ml_dtypes  # noqa: F401
-
     for described in groups.values():
         group = {}
-        for name, dtype_name, shape in described:
-            dtype = np.dtype(dtype_name)
-            num_bytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-            group[name] = np.frombuffer(content[:num_bytes], np.uint8).view(dtype).reshape(shape)
+        for name, dtype, shape in described:
+            num_bytes = _num_bytes(dtype, shape)
+            group[name] = np.frombuffer(content[:num_bytes], np.uint8).view(np.dtype(dtype)).reshape(shape)
             content = content[num_bytes:]
         yield group
 

@@ -60,7 +60,7 @@ class CheckpointManager:
         self._steps.restore(checkpoint.variables)
         self._history.restore(checkpoint.history)
         # Copies: what was read is a view of the bytes of the complete file, and would hold all of them.
-        self._models.best_weights = [weights.copy() for weights in checkpoint.best_weights.values()]
+        self._models.restore([weights.copy() for weights in checkpoint.best_weights.values()])
         self._began -= checkpoint.secs
         self.last_position = self._position = checkpoint.position
 

@@ -4,13 +4,14 @@ import dataclasses
 import json
 import logging
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.common.safe_files import parse_errors, read_regular
 from shardstream.train.data.sampling import ORDER_VERSION
-from shardstream.train.models.registry import find_model
-from shardstream.train.runs.best_epoch import FORMER_BEST_BY
+from shardstream.train.distributed.cluster import JitCompile, Precision
+from shardstream.train.models.registry import AUTO_BACKBONE, AUTO_TRAINED, find_model
+from shardstream.train.runs.best_epoch import FORMER_BEST_BY, BestBy
 from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
 from shardstream.train.runs.run_folder import RunFolder
 
@@ -101,10 +102,39 @@ def find_resumable(folder: RunFolder, checkpoints: Checkpoints) -> ResumableRun 
         options = _BEFORE | dict(json.loads(read_regular(folder.config)))
         # A run that began before the model had its name.
         options["model"] = find_model(str(options["model"]))
+        _check_decided(options)
     # Before anything else is asked: such a run lacks other options, too.
     if options.get("order_version") != ORDER_VERSION:
         raise ConfigError(
             f"{folder.path}: holds an unfinished run whose examples came in the order of another version of "
             "shardstream; finish it with that version, or give --no-resume to throw it away, or another --run"
         )
+    with parse_errors(folder.checkpoints, "--no-resume begins the run anew"):
+        _check_fits(checkpoint, options)
     return ResumableRun(options, checkpoint)
+
+
+def _check_decided(options: Mapping[str, Any]) -> None:
+    """Checks what a run takes from its config.json and not from the command."""
+    known = {
+        "candidates": isinstance(options["candidates"], list)
+        and {*options["candidates"]} <= {AUTO_BACKBONE, AUTO_TRAINED},
+        "best_by": options["best_by"] in get_args(BestBy),
+        "precision": options["precision"] in get_args(Precision),
+        "jit_compile": options["jit_compile"] in get_args(JitCompile),
+        "versions": isinstance(options["versions"], dict),
+    }
+    if odd := [name for name, is_known in known.items() if not is_known]:
+        raise ValueError(f"{odd[0]} is {str(options[odd[0]])[:80]!r}")
+
+
+def _check_fits(checkpoint: Checkpoint, options: Mapping[str, Any]) -> None:
+    """Checks that the last state is one that a run of these options can have."""
+    position = checkpoint.position
+    epochs, steps = int(options["epochs"]), int(options["steps_per_epoch"])
+    if position.epoch > epochs or position.step >= steps:
+        raise ValueError(f"the last state is of {position}, and the run has {epochs} epochs of {steps} steps")
+    if bool(checkpoint.best_weights) != bool(checkpoint.history) or position.epoch > len(checkpoint.history):
+        raise ValueError("the last state has epochs without figures")
+    if any(not {"epoch", "val_loss", "val_accuracy"} <= row.keys() for row in checkpoint.history):
+        raise ValueError("the figures of an epoch lack val_loss or val_accuracy")

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.common.safe_files import read_regular
 from shardstream.train.runs.run_folder import RunFolder, incomplete
+
+# What each had so far. A resume.json is also what a curriculum vitae is called.
+_KEYS = {"batch_size", "seed", "data"}
 
 
 def identity_path(folder: RunFolder) -> Path:
@@ -22,15 +26,16 @@ def read_identity(folder: RunFolder) -> dict[str, Any]:
     """
     path = identity_path(folder)
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(read_regular(path))
     except FileNotFoundError:
         content = {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     # What a kill leaves before the first checkpoint.
     ours = {folder.lock, incomplete(path), folder.checkpoints}
     is_empty = not folder.path.exists() or set(folder.path.iterdir()) <= ours
-    if not isinstance(content, dict) or not (content or is_empty):
+    is_ours = isinstance(content, dict) and content.keys() >= _KEYS
+    if not (is_ours or (content == {} and is_empty)):
         raise ConfigError(
             f"{folder.path}: holds files that ResumeCallback did not write; choose another folder"
         )

@@ -88,6 +88,8 @@ def look_at(run: Path) -> RunStatus:
         rows = _read_history(folder.history)
         if any(not {"epoch", "val_loss", "val_accuracy"} <= row.keys() for row in rows):
             raise ValueError("a row without epoch, val_loss or val_accuracy")
+        if any(not 0 <= row["epoch"] < _MAX_COUNT for row in rows):
+            raise ValueError("the number of an epoch is none")
     process = locking_process(folder.lock)
     checkpoints = Checkpoints(folder.checkpoints)
     checkpoint = checkpoints.latest()
@@ -129,4 +131,6 @@ def _secs_left(checkpoint: Checkpoint | None, epochs: int, steps_per_epoch: int)
     if checkpoint is None:
         return None
     done = checkpoint.position.epoch + checkpoint.position.step / steps_per_epoch
+    if not 0 < done <= epochs:
+        return None
     return checkpoint.secs / done * (epochs - done)

@@ -65,6 +65,11 @@ def test_what_names_no_cluster_is_refused(tmp_path, hosts, rank, sentence):
     ("content", "sentence"),
     [
         ("{", "TF_CONFIG: Expecting property name"),
+        ("[" * 200_000, "TF_CONFIG: maximum recursion depth exceeded"),
+        (
+            '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": Infinity}}',
+            "TF_CONFIG: cannot convert float infinity to integer",
+        ),
         ("[]", "TF_CONFIG: list indices must be integers"),
         ('{"cluster": {"worker": ["a:1"]}}', "TF_CONFIG: no 'task' in it; expected for example {"),
         (

@@ -1,4 +1,8 @@
 import errno
+import hashlib
+import json
+import math
+import os
 import re
 import resource
 
@@ -144,3 +148,43 @@ def test_what_a_killed_process_left_is_swept(folder):
 )
 def test_positions_as_people_read_them(position, words):
     assert str(position) == words
+
+
+def with_header(path, **changes):
+    """Writes a checkpoint whose header says something else, and whose digest fits."""
+    make().write(path)
+    content = path.read_bytes()
+    start = content.index(b"{")
+    end = start + int.from_bytes(content[start - 8 : start], "little")
+    header = json.dumps(json.loads(content[start:end]) | changes).encode()
+    body = content[: start - 8] + len(header).to_bytes(8, "little") + header + content[end:-32]
+    path.write_bytes(body + hashlib.sha256(body).digest())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"position": {"epoch": "x", "step": 1}},
+        {"position": {"epoch": -1, "step": 1}},
+        {"position": {"epoch": 1, "step": 1, "train_secs": math.nan}},
+        {"position": 7},
+        {"secs": "x"},
+        {"secs": math.inf},
+        {"history": [["epoch", 1]]},
+        {"history": [{"epoch": None}]},
+        {"arrays": {"variables": [["0 kernel", "object", [6]]], "best_weights": []}},
+        {"arrays": {"variables": [["0 kernel", "float32", [-10]]], "best_weights": []}},
+        {"arrays": {"variables": [["0 kernel", "float32", [10**12]]], "best_weights": []}},
+    ],
+)
+def test_a_header_of_other_values_is_no_checkpoint(folder, changes):
+    with_header(folder / "x", **changes)
+    with pytest.raises(DatasetError, match=f"^{re.escape(str(folder / 'x'))}: [^\n]*$"):
+        Checkpoint.read(folder / "x")
+
+
+def test_a_file_of_another_size_than_its_header_says_is_not_read(folder):
+    make().write(folder / "x")
+    os.truncate(folder / "x", 1 << 42)
+    with pytest.raises(DatasetError, match="not as it was written"):
+        Checkpoint.read(folder / "x")
