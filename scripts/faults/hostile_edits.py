@@ -126,7 +126,7 @@ def edit(data: Path, rng: random.Random) -> str:
     path = data / rng.choice([name for name in FILES if (data / name).exists()])
     kind = rng.choice(["value", "value", "value", "bytes", "cut", "link", "pipe", "folder"])
     if kind == "value" and path.suffix == ".json":
-        _edit_value(path, rng)
+        edit_value(path, rng)
     elif kind in ("bytes", "value"):
         content = bytearray(path.read_bytes())
         for _ in range(rng.choice([1, 4, 64])):
@@ -150,9 +150,11 @@ def edit(data: Path, rng: random.Random) -> str:
     return f"{kind}: {'shard' if 'tfrecord' in path.name else path.name}"
 
 
-def _edit_value(path: Path, rng: random.Random) -> None:
+def edit_value(path: Path, rng: random.Random) -> None:
+    """Puts an odd value somewhere into a JSON file, or takes a value away."""
     content = json.loads(path.read_text())
-    places = list(_places(content))
+    if not (places := list(_places(content))):
+        return
     holder, key = rng.choice(places)
     if rng.random() < 0.1:
         del holder[key]
