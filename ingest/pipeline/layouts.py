@@ -93,7 +93,8 @@ def class_name(root: Path, name: str) -> str:
     # macOS stores "음" in three pieces (NFD), everybody else in one (NFC): the same name to a person.
     name = unicodedata.normalize("NFC", shown(name))
     if name != name.strip() or "\n" in name:
-        raise DatasetError(f"{root}: class {name!r} has spaces or line breaks around it; rename it")
+        shortened = f"{name[:60]}..." if len(name) > 60 else name
+        raise DatasetError(f"{root}: class {shortened!r} has spaces or line breaks around it; rename it")
     return name
 
 

@@ -106,7 +106,9 @@ def test_a_corrupt_member_is_empty(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"one", b"0ne"))
     listing, read = scan(path)
     assert read == FILES | {"cat/1.jpg": b""}
-    assert f"{path}: 1 members are corrupt in the archive, and count as empty files: cat/1.jpg" in listing.notes
+    assert (
+        f"{path}: 1 members are corrupt in the archive, and count as empty files: cat/1.jpg" in listing.notes
+    )
 
 
 @pytest.mark.parametrize("mtime", [float("nan"), float("inf"), 1 << 40, -(1 << 40)])
