@@ -403,6 +403,31 @@ def test_only_deep_looks_into_the_pictures(data, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "what"),
+    [
+        ("verdict", "x", "a verdict that is none of ok, repaired, duplicate, conflict, rejected"),
+        ("verdict", None, "a verdict that is none of ok, repaired, duplicate, conflict, rejected"),
+        ("source_height", -1, "a negative source_height"),
+        ("source_width", -1, "a negative source_width"),
+    ],
+)
+def test_values_of_the_manifest_that_no_build_writes_are_named(whole, data, capsys, column, value, what):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = data / "manifest.parquet"
+    table = pq.read_table(path)
+    place = table.column_names.index(column)
+    field = table.schema.field(column)
+    values = pa.array([value, *table[column].to_pylist()[1:]], getattr(field.type, "value_type", field.type))
+    pq.write_table(table.set_column(place, field, values.cast(field.type)), path)
+    rewrite_descriptions(data, DatasetInfo.load(data))
+    assert found(data) == [("manifest.parquet", f"has {what}")]
+    assert main(["update", str(whole.parent / "photos"), str(data), "--workers", "1"]) == 2
+    assert f"manifest.parquet: has {what}; repair it" in capsys.readouterr().err
+
+
 def rewrite_descriptions(data, info):
     """Writes all descriptions as a build that came to `info` would have."""
     import pyarrow.parquet as pq

@@ -97,6 +97,7 @@ def test_a_file_is_given_once_and_by_name(file, capsys):
     ("error", "exit_code", "sentence"),
     [
         (DatasetError("d: wrong"), 2, "prog: d: wrong"),
+        (DatasetError(f"d: {'x' * 9999}; fix it"), 2, f"prog: d: {'x' * 1197} ... {'x' * 492}; fix it"),
         (LimitError("too many"), 3, "prog: too many"),
         (MachineError("no space"), 1, "prog: no space"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "prog: /x: Permission denied"),
