@@ -71,6 +71,29 @@ def test_clutter_is_skipped_and_counted(root):
     }
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("FOUND.001/y.jpg", "LOST.DIR/y.jpg", "@__thumb/y.jpg", "~snapshot/y.jpg", "_vti_cnf/y.jpg"),
+        *("x.jpg:Zone.Identifier:$DATA", "x.jpg:SmartScreen", "x.jpg:com.apple.quarantine"),
+        *("x.jpg.dvc", "x.jgw", "x.jpg.part", "x.caption"),
+    ],
+)
+def test_what_systems_and_programs_leave_is_skipped_and_counted(root, name):
+    path = root / "food" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"text")
+    listing = scan_folder(root)
+    assert len(listing) == 5
+    assert sum(listing.skipped.values()) == 1
+
+
+@pytest.mark.parametrize("name", ["found.jpg", "found.0001", "lost", "thumb", "12:30.jpg", "a:com.jpg"])
+def test_what_resembles_that_is_an_image(root, name):
+    (root / "food" / name).write_bytes(b"x")
+    assert f"food/{name}" in {file.path for file in scan_folder(root)}
+
+
 def test_links_are_followed_and_a_link_to_nothing_is_a_file_to_be_processed(root, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "far.jpg").write_bytes(b"far")
