@@ -20,6 +20,7 @@ from shardstream.ingest.dataset.tfds_files import dataset_name, dataset_version,
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.images.settings import ProcessingSettings
 from shardstream.ingest.pipeline.catalog import Catalog, rejected_files, settle_identical
+from shardstream.ingest.pipeline.disk_space import check_room_for_shards
 from shardstream.ingest.pipeline.look_alikes import find_leaks
 from shardstream.ingest.pipeline.manifest_writer import load_arrow, write_manifest
 from shardstream.ingest.pipeline.map_tasks import MapPlan, process_task, process_task_in_parts
@@ -133,6 +134,7 @@ def assemble(
     _check_splits(catalog, split_rule)
     name = dataset_name(place.data.absolute())
     plan = plan_shards(catalog, name, split_rule, shard_bytes, place)
+    check_room_for_shards(int(catalog.lengths[catalog.kept()].sum(dtype=np.int64)), place.shards)
     shards = _write(plan, place, engine)
     info = DatasetInfo(
         data_dir=place.data,
