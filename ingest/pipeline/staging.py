@@ -13,6 +13,7 @@ from shardstream.ingest.common.atomic_io import (
     exchange,
     fsync_folder,
     fsync_folder_contents,
+    is_mount_point,
     publish_folder,
     recover_swap,
     write_atomic,
@@ -158,6 +159,11 @@ def open_staging(
         MachineError: No space, or a disk that fails.
     """
     data = _followed(data)
+    if is_mount_point(data):
+        raise ConfigError(
+            f"{data}: a mount point, whose place no other folder can take; choose a folder inside of it, such as "
+            f"{data / 'dataset'}, or mount the folder above it"
+        )
     root = _root(data)
     units = root / "units"
     if work_dir is not None:

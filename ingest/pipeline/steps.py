@@ -134,7 +134,7 @@ def assemble(
     _check_splits(catalog, split_rule)
     name = dataset_name(place.data.absolute())
     plan = plan_shards(catalog, name, split_rule, shard_bytes, place)
-    check_room_for_shards(int(catalog.lengths[catalog.kept()].sum(dtype=np.int64)), place.shards)
+    check_room_for_shards(int(catalog.lengths[catalog.kept()].sum(dtype=np.int64)), place.root)
     shards = _write(plan, place, engine)
     info = DatasetInfo(
         data_dir=place.data,

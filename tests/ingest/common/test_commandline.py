@@ -215,3 +215,8 @@ def test_a_class_may_begin_with_a_dash():
     assert options == Options(images=Path("i"), name="n", class_names=("cat", "-unknown-", "-b"))
     with pytest.raises(SystemExit, match="2"):
         parse("i", "--name", "n", "-unknown-")
+
+
+def test_output_that_cannot_be_written_is_named():
+    exit_code, printed = run_script("print('x' * 100_000)", redirect=">/dev/full")
+    assert (exit_code, printed) == (1, "prog: <stdout>: No space left on device\n")
