@@ -235,11 +235,15 @@ def _judge(
 ) -> None:
     """Judges `files`, bool [files], and whatever comes to be kept without a record."""
     known = catalog.digests.copy()
-    while files.any():
-        rows = np.flatnonzero(files).astype(np.uint32)
-        plan = MapPlan(catalog.listing, rows, judging=old.judging, folder=place.units, known=known)
-        process_files(catalog, plan, engine, max_rejected=max_rejected, place=place)
+    while True:
+        if files.any():
+            rows = np.flatnonzero(files).astype(np.uint32)
+            plan = MapPlan(catalog.listing, rows, judging=old.judging, folder=place.units, known=known)
+            process_files(catalog, plan, engine, max_rejected=max_rejected, place=place)
+        else:
+            settle_identical(catalog)
         # What was a duplicate has no record, and is the one to keep once the other is gone.
         files = catalog.kept() & (catalog.lengths == 0)
         known[:] = 0
-    settle_identical(catalog)
+        if not files.any():
+            return

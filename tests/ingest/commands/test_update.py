@@ -235,6 +235,14 @@ def test_killed_in_each_phase_the_old_dataset_stays_until_the_new_is_complete(bu
     assert not (tmp_path / "d.incomplete").exists()
 
 
+@pytest.mark.parametrize("name", ["food/3.jpg", "food/again.jpg", "interior/both.jpg"])
+def test_a_copy_takes_the_place_of_one_that_is_gone_where_nothing_else_has_changed(busy, tmp_path, name):
+    assert build(busy, tmp_path / "d") == 0
+    (busy / name).unlink()
+    assert update(busy, tmp_path / "d") == 0
+    assert_as_from_scratch(busy, tmp_path / "d", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("free", "said", "num_judged"),
     [(0, "1 files take at least", 0), (20_000, "the new dataset takes", 1)],

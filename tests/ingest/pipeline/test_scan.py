@@ -33,6 +33,14 @@ def test_nested_files_belong_to_their_category_and_come_in_the_order_of_their_pa
     assert listing[0].mtime_ns == (root / "food/a.jpg").stat().st_mtime_ns
 
 
+@pytest.mark.parametrize("secs", [10_000_000_000, -(1 << 31)])
+def test_a_time_of_any_century_does_not_matter(root, secs):
+    os.utime(root / "food/a.jpg", (secs, secs))
+    if (root / "food/a.jpg").stat().st_mtime != secs:
+        pytest.skip("the file system has no such times")
+    assert scan_folder(root)[0].mtime_ns == min(secs * 10**9, (1 << 63) - 1)
+
+
 def test_the_order_does_not_depend_on_how_the_disk_lists(root, monkeypatch):
     expected = [file.path for file in scan_folder(root)]
     scandir = os.scandir
