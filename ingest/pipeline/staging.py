@@ -281,6 +281,12 @@ def _check_options(place: StagingArea, options: Mapping[str, object]) -> None:
         return
     with parse_errors(path, "--restart throws the unfinished work away"):
         before = dict(json.loads(read_regular(path)))
+    command = before.get("command")
+    if command != options.get("command"):
+        raise ConfigError(
+            f"{place.root}: holds unfinished work of `{command}`; start that again as it was to finish "
+            "it, or give --restart to throw it away"
+        )
     changed = [
         f"{name} was {before.get(name)}, now it is {options.get(name)}"
         for name in {**before, **options}

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from shardstream.ingest.__main__ import main
-from shardstream.ingest.commands.verify import verify_dataset
+from shardstream.ingest.commands import verify
+from shardstream.ingest.commands.verify import examine, verify_dataset
 from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.dataset.index import index_rows, open_index, shard_rows
 from shardstream.ingest.dataset.metadata import DatasetInfo
@@ -452,6 +453,19 @@ def test_the_command_prints_damage_and_what_mends_it_and_leaves_with_1(data, tmp
     assert json.loads(capsys.readouterr().out) == {
         "damages": [{"filename": SHARD, "what": "missing", "remedy": "repair"}]
     }
+
+
+def test_a_dataset_that_was_replaced_meanwhile_is_not_called_corrupt(data, tmp_path, monkeypatch, capsys):
+    def examine_and_replace(data_dir, *args, **options):
+        (data_dir / SHARD).unlink()
+        found = examine(data_dir, *args, **options)
+        data_dir.rename(tmp_path / "old")
+        shutil.copytree(tmp_path / "old", data_dir)
+        return found
+
+    monkeypatch.setattr(verify, "examine", examine_and_replace)
+    assert main(["verify", str(data)]) == 2
+    assert "another folder took its place while it was read" in capsys.readouterr().err
 
 
 def test_what_is_no_dataset_is_refused_in_a_sentence(data, tmp_path, capsys):

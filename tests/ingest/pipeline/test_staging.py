@@ -59,6 +59,20 @@ def test_a_repair_leaves_the_unfinished_work_of_others(tmp_path):
         pass
 
 
+def test_unfinished_work_of_another_command_is_named(tmp_path):
+    with (
+        pytest.raises(RuntimeError),
+        open_staging(tmp_path / "d", {"command": "build", "--quality": 9}) as place,
+    ):
+        (place.units / TASK).touch()
+        raise RuntimeError
+    refused = pytest.raises(
+        ConfigError, match=r"holds unfinished work of `build`; start that again as it was"
+    )
+    with refused, open_staging(tmp_path / "d", {"command": "update"}):
+        pass
+
+
 def test_a_mount_point_is_refused_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(staging, "is_mount_point", lambda folder: folder == tmp_path / "d")
     refused = pytest.raises(ConfigError, match=r"d: a mount point, .* such as .*d/dataset")
