@@ -57,7 +57,7 @@ def build_dataset(config: BuildConfig) -> BuildResult:
             spool=place.spool,
         )
         display_names = _display_names(config, listing)
-        check_free_space(listing, config.judging.image, [place.units, place.shards])
+        check_free_space(len(listing), config.judging.image, [place.units, place.shards])
         catalog = Catalog(listing)
         rows = np.arange(len(listing), dtype=np.uint32)
         plan = MapPlan(listing, rows, judging=config.judging, folder=place.units)

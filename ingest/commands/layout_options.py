@@ -10,7 +10,7 @@ import tyro
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.dataset.layout import Layout
 from shardstream.ingest.pipeline.file_filter import FileFilter
-from shardstream.ingest.pipeline.labels_table import guess_columns
+from shardstream.ingest.pipeline.table_file import guess_columns
 
 # Given once with several globs, given several times, or both; from Python a plain list.
 _Globs = Annotated[

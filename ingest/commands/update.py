@@ -24,6 +24,7 @@ from shardstream.ingest.pipeline.changes import (
     rows_differ,
 )
 from shardstream.ingest.pipeline.clutter import is_clutter
+from shardstream.ingest.pipeline.disk_space import check_free_space
 from shardstream.ingest.pipeline.listing import Listing, shown
 from shardstream.ingest.pipeline.look_alikes import find_leaks
 from shardstream.ingest.pipeline.map_tasks import MapPlan
@@ -82,6 +83,8 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
         is_made_anew = config.rehash and has_other_versions
         if is_made_anew:
             catalog.digests[:] = 0  # What is there is of other versions.
+        num_new = len(listing) if is_made_anew else int((~state.found).sum())
+        check_free_space(num_new, old.image, [place.units])
         _judge(catalog, files, old, place, engine, max_rejected=config.max_rejected)
         check_verdicts(catalog, max_rejected=config.max_rejected, place=place)
         changes = find_changes(old, catalog, state, known)
@@ -232,11 +235,15 @@ def _judge(
 ) -> None:
     """Judges `files`, bool [files], and whatever comes to be kept without a record."""
     known = catalog.digests.copy()
-    while files.any():
-        rows = np.flatnonzero(files).astype(np.uint32)
-        plan = MapPlan(catalog.listing, rows, judging=old.judging, folder=place.units, known=known)
-        process_files(catalog, plan, engine, max_rejected=max_rejected, place=place)
+    while True:
+        if files.any():
+            rows = np.flatnonzero(files).astype(np.uint32)
+            plan = MapPlan(catalog.listing, rows, judging=old.judging, folder=place.units, known=known)
+            process_files(catalog, plan, engine, max_rejected=max_rejected, place=place)
+        else:
+            settle_identical(catalog)
         # What was a duplicate has no record, and is the one to keep once the other is gone.
         files = catalog.kept() & (catalog.lengths == 0)
         known[:] = 0
-    settle_identical(catalog)
+        if not files.any():
+            return

@@ -52,10 +52,24 @@ def verify_dataset(data_dir: Path, *, deep: bool, workers: int) -> list[Corrupti
         workers: How many processes read.
 
     Raises:
-        DatasetError: It is not a dataset folder.
+        DatasetError: It is not a dataset folder, or not the same one any more.
     """
+    before = _folder_identity(data_dir)
     with open_engine("local", workers=workers) as engine:
-        return examine(data_dir, engine, deep=deep).damages
+        damages = examine(data_dir, engine, deep=deep).damages
+    if damages and _folder_identity(data_dir) != before:
+        raise DatasetError(
+            f"{data_dir}: another folder took its place while it was read, as at the end of an update; verify it again"
+        )
+    return damages
+
+
+def _folder_identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def examine(data_dir: Path, engine: Engine, *, deep: bool = False) -> Examination:

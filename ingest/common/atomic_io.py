@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -119,6 +120,22 @@ def exchange(new: Path, old: Path) -> None:
         old.rename(_aside(new))
         new.rename(old)
         _aside(new).rename(new)
+
+
+def is_mount_point(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether something is mounted at `folder`: no other folder can take its place.
+
+    Args:
+        folder: It need not be there.
+        mounts: What the kernel says is mounted. Source: man 5 proc.
+    """
+    try:
+        lines = mounts.read_bytes().splitlines()
+    except OSError:  # Not Linux. A folder of the same disk that is mounted is not seen then.
+        return folder.is_mount()
+    points = {line.split(b" ")[4] for line in lines if line.count(b" ") > 4}  # "\040" is a space.
+    unescaped = {re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), point) for point in points}
+    return os.fsencode(folder.resolve()) in unescaped
 
 
 def recover_swap(new: Path, old: Path) -> None:

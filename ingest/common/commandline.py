@@ -31,6 +31,8 @@ Command = tuple[type[Config], Callable[[Config], int]]
 _POSITIONAL = get_args(tyro.conf.Positional[int])[1]
 # A character that is nobody's, and so in no value.
 _STAND_IN = "\ue000"
+# Of a sentence for a person: what is wrong stands at its start, what to do at its end.
+_MAX_SENTENCE_CHARS, _KEPT_START_CHARS, _KEPT_END_CHARS = 1800, 1200, 500
 
 
 class Terminated(BaseException):
@@ -293,7 +295,8 @@ def _raise_terminated(number: int, _: object) -> NoReturn:
 
 
 def _complain(prog: str, sentence: str, exit_code: int) -> int:
-    print(
-        f"{prog}: {escape_control_chars(sentence)}", file=sys.stderr
-    )  # It names files, classes, what a file holds.
+    # It names files, classes, what a file holds: any of that may be of any length.
+    if len(sentence) > _MAX_SENTENCE_CHARS:
+        sentence = f"{sentence[:_KEPT_START_CHARS]} ... {sentence[-_KEPT_END_CHARS:]}"
+    print(f"{prog}: {escape_control_chars(sentence)}", file=sys.stderr)
     return exit_code

@@ -54,6 +54,7 @@ class JsonNode:
         value = self.get(key, str)
         if value not in allowed:
             raise DatasetError(
-                f"{self.path}: {self.child(key).where}: expected {' or '.join(allowed)}, found {value!r}; {self.remedy}"
+                f"{self.path}: {self.child(key).where}: expected {' or '.join(allowed)}, "
+                f"found {value[:80]!r}; {self.remedy}"
             )
         return value

@@ -60,7 +60,7 @@ class _ForgivingStream:
             yield
         except OSError as error:
             if error.errno not in _READER_IS_GONE:
-                raise
+                raise OSError(error.errno, error.strerror, self._stream.name) from None
             # Else what is buffered would be tried again with each write.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())

@@ -21,6 +21,8 @@ FILENAME = "manifest.parquet"
 # The metadata are in it as well, but for its own hash: with either file the other can be made again.
 METADATA_KEY = b"shardstream"
 REMEDY = "repair it with `shardstream-ingest repair`"
+# What can become of a file.
+VERDICTS = ("ok", "repaired", "duplicate", "conflict", "rejected")
 
 # Of what we write: a file of few bytes can unpack to any number of rows, and one group of rows is in memory at once.
 _MAX_ROWS_PER_GROUP = 1 << 20
@@ -114,13 +116,17 @@ class _RowCheck:
             self._check_lengths(batch, name)
         self._check_texts(batch)
         classes = set(batch.column("class_name").dictionary.to_pylist())
-        verdicts = batch.column("verdict").value_counts().to_pylist()
-        for count in verdicts:
+        for count in batch.column("verdict").value_counts().to_pylist():
+            if count["values"] not in VERDICTS:
+                raise self._error(f"a verdict that is none of {', '.join(VERDICTS)}")
             self._verdicts[count["values"]] = self._verdicts.get(count["values"], 0) + count["counts"]
         if batch.column("path").null_count or batch.column("class_name").null_count:
             raise self._error("a row without a path or a class")
         if classes - set(self._info.class_names):
             raise self._error("a class that is none of the dataset")
+        for name in ("source_height", "source_width"):
+            if (np.asarray(batch.column(name).fill_null(0)) < 0).any():
+                raise self._error(f"a negative {name}")
         self._check_places(batch)
 
     def finish(self) -> None:

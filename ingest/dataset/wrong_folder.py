@@ -4,7 +4,9 @@ import itertools
 import os
 from pathlib import Path
 
-_IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic"])
+from shardstream.ingest.images.file_marks import SUFFIXES
+
+_IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 # Enough to recognize a folder of images; listing all of a network mount takes minutes.
 _MAX_ENTRIES = 200
 

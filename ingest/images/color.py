@@ -14,6 +14,7 @@ _PIXELS_PER_STRIP = 1 << 20
 _LARGE_PIXELS = 1 << 24
 _DEPTHS = (8, 10, 12, 14, 16)
 _MAX_OVERSHOOT = 0.05  # What resampling adds at edges.
+_ALPHA_MODES = {"RGBA", "LA"}
 _PHOTOMETRIC = 262  # A tag of a TIFF; 0 says that 0 is white.
 
 
@@ -82,6 +83,8 @@ def _seer(image: Image.Image, repairs: list[str]) -> Callable[[Image.Image], Ima
             "RGB"
         )  # Nothing to be seen of its alpha channel, and nothing to repair.
     if image.has_transparency_data:
+        if _is_invisible(image):
+            raise ImageError("transparent everywhere, nothing of it can be seen; remove its alpha channel")
         repairs.append("transparency over white")
         return _over_white
     if image.mode == "P":
@@ -116,7 +119,20 @@ def _to_eight_bits(deep: np.ndarray, depth: int, white: int, transparent: object
 
 def _is_opaque(image: Image.Image) -> bool:
     """Whether the alpha channel hides nothing."""
-    return image.mode in {"RGBA", "LA"} and image.getchannel("A").getextrema()[0] == 255
+    return image.mode in _ALPHA_MODES and image.getchannel("A").getextrema()[0] == 255
+
+
+def _is_invisible(image: Image.Image) -> bool:
+    """Whether the alpha channel, or that of the palette, hides everything."""
+    if image.mode in _ALPHA_MODES:
+        return image.getchannel("A").getextrema()[1] == 0
+    transparent = image.info.get("transparency")
+    if image.mode != "P" or transparent is None:
+        return False
+    used = np.flatnonzero(image.histogram()).tolist()
+    if isinstance(transparent, bytes):
+        return all(transparent[color : color + 1] == b"\0" for color in used)
+    return used == [transparent]
 
 
 def _depth_in_use(image: Image.Image) -> int:

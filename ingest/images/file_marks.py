@@ -1,8 +1,24 @@
-"""What a file is that no decoder reads, by its first bytes: said in the reason why it was rejected."""
+"""What a file is: the suffixes of images, and by its first bytes what no decoder reads, for the reason to reject it."""
 
 import struct
 from collections.abc import Iterator
 
+# The suffixes that each format of images goes by.
+SUFFIXES = {
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"},
+    "MPO": {".jpg", ".jpeg", ".jpe", ".mpo"},
+    "PNG": {".png", ".apng"},
+    "GIF": {".gif"},
+    "BMP": {".bmp", ".dib"},
+    "DIB": {".dib", ".bmp"},
+    "WEBP": {".webp"},
+    "TIFF": {".tif", ".tiff"},
+    "AVIF": {".avif", ".avifs"},
+    "HEIF": {".heic", ".heif", ".hif", ".heics", ".heifs"},
+    "JPEG2000": {".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"},
+    "ICO": {".ico"},
+    "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
+}
 # Brands of ISO media files (ISO/IEC 14496-12), at byte 8 behind "ftyp".
 HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
 _VIDEO_BRANDS = (
@@ -48,6 +64,11 @@ _MARKS = (
         0,
         b"version https://git-lfs",
         "a Git LFS pointer in place of the file: run `git lfs pull` where it was cloned",
+    ),
+    (
+        0,
+        b"/annex/objects/",
+        "a git-annex pointer in place of the file: run `git annex get` where it was cloned",
     ),
     (0, b"\x1aE\xdf\xa3", "a video (Matroska or WebM): export its frames as images"),
     (8, b"AVI ", "a video (AVI): export its frames as images"),
@@ -95,8 +116,8 @@ def describe_unreadable(data: bytes) -> str:
     for offset, mark, reason in _MARKS:
         if data.startswith(mark, offset):
             return reason
-    if not data.strip(b"\0"):
-        return f"not an image: {len(data):,} bytes of 0, as an interrupted copy leaves them"
+    if data[:1] in (b"\0", b"\xff") and not data.strip(data[:1]):
+        return f"not an image: {len(data):,} bytes of {data[0]}, as an interrupted copy or a failing disk leaves them"
     text = _start_of_text(data)
     for marks, reason in _TEXTS:
         if text.startswith(marks):

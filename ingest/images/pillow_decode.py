@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from shardstream.ingest.images import png
 from shardstream.ingest.images.color import shrinking, to_rgb, turn
-from shardstream.ingest.images.file_marks import describe_unreadable, is_camera_raw, is_heif
+from shardstream.ingest.images.file_marks import SUFFIXES, describe_unreadable, is_camera_raw, is_heif
 from shardstream.ingest.images.icc import name_of_profile
 from shardstream.ingest.images.image_errors import (
     ImageError,
@@ -24,25 +24,10 @@ from shardstream.ingest.images.image_errors import (
 from shardstream.ingest.images.jpeg import START as JPEG_START
 from shardstream.ingest.images.jpeg import GrayImage, RgbImage
 
-# The suffixes that each format goes by. Pillow reads more formats (EPS, FLI, ...), but those are never right for
-# a photo and would only widen what a hostile file can reach.
-_SUFFIXES = {
-    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"},
-    "MPO": {".jpg", ".jpeg", ".jpe", ".mpo"},
-    "PNG": {".png", ".apng"},
-    "GIF": {".gif"},
-    "BMP": {".bmp", ".dib"},
-    "DIB": {".dib", ".bmp"},
-    "WEBP": {".webp"},
-    "TIFF": {".tif", ".tiff"},
-    "AVIF": {".avif", ".avifs"},
-    "HEIF": {".heic", ".heif", ".hif", ".heics", ".heifs"},
-    "JPEG2000": {".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"},
-    "ICO": {".ico"},
-    "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
-}
+# Pillow reads more formats (EPS, FLI, ...), but those are never right for a photo and would only widen what a hostile
+# file can reach.
 _PILLOW_FORMATS = [
-    name for name in _SUFFIXES if name not in {"MPO", "HEIF"}
+    name for name in SUFFIXES if name not in {"MPO", "HEIF"}
 ]  # MPO is what it calls some JPEGs.
 # What a file starts with, to say of one that cannot be read what it was meant to be.
 _MARKS = {
@@ -116,7 +101,7 @@ def check_png(data: bytes, max_pixels: int) -> tuple[GrayImage, int] | None:
 
 def misnamed(source_format: str, suffix: str) -> tuple[str, ...]:
     """Returns what is wrong with the name of a file of this format, in words, if anything is."""
-    if suffix.lower() in _SUFFIXES[source_format]:
+    if suffix.lower() in SUFFIXES[source_format]:
         return ()
     return (f"{source_format} named {suffix or 'without a suffix'}",)
 
@@ -272,6 +257,8 @@ def _reject_unknown(data: bytes) -> NoReturn:
     for name, mark in _MARKS.items():
         if data.startswith(mark):
             raise ImageError(f"damaged {name}: not even its header can be read")
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        raise ImageError("damaged AVIF: not even its header can be read")
     if is_heif(data) and _has_heif():
         raise ImageError("damaged HEIC: not even its header can be read")
     raise ImageError(describe_unreadable(data))

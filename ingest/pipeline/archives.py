@@ -4,27 +4,26 @@ Nothing is written under a name from the archive: where a member would lead to d
 the path that it stands for are kept.
 """
 
-import calendar
-import contextlib
 import dataclasses
 import json
+import lzma
 import os
 import posixpath
+import re
 import shutil
-import stat
 import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
 
 import numpy as np
 
 from shardstream.ingest.common.atomic_io import write_atomic
 from shardstream.ingest.common.errors import DatasetError, MachineError
+from shardstream.ingest.common.safe_files import parse_errors
 from shardstream.ingest.dataset.layout import Layout
+from shardstream.ingest.pipeline.archive_members import Member, read_members
 from shardstream.ingest.pipeline.clutter import HEAD_BYTES, clutter_kind, is_sidecar, sidecar_suffix
 from shardstream.ingest.pipeline.file_filter import FileFilter
 from shardstream.ingest.pipeline.listing import Found, Listing, shown, spooled_name
@@ -33,32 +32,14 @@ from shardstream.ingest.pipeline.split_folders import split_of_word
 
 _INDEX = "index.json"  # Written last: a spool that has it is complete.
 _COPY_BYTES = 1 << 20
-# The reader of files takes no larger ones either.
-_MAX_FILE_BYTES = 400_000_000
 # Images hardly shrink, bitmaps of one color do: what grows beyond both was made to fill a disk.
 _MAX_RATIO, _MAX_UNSUSPICIOUS_BYTES = 200, 2 << 30
 _KEPT_FREE_BYTES = 256 << 20
 _MAX_NAMED = 3
-_UTF8_FLAG, _ENCRYPTED_FLAG = 0x800, 0x1
 _OUTSIDE = "names that lead out of the archive"
-
-
-class Member(NamedTuple):
-    """A file in an archive.
-
-    Attributes:
-        path: As it is in the archive.
-        size_bytes: As the archive has it.
-        mtime_ns: In nanoseconds since 1970.
-        skipped: Why it cannot be taken, such as a link; empty for a plain file.
-        content: Its bytes; None where there are none to be had.
-    """
-
-    path: str
-    size_bytes: int
-    mtime_ns: int
-    skipped: str
-    content: IO[bytes] | None
+_DRIVE = re.compile(r"[A-Za-z]:")
+_CORRUPT_MEMBER = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+_REMEDY = "get it again, or unpack it and give the folder"
 
 
 @dataclasses.dataclass(slots=True)
@@ -70,12 +51,14 @@ class _Spooled:
         skipped: How many members were left out, by reason.
         notes: What a person should know, in sentences.
         outside: The first few names that lead out of the archive.
+        corrupt: The paths of members whose bytes are not those that were packed.
     """
 
     files: dict[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
     skipped: Counter[str] = dataclasses.field(default_factory=Counter)
     notes: list[str] = dataclasses.field(default_factory=list)
     outside: list[str] = dataclasses.field(default_factory=list)
+    corrupt: list[str] = dataclasses.field(default_factory=list)
 
 
 def open_archive(path: Path, spool: Path | None, layout: Layout) -> Found:
@@ -91,6 +74,10 @@ def open_archive(path: Path, spool: Path | None, layout: Layout) -> Found:
         MachineError: There is not enough space for its files.
     """
     if not zipfile.is_zipfile(path) and not _is_tar(path):
+        if _starts_as_zip(path):
+            raise DatasetError(
+                f"{path}: a .zip whose end is missing, as of a download that stopped; {_REMEDY}"
+            )
         raise DatasetError(
             f"{path}: neither a folder nor a .zip or .tar archive; unpack it and give the folder"
         )
@@ -107,6 +94,11 @@ def _is_tar(path: Path) -> bool:
         return False
 
 
+def _starts_as_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
 def _spool(path: Path, spool: Path, layout: Layout) -> _Spooled:
     remove_files(spool, is_spooled_file)
     spool.mkdir(parents=True, exist_ok=True)
@@ -114,8 +106,8 @@ def _spool(path: Path, spool: Path, layout: Layout) -> _Spooled:
     space = _Space(path, spool)
     file_filter = FileFilter(layout.exclude, layout.include)
     number = 0
-    with _readable(path):
-        for member in _members(path, space):
+    with parse_errors(path, _REMEDY):
+        for member in read_members(path, space.check):
             name = _plain_path(member.path)
             reason = member.skipped or _reason_to_skip(name, file_filter)
             if name is None and len(spooled.outside) < _MAX_NAMED:
@@ -123,20 +115,30 @@ def _spool(path: Path, spool: Path, layout: Layout) -> _Spooled:
             if reason or name is None:
                 spooled.skipped[reason] += 1
                 continue
-            if not _copy(member, spool / spooled_name(number), space):
+            target = spool / spooled_name(number)
+            try:
+                is_taken = _copy(member, target, space)
+            except _CORRUPT_MEMBER:
+                target.write_bytes(
+                    b""
+                )  # Not the bytes that were packed: an empty file is rejected by its path.
+                spooled.corrupt.append(name)
+                is_taken = True
+            if not is_taken:
                 spooled.skipped[f"not images ({sidecar_suffix(name)})"] += 1
                 continue
-            size = (spool / spooled_name(number)).stat().st_size
-            spooled.files[name] = (
-                size,
-                member.mtime_ns,
-                number,
-            )  # The last one of a name, as unpacking leaves it.
+            # The last one of a name, as unpacking leaves it.
+            spooled.files[name] = (target.stat().st_size, member.mtime_ns, number)
             number += 1
     if spooled.outside:
         spooled.notes.append(
             f"{path}: {spooled.skipped[_OUTSIDE]:,} members whose names lead out of the archive were left out: "
             f"{', '.join(map(shown, spooled.outside))}"
+        )
+    if spooled.corrupt:
+        spooled.notes.append(
+            f"{path}: {len(spooled.corrupt):,} members are corrupt in the archive, and count as empty files: "
+            f"{', '.join(map(shown, spooled.corrupt[:_MAX_NAMED]))}"
         )
     _save(path, spool, layout, spooled)
     return spooled
@@ -157,73 +159,9 @@ def _reason_to_skip(name: str | None, file_filter: FileFilter) -> str:
 def _plain_path(path: str) -> str | None:
     """Returns the path below the folder that the archive stands for; None where it would lead out of it."""
     parts = [part for part in path.split("/") if part not in {"", "."}]
-    if path.startswith("/") or ".." in parts or not parts or "\0" in path:
+    if path.startswith("/") or ".." in parts or not parts or "\0" in path or _DRIVE.fullmatch(parts[0]):
         return None
     return "/".join(parts)
-
-
-def _members(path: Path, space: "_Space") -> Iterator[Member]:
-    return _zip_members(path, space) if zipfile.is_zipfile(path) else _tar_members(path)
-
-
-def _zip_members(path: Path, space: "_Space") -> Iterator[Member]:
-    with zipfile.ZipFile(path) as archive:
-        infos = [info for info in archive.infolist() if not info.is_dir()]
-        infos.sort(key=lambda info: info.header_offset)  # In the order in which they lie on the disk.
-        if any(info.flag_bits & _ENCRYPTED_FLAG for info in infos):
-            raise DatasetError(f"{path}: encrypted; unpack it with its password and give the folder")
-        space.check(sum(info.file_size for info in infos))
-        for info in infos:
-            name, mtime_ns = _zip_name(info), calendar.timegm((*info.date_time, 0, 0, 0)) * 1_000_000_000
-            reason = _zip_reason(info)
-            if reason:
-                yield Member(name, info.file_size, mtime_ns, reason, None)
-            else:
-                with archive.open(info) as content:
-                    yield Member(name, info.file_size, mtime_ns, "", content)
-
-
-def _zip_reason(info: zipfile.ZipInfo) -> str:
-    mode = info.external_attr >> 16
-    if stat.S_ISLNK(mode):
-        return "links in the archive"
-    if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
-        return "neither file nor folder"
-    return _size_reason(info.file_size)
-
-
-def _size_reason(size_bytes: int) -> str:
-    return f"larger than {_MAX_FILE_BYTES / 1e6:.0f} MB" if size_bytes > _MAX_FILE_BYTES else ""
-
-
-def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Returns a member's path. Who writes no UTF-8 mostly writes what the system's files are called in."""
-    name = info.orig_filename.split("\0")[0] if "\0" not in info.filename else info.filename
-    if not info.flag_bits & _UTF8_FLAG:
-        raw = name.encode("cp437", "replace")
-        for encoding in (
-            "utf-8",
-            "cp949",
-        ):  # macOS writes the former without saying so, Windows in Korea the latter.
-            with contextlib.suppress(UnicodeDecodeError):
-                name = raw.decode(encoding)
-                break
-    return name.replace("\\", "/") if info.create_system == 0 or "/" not in name else name
-
-
-def _tar_members(path: Path) -> Iterator[Member]:
-    # As a stream: read once from front to back, however it is compressed.
-    with tarfile.open(path, "r|*") as archive:
-        for info in archive:
-            archive.members = []  # type: ignore[attr-defined] - It keeps them all, a gigabyte of a million.
-            if info.isdir():
-                continue
-            reason = "" if info.isfile() else "links in the archive"
-            if not info.isfile() and not (info.issym() or info.islnk()):
-                reason = "neither file nor folder"
-            reason = reason or _size_reason(info.size)
-            content = None if reason else archive.extractfile(info)
-            yield Member(info.name, info.size, int(info.mtime * 1_000_000_000), reason, content)
 
 
 def _copy(member: Member, target: Path, space: "_Space") -> bool:
@@ -233,19 +171,14 @@ def _copy(member: Member, target: Path, space: "_Space") -> bool:
         return False
     target.parent.mkdir(exist_ok=True)
     with target.open("wb") as file:
-        try:
-            block = content.read(HEAD_BYTES)
-            suffix = sidecar_suffix(posixpath.basename(member.path))
-            if suffix and is_sidecar(suffix, block):
-                return False
-            while block:
-                space.take(len(block))
-                file.write(block)
-                block = content.read(_COPY_BYTES)
-        except (zipfile.BadZipFile, zlib.error):
-            file.truncate(
-                0
-            )  # Its bytes are not those that were packed: an empty file is rejected by its path.
+        block = content.read(HEAD_BYTES)
+        suffix = sidecar_suffix(posixpath.basename(member.path))
+        if suffix and is_sidecar(suffix, block):
+            return False
+        while block:
+            space.take(len(block))
+            file.write(block)
+            block = content.read(_COPY_BYTES)
     return True
 
 
@@ -284,20 +217,6 @@ class _Space:
         if self._written >= self._next_check:
             self.check(0)
             self._next_check = self._written + _KEPT_FREE_BYTES // 4
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Says of an archive that cannot be read what is wrong with it."""
-    try:
-        yield
-    except NotImplementedError as error:
-        raise DatasetError(f"{path}: {error}; unpack it with another program and give the folder") from None
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError, RuntimeError) as error:
-        raise DatasetError(
-            f"{path}: cannot be read to its end ({' '.join(str(error).split())[:200]}); get it again, or unpack it "
-            "and give the folder"
-        ) from None
 
 
 def _list(spool: Path, spooled: _Spooled, layout: Layout) -> Found:
@@ -354,9 +273,9 @@ def _load(path: Path, spool: Path, layout: Layout) -> _Spooled | None:
     """Returns what lies in `spool`, if it is all of this archive."""
     try:
         content = json.loads((spool / _INDEX).read_bytes())
-    except (OSError, ValueError):
+        if content["archive"] != _identity(path, layout):
+            return None
+        files = {name: (size, mtime, number) for name, (size, mtime, number) in content["files"].items()}
+        return _Spooled(files, Counter(content["skipped"]), content["notes"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if content["archive"] != _identity(path, layout):
-        return None
-    files = {name: (size, mtime, number) for name, (size, mtime, number) in content["files"].items()}
-    return _Spooled(files, Counter(content["skipped"]), content["notes"])

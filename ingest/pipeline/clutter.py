@@ -1,5 +1,7 @@
 """What lies beside photos and was never meant to be one: told by name, suffix and first bytes."""
 
+import re
+
 # Left behind by file servers, file managers, photo programs and archivers; compared in lower case.
 _FOLDERS = {
     "@eadir",
@@ -7,16 +9,20 @@ _FOLDERS = {
     "@recently-snapshot",
     "@sharebin",
     "@tmp",
+    "@__thumb",
     "#recycle",
     "#snapshot",
+    "~snapshot",
     "$recycle.bin",
     "recycler",
     "recycled",
     "system volume information",
     "lost+found",
-    "found.000",
     "__macosx",
     "__pycache__",
+    "_vti_cnf",
+    "ipod photo cache",
+    "lost.dir",
     "network trash folder",
     "temporary items",
     "thevolumesettingsfolder",
@@ -37,14 +43,20 @@ _FILES = {
     "aquota.group",
     "dvc.lock",
 }
+# What a check of a disk of Windows has found.
+_FOUND_FOLDER = re.compile(r"found\.\d{3}")
 # A download's mark of Windows; as it came through WSL, an archive or a network the colon may be another character.
 _ZONE = "zone.identifier"
+# Other streams beside a file's own bytes, as they come through WSL or an archive.
+_STREAM = re.compile(r".+:(smartscreen|mshield|com\.(apple|dropbox)\.[\w.]+)")
 # Sidecars, annotations, notes, code, videos, sound: no image whatever is in them, unless their first bytes say so.
 _SUFFIXES = """
-    aae ann bak bib cfg conf cop cos crc crdownload css csv dat data db doc docx dop eml
-    ffs_db geojson gpx htm html ini ipynb ithmb jbf js json jsonl kml label labels lnk log lrcat m mat md md5 msg names
-    nfo odp ods odt on1 part pbtxt pkl plist pp3 ppt pptx prototxt pts py r readme rst rtf sfv sh sha1 sha256 sha512
-    sqlite srt tmp toml torrent tsv txt url vtt xls xlsx xml xmp yaml yml
+    aae ann aria2 aux bak bib bpw caption cfg ckpt conf cop cos cpg crc crdownload css csv dat data db dbf doc docx dop
+    download dvc eml
+    ffs_db filepart geojson gfw gpx htm html ini ipynb ithmb jbf jgw jpw js json jsonl kml label labels lck lnk lock log
+    lrcat m mat md md5 msg names nfo odp ods odt on1 opdownload ovr part partial pbtxt pgw pkl plist pp3 ppt pptx prj
+    prototxt pth pts py r readme rst rtf sfv sh sha1 sha256 sha512 shp shx sqlite srt tfw tmp toml torrent tsv txt url
+    vtt webloc wld xls xlsx xml xmp yaml yml
     3gp aac amr avi flac flv insv lrv m2ts m4a m4v mkv mov mp3 mp4 mpeg mpg mts ogg ogv wav webm wmv
 """
 _SIDECARS = frozenset(_SUFFIXES.split())
@@ -65,9 +77,12 @@ def clutter_kind(name: str) -> str:
     if name.startswith("."):
         return "hidden"
     lower = name.lower()
-    if lower.endswith(_ZONE):
+    stream = lower.removesuffix(":$data")
+    if stream.endswith(_ZONE):
         return "Zone.Identifier"
-    if lower in _FOLDERS or lower in _FILES or lower.startswith("~$"):
+    if _STREAM.fullmatch(stream):
+        return f"a file's attribute {stream[stream.rindex(':') :]}"
+    if lower in _FOLDERS or lower in _FILES or lower.startswith("~$") or _FOUND_FOLDER.fullmatch(lower):
         return name.strip()
     return ""
 

@@ -1,43 +1,24 @@
 """--labels FILE.csv: the classes, and where it says so the splits, from a table."""
 
-import csv
-import dataclasses
-import io
 import os
 import posixpath
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from shardstream.ingest.common.errors import ConfigError, DatasetError, LimitError
+from shardstream.ingest.common.errors import DatasetError, LimitError
 from shardstream.ingest.dataset.layout import Layout
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
+from shardstream.ingest.pipeline.label_kinds import refuse_other_tasks
 from shardstream.ingest.pipeline.layout_hints import sample
 from shardstream.ingest.pipeline.layouts import class_name, order_classes
 from shardstream.ingest.pipeline.listing import Found, Listing, shown
 from shardstream.ingest.pipeline.split_folders import split_of_word
+from shardstream.ingest.pipeline.table_file import Row, read_table
 
-# By falling likelihood.
-_PATH_COLUMNS = (
-    "path file filename file_name filepath file_path image image_name image_path image_id img id name"
-)
-_LABEL_COLUMNS = "label class class_name category target species breed diagnosis dx labels y"
-_DELIMITERS = ",;\t|"
-# Excel writes these where it does not write UTF-8, of Korea and of the West; which one, the paths in it tell.
-_LEGACY_ENCODINGS = ("cp949", "cp1252")
 _NONE = -1
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Row:
-    """A line of the table."""
-
-    line: int
-    path: str
-    label: str
-    split: str
 
 
 class _Files:
@@ -105,21 +86,24 @@ def by_table(
         LimitError: More files are missing than `max_missing` allows.
     """
     files = _Files(root, found, table)
-    rows = _read_table(table, layout, files)
-    meant: dict[int, _Row] = {}
-    missing: list[str] = []
+    rows, notes = read_table(table, layout, lambda path: files.find(path) is not None)
+    meant: dict[int, Row] = {}
+    missing: list[Row] = []
     for row in rows:
         number = files.find(row.path)
         if number == _NONE:
             raise DatasetError(
-                f"{table}: line {row.line}: several files in {root} could be {row.path!r}; write its folder as well"
+                f"{table}: line {row.line}: several files in {root} could be {row.path!r}; write its folder as well, "
+                "or give the folder that it is in as IMAGES"
             )
         if number is None:
-            missing.append(row.path)
+            missing.append(row)
         else:
             _check_one_label(table, meant.get(number), row)
             meant[number] = row
-    notes = _check_missing(root, table, missing, len(missing) + len(meant), max_missing)
+    paths = [row.path for row in missing]
+    notes += _check_missing(root, table, paths, len(missing) + len(meant), max_missing)
+    _check_no_class_missing(root, table, missing, meant.values(), class_names)
     return _choose(root, found, layout, class_names, table, meant, notes)
 
 
@@ -129,11 +113,13 @@ def _choose(
     layout: Layout,
     class_names: Sequence[str],
     table: Path,
-    meant: dict[int, _Row],
+    meant: dict[int, Row],
     notes: list[str],
 ) -> Listing:
     numbers = np.array(sorted(meant), np.intp)
     names = [class_name(table, meant[number].label) for number in numbers.tolist()]
+    if not class_names:
+        refuse_other_tasks(table, set(names), len(names))
     classes = order_classes(table, sorted(set(names)), class_names)
     if len(classes) < 2:
         raise DatasetError(f"{table}: only one class ({sample(classes)}); a classifier needs at least two")
@@ -149,7 +135,7 @@ def _choose(
     return listing
 
 
-def _check_one_label(table: Path, before: _Row | None, row: _Row) -> None:
+def _check_one_label(table: Path, before: Row | None, row: Row) -> None:
     if before is None:
         return
     for what, first, second in (("labels", before.label, row.label), ("splits", before.split, row.split)):
@@ -181,115 +167,26 @@ def _check_missing(
     return [what]
 
 
-def _split(table: Path, row: _Row) -> int:
+def _check_no_class_missing(
+    root: Path, table: Path, missing: Sequence[Row], found: Collection[Row], class_names: Sequence[str]
+) -> None:
+    """Refuses a class of which no file is there, as a class folder without images is, unless others are named."""
+    absent = {row.label for row in missing} - {row.label for row in found}
+    absent = sorted({class_name(table, label) for label in absent})
+    if class_names:
+        named = {unicodedata.normalize("NFC", name) for name in class_names}
+        absent = [name for name in absent if name in named]
+    if absent:
+        raise DatasetError(
+            f"{table}: {'class' if len(absent) == 1 else 'classes'} {sample(absent)}: none of the files is in {root}; "
+            "bring them back, take the lines out of the table, or name the other classes with --class-names"
+        )
+
+
+def _split(table: Path, row: Row) -> int:
     split = split_of_word(row.split)
     if not split:
         raise DatasetError(
             f"{table}: line {row.line}: {row.split!r} is no split; expected {', '.join(SPLIT_NAMES)} or the like"
         )
     return SPLIT_NAMES.index(split)
-
-
-def _read_table(table: Path, layout: Layout, files: _Files) -> list[_Row]:
-    try:
-        content = table.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"--labels {table}: cannot be read: {error.strerror}") from None
-    best: list[_Row] = []
-    num_found = -1
-    for text in _decodings(table, content):
-        rows = list(_rows(table, text, layout))
-        count = sum(files.find(row.path) is not None for row in rows[:10_000])
-        if count > num_found:
-            best, num_found = rows, count
-    if not best:
-        raise DatasetError(f"{table}: no line with a file in it")
-    return best
-
-
-def _decodings(table: Path, content: bytes) -> Iterator[str]:
-    """Yields what the table may say: one text where its encoding is certain."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encodings: Sequence[str] = ("utf-16",)
-    else:
-        encodings = ("utf-8-sig",)
-        try:
-            content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            encodings = _LEGACY_ENCODINGS
-    texts = []
-    for encoding in encodings:
-        try:
-            texts.append(content.decode(encoding))
-        except UnicodeDecodeError:
-            continue
-    if not texts or any("\0" in text for text in texts):
-        raise DatasetError(f"{table}: not a text file in UTF-8, UTF-16 or CP949; save it as CSV in UTF-8")
-    yield from texts
-
-
-def _rows(table: Path, text: str, layout: Layout) -> Iterator[_Row]:
-    first, _, _ = text.lstrip("\r\n").partition("\n")
-    delimiter = max(_DELIMITERS, key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        columns = _columns(table, header, layout)
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield _row(table, reader.line_num, cells, columns)
-    except csv.Error as error:
-        raise DatasetError(f"{table}: line {reader.line_num}: {error}") from None
-
-
-def _row(table: Path, line: int, cells: Sequence[str], columns: Sequence[int]) -> _Row:
-    if len(cells) <= max(columns):
-        raise DatasetError(f"{table}: line {line}: {len(cells)} cells, fewer than its header has")
-    path, label, split = (cells[column].strip() if column >= 0 else "" for column in columns)
-    if not path or not label:
-        raise DatasetError(
-            f"{table}: line {line}: no {'label' if path else 'file'}; fill it in or take the line out"
-        )
-    return _Row(line, path, label, split)
-
-
-def _columns(table: Path, header: Sequence[str], layout: Layout) -> tuple[int, int, int]:
-    """Returns the numbers of the columns with path, label and split, -1 where there is none for the split."""
-    numbers = []
-    for option, wanted in (
-        ("--path-column", layout.path_column),
-        ("--label-column", layout.label_column),
-        ("--split-column", layout.split_column),
-    ):
-        if wanted and header.count(wanted) != 1:
-            what = "no column" if wanted not in header else "two columns"
-            raise ConfigError(f"{table}: {what} {wanted!r} for {option}; it has {', '.join(header)[:500]}")
-        numbers.append(header.index(wanted) if wanted else _NONE)
-    return numbers[0], numbers[1], numbers[2]
-
-
-def guess_columns(table: Path, layout: Layout) -> Layout:
-    """Returns `layout` with the columns of the table that it does not name, by the names that they usually have.
-
-    Raises:
-        ConfigError: There is no such file, or no column of such a name.
-    """
-    try:
-        content = table.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"--labels {table}: cannot be read: {error.strerror}") from None
-    text = next(_decodings(table, content))
-    first, _, _ = text.lstrip("\r\n").partition("\n")
-    delimiter = max(_DELIMITERS, key=first.count)
-    header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
-    path = layout.path_column or _guess(table, header, "--path-column", _PATH_COLUMNS, layout.label_column)
-    label = layout.label_column or _guess(table, header, "--label-column", _LABEL_COLUMNS, path)
-    return dataclasses.replace(layout, path_column=path, label_column=label)
-
-
-def _guess(table: Path, header: Sequence[str], option: str, usual: str, taken: str) -> str:
-    lower = {name.lower().replace(" ", "_"): name for name in header if name != taken}
-    found = [lower[name] for name in usual.split() if name in lower]
-    if not found:
-        raise ConfigError(f"{table}: which column? Give {option}; it has {', '.join(header)[:500]}")
-    return found[0]

@@ -2,7 +2,7 @@
 
 import collections
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,12 +10,12 @@ import numpy as np
 
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.layout import Layout
+from shardstream.ingest.dataset.split_hash import TRAIN
 from shardstream.ingest.pipeline.listing import Found, shown
-from shardstream.ingest.pipeline.split_folders import split_folders
+from shardstream.ingest.pipeline.split_folders import split_folders, split_of_word
 
 _MAX_NAMED = 3
-_TABLES = (".csv", ".tsv", ".txt", ".xlsx")
-_LIKELY_TABLES = (".csv", ".tsv")
+_TABLES = (".csv", ".tsv")
 _FORMATS = (
     (
         re.compile(r"\.tfrecords?(-\d+-of-\d+|$)"),
@@ -45,18 +45,16 @@ def sample(names: Sequence[str]) -> str:
 
 def refuse_split_folders(root: Path, found: Found) -> None:
     """Raises a DatasetError where the top folders are splits and not classes."""
-    inner: dict[str, set[str]] = collections.defaultdict(set)
-    tops = []
-    for path in found.folders[1:]:
-        top, _, rest = path.partition("/")
-        if not rest:
-            tops.append(top)
-        elif "/" not in rest:
-            inner[top].add(rest)
+    below = _folders_below(found)
+    tops = below[""]
     splits = split_folders(tops)
     if len(set(splits.values())) < 2:
         return
     names = sorted(splits, key=tops.index)
+    wrapped = {top: _without_repetition(top, below) for top in names}
+    inner = {top: set(below[wrapped[top]]) for top in names}
+    depth = max(path.count("/") for path in wrapped.values()) + 1
+    options = "--splits-from-folders" + (f" --class-depth {depth}" if depth > 1 else "")
     if not any(inner[top] for top in names):
         if len(splits) == len(tops):
             _refuse_flat_splits(root, found, names)
@@ -64,15 +62,73 @@ def refuse_split_folders(root: Path, found: Found) -> None:
     overlaps = any(inner[one] & inner[other] for one in names for other in names if one != other)
     if overlaps or len(splits) == len(tops):
         raise DatasetError(
-            f"{root}: {sample(names)} are splits, not classes; with --splits-from-folders each image stays in the "
+            f"{root}: {sample(names)} are splits, not classes; with {options} each image stays in the "
             "split of its folder, and the folders inside are the classes (classes after all? Name them with "
             "--class-names)"
         )
 
 
+def _folders_below(found: Found) -> dict[str, list[str]]:
+    """Returns the names of the folders in each folder."""
+    below: dict[str, list[str]] = collections.defaultdict(list)
+    for path in found.folders[1:]:
+        parent, _, name = path.rpartition("/")
+        below[parent].append(name)
+    return below
+
+
+def _without_repetition(path: str, below: dict[str, list[str]]) -> str:
+    """Returns the folder that holds the classes where unpacking has made "train/train" of "train"."""
+    while len(below[path]) == 1 and (
+        below[path][0] == path.rpartition("/")[2] or split_of_word(below[path][0])
+    ):
+        path = f"{path}/{below[path][0]}"
+    return path
+
+
+def refuse_split_names(root: Path, names: Sequence[str]) -> None:
+    """Raises a DatasetError where the classes that were found at another level than the first are splits."""
+    splits = split_folders(names)
+    if len(splits) == len(names) and len(set(splits.values())) > 1:
+        raise DatasetError(
+            f"{root}: the folders at this --class-depth are splits, not classes: {sample(names)}; move them above the "
+            "classes and give --splits-from-folders (classes after all? Name them with --class-names)"
+        )
+
+
+def refuse_no_splits(root: Path, found: Found) -> NoReturn:
+    """Raises a DatasetError where no top folder is a split, and says where such folders are."""
+    below = _folders_below(found)
+    path = ""
+    while len(below[path]) == 1:
+        path = f"{path}/{below[path][0]}".lstrip("/")
+    hint = f"; did you mean {root / path}?" if path and split_folders(below[path]) else ""
+    raise DatasetError(
+        f"{root}: --splits-from-folders: no folder is called train, validation or test; there is "
+        f"{sample(below['']) or 'no folder'}{hint}"
+    )
+
+
+def refuse_strange_splits(root: Path, classes: Mapping[str, Sequence[str]]) -> None:
+    """Raises a DatasetError where a split has no class that there is a training image of.
+
+    Args:
+        root: The source.
+        classes: The classes of each split.
+    """
+    trained = classes.get(TRAIN, ())
+    for split, names in classes.items():
+        if trained and not set(names) & set(trained):
+            raise DatasetError(
+                f"{root}: the folders in the split {split!r} are {sample(names)}, none of the classes of {TRAIN!r} "
+                f"({sample(trained)}); if the classes lie deeper give --class-depth 2, else leave out that split with "
+                "--exclude, or give its classes with a table, --labels FILE.csv"
+            )
+
+
 def _refuse_flat_splits(root: Path, found: Found, names: Sequence[str]) -> NoReturn:
-    tables = [name for name in found.top_names if name.lower().endswith(_LIKELY_TABLES)]
-    table = f", such as --labels {root / tables[0]}" if tables else ""
+    table = _likely_table(found)
+    table = f", such as --labels {shown(str(root / table))}" if table else ""
     raise DatasetError(
         f"{root}: {sample(names)} are splits, not classes, and hold images without class folders; give their classes "
         f"with a table of labels, --labels FILE.csv{table}"
@@ -124,21 +180,25 @@ def _refuse_outside_links(root: Path, found: Found) -> None:
 
 
 def _table_hint(root: Path, found: Found) -> str:
+    table = _likely_table(found)
+    return f"; if {shown(table)} is a table of labels: --labels {shown(str(root / table))}" if table else ""
+
+
+def _likely_table(found: Found) -> str:
+    """Returns the file beside the folders that is most likely a table of labels; empty where there is none."""
     tables = [name for name in found.top_names if name.lower().endswith(_TABLES)]
-    likely = [name for name in tables if name.lower().endswith(_LIKELY_TABLES)]
-    return (
-        f"; if {shown(likely[0])} is a table of labels: --labels {shown(str(root / likely[0]))}"
-        if likely
-        else ""
-    )
+    return min(tables, key=_table_rank, default="")
+
+
+def _table_rank(name: str) -> tuple[bool, bool, str]:
+    # Competitions have a table of the answers that they want as well, with labels that are none.
+    is_other = any(word in name.lower() for word in ("submi", "test"))
+    return is_other, not any(word in name.lower() for word in ("label", "train")), name
 
 
 def _folder_of_classes(found: Found, top: str) -> str:
     """Returns the first folder from `top` down that has several folders; empty where there is none."""
-    children: dict[str, list[str]] = collections.defaultdict(list)
-    for path in found.folders[1:]:
-        parent, _, name = path.rpartition("/")
-        children[parent].append(name)
+    children = _folders_below(found)
     path = next((path for path in found.folders[1:] if "/" not in path and shown(path) == top), "")
     while len(children[path]) == 1:
         path = f"{path}/{children[path][0]}"

@@ -15,7 +15,10 @@ from shardstream.ingest.pipeline.layout_hints import (
     case_note,
     nested_note,
     refuse_few_classes,
+    refuse_no_splits,
     refuse_split_folders,
+    refuse_split_names,
+    refuse_strange_splits,
     sample,
 )
 from shardstream.ingest.pipeline.listing import NO_SPLIT, Found, Listing, shown
@@ -61,9 +64,12 @@ def by_folders(root: Path, found: Found, layout: Layout, class_names: Sequence[s
     names = order_classes(root, folders.names, class_names)
     if len(names) < 2:
         refuse_few_classes(root, found, layout, names)
+    if not layout.splits_from_folders and not class_names:
+        refuse_split_names(root, names)
     notes = nested_note(found, is_below_splits=bool(given)) if layout.class_depth == 1 else []
     listing = _with_classes(found, folders, names, has_splits=bool(given))
     _check_none_empty(root, listing, folders, layout)
+    refuse_strange_splits(root, _classes_of_splits(listing))
     listing.notes += [*notes, *case_note(names)]
     return listing
 
@@ -93,7 +99,8 @@ def class_name(root: Path, name: str) -> str:
     # macOS stores "음" in three pieces (NFD), everybody else in one (NFC): the same name to a person.
     name = unicodedata.normalize("NFC", shown(name))
     if name != name.strip() or "\n" in name:
-        raise DatasetError(f"{root}: class {name!r} has spaces or line breaks around it; rename it")
+        shortened = f"{name[:60]}..." if len(name) > 60 else name
+        raise DatasetError(f"{root}: class {shortened!r} has spaces or line breaks around it; rename it")
     return name
 
 
@@ -102,9 +109,7 @@ def _given_splits(root: Path, found: Found) -> dict[str, str]:
     tops = [path for path in found.folders[1:] if "/" not in path]
     splits = split_folders(tops)
     if not splits:
-        raise DatasetError(
-            f"{root}: --splits-from-folders: no folder is called train, validation or test; there is {sample(tops)}"
-        )
+        refuse_no_splits(root, found)
     counts = _files_below_tops(found)
     others = [top for top in tops if top not in splits and counts.get(top)]
     if others:
@@ -203,6 +208,20 @@ def _with_classes(found: Found, folders: _Folders, names: tuple[str, ...], *, ha
         listing, labels, splits = listing.select(rows), labels[rows], splits[rows]
     listing.set_classes(names, labels.astype(np.uint32), splits if has_splits else np.empty(0, np.uint8))
     return listing
+
+
+def _classes_of_splits(listing: Listing) -> dict[str, list[str]]:
+    """Returns the classes that have files in each of the given splits."""
+    if not len(listing.given_splits):
+        return {}
+    num_classes = len(listing.class_names)
+    places = listing.given_splits.astype(np.int64) * num_classes + listing.labels
+    counts = np.bincount(places, minlength=(NO_SPLIT + 1) * num_classes).reshape(-1, num_classes)
+    return {
+        name: [listing.class_names[label] for label in np.flatnonzero(counts[split]).tolist()]
+        for split, name in enumerate(SPLIT_NAMES)
+        if counts[split].any()
+    }
 
 
 def _check_none_empty(root: Path, listing: Listing, folders: _Folders, layout: Layout) -> None:

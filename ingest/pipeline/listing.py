@@ -16,6 +16,7 @@ from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 from shardstream.ingest.pipeline.file_filter import FileFilter
 from shardstream.ingest.pipeline.walk import FolderWalk, FoundFolder
 
+_MAX_TIME_NS = (1 << 63) - 1  # The year 2262; file systems go on for centuries.
 # For a file whose split nobody has given.
 NO_SPLIT = len(SPLIT_NAMES)
 
@@ -106,7 +107,7 @@ class Listing:
         self._ends.append(len(self._paths))
         self._labels.append(label)
         self._sizes.append(size_bytes)
-        self._mtimes.append(mtime_ns)
+        self._mtimes.append(min(max(mtime_ns, -_MAX_TIME_NS), _MAX_TIME_NS))
 
     def select(self, rows: npt.NDArray[np.intp]) -> "Listing":
         """Returns a listing of these rows alone, without classes and splits."""

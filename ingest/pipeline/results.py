@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shardstream.ingest.common.safe_files import open_regular, read_regular
+from shardstream.ingest.dataset.manifest import VERDICTS
 from shardstream.ingest.dataset.records import RecordError, check_origin, frame, unframe
 from shardstream.ingest.images.process import ProcessedImage
 
-VERDICTS = ("ok", "repaired", "duplicate", "conflict", "rejected")
 OK, REPAIRED, DUPLICATE, CONFLICT, REJECTED = range(len(VERDICTS))
 # Of 256 files and their reasons.
 _MAX_BYTES = 16 << 20

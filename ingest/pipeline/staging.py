@@ -13,6 +13,7 @@ from shardstream.ingest.common.atomic_io import (
     exchange,
     fsync_folder,
     fsync_folder_contents,
+    is_mount_point,
     publish_folder,
     recover_swap,
     write_atomic,
@@ -158,6 +159,11 @@ def open_staging(
         MachineError: No space, or a disk that fails.
     """
     data = _followed(data)
+    if is_mount_point(data):
+        raise ConfigError(
+            f"{data}: a mount point, whose place no other folder can take; choose a folder inside of it, such as "
+            f"{data / 'dataset'}, or mount the folder above it"
+        )
     root = _root(data)
     units = root / "units"
     if work_dir is not None:
@@ -275,6 +281,12 @@ def _check_options(place: StagingArea, options: Mapping[str, object]) -> None:
         return
     with parse_errors(path, "--restart throws the unfinished work away"):
         before = dict(json.loads(read_regular(path)))
+    command = before.get("command")
+    if command != options.get("command"):
+        raise ConfigError(
+            f"{place.root}: holds unfinished work of `{command}`; start that again as it was to finish "
+            "it, or give --restart to throw it away"
+        )
     changed = [
         f"{name} was {before.get(name)}, now it is {options.get(name)}"
         for name in {**before, **options}

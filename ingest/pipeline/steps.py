@@ -20,6 +20,7 @@ from shardstream.ingest.dataset.tfds_files import dataset_name, dataset_version,
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.images.settings import ProcessingSettings
 from shardstream.ingest.pipeline.catalog import Catalog, rejected_files, settle_identical
+from shardstream.ingest.pipeline.disk_space import check_room_for_shards
 from shardstream.ingest.pipeline.look_alikes import find_leaks
 from shardstream.ingest.pipeline.manifest_writer import load_arrow, write_manifest
 from shardstream.ingest.pipeline.map_tasks import MapPlan, process_task, process_task_in_parts
@@ -133,6 +134,7 @@ def assemble(
     _check_splits(catalog, split_rule)
     name = dataset_name(place.data.absolute())
     plan = plan_shards(catalog, name, split_rule, shard_bytes, place)
+    check_room_for_shards(int(catalog.lengths[catalog.kept()].sum(dtype=np.int64)), place.root)
     shards = _write(plan, place, engine)
     info = DatasetInfo(
         data_dir=place.data,
@@ -171,13 +173,15 @@ def write_descriptions(catalog: Catalog, info: DatasetInfo, place: StagingArea) 
 
 
 def _check_splits(catalog: Catalog, rule: SplitRule) -> None:
-    num_kept = int(catalog.kept().sum())
-    for split in SPLIT_NAMES:
+    """Checks that no split is empty that images are drawn for: of all images, or of those given for training."""
+    kept, given = catalog.kept(), catalog.listing.given_splits
+    num_images = int((kept & (given == SPLIT_NAMES.index(TRAIN))).sum() if len(given) else kept.sum())
+    drawn = drawn_splits(catalog, rule) if len(given) else SPLIT_NAMES
+    for split in drawn if num_images else ():
         fraction = 1 - sum(rule.fractions.values()) if split == TRAIN else rule.fractions[split]
-        is_drawn = not len(catalog.listing.given_splits) or split in drawn_splits(catalog, rule)
-        if fraction > 0 and is_drawn and not sum(catalog.class_counts(split)):
+        if fraction > 0 and not sum(catalog.class_counts(split)):
             raise DatasetError(
-                f"{catalog.listing.root}: split {split!r} would be empty: a share of {fraction:g} of {num_kept} "
+                f"{catalog.listing.root}: split {split!r} would be empty: a share of {fraction:g} of {num_images} "
                 "images; add images, change the fractions, --stratify, or choose another --seed"
             )
 

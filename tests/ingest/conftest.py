@@ -33,7 +33,14 @@ def encode(image: Image.Image, file_format: str, **options: object) -> bytes:
 
 
 # What lies in DATA.incomplete in each phase of a job.
-PHASES = {"map": "units/*/*.part", "reduce": "shards/*/*", "assembly": "dataset/*.tfrecord*"}
+PHASES = {
+    "map": "units/*/*.part",
+    "reduce": "shards/*/*",
+    "assembly": "dataset/*.tfrecord*",
+    "repair map": "repair/units/*/*.part",
+    "repair manifest": "repair/dataset/manifest.parquet*",
+    "repair shards": "repair/shards/*/*",
+}
 
 
 def kill_in(phase: str, command: list[str], data: Path) -> bool:

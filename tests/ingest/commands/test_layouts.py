@@ -77,6 +77,13 @@ def test_validation_is_held_out_of_the_training_images_where_it_is_not_given(spl
     assert splits == {("train", "train"), ("train", "validation"), ("test", "test")}
 
 
+def test_a_test_split_alone_is_a_dataset(split_photos, tmp_path):
+    shutil.rmtree(split_photos / "train")
+    shutil.rmtree(split_photos / "val")
+    assert build(split_photos, tmp_path / "d", "--splits-from-folders") == 0
+    assert {row["split"] for row in rows(tmp_path / "d").values()} == {"test"}
+
+
 def test_an_update_follows_the_layout(split_photos, tmp_path, photo):
     assert build(split_photos, tmp_path / "d", "--splits-from-folders", "--exclude", "draft*") == 0
     (split_photos / "val/cat/new.jpg").write_bytes(photo(9000))

@@ -235,6 +235,35 @@ def test_killed_in_each_phase_the_old_dataset_stays_until_the_new_is_complete(bu
     assert not (tmp_path / "d.incomplete").exists()
 
 
+@pytest.mark.parametrize("name", ["food/3.jpg", "food/again.jpg", "interior/both.jpg"])
+def test_a_copy_takes_the_place_of_one_that_is_gone_where_nothing_else_has_changed(busy, tmp_path, name):
+    assert build(busy, tmp_path / "d") == 0
+    (busy / name).unlink()
+    assert update(busy, tmp_path / "d") == 0
+    assert_as_from_scratch(busy, tmp_path / "d", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("free", "said", "num_judged"),
+    [(0, "1 files take at least", 0), (20_000, "the new dataset takes", 1)],
+)
+def test_a_disk_without_room_is_said_before_the_work(
+    photos, tmp_path, photo, capsys, monkeypatch, free, said, num_judged
+):
+    assert build(photos, tmp_path / "d") == 0
+    before = content(tmp_path / "d")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 40, 1 << 40, free))
+    assert update(photos, tmp_path / "d") == 0  # Nothing is to be written.
+    (photos / "food/new.jpg").write_bytes(photo(5000))
+    assert update(photos, tmp_path / "d") == 1
+    assert said in capsys.readouterr().err
+    assert content(tmp_path / "d") == before
+    assert len(list((tmp_path / "d.incomplete").rglob("*.verdicts"))) == num_judged
+    monkeypatch.undo()
+    assert update(photos, tmp_path / "d") == 0
+    assert_as_from_scratch(photos, tmp_path / "d", tmp_path)
+
+
 def test_what_is_refused_before_any_work_leaves_nothing_behind(photos, tmp_path, capsys):
     assert update(photos, tmp_path / "d") == 2
     assert "no such folder; make it with `shardstream-ingest build" in capsys.readouterr().err

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from shardstream.ingest.__main__ import main
-from shardstream.ingest.commands.verify import verify_dataset
+from shardstream.ingest.commands import verify
+from shardstream.ingest.commands.verify import examine, verify_dataset
 from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.dataset.index import index_rows, open_index, shard_rows
 from shardstream.ingest.dataset.metadata import DatasetInfo
@@ -403,6 +404,31 @@ def test_only_deep_looks_into_the_pictures(data, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "what"),
+    [
+        ("verdict", "x", "a verdict that is none of ok, repaired, duplicate, conflict, rejected"),
+        ("verdict", None, "a verdict that is none of ok, repaired, duplicate, conflict, rejected"),
+        ("source_height", -1, "a negative source_height"),
+        ("source_width", -1, "a negative source_width"),
+    ],
+)
+def test_values_of_the_manifest_that_no_build_writes_are_named(whole, data, capsys, column, value, what):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = data / "manifest.parquet"
+    table = pq.read_table(path)
+    place = table.column_names.index(column)
+    field = table.schema.field(column)
+    values = pa.array([value, *table[column].to_pylist()[1:]], getattr(field.type, "value_type", field.type))
+    pq.write_table(table.set_column(place, field, values.cast(field.type)), path)
+    rewrite_descriptions(data, DatasetInfo.load(data))
+    assert found(data) == [("manifest.parquet", f"has {what}")]
+    assert main(["update", str(whole.parent / "photos"), str(data), "--workers", "1"]) == 2
+    assert f"manifest.parquet: has {what}; repair it" in capsys.readouterr().err
+
+
 def rewrite_descriptions(data, info):
     """Writes all descriptions as a build that came to `info` would have."""
     import pyarrow.parquet as pq
@@ -427,6 +453,19 @@ def test_the_command_prints_damage_and_what_mends_it_and_leaves_with_1(data, tmp
     assert json.loads(capsys.readouterr().out) == {
         "damages": [{"filename": SHARD, "what": "missing", "remedy": "repair"}]
     }
+
+
+def test_a_dataset_that_was_replaced_meanwhile_is_not_called_corrupt(data, tmp_path, monkeypatch, capsys):
+    def examine_and_replace(data_dir, *args, **options):
+        (data_dir / SHARD).unlink()
+        found = examine(data_dir, *args, **options)
+        data_dir.rename(tmp_path / "old")
+        shutil.copytree(tmp_path / "old", data_dir)
+        return found
+
+    monkeypatch.setattr(verify, "examine", examine_and_replace)
+    assert main(["verify", str(data)]) == 2
+    assert "another folder took its place while it was read" in capsys.readouterr().err
 
 
 def test_what_is_no_dataset_is_refused_in_a_sentence(data, tmp_path, capsys):

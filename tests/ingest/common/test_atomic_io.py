@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from shardstream.ingest.common import atomic_io as whole_files
@@ -54,3 +56,14 @@ def test_an_exchange_that_was_killed_between_renames_is_undone_or_done(two_folde
     recover_swap(two_folders / "new", two_folders / "old")
     assert which(two_folders, "old") == ("old" if renames_done == 1 else "new")
     assert not (two_folders / "new.before").exists()
+
+
+@pytest.mark.parametrize(("name", "is_one"), [("my data", True), ("my", False), ("my data/below", False)])
+def test_mount_points_are_known_by_what_the_kernel_says(tmp_path, name, is_one):
+    mounts = tmp_path / "mountinfo"
+    root = os.fsencode(tmp_path.resolve())
+    mounts.write_bytes(b"36 35 98:0 / " + root + b"/my\\040data rw,noatime - ext4 /dev/root rw\nodd\n")
+    (tmp_path / "link").symlink_to(tmp_path / name)
+    assert whole_files.is_mount_point(tmp_path / name, mounts) == is_one
+    assert whole_files.is_mount_point(tmp_path / "link", mounts) == is_one
+    assert not whole_files.is_mount_point(tmp_path / name, tmp_path / "no file")

@@ -97,6 +97,7 @@ def test_a_file_is_given_once_and_by_name(file, capsys):
     ("error", "exit_code", "sentence"),
     [
         (DatasetError("d: wrong"), 2, "prog: d: wrong"),
+        (DatasetError(f"d: {'x' * 9999}; fix it"), 2, f"prog: d: {'x' * 1197} ... {'x' * 492}; fix it"),
         (LimitError("too many"), 3, "prog: too many"),
         (MachineError("no space"), 1, "prog: no space"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "prog: /x: Permission denied"),
@@ -214,3 +215,8 @@ def test_a_class_may_begin_with_a_dash():
     assert options == Options(images=Path("i"), name="n", class_names=("cat", "-unknown-", "-b"))
     with pytest.raises(SystemExit, match="2"):
         parse("i", "--name", "n", "-unknown-")
+
+
+def test_output_that_cannot_be_written_is_named():
+    exit_code, printed = run_script("print('x' * 100_000)", redirect=">/dev/full")
+    assert (exit_code, printed) == (1, "prog: <stdout>: No space left on device\n")

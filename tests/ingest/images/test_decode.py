@@ -183,11 +183,30 @@ def test_planes_of_16_bits_are_refused_as_pillow_shows_them_wrongly():
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_transparency_is_seen_over_white(mode):
     image = corners().convert("RGBA")
-    image.putalpha(Image.new("L", image.size, 0))
+    alpha = Image.new("L", image.size, 0)
+    alpha.paste(255, (0, 0, 4, 4))
+    image.putalpha(alpha)
     image = image.quantize(16) if mode == "PA" else image.convert(mode)  # A palette with transparency.
     seen = see(save(image, "PNG"), ".png")
-    assert (seen.rgb == 255).all()
+    assert (seen.rgb[4:] == 255).all()
+    assert (seen.rgb[:4, :4] < 255).any(2).all()
     assert "transparency over white" in seen.repairs
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "P of one color"])
+def test_what_is_transparent_everywhere_is_no_white_square(mode):
+    image = corners().convert("RGBA")
+    image.putalpha(Image.new("L", image.size, 0))
+    options = {}
+    if mode == "P of one color":
+        image, options = Image.new("P", image.size, 3), {"transparency": 3}
+        image.putpalette(range(48))
+    elif mode == "P":
+        image, options = corners().quantize(16), {"transparency": bytes(16)}
+    else:
+        image = image.convert(mode)
+    with pytest.raises(ImageError, match="transparent everywhere"):
+        see(save(image, "PNG", **options), ".png")
 
 
 def test_cmyk_has_the_right_colors():

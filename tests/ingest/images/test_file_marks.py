@@ -26,6 +26,8 @@ from shardstream.ingest.images.file_marks import describe_unreadable, is_camera_
         (b"PK\x03\x04" + bytes(30), "an archive (ZIP"),
         (b"\x93NUMPY\1\0", "a NumPy array"),
         (bytes(4096), "4,096 bytes of 0"),
+        (b"\xff" * 4096, "4,096 bytes of 255"),
+        (b"/annex/objects/SHA256E-s1--a.jpg\n", "git-annex pointer"),
         (b"hello", "not an image: text"),
         (b"\1\2\3\4\5", "not an image: it starts with the bytes 01 02 03 04"),
     ],

@@ -59,10 +59,10 @@ def test_what_was_spooled_is_used_again(tmp_path, monkeypatch):
 
 
 def test_names_that_lead_out_and_links_are_left_out_and_named(tmp_path):
-    files = FILES | {"../out.jpg": b"x", "/abs.jpg": b"x", "cat/../../out.jpg": b"x"}
+    files = FILES | {"../out.jpg": b"x", "/abs.jpg": b"x", "cat/../../out.jpg": b"x", "C:\\a.jpg": b"x"}
     listing, read = scan(make_zip(tmp_path / "a.zip", files))
     assert read == FILES
-    assert listing.skipped["names that lead out of the archive"] == 3
+    assert listing.skipped["names that lead out of the archive"] == 4
     assert "../out.jpg, /abs.jpg" in listing.notes[0]
     assert {entry.name for entry in tmp_path.iterdir()} == {"a.zip", "spool"}
     with tarfile.open(make_tar(tmp_path / "b.tar"), "a") as archive:
@@ -104,14 +104,37 @@ def test_backslashes_of_windows_are_folders(tmp_path):
 def test_a_corrupt_member_is_empty(tmp_path):
     path = make_zip(tmp_path / "a.zip")
     path.write_bytes(path.read_bytes().replace(b"one", b"0ne"))
-    assert scan(path)[1] == FILES | {"cat/1.jpg": b""}
+    listing, read = scan(path)
+    assert read == FILES | {"cat/1.jpg": b""}
+    assert (
+        f"{path}: 1 members are corrupt in the archive, and count as empty files: cat/1.jpg" in listing.notes
+    )
+
+
+@pytest.mark.parametrize("mtime", [float("nan"), float("inf"), 1 << 40, -(1 << 40)])
+def test_times_that_are_none_do_not_matter_in_a_tar(tmp_path, mtime):
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        for name, content in FILES.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.pax_headers = len(content), {"mtime": str(mtime)}
+            archive.addfile(info, io.BytesIO(content))
+    listing, read = scan(tmp_path / "a.tar")
+    assert read == FILES
+    assert set(listing.mtimes.tolist()) == {0}
+
+
+def test_times_that_are_none_do_not_matter_in_a_zip(tmp_path):
+    path = make_zip(tmp_path / "a.zip")
+    no_date = re.sub(rb"(PK\x01\x02.{8}).{4}", rb"\g<1>\0\0\0\0", path.read_bytes(), flags=re.DOTALL)
+    path.write_bytes(no_date)
+    assert scan(path)[1] == FILES
 
 
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
         (lambda path: path.write_bytes(b"no archive"), "neither a folder nor a .zip or .tar archive"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-30]), "neither a folder nor a .zip"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-30]), "a .zip whose end is missing"),
         (
             lambda path: path.write_bytes(
                 re.sub(rb"(PK\x01\x02.{4})\0", b"\\g<1>\1", path.read_bytes(), flags=re.DOTALL)
@@ -130,7 +153,7 @@ def test_what_cannot_be_read_is_said(tmp_path, spoil, sentence):
 def test_a_cut_tar_is_said(tmp_path):
     path = make_tar(tmp_path / "a.tar.gz", {name: os.urandom(50_000) for name in FILES})
     path.write_bytes(path.read_bytes()[:60_000])
-    with pytest.raises(DatasetError, match="cannot be read to its end"):
+    with pytest.raises(DatasetError, match="cannot be read: unexpected end of data; get it again"):
         scan(path)
 
 

@@ -1,14 +1,16 @@
 """--labels: what is read from tables, and what is said of them."""
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError, LimitError
 from shardstream.ingest.dataset.layout import Layout
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
-from shardstream.ingest.pipeline.labels_table import guess_columns
 from shardstream.ingest.pipeline.scan import scan_folder
+from shardstream.ingest.pipeline.table_file import guess_columns
 
 COLUMNS = Layout(path_column="file", label_column="label")
 
@@ -21,9 +23,19 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def scan(photos, table, *, layout=COLUMNS, encoding="utf-8", where="labels.csv", **options):
+def write(photos, table, *, encoding="utf-8", where="labels.csv"):
     path = photos.parent / where
     path.write_bytes(table.encode(encoding))
+    return path
+
+
+def huge(path):
+    path.touch()
+    os.truncate(path, 3 << 30)
+
+
+def scan(photos, table, *, layout=COLUMNS, encoding="utf-8", where="labels.csv", **options):
+    path = write(photos, table, encoding=encoding, where=where)
     listing = scan_folder(photos, layout=layout, labels=path, **options)
     return listing, {file.path: listing.class_names[file.label] for file in listing}
 
@@ -53,6 +65,66 @@ def test_encodings(photos, encoding):
     assert classes == {"a.jpg": names[0], path: names[1]}
 
 
+@pytest.mark.parametrize(
+    "start",
+    ["\n\n", ",,\n", "sep=,\n", "sep=,\r"],
+)
+def test_the_header_is_the_first_line_with_something_in_it(photos, start):
+    end = start[-1]
+    rows = ["file,label,", "a.jpg,x,", "b.jpg,y,"]
+    layout = guess_columns(write(photos, start + end.join(rows)), Layout())
+    assert (layout.path_column, layout.label_column) == ("file", "label")
+    assert scan(photos, start + end.join(rows))[1] == {"a.jpg": "x", "b.jpg": "y"}
+
+
+def test_a_table_without_a_header_does_not_lose_its_first_line(photos):
+    layout = Layout(path_column="a.jpg", label_column="x")
+    with pytest.raises(DatasetError, match=re.escape("its first line names the file a.jpg")):
+        scan(photos, "a.jpg,x\nb.jpg,x\nc,y\n", layout=layout)
+
+
+def test_numbers_to_be_predicted_are_no_classes(photos):
+    for i in range(12):
+        (photos / f"{i}.jpg").write_bytes(b"%d" % i)
+    table = "file,label\n" + "".join(f"{i}.jpg,{i / 8}\n" for i in range(12))
+    with pytest.raises(DatasetError, match=re.escape("12 different numbers for 12 files, such as 0.")):
+        scan(photos, table)
+    names = [str(i / 8) for i in range(12)]
+    assert scan(photos, table, class_names=names)[0].class_names == tuple(names)
+
+
+@pytest.mark.parametrize("class_names", [(), ("x", "y", "lost")])
+def test_a_class_without_any_file_is_named(photos, class_names):
+    table = "file,label\na.jpg,x\nb.jpg,y\nq.jpg,lost\n"
+    with pytest.raises(DatasetError, match="class lost: none of the files is in"):
+        scan(photos, table, class_names=class_names, max_missing=0.5)
+    assert scan(photos, table, class_names=("y", "x"), max_missing=0.5)[0].class_names == ("y", "x")
+
+
+def test_an_encoding_that_was_guessed_is_said(photos):
+    rows = "file,label\na.jpg,음식\nb.jpg,실내\n"
+    assert scan(photos, rows, encoding="utf-8")[0].notes == []
+    assert "not in UTF-8, read as CP949" in scan(photos, rows, encoding="cp949")[0].notes[0]
+
+
+def test_a_column_whose_name_is_in_the_second_encoding_is_found(photos):
+    layout = Layout(path_column="fichéer", label_column="label")
+    rows = "fichéer,label\na.jpg,x\nb.jpg,y\n"
+    assert scan(photos, rows, encoding="cp1252", layout=layout)[1] == {"a.jpg": "x", "b.jpg": "y"}
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir, huge])
+def test_what_is_no_file_is_not_waited_for(photos, plant):
+    path = photos.parent / "planted.csv"
+    plant(path)
+    for read in (
+        lambda: guess_columns(path, Layout()),
+        lambda: scan_folder(photos, layout=COLUMNS, labels=path),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(f"--labels {path}: cannot be read: ")):
+            read()
+
+
 @pytest.mark.parametrize("delimiter", [";", "\t", ","])
 def test_delimiters_and_labels_are_text(photos, delimiter):
     rows = [("file", "label"), ("a.jpg", "007"), ("b.jpg", "NA"), ("part1/c.jpg", "1.0")]
@@ -69,7 +141,11 @@ def test_splits_are_kept_as_given(photos):
 @pytest.mark.parametrize(
     ("table", "error", "sentence"),
     [
-        ("name,label\na.jpg,x", ConfigError, "no column 'file' for --path-column; it has name, label"),
+        (
+            "name,label\na.jpg,x",
+            ConfigError,
+            "no column 'file' for --path-column; its first line has name, label",
+        ),
         ("file,file,label\na,a,x", ConfigError, "two columns 'file' for --path-column"),
         ("file,label\na.jpg,x\na.jpg,y", DatasetError, "a.jpg has two labels, 'x' (line 2) and 'y' (line 3)"),
         ("file,label\na.jpg,x\nb.jpg,x", DatasetError, "only one class (x)"),
@@ -79,6 +155,11 @@ def test_splits_are_kept_as_given(photos):
         ("file,label\nq.jpg,x\nr.jpg,y", DatasetError, "2 of 2 files in"),
         ("file,label\na.jpg,x\nb.jpg,y\nlost.jpg,y", LimitError, "1 of 3 files in"),
         ('file,label\na.jpg,"x', DatasetError, "only one class"),
+        ("", ConfigError, "it has no line with the names of its columns"),
+        ("a.jpg,x\nb.jpg,y", ConfigError, "no column 'file'"),
+        ("file,label\na.jpg,x\nb.jpg,y\nd,x y", DatasetError, "the label 'x y' is of several"),
+        ("file,label\na.jpg,x\nb.jpg,x|y\nd,y", DatasetError, "the label 'x|y' is of several"),
+        (f'file,label\na.jpg,x\nb.jpg,"{"y" * 999}\nz"\n', DatasetError, f"class '{'y' * 60}...'"),
     ],
 )
 def test_one_sentence_says_what_is_wrong(photos, table, error, sentence):
@@ -104,5 +185,7 @@ def test_usual_columns_are_guessed(photos):
     layout = guess_columns(table, Layout())
     assert (layout.path_column, layout.label_column) == ("image_id", "breed")
     table.write_text("who,what\na,x\n")
-    with pytest.raises(ConfigError, match=re.escape("which column? Give --path-column; it has who, what")):
+    with pytest.raises(
+        ConfigError, match=re.escape("which column? Give --path-column; its first line has who, what")
+    ):
         guess_columns(table, Layout())

@@ -56,6 +56,59 @@ def test_split_folders_never_become_classes_unless_named_as_such(split_root):
     assert listing.class_names == ("test", "training_set", "valid")
 
 
+@pytest.mark.parametrize(
+    ("paths", "layout", "sentence"),
+    [
+        # As an archive of each split unpacks, with images without classes beside them.
+        (
+            ("s_train/s_train/cat/1", "s_test/s_test/cat/2", "s_test/s_test/dog/3", "s_pred/s_pred/4"),
+            Layout(),
+            "s_test, s_train are splits, not classes; with --splits-from-folders --class-depth 2 each",
+        ),
+        (
+            ("s_train/s_train/cat/1", "s_test/s_test/cat/2"),
+            SPLITS,
+            "are s_test, none of the classes of 'train' (s_train); if the classes lie deeper give --class-depth 2",
+        ),
+        (
+            ("train/cat/images/1", "train/dog/images/2", "val/images/3"),
+            SPLITS,
+            "the folders in the split 'validation' are images, none of the classes of 'train' (cat, dog)",
+        ),
+        (("cat/train/1", "cat/val/2", "dog/train/3"), Layout(class_depth=2), "are splits, not classes"),
+        (("a/b/train/cat/1", "a/b/test/cat/2"), SPLITS, "a/b?"),
+        (("a/cat/1", "a/dog/2"), SPLITS, "no folder is called train, validation or test; there is a"),
+    ],
+)
+def test_splits_at_another_level_are_named(tmp_path, paths, layout, sentence):
+    with pytest.raises(DatasetError, match=re.escape(sentence)):
+        scan_folder(make(tmp_path, *paths), layout=layout)
+
+
+def test_splits_in_folders_of_their_own_name_are_read_as_the_sentence_says(tmp_path):
+    make(tmp_path, "train/train/cat/1", "train/train/dog/2", "test/test/cat/3")
+    listing = scan_folder(tmp_path, layout=Layout(splits_from_folders=True, class_depth=2))
+    assert classes(listing) == {
+        "test/test/cat/3": "cat",
+        "train/train/cat/1": "cat",
+        "train/train/dog/2": "dog",
+    }
+
+
+@pytest.mark.parametrize(
+    ("tables", "likely"),
+    [
+        (("a_submission.csv", "train.csv"), "train.csv"),
+        (("labels.csv", "info.tsv", "test.csv"), "labels.csv"),
+        (("classes.csv", "a_test.csv"), "classes.csv"),
+    ],
+)
+def test_the_table_of_labels_among_several_is_named(tmp_path, tables, likely):
+    make(tmp_path, "train/1.jpg", "test/2.jpg", *tables)
+    with pytest.raises(DatasetError, match=re.escape(f"such as --labels {tmp_path / likely}")):
+        scan_folder(tmp_path)
+
+
 def test_a_class_called_train_is_one(tmp_path):
     make(tmp_path, "train/1.jpg", "bus/2.jpg")
     assert scan_folder(tmp_path).class_names == ("bus", "train")

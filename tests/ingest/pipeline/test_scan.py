@@ -33,6 +33,14 @@ def test_nested_files_belong_to_their_category_and_come_in_the_order_of_their_pa
     assert listing[0].mtime_ns == (root / "food/a.jpg").stat().st_mtime_ns
 
 
+@pytest.mark.parametrize("secs", [10_000_000_000, -(1 << 31)])
+def test_a_time_of_any_century_does_not_matter(root, secs):
+    os.utime(root / "food/a.jpg", (secs, secs))
+    if (root / "food/a.jpg").stat().st_mtime != secs:
+        pytest.skip("the file system has no such times")
+    assert scan_folder(root)[0].mtime_ns == min(secs * 10**9, (1 << 63) - 1)
+
+
 def test_the_order_does_not_depend_on_how_the_disk_lists(root, monkeypatch):
     expected = [file.path for file in scan_folder(root)]
     scandir = os.scandir
@@ -69,6 +77,29 @@ def test_clutter_is_skipped_and_counted(root):
         "neither file nor folder": 1,
         "links in a circle": 1,
     }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("FOUND.001/y.jpg", "LOST.DIR/y.jpg", "@__thumb/y.jpg", "~snapshot/y.jpg", "_vti_cnf/y.jpg"),
+        *("x.jpg:Zone.Identifier:$DATA", "x.jpg:SmartScreen", "x.jpg:com.apple.quarantine"),
+        *("x.jpg.dvc", "x.jgw", "x.jpg.part", "x.caption"),
+    ],
+)
+def test_what_systems_and_programs_leave_is_skipped_and_counted(root, name):
+    path = root / "food" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"text")
+    listing = scan_folder(root)
+    assert len(listing) == 5
+    assert sum(listing.skipped.values()) == 1
+
+
+@pytest.mark.parametrize("name", ["found.jpg", "found.0001", "lost", "thumb", "12:30.jpg", "a:com.jpg"])
+def test_what_resembles_that_is_an_image(root, name):
+    (root / "food" / name).write_bytes(b"x")
+    assert f"food/{name}" in {file.path for file in scan_folder(root)}
 
 
 def test_links_are_followed_and_a_link_to_nothing_is_a_file_to_be_processed(root, tmp_path_factory):

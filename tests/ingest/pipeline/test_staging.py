@@ -8,6 +8,7 @@ import pytest
 from shardstream.ingest.common.atomic_io import fsync_folder_contents
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.common.locks import lock_file
+from shardstream.ingest.pipeline import staging
 from shardstream.ingest.pipeline.staging import open_repair_place, open_staging
 
 TASK = f"{0:032x}.verdicts"
@@ -56,6 +57,28 @@ def test_a_repair_leaves_the_unfinished_work_of_others(tmp_path):
     refused = pytest.raises(ConfigError, match="another process is at work")
     with lock_file(tmp_path / "d.lock", busy="busy"), refused, open_repair_place(data):
         pass
+
+
+def test_unfinished_work_of_another_command_is_named(tmp_path):
+    with (
+        pytest.raises(RuntimeError),
+        open_staging(tmp_path / "d", {"command": "build", "--quality": 9}) as place,
+    ):
+        (place.units / TASK).touch()
+        raise RuntimeError
+    refused = pytest.raises(
+        ConfigError, match=r"holds unfinished work of `build`; start that again as it was"
+    )
+    with refused, open_staging(tmp_path / "d", {"command": "update"}):
+        pass
+
+
+def test_a_mount_point_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(staging, "is_mount_point", lambda folder: folder == tmp_path / "d")
+    refused = pytest.raises(ConfigError, match=r"d: a mount point, .* such as .*d/dataset")
+    with refused, open_staging(tmp_path / "d", {}):
+        pass
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["d.incomplete", "d.lock"])
