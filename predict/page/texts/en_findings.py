@@ -21,8 +21,7 @@ ENGLISH_FINDINGS: dict[str, str] = {
     "odd": "Unlike the others of their class",
     "odd_meaning": (
         "More than 3 robust standard deviations from the class median (content, by features: 4.5), the farthest "
-        "of each kind first. "
-        "What a class often has, such as a second shape, is not listed."
+        "of each kind first. What a class or the whole often has, such as a second shape or camera, is not listed."
     ),
     "odd_none": (
         "No image is far more blurred, darker, brighter, otherwise shaped or of other content than its class."
