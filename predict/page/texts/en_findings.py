@@ -33,15 +33,17 @@ ENGLISH_FINDINGS: dict[str, str] = {
     "odd_content": "other content",
     "duplicates": "Duplicates",
     "duplicates_meaning": (
-        "Pairs in the whole dataset that are the same image, compressed, scaled or cropped anew, or "
-        "consecutive shots of one scene. Perceptual hashes find them; fine details confirm them."
+        "Pairs that are the same image, compressed, scaled or cropped anew, or consecutive shots of one scene: "
+        "those of this split, and of the whole dataset those of different labels. Perceptual hashes find them; "
+        "fine details confirm them."
     ),
+    "duplicates_more": "{count} more pairs of similar hashes, the least similar ones, were not compared.",
     "duplicates_unknown": "The dataset has no manifest that can be read, so duplicates are not known.",
     "leaks": "In another split",
-    "leaks_none": "No image of this split is in another split, too.",
+    "leaks_none": "No image of this split was found in another split, too.",
     "repeats": "Twice in this split",
     "contradictions": "The same image with another label",
-    "contradictions_none": "No image has a second label.",
+    "contradictions_none": "No image was found with a second label.",
     "conflicts": "{count} files were left out at ingest because the very same image is in two classes.",
     "neighbors": "Most similar training images",
     "neighbors_meaning": (

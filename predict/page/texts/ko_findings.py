@@ -32,15 +32,16 @@ KOREAN_FINDINGS: dict[str, str] = {
     "odd_content": "다른 내용",
     "duplicates": "중복 사진",
     "duplicates_meaning": (
-        "데이터셋 전체에서 찾은, 다시 압축하거나 크기를 바꾸거나 잘라 낸 같은 사진, 또는 같은 장면을 "
-        "연달아 찍은 사진의 쌍입니다. 지각 해시로 찾고 세부 픽셀로 확인했습니다."
+        "다시 압축하거나 크기를 바꾸거나 잘라 낸 같은 사진, 또는 같은 장면을 연달아 찍은 사진의 쌍입니다. "
+        "이 분할의 쌍과, 데이터셋 전체에서 라벨이 다른 쌍을 보입니다. 지각 해시로 찾고 세부 픽셀로 확인했습니다."
     ),
+    "duplicates_more": "해시가 비슷한 쌍 가운데 가장 덜 비슷한 {count}개는 확인하지 않았습니다.",
     "duplicates_unknown": "읽을 수 있는 매니페스트가 없어 중복 사진을 알 수 없습니다.",
     "leaks": "다른 분할에",
-    "leaks_none": "이 분할의 사진 가운데 다른 분할에도 있는 것은 없습니다.",
+    "leaks_none": "이 분할의 사진 가운데 다른 분할에서도 찾은 것은 없습니다.",
     "repeats": "이 분할에 두 번",
     "contradictions": "같은 사진, 다른 라벨",
-    "contradictions_none": "라벨이 둘인 사진이 없습니다.",
+    "contradictions_none": "라벨이 둘인 사진을 찾지 못했습니다.",
     "conflicts": "똑같은 사진이 두 클래스에 있어 수집할 때 제외한 파일이 {count}개 있습니다.",
     "neighbors": "가장 비슷한 학습 사진",
     "neighbors_meaning": (
