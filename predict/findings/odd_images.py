@@ -59,7 +59,8 @@ def find_odd_pictures(outcomes: PredictionTable, content: np.ndarray | None = No
     labels = outcomes.labels
     shapes = np.log(np.maximum(outcomes.widths, 1) / np.maximum(outcomes.heights, 1))
     sharpness, brightness, shape = (
-        _differences(values, labels) for values in (np.log(outcomes.sharpness + 1), outcomes.brightness, shapes)
+        _differences(values, labels)
+        for values in (np.log(outcomes.sharpness + 1), outcomes.brightness, shapes)
     )
     blurred, bright, of_shape = (
         np.where(_is_usual(values, same), 0.0, _distances(away, labels, least))

@@ -72,7 +72,7 @@ def _members(features: DatasetFeatures, split: str, label: int) -> tuple[np.ndar
 
 
 def _closeness(similarities: np.ndarray, is_same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean of the five highest similarities of each row, without that of an image with itself, and where."""
+    """Returns the mean of the five highest similarities of each row, without those with itself, and where they are."""
     similarities = np.where(is_same, -1.0, similarities)
     nearest = np.argpartition(similarities, -_NUM_NEIGHBORS, axis=1)[:, -_NUM_NEIGHBORS:]
     return np.take_along_axis(similarities, nearest, axis=1).mean(axis=1), nearest

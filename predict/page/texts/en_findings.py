@@ -26,6 +26,7 @@ ENGLISH_FINDINGS: dict[str, str] = {
     "odd_none": (
         "No image is far more blurred, darker, brighter, otherwise shaped or of other content than its class."
     ),
+    "odd_none_but_content": "No image is far more blurred, darker, brighter or otherwise shaped than its class.",
     "odd_blurred": "blurred",
     "odd_dark": "dark",
     "odd_bright": "bright",

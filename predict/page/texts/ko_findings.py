@@ -25,6 +25,9 @@ KOREAN_FINDINGS: dict[str, str] = {
     "odd_none": (
         "같은 클래스의 다른 사진보다 훨씬 흐리거나 어둡거나 밝거나 가로세로 비율이나 내용이 다른 사진이 없습니다."
     ),
+    "odd_none_but_content": (
+        "같은 클래스의 다른 사진보다 훨씬 흐리거나 어둡거나 밝거나 가로세로 비율이 다른 사진이 없습니다."
+    ),
     "odd_blurred": "흐림",
     "odd_dark": "어두움",
     "odd_bright": "밝음",
