@@ -30,7 +30,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-def _predict(config: PredictConfig, *, command: str) -> int:
+def _predict(config: PredictConfig, *, command: str, images: Path | None = None) -> int:
+    """Reports on a dataset, or on loose photos.
+
+    Args:
+        config: What the user asked for.
+        command: What the user called, for the page.
+        images: What the user gave, where the dataset was made of it for this report.
+    """
     log_to_stderr()
     if config.labelled:
         return _predict_labelled(config, command=command)
@@ -81,6 +88,7 @@ def _predict(config: PredictConfig, *, command: str) -> int:
             explain=config.explain,
             lang=config.lang,
             command=command,
+            images=images,
             on_progress=on_progress,
         )
 
@@ -107,7 +115,9 @@ def _predict_labelled(config: PredictConfig, *, command: str) -> int:
     with labelled_dataset(config.run, config.data, config.labels) as (data, split):
         chosen = config.split if split is None else split
         return _predict(
-            dataclasses.replace(config, data=data, split=chosen, labelled=False, labels=None), command=command
+            dataclasses.replace(config, data=data, split=chosen, labelled=False, labels=None),
+            command=command,
+            images=config.data,
         )
 
 

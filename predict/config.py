@@ -110,8 +110,9 @@ class PredictConfig:
             raise ConfigError("--labels goes with --labelled alone")
         if self.labelled and self.more:
             raise ConfigError("--labelled takes one folder, with the classes in it")
+        folders = [path.resolve() for path in (self.run, *self.compare)]
         for path in self.compare:
-            if path == self.run or self.compare.count(path) > 1:
+            if folders.count(path.resolve()) > 1:
                 raise ConfigError(f"--compare {path}: given twice; name each run once")
         for name in ("sample", "batch"):
             value = getattr(self, name)

@@ -45,6 +45,7 @@ def evaluate(
     seed: int = 123,
     explain: bool = True,
     command: str = "",
+    images: Path | None = None,
     files: PredictionsFiles | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
@@ -62,6 +63,7 @@ def evaluate(
         explain: Whether features of all images of the dataset are computed, unless the cache has them: for the most
             similar training images, and for the labels of the whole dataset.
         command: What the user called.
+        images: Where the dataset was made for this report alone, what it was made of.
         files: Where the predictions are written as they come; None for nowhere.
         on_progress: Is told after each batch how many images were in it.
 
@@ -112,7 +114,9 @@ def evaluate(
         comparisons=comparisons,
         changed=_load_changed(info, selection, outcomes, comparisons, model.info),
         metrics=metrics,
-        provenance=make_provenance(run_dir, info, selection.split, model.info, metrics),
+        provenance=make_provenance(
+            run_dir, info, selection.split, model.info, metrics, data_dir=images or info.data_dir
+        ),
     )
 
 

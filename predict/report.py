@@ -37,6 +37,7 @@ def build_report(
     seed: int = 123,
     explain: bool = True,
     command: str = "",
+    images: Path | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
     """Predicts the selected records and writes the page and the files beside it.
@@ -54,6 +55,7 @@ def build_report(
         seed: Decides which images of too many it has.
         explain: See `evaluation.evaluate`.
         command: What the user called, for the page.
+        images: See `evaluation.evaluate`.
         on_progress: Is told after each batch how many images were in it.
 
     Raises:
@@ -76,6 +78,7 @@ def build_report(
                 seed=seed,
                 explain=explain,
                 command=command,
+                images=images,
                 files=files,
                 on_progress=on_progress,
             )

@@ -13,7 +13,7 @@ from shardstream.ingest.dataset.manifest import open_manifest
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.pipeline.look_alikes import NEITHER, SAME
 from shardstream.ingest.pipeline.near_duplicates import find_pairs
-from shardstream.predict.findings.same_image import classify_pairs
+from shardstream.predict.findings.same_image import classify_pairs, num_compared
 from shardstream.predict.inference.classifier import BATCH_SIZE
 from shardstream.predict.inference.records import read_batches
 from shardstream.predict.inference.thumbnails import THUMBNAIL_SIDE, Picture, make_thumbnail
@@ -66,6 +66,7 @@ class Duplicates:
         leaks: All of them, those that are the same image first.
         contradictions: All of them.
         repeats: All of them.
+        num_unknown: Pairs of similar hashes that were not compared, as there are too many.
     """
 
     num_leaks: int
@@ -76,6 +77,7 @@ class Duplicates:
     leaks: Sequence[EntryPair]
     contradictions: Sequence[EntryPair]
     repeats: Sequence[EntryPair]
+    num_unknown: int = 0
 
     @property
     def copies(self) -> list[ManifestEntry]:
@@ -126,6 +128,7 @@ def find_duplicates(info: DatasetInfo, split_name: str) -> Duplicates | None:
         "leaks": pairs[inside & ~differ & (splits[a] != splits[b])],
         "repeats": pairs[inside & ~differ & (splits[a] == splits[b])],
     }
+    num_unknown = sum(map(len, pairs_of.values())) - sum(num_compared(pairs_of).values())
     kinds_of = classify_pairs(info, entries.splits, entries.positions, entries.path, pairs_of)
     for name, kinds in kinds_of.items():
         listed = np.flatnonzero(kinds == SAME if name == "contradictions" else kinds != NEITHER)
@@ -141,6 +144,7 @@ def find_duplicates(info: DatasetInfo, split_name: str) -> Duplicates | None:
         leaks=lists["leaks"],
         contradictions=lists["contradictions"],
         repeats=lists["repeats"],
+        num_unknown=num_unknown,
     )
 
 

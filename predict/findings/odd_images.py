@@ -15,17 +15,19 @@ _FAR = 3.0
 # three quarters are beyond 4.5.
 _FAR_CONTENT = 4.5
 
-# The least standard deviations that are assumed, for classes of which more than half have one value: a tenth of the
-# sharpness, 5 gray levels, and a shape that is wider or higher by a twentieth.
-_LEAST_SPREADS = (0.1, 5.0, 0.05)
+# The least standard deviations that are assumed: of a class whose images are all alike, no difference is listed that
+# nobody sees. A fifth of the sharpness, 10 gray levels, and a shape that is wider or higher by a twentieth.
+_LEAST_SPREADS = (0.2, 10.0, 0.05)
 
 # A class may have several usual kinds of image: upright and lying ones, by day and by night. What so large a fraction
-# of a class has is usual, and so is a shape of so many of all images. Three are never a kind.
+# of a class has is usual, and so is what so many of all images have: the photos of a second camera are few of each
+# class. Three are never a kind.
 _USUAL_FRACTION = 0.1
-_USUAL_SHAPE = 0.05
+_USUAL_OF_ALL = 0.05
 _MOST_ODD = 3
-# Shapes that differ by less are one.
+# Shapes that differ by less are one, as are differences in sharpness and brightness.
 _SAME_SHAPE = 0.03
+_SAME_DIFFERENCES = (0.2, 10.0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,17 +58,25 @@ def find_odd_pictures(outcomes: PredictionTable, content: np.ndarray | None = No
     """
     labels = outcomes.labels
     shapes = np.log(np.maximum(outcomes.widths, 1) / np.maximum(outcomes.heights, 1))
-    blurred, brightness, shape = (
-        _distances(values, labels, least)
-        for values, least in zip(
-            (np.log(outcomes.sharpness + 1), outcomes.brightness, shapes), _LEAST_SPREADS, strict=True
+    sharpness, brightness, shape = (
+        _differences(values, labels)
+        for values in (np.log(outcomes.sharpness + 1), outcomes.brightness, shapes)
+    )
+    blurred, bright, of_shape = (
+        np.where(_is_usual(values, same), 0.0, _distances(away, labels, least))
+        for away, values, same, least in zip(
+            (sharpness, brightness, shape),
+            (sharpness, brightness, shapes),
+            (*_SAME_DIFFERENCES, _SAME_SHAPE),
+            _LEAST_SPREADS,
+            strict=True,
         )
     )
     far: dict[Oddity, np.ndarray] = {
         "blurred": _far(-blurred, labels),
-        "dark": _far(-brightness, labels),
-        "bright": _far(brightness, labels),
-        "shape": _far(np.where(_is_usual_shape(shapes), 0.0, np.abs(shape)), labels),
+        "dark": _far(-bright, labels),
+        "bright": _far(bright, labels),
+        "shape": _far(np.abs(of_shape), labels),
     }
     if content is not None:
         far["content"] = _far(content, labels, _FAR_CONTENT)
@@ -87,21 +97,27 @@ def _far(distances: np.ndarray, labels: np.ndarray, limit: float = _FAR) -> np.n
     return np.where(is_far & is_rare[labels], distances, 0.0)
 
 
-def _is_usual_shape(shapes: np.ndarray) -> np.ndarray:
-    """Returns whether at least a twentieth of all images, and more than three, have about the shape of each."""
-    ordered = np.sort(shapes)
-    alike = np.searchsorted(ordered, shapes + _SAME_SHAPE, "right") - np.searchsorted(
-        ordered, shapes - _SAME_SHAPE, "left"
-    )
-    return alike > max(_MOST_ODD, _USUAL_SHAPE * len(shapes))
+def _is_usual(values: np.ndarray, same: float) -> np.ndarray:
+    """Returns whether at least a twentieth of all images, and more than three, have about the value of each."""
+    ordered = np.sort(values)
+    alike = np.searchsorted(ordered, values + same, "right") - np.searchsorted(ordered, values - same, "left")
+    return alike > max(_MOST_ODD, _USUAL_OF_ALL * len(values))
 
 
-def _distances(values: np.ndarray, labels: np.ndarray, least: float) -> np.ndarray:
-    """Returns how many robust standard deviations each value lies above the median of its class."""
-    distances = np.zeros(len(values))
+def _differences(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns how far each value lies above the median of its class."""
+    away = np.zeros(len(values))
     for label in np.unique(labels):
         inside = labels == label
-        away = values[inside] - np.median(values[inside])
+        away[inside] = values[inside] - np.median(values[inside])
+    return away
+
+
+def _distances(away: np.ndarray, labels: np.ndarray, least: float) -> np.ndarray:
+    """Returns the differences from the median of the class in robust standard deviations of the class."""
+    distances = np.zeros(len(away))
+    for label in np.unique(labels):
+        inside = labels == label
         # 1.4826 makes the median distance a standard deviation of normal values.
-        distances[inside] = away / max(1.4826 * float(np.median(np.abs(away))), least)
+        distances[inside] = away[inside] / max(1.4826 * float(np.median(np.abs(away[inside]))), least)
     return distances

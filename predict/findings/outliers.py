@@ -17,8 +17,9 @@ def content_distances(features: DatasetFeatures, split: str, outcomes: Predictio
     """Returns how far each predicted image is from its class, float64 [num_examples], in robust standard deviations.
 
     What is measured is the mean cosine with the five most similar images of the class in the whole dataset, against
-    the median of the class: a class may have many kinds of image, as long as each is there several times. 0 for small
-    classes.
+    the median of the class and against those five (the local outlier factor, Breunig et al. 2000, compares in the same
+    way): a class may have many kinds of image, also one whose images are less alike than those of the others, as long
+    as each is there several times. 0 for small classes.
     """
     distances = np.zeros(len(outcomes))
     if split not in features.splits:
@@ -27,15 +28,29 @@ def content_distances(features: DatasetFeatures, split: str, outcomes: Predictio
         vectors, positions = _members(features, split, int(label))
         if len(vectors) < _MIN_OF_CLASS:
             continue
-        usual = _closeness(vectors @ vectors.T, np.arange(len(vectors))[:, None] == np.arange(len(vectors)))
-        median = float(np.median(usual))
-        spread = max(1.4826 * float(np.median(np.abs(usual - median))), _MIN_SPREAD)
+        is_same = np.arange(len(vectors))[:, None] == np.arange(len(vectors))
+        usual, nearest = _closeness(vectors @ vectors.T, is_same)
+        of_class, of_nearest = _Usual(-usual), _Usual(usual[nearest].mean(axis=1) - usual)
         rows = np.flatnonzero(outcomes.labels == label)
         for part in np.array_split(rows, -(-len(rows) // _MAX_OF_CLASS)):
             own = outcomes.positions[part]
             similarities = features.unit_vectors(split, own) @ vectors.T
-            distances[part] = (median - _closeness(similarities, own[:, None] == positions)) / spread
+            closeness, nearest = _closeness(similarities, own[:, None] == positions)
+            distances[part] = np.minimum(
+                of_class.distances(-closeness), of_nearest.distances(usual[nearest].mean(axis=1) - closeness)
+            )
     return distances
+
+
+class _Usual:
+    """What is usual of some values, and how many robust standard deviations others lie above it."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._median = float(np.median(values))
+        self._spread = max(1.4826 * float(np.median(np.abs(values - self._median))), _MIN_SPREAD)
+
+    def distances(self, values: np.ndarray) -> np.ndarray:
+        return (values - self._median) / self._spread
 
 
 def _members(features: DatasetFeatures, split: str, label: int) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +71,8 @@ def _members(features: DatasetFeatures, split: str, label: int) -> tuple[np.ndar
     return np.concatenate(parts), np.array(positions, np.int64)
 
 
-def _closeness(similarities: np.ndarray, is_same: np.ndarray) -> np.ndarray:
-    """Returns the mean of the five highest similarities of each row, without that of an image with itself."""
+def _closeness(similarities: np.ndarray, is_same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean of the five highest similarities of each row, without those with itself, and where they are."""
     similarities = np.where(is_same, -1.0, similarities)
-    return np.partition(similarities, -_NUM_NEIGHBORS, axis=1)[:, -_NUM_NEIGHBORS:].mean(axis=1)
+    nearest = np.argpartition(similarities, -_NUM_NEIGHBORS, axis=1)[:, -_NUM_NEIGHBORS:]
+    return np.take_along_axis(similarities, nearest, axis=1).mean(axis=1), nearest

@@ -27,8 +27,8 @@ def classify_pairs(
 ) -> dict[str, np.ndarray]:
     """Returns for each list of pairs whether they are SAME, BURST or NEITHER, uint8 [pairs].
 
-    Looks at the first 2,000 pairs, list by list. What was not looked at, or lies in shards that are not here, is not
-    known to be anything: NEITHER.
+    Looks at 2,000 pairs, the first of each list, and no list takes the place of a shorter one. What was not looked at,
+    or lies in shards that are not here, is not known to be anything: NEITHER.
 
     Args:
         info: Of the dataset.
@@ -37,26 +37,34 @@ def classify_pairs(
         path: Gives the path of an entry.
         pairs_of: Lists of pairs of entries, int64 [pairs, 2].
     """
-    left = _MAX_PAIRS
-    looked_at: dict[str, np.ndarray] = {}
-    for name, pairs in pairs_of.items():
-        looked_at[name] = pairs[:left]
-        left -= len(looked_at[name])
+    looked_at = {name: pairs_of[name][:count] for name, count in num_compared(pairs_of).items()}
     wanted = np.unique(np.concatenate([*looked_at.values()]))
     thumbnails = _load_thumbnails(info, splits, positions, wanted)
+    # All lists at once: whether names that follow one another mean anything shows in many pairs, not in the two of one.
+    compared = np.concatenate([*looked_at.values()])
+    likeness = np.array(
+        [
+            correlation(thumbnails[one], thumbnails[other])
+            if one in thumbnails and other in thumbnails
+            else 0.0
+            for one, other in compared.tolist()
+        ]
+    )
+    kinds = iter(np.split(classify(compared, likeness, path), np.cumsum([*map(len, looked_at.values())])))
     found = {}
-    for name, pairs in pairs_of.items():
-        likeness = np.array(
-            [
-                correlation(thumbnails[one], thumbnails[other])
-                if one in thumbnails and other in thumbnails
-                else 0.0
-                for one, other in looked_at[name].tolist()
-            ]
-        )
-        found[name] = np.full(len(pairs), NEITHER, np.uint8)
-        found[name][: len(likeness)] = classify(looked_at[name], likeness, path)
+    for name, compared in looked_at.items():
+        found[name] = np.full(len(pairs_of[name]), NEITHER, np.uint8)
+        found[name][: len(compared)] = next(kinds)
     return found
+
+
+def num_compared(pairs_of: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Returns how many pairs of each list are looked at: all of the short ones, which the others share the rest of."""
+    left, counts = _MAX_PAIRS, {}
+    for done, name in enumerate(sorted(pairs_of, key=lambda name: len(pairs_of[name]))):
+        counts[name] = min(len(pairs_of[name]), left // (len(pairs_of) - done))
+        left -= counts[name]
+    return counts
 
 
 def _load_thumbnails(

@@ -17,6 +17,7 @@ from shardstream.predict.findings.odd_images import OddPicture, find_odd_picture
 from shardstream.predict.findings.outliers import content_distances
 from shardstream.predict.inference.backbone_features import DatasetFeatures
 from shardstream.predict.inference.prediction_table import PredictionTable
+from shardstream.predict.inference.records import read_source_paths
 from shardstream.predict.inference.thumbnails import Picture
 from shardstream.predict.metrics.slices import Slice, find_slices
 from shardstream.train.runs.saved_model import ModelInfo
@@ -34,6 +35,8 @@ class Findings:
         labels: Images whose label is probably wrong, the most probable first.
         label_rows: By the image of such a label, the number of its prediction, if it was predicted.
         odd_pictures: Pictures unlike their class, the farthest first.
+        content_is_known: Whether their content was compared as well.
+        source_paths: Of the rows of predictions that the page names, whether their images are on it or not.
         duplicates: What is there twice; None where the dataset cannot tell.
         thumbnails: Pictures of the duplicates and of label issues that were not predicted, as far as their shards are
             here.
@@ -43,20 +46,26 @@ class Findings:
     labels: LabelCheck
     label_rows: Mapping[ManifestEntry, int]
     odd_pictures: Sequence[OddPicture]
+    content_is_known: bool
+    source_paths: Mapping[int, str]
     duplicates: Duplicates | None
     thumbnails: Mapping[ManifestEntry, Picture]
 
     @property
     def named_rows(self) -> np.ndarray:
         """int64, the rows that the page names, each of which should have its picture there."""
-        odd = [odd.row for odd in self.odd_pictures[:NUM_NAMED]]
         issues = [
             self.label_rows[issue.entry]
             for issue in self.labels.issues[:NUM_NAMED]
             if issue.entry in self.label_rows
         ]
-        errors = [] if self.labels.issues else self.labels.errors[:NUM_NAMED].tolist()
-        return np.array([*issues, *errors, *odd], np.int64)
+        return np.array([*issues, *_unlabelled_rows(self.labels, self.odd_pictures)], np.int64)
+
+
+def _unlabelled_rows(labels: LabelCheck, odd_pictures: Sequence[OddPicture]) -> list[int]:
+    """Returns the rows of errors and odd images that the page names."""
+    errors = [] if labels.issues else labels.errors[:NUM_NAMED].tolist()
+    return [*errors, *(odd.row for odd in odd_pictures[:NUM_NAMED])]
 
 
 def find_issues(
@@ -82,12 +91,18 @@ def find_issues(
     label_rows = find_label_rows(labels, split_name, outcomes)
     elsewhere = [issue.entry for issue in labels.issues[:NUM_NAMED] if issue.entry not in label_rows]
     content = None if features is None else content_distances(features, split_name, outcomes)
+    odd_pictures = find_odd_pictures(outcomes, content)
+    named = _unlabelled_rows(labels, odd_pictures)
     shown = [*elsewhere, *([] if duplicates is None else duplicates.copies)]
     return Findings(
         slices=find_slices(outcomes, weights),
         labels=labels,
         label_rows=label_rows,
-        odd_pictures=find_odd_pictures(outcomes, content),
+        odd_pictures=odd_pictures,
+        content_is_known=content is not None,
+        source_paths=dict(
+            zip(named, read_source_paths(info, split_name, outcomes.positions[named]), strict=True)
+        ),
         duplicates=duplicates,
         thumbnails=load_thumbnails(info, list(dict.fromkeys(shown)), model=model) if shown else {},
     )

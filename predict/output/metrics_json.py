@@ -214,13 +214,19 @@ def versions_here() -> dict[str, str]:
 
 
 def make_provenance(
-    run_dir: Path, info: DatasetInfo, split_name: str, model: ModelInfo, metrics: Mapping[str, Any]
+    run_dir: Path,
+    info: DatasetInfo,
+    split_name: str,
+    model: ModelInfo,
+    metrics: Mapping[str, Any],
+    *,
+    data_dir: Path,
 ) -> Provenance:
     """Returns what the page says of its origin."""
     run = open_run(run_dir)
     return Provenance(
         dataset=info.name,
-        data_dir=str(info.data_dir),
+        data_dir=str(data_dir),
         fingerprint=info.fingerprint,
         split=split_name,
         run=run_dir.resolve().name,

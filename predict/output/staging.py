@@ -1,7 +1,9 @@
 """A report is written beside its place, and takes it when all of it is there."""
 
 import contextlib
+import fcntl
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -57,6 +59,7 @@ def staging_in(out: Path) -> Iterator[Path]:
 
     Raises:
         ConfigError: The folder has files of others by the names of a report.
+        OSError: What the system says, of this folder where it names no file: a full disk.
     """
     check_report_folder(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -65,15 +68,26 @@ def staging_in(out: Path) -> Iterator[Path]:
         if time.time() - left_over.stat().st_mtime > 24 * 3600:
             shutil.rmtree(left_over, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=_PREFIX) as staging:
-        yield Path(staging)
+        try:
+            yield Path(staging)
+        except OSError as error:
+            if error.filename is None and error.errno is not None:
+                raise OSError(error.errno, error.strerror, str(out)) from error
+            raise
 
 
 def publish(staging: Path, out: Path, names: Sequence[str]) -> None:
     """Replaces the report in `out` by the files called `names`; what an earlier report had besides is removed.
 
     The page goes first and comes last: a process that is killed amid the renames leaves a folder without a page, never
-    a page beside the files of another report. Files of others in the folder stay.
+    a page beside the files of another report. So do two that end at once: one waits for the other. Files of others in
+    the folder stay.
     """
+    with _one_at_a_time(out):
+        _replace(staging, out, names)
+
+
+def _replace(staging: Path, out: Path, names: Sequence[str]) -> None:
     (out / PAGE).unlink(missing_ok=True)
     # metrics.json first of all: it says that the other files are a report's.
     for name in sorted(names, key=KNOWN_FILES.index):
@@ -83,3 +97,14 @@ def publish(staging: Path, out: Path, names: Sequence[str]) -> None:
         if name not in names:
             (out / name).unlink(missing_ok=True)
     (staging / PAGE).replace(out / PAGE)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # A file system without locks.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -43,7 +43,8 @@ def describe_part(part: Slice | ComparedSlice, t: Texts) -> str:
         case "aspect":
             low, high = f"{part.low:.2f}", f"{part.high:.2f}"
         case _:
-            low, high = f"{part.low:.0f}", f"{part.high:.0f}"
+            digits = 0 if part.low >= 10 else 1
+            low, high = f"{part.low:.{digits}f}", f"{part.high:.{digits}f}"
     return t[f"part_{part.attribute}"].format(low=low, high=high)
 
 
@@ -91,10 +92,11 @@ def _about_errors(report: Report, t: Texts) -> Iterator[Advice]:
 
 def _about_probabilities(report: Report, t: Texts) -> Iterator[Advice]:
     confidence, accuracy = report.calibration.confidence, report.summary.accuracy
-    # Beyond what chance does to the accuracy.
+    # Beyond what chance does to the accuracy, and to the distance of both.
     if (
         abs(confidence - accuracy.value) >= _CALIBRATION_GAP
         and not accuracy.low <= confidence <= accuracy.high
+        and report.calibration.ece.low > 0
     ):
         yield Advice(
             t["advice_over" if confidence > accuracy.value else "advice_under"],

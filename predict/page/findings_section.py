@@ -16,7 +16,6 @@ from shardstream.predict.page.texts.languages import Texts
 def findings_values(report: Report, t: Texts) -> dict[str, Any]:
     """Returns what the templates of the findings need."""
     findings = report.findings
-    on_page = {int(row) for row in report.rows}
     slices = [
         {
             "part": escape_control_chars(describe_part(one, t)),
@@ -31,14 +30,12 @@ def findings_values(report: Report, t: Texts) -> dict[str, Any]:
         "label_issues": [_issue(one, report) for one in labels.issues[:NUM_NAMED]],
         "num_label_issues": len(labels.issues),
         "labels_meaning": t[f"labels_meaning_{labels.source}"].format(count=f"{labels.num_checked:,}"),
-        "confident_errors": [
-            _of_row(row, report) for row in labels.errors[:NUM_NAMED].tolist() if row in on_page
-        ],
+        "confident_errors": [_of_row(row, report) for row in labels.errors[:NUM_NAMED].tolist()],
         "odd_pictures": [
             _of_row(odd.row, report) | {"oddity": t[f"odd_{odd.oddity}"], "distance": odd.distance}
             for odd in findings.odd_pictures[:NUM_NAMED]
-            if odd.row in on_page
         ],
+        "odd_none": t["odd_none" if findings.content_is_known else "odd_none_but_content"],
         "num_odd": len(findings.odd_pictures),
         "duplicates": duplicates,
         "leaks": [] if duplicates is None else list(_pairs(duplicates.leaks[:MAX_SHOWN], report)),
@@ -51,12 +48,11 @@ def findings_values(report: Report, t: Texts) -> dict[str, Any]:
 
 
 def _of_row(row: int, report: Report) -> dict[str, Any]:
-    """Returns a prediction that has a card on the page, so that its image is not there twice."""
+    """Returns a prediction, whose image is that of its card, if it has one on the page."""
     outcomes = report.outcomes
-    paths = dict(zip(report.rows.tolist(), report.pictures, strict=True))
     return {
-        "row": row,
-        "path": escape_control_chars(paths[row].prediction.record.source_path) if row in paths else "",
+        "row": row if row in report.rows else None,
+        "path": escape_control_chars(report.findings.source_paths[row]),
         "actual": int(outcomes.labels[row]),
         "predicted": int(outcomes.predicted[row]),
         "probability": float(outcomes.probabilities[row]),

@@ -135,6 +135,11 @@ def _gallery(report: Report, t: Texts) -> dict[str, Any]:
     num_wrong = sum(not shown.prediction.right for shown in pictures)
     return {
         "order": t[f"order_{report.sampling}"],
+        "gallery_empty": t[
+            "no_errors"
+            if report.sampling == "confident-errors" and not summary.num_wrong
+            else "gallery_empty"
+        ],
         "cards": [make_card(shown, int(row)) for shown, row in zip(pictures, report.rows, strict=True)],
         "pictures_are_records": all(shown.picture.is_record for shown in pictures),
         "occurring_labels": [
@@ -168,6 +173,9 @@ def _matrix(report: Report, t: Texts) -> dict[str, Any]:
         "matrix_rows": matrix_rows(confusion, labels),
         "pairs": pairs[:MAX_PAIRS],
         "num_pairs": len(pairs),
+        "matrix_part": t["matrix_part" if pairs else "matrix_part_right"].format(
+            shown=len(labels), all=thousands(confusion.num_classes)
+        ),
         "matrix_data": as_data(data),
     }
 

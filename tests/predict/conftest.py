@@ -367,6 +367,8 @@ def make_report(
         ),
         label_rows={entry: row for row, entry in entries.items()},
         odd_pictures=find_odd_pictures(outcomes),
+        content_is_known=False,
+        source_paths={row: record.source_path for row, record in enumerate(records)},
         duplicates=duplicates,
         thumbnails={},
     )

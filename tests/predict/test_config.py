@@ -32,6 +32,7 @@ def config(**options):
             "--batch draws nothing, so --sampling stratified has no effect; leave one out",
         ),
         ({"seed": -1}, "--seed has to be at least 0, got -1"),
+        ({"compare": (Path("runs/b/../a"),)}, "--compare runs/b/../a: given twice; name each run once"),
     ],
 )
 def test_options_that_cannot_be_used(options, sentence):

@@ -32,7 +32,8 @@ def test_class_folders_are_a_test_set(trial, labelled, tmp_path, capsys):
     metrics = json.loads(capsys.readouterr().out)
     assert metrics["split"] == "test"
     assert metrics["accuracy"] == pytest.approx(expected_accuracy(trial))
-    assert (tmp_path / "report/index.html").is_file()
+    page = (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    assert f"<dt>Dataset</dt><dd><bdi>{labelled}</bdi></dd>" in page
 
 
 def test_the_split_of_a_folder_and_an_archive_are_understood(trial, labelled, tmp_path, capsys):

@@ -24,6 +24,9 @@ _BLOCKS_IN_FLIGHT = 16
 _MAX_KEPT_BYTES = 1 << 30
 # A feature that varies less is the same for all examples but for rounding.
 _MIN_STDDEV = 1e-6
+# Of the median of all features. One that hardly varies in the examples may do so in a new image: divided by its own
+# standard deviation it would be a thousand in there, and decide alone.
+_LEAST_STDDEV = 0.1
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +144,10 @@ class HeadProblem:
 
 
 def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and standard deviation of each feature, float64; 1 for a feature that does not vary."""
+    """Returns the mean of each feature and what it is divided by, float64: its standard deviation, or the least one.
+
+    1 for a feature that does not vary.
+    """
     total, squares = np.zeros(features.shape[1]), np.zeros(features.shape[1])
     for rows in _blocks(len(features)):
         total += features[rows].sum(axis=0, dtype=np.float64)
@@ -149,7 +155,9 @@ def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for rows in _blocks(len(features)):
         squares += np.square(features[rows].astype(np.float64) - mean).sum(axis=0)
     stddev = np.sqrt(squares / len(features))
-    return mean, np.where(stddev < _MIN_STDDEV, 1.0, stddev)
+    varies = stddev >= _MIN_STDDEV
+    least = _LEAST_STDDEV * float(np.median(stddev[varies])) if varies.any() else 0.0
+    return mean, np.where(varies, np.maximum(stddev, least), 1.0)
 
 
 def _blocks(num_rows: int) -> Iterator[slice]:

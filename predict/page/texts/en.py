@@ -149,6 +149,7 @@ ENGLISH: Mapping[str, str] = {
         "Of {all} classes these are the {shown} with the most errors; choose another to see it with "
         "those it is confused with."
     ),
+    "matrix_part_right": "None is incorrect; {shown} of {all} classes are shown, and others can be chosen.",
     "matrix_corner": "actual ↓ predicted →",
     "matrix_cell": "{count}, {share} of the row: {actual} predicted as {predicted}",
     "matrix_show": "Cells show",
@@ -260,7 +261,9 @@ ENGLISH: Mapping[str, str] = {
     "untested_more": "{names} and {count} more",
     "advice_trained": "The model was trained on these images",
     "advice_trained_why": "The accuracy on new images is lower; predict a split that was held out.",
-    "matrix_weighted": "Counts are of the images drawn, of which each class has about the same number.",
+    "matrix_weighted": (
+        "Counts are of the images drawn: about the same number of each class, and all of a class with fewer."
+    ),
     "compare_mcnemar": "McNemar, exact",
     "compare_weighted": "weighted difference, as the classes have different weights",
     "compare_parts": (

@@ -21,12 +21,12 @@ ENGLISH_FINDINGS: dict[str, str] = {
     "odd": "Unlike the others of their class",
     "odd_meaning": (
         "More than 3 robust standard deviations from the class median (content, by features: 4.5), the farthest "
-        "of each kind first. "
-        "What a class often has, such as a second shape, is not listed."
+        "of each kind first. What a class or the whole often has, such as a second shape or camera, is not listed."
     ),
     "odd_none": (
         "No image is far more blurred, darker, brighter, otherwise shaped or of other content than its class."
     ),
+    "odd_none_but_content": "No image is far more blurred, darker, brighter or otherwise shaped than its class.",
     "odd_blurred": "blurred",
     "odd_dark": "dark",
     "odd_bright": "bright",
@@ -34,15 +34,17 @@ ENGLISH_FINDINGS: dict[str, str] = {
     "odd_content": "other content",
     "duplicates": "Duplicates",
     "duplicates_meaning": (
-        "Pairs in the whole dataset that are the same image, compressed, scaled or cropped anew, or "
-        "consecutive shots of one scene. Perceptual hashes find them; fine details confirm them."
+        "Pairs that are the same image, compressed, scaled or cropped anew, or consecutive shots of one scene: "
+        "those of this split, and of the whole dataset those of different labels. Perceptual hashes find them; "
+        "fine details confirm them."
     ),
+    "duplicates_more": "{count} more pairs of similar hashes, the least similar ones, were not compared.",
     "duplicates_unknown": "The dataset has no manifest that can be read, so duplicates are not known.",
     "leaks": "In another split",
-    "leaks_none": "No image of this split is in another split, too.",
+    "leaks_none": "No image of this split was found in another split, too.",
     "repeats": "Twice in this split",
     "contradictions": "The same image with another label",
-    "contradictions_none": "No image has a second label.",
+    "contradictions_none": "No image was found with a second label.",
     "conflicts": "{count} files were left out at ingest because the very same image is in two classes.",
     "neighbors": "Most similar training images",
     "neighbors_meaning": (

@@ -139,6 +139,7 @@ KOREAN: Mapping[str, str] = {
         "{all}개 클래스 중 오류가 가장 많은 {shown}개입니다. "
         "다른 클래스를 고르면 그 클래스와 혼동되는 클래스가 보입니다."
     ),
+    "matrix_part_right": "오답이 없습니다. {all}개 클래스 중 {shown}개이며, 다른 클래스를 고를 수 있습니다.",
     "matrix_corner": "실제 ↓ 예측 →",
     "matrix_cell": "{count}, {share}(행 중): {actual} → {predicted}",
     "matrix_show": "칸에 표시",
@@ -243,7 +244,7 @@ KOREAN: Mapping[str, str] = {
     "untested_more": "{names} 외 {count}개",
     "advice_trained": "모델이 학습한 사진입니다",
     "advice_trained_why": "새 사진에서는 정확도가 더 낮습니다. 학습에 쓰지 않은 분할을 예측하세요.",
-    "matrix_weighted": "장수는 뽑은 사진의 수이며, 클래스마다 비슷한 수를 뽑았습니다.",
+    "matrix_weighted": "장수는 뽑은 사진의 수이며, 클래스마다 비슷한 수를, 사진이 적은 클래스는 전부 뽑았습니다.",
     "compare_mcnemar": "맥니머 정확 검정",
     "compare_weighted": "클래스마다 가중치가 달라 가중 차이로 검정",
     "compare_parts": (

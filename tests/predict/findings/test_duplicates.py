@@ -9,7 +9,10 @@ from PIL import Image
 from shardstream.ingest.commands.build import build_dataset
 from shardstream.ingest.commands.config import BuildConfig
 from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.pipeline.look_alikes import BURST, NEITHER
+from shardstream.predict.findings import same_image
 from shardstream.predict.findings.duplicates import find_duplicates, load_thumbnails
+from shardstream.predict.findings.same_image import classify_pairs, num_compared
 from shardstream.train.runs.saved_model import ModelInfo
 
 
@@ -137,3 +140,26 @@ def test_a_dataset_whose_other_shards_are_elsewhere_names_them_without_pictures(
 def test_without_a_manifest_nothing_is_known(trial, caplog):
     assert find_duplicates(trial.info, "validation") is None
     assert "manifest.parquet: cannot be read" in caplog.text
+
+
+def test_of_more_pairs_than_are_compared_no_list_goes_without(info, monkeypatch):
+    whole = find_duplicates(info, "validation")
+    monkeypatch.setattr(same_image, "_MAX_PAIRS", 3)
+    found = find_duplicates(info, "validation")
+    assert whole.num_unknown == 0 < found.num_unknown
+    assert (len(found.contradictions), len(found.leaks), len(found.repeats)) == (1, 1, 1)
+    lists = {"many": np.zeros((9, 2)), "one": np.zeros((1, 2)), "none": np.zeros((0, 2))}
+    assert num_compared(lists) == {"none": 0, "one": 1, "many": 2}
+
+
+def test_whether_names_that_follow_one_another_mean_anything_shows_in_all_lists_together(monkeypatch, trial):
+    monkeypatch.setattr(same_image, "_load_thumbnails", lambda *_: dict.fromkeys(range(20)))
+    monkeypatch.setattr(same_image, "correlation", lambda *_: 0.8)
+    following, others = np.array([[0, 1], [2, 3]]), np.array([[4, 14], [5, 15], [6, 16]])
+
+    def kinds(**pairs_of):
+        found = classify_pairs(trial.info, [], np.array([]), "IMG_{:04d}.jpg".format, pairs_of)
+        return {name: kinds.tolist() for name, kinds in found.items()}
+
+    assert kinds(leaks=following) == {"leaks": [BURST, BURST]}
+    assert kinds(leaks=others, repeats=following) == {"leaks": [NEITHER] * 3, "repeats": [NEITHER] * 2}

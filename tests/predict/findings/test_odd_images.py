@@ -40,3 +40,23 @@ def test_what_a_class_often_has_is_not_odd(make_outcomes):
     )
     found = find_odd_pictures(outcomes)
     assert {(odd.row, odd.oddity) for odd in found} == {(87, "shape"), (175, "shape")}
+
+
+def test_what_a_few_of_every_class_have_is_a_kind_of_its_own(make_outcomes):
+    # Of each of ten classes two of twenty are by a second camera, which is less sharp; one of all is truly blurred.
+    labels = np.repeat(np.arange(10), 20)
+    camera = np.tile(np.arange(20) < 2, 10)
+    sharpness = np.where(camera, 9, 20) * np.random.default_rng(3).uniform(0.95, 1.05, 200)
+    sharpness[50] = 2
+    found = find_odd_pictures(make_outcomes(labels, np.eye(10)[labels], sharpness=sharpness))
+    assert [(odd.row, odd.oddity) for odd in found] == [(50, "blurred")]
+
+
+def test_what_nobody_sees_is_not_odd_however_alike_a_class_is(make_outcomes):
+    rng = np.random.default_rng(4)
+    brightness, sharpness = rng.normal(170, 1, 100), rng.normal(20, 0.2, 100)
+    brightness[[5, 6, 7]], sharpness[8], sharpness[9] = (150, 110, 230), 14, 8
+    found = find_odd_pictures(
+        make_outcomes([0] * 100, [[1.0, 0.0]] * 100, brightness=brightness, sharpness=sharpness)
+    )
+    assert {(odd.row, odd.oddity) for odd in found} == {(6, "dark"), (7, "bright"), (9, "blurred")}

@@ -41,3 +41,16 @@ def test_of_a_small_class_nothing_is_known(make_outcomes):
     few = SimpleNamespace(values=rng.normal(size=(19, 8)).astype(np.float16), labels=np.zeros(19, np.int32))
     outcomes = make_outcomes([0] * 19, [[1.0]] * 19)
     assert not content_distances(DatasetFeatures({"train": few}), "train", outcomes).any()
+
+
+def test_a_kind_whose_images_are_less_alike_is_not_far(make_outcomes):
+    rng = np.random.default_rng(0)
+    kinds = rng.normal(size=(3, 64))
+    # By one camera nearly the same, by another less alike; and a stranger.
+    spreads = np.repeat([0.2, 0.6, 0.6], [90, 12, 1])[:, None]
+    values = np.repeat(kinds, [90, 12, 1], axis=0) + spreads * rng.normal(size=(103, 64))
+    only = SimpleNamespace(values=values.astype(np.float16), labels=np.zeros(103, np.int32))
+    distances = content_distances(
+        DatasetFeatures({"train": only}), "train", make_outcomes([0] * 103, [[1.0, 0.0]] * 103)
+    )
+    assert distances[102] > 4.5 > distances[:102].max()

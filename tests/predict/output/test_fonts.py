@@ -41,7 +41,7 @@ def test_class_names_are_drawn_instead_and_one_line_says_so(caplog):
     assert lettering.names == list(ENGLISH)
     assert caplog.messages == [
         (
-            "no font here has the letters of 음식, 실내, 실외: images show the class names"
+            "no font here has all the letters of the classes; instead of 음식, 실내, 실외 images show the class names"
             "; install a font, such as fonts-noto-cjk for Korean: apt-get install fonts-noto-cjk"
         )
     ]
@@ -54,7 +54,8 @@ def test_numbers_are_drawn_where_even_class_names_cannot_be(caplog):
     assert lettering.names == ["class 0", "class 1", "class 2"]
     assert caplog.messages == [
         (
-            "no font here has the letters of 음식, 실내, 실외: images show the numbers of the classes"
+            "no font here has all the letters of the classes; instead of 음식, 실내, 실외 images show "
+            "the numbers of the classes"
             "; install a font, such as fonts-noto-cjk for Korean: apt-get install fonts-noto-cjk"
         )
     ]
@@ -68,3 +69,14 @@ def test_a_file_that_is_no_font_is_passed_over(tmp_path, monkeypatch):
     broken.write_bytes(b"not a font")
     monkeypatch.setattr(fonts.font_manager, "findSystemFonts", lambda: [str(broken)])
     assert find_font("음식") is None
+
+
+@pytest.mark.usefixtures("without_fonts")
+def test_one_name_without_a_font_takes_none_from_the_others(caplog):
+    caplog.set_level(logging.WARNING)
+    names = ["café", "음" * 300, "실내"]
+    lettering = choose_label_font(names, ["coffee", "음" * 300, "interior"])
+    assert lettering.names == ["café", "class 1", "interior"]
+    (message,) = caplog.messages
+    assert f"instead of {'음' * 40}..., 실내 images show the numbers of the classes" in message
+    assert "café" not in message

@@ -232,6 +232,60 @@ def test_a_page_without_pictures_says_so(make_page):
     assert TEXTS["en"]["gallery_empty"] in page.text_by_tag["section"][1]
 
 
+@pytest.mark.parametrize(
+    ("gallery_size", "sampling"), [(0, "uniform"), (1, "uniform"), (2, "confident-errors"), (9, "borderline")]
+)
+def test_the_lists_of_data_to_check_do_not_depend_on_which_images_the_page_has(
+    make_page, gallery_size, sampling
+):
+    predictions = [
+        (f"a/{i:02d}.jpg", i % 2, [0.9, 0.1] if i % 2 == (i < 5) else [0.1, 0.9]) for i in range(40)
+    ]
+    brightness = np.where(np.arange(40) == 30, 250, 100 + np.arange(40) % 9)
+    text = make_page(
+        predictions,
+        class_names=["a", "b"],
+        gallery_size=gallery_size,
+        sampling=sampling,
+        brightness=brightness,
+    )
+    section = " ".join(Page(text).text_by_tag["section"][-2].split())
+    for path in ("a/00.jpg", "a/01.jpg", "a/02.jpg", "a/03.jpg", "a/04.jpg", "a/30.jpg"):
+        assert path in section
+    assert "No image is" not in section
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_of_content_nothing_is_said_where_it_was_not_compared(make_report, is_known):
+    report = make_report(USUAL, **USUAL_NAMES)
+    findings = dataclasses.replace(report.findings, content_is_known=is_known)
+    text = render_page(dataclasses.replace(report, findings=findings), "en")
+    assert ("or of other content than its class" in text) == is_known
+
+
+def test_where_no_image_is_incorrect_none_is_called_so(make_page):
+    names = [f"class{i}" for i in range(30)]
+    predictions = [(f"{i}.jpg", i, np.where(np.arange(30) == i, 0.71, 0.01)) for i in range(30)]
+    text = make_page(predictions, class_names=names, sampling="confident-errors")
+    assert TEXTS["en"]["gallery_empty"] not in text
+    assert "with the most errors" not in text
+    assert "20 of 30 classes are shown" in text
+
+
+def test_one_image_does_not_show_that_probabilities_are_too_high(make_page):
+    wrong = ("a.jpg", 0, [0.1, 0.9])
+    assert TEXTS["en"]["advice_over"] not in make_page([wrong], class_names=["a", "b"])
+    assert TEXTS["en"]["advice_over"] in make_page([wrong] * 20, class_names=["a", "b"])
+
+
+def test_the_ends_of_a_group_differ(make_page):
+    sharpness = np.linspace(2.2, 4.1, 80)
+    text = make_page(
+        [(f"{i}.jpg", i % 2, [0.9, 0.1]) for i in range(80)], class_names=["a", "b"], sharpness=sharpness
+    )
+    assert "sharpness 2.2 to 2.7" in text
+
+
 def test_a_page_with_some_of_the_pictures_says_which(make_page):
     page = Page(make_page(USUAL, gallery_size=3, **USUAL_NAMES))
     assert "3 of the 4 predicted images" in page.text_by_tag["section"][1]

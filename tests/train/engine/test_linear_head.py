@@ -18,7 +18,7 @@ def drawn(num_examples=700, num_features=20, num_classes=4, seed=0):
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, num_classes, num_examples)
     centers = generator.normal(0, 1.5, (num_classes, num_features))
-    scales = generator.uniform(0.1, 10, num_features)
+    scales = generator.uniform(2, 10, num_features)
     features = (centers[labels] + generator.normal(0, 2, (num_examples, num_features))) * scales + 3
     return features.astype(np.float32), labels
 
@@ -76,6 +76,16 @@ def test_a_feature_that_never_varies_and_one_example():
     one = HeadProblem(features[:1], labels[:1], num_classes=4).fit(0.1)
     assert np.isfinite(one.kernel).all()
     assert one.logits(features[:1]).argmax() == labels[0]
+
+
+def test_a_feature_that_hardly_varied_does_not_decide_alone():
+    features, labels = drawn(num_classes=2)
+    features[:, 3] = 0.01 * np.random.default_rng(1).normal(size=len(labels))
+    new = features[:20].copy()
+    new[:, 3] += 10  # No farther off than other features are.
+    head = HeadProblem(features, labels, num_classes=2).fit(1e-4)
+    usual, moved = head.logits(features[:20]), head.logits(new)
+    assert np.abs(moved - usual).max() < np.ptp(head.logits(features))
 
 
 def test_logits_and_their_temperature():
