@@ -184,7 +184,7 @@ def _details(thumbnail: Thumbnails) -> Thumbnails:
 
     blurred = cv2.GaussianBlur(thumbnail, (0, 0), _BLUR_PIXELS, borderType=cv2.BORDER_REFLECT)
     detail = thumbnail - blurred.reshape(thumbnail.shape)
-    return detail - detail.mean()
+    return np.asarray(detail - detail.mean(), np.float32)
 
 
 def _is_gray(thumbnail: Thumbnails) -> bool:

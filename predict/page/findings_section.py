@@ -30,7 +30,9 @@ def findings_values(report: Report, t: Texts) -> dict[str, Any]:
         "label_issues": [_issue(one, report) for one in labels.issues[:NUM_NAMED]],
         "num_label_issues": len(labels.issues),
         "labels_meaning": t[f"labels_meaning_{labels.source}"].format(count=f"{labels.num_checked:,}"),
-        "confident_errors": [_of_row(row, report) for row in labels.errors[:NUM_NAMED].tolist()],
+        "confident_errors": [
+            _of_row(row, report) for row in labels.errors[: 0 if labels.issues else NUM_NAMED].tolist()
+        ],
         "odd_pictures": [
             _of_row(odd.row, report) | {"oddity": t[f"odd_{odd.oddity}"], "distance": odd.distance}
             for odd in findings.odd_pictures[:NUM_NAMED]

@@ -235,7 +235,7 @@ def test_findings_are_complete_in_their_file_and_beside_the_predictions(trial, m
 
     # More than the page shows.
     listed = np.arange(0, 60, 2)[::-1]
-    issues = LabelIssues(rows=listed, probabilities=np.linspace(0.99, 0.6, 30), errors=np.empty(0, np.int64))
+    issues = LabelIssues(rows=listed, probabilities=np.linspace(0.99, 0.6, 30), errors=np.arange(1, 60, 2))
     monkeypatch.setattr(label_check, "find_label_issues", lambda outcomes, num_classes: issues)
     assert main([str(trial.run), str(trial.data), "--all", "--out", str(tmp_path)]) == 0
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
