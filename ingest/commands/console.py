@@ -225,8 +225,8 @@ def _print_look_alikes(found: LookAlikes, console: Console) -> None:
         compared = f" (of {found.num_compared:,} compared, of {found.num_candidates:,} whose hashes are near)"
     if found.num_same:
         _print_line(
-            f"{found.num_same:,} pairs{compared} are one image in two splits, which makes it easy "
-            "(--keep-together near-duplicates puts both into one):",
+            f"{found.num_same:,} pairs{compared} are one image in two splits, so that the held-out one is easier than "
+            "new images are (`build --keep-together near-duplicates` keeps them together where it draws the splits):",
             console,
         )
         _print_pairs(found.same, found.num_same, console)

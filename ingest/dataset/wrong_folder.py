@@ -19,6 +19,8 @@ def explain_missing_metadata(data_dir: Path, filename: str, hint: str) -> str:
         filename: The name of the file that it lacks.
         hint: What to do if it looks like a dataset that is not complete.
     """
+    if not data_dir.exists() and data_dir.suffix.lower() in _IMAGE_SUFFIXES:
+        return f"{data_dir}: no such file"
     if not data_dir.exists():
         return f"{data_dir}: no such folder; make it with `shardstream-ingest build IMAGES {data_dir}`"
     if not data_dir.is_dir():
