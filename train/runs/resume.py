@@ -130,11 +130,11 @@ def _check_decided(options: Mapping[str, Any]) -> None:
 
 def _check_fits(checkpoint: Checkpoint, options: Mapping[str, Any]) -> None:
     """Checks that the last state is one that a run of these options can have."""
-    position = checkpoint.position
-    epochs, steps = int(options["epochs"]), int(options["steps_per_epoch"])
-    if position.epoch > epochs or position.step >= steps:
+    position, epochs, steps = checkpoint.position, int(options["epochs"]), int(options["steps_per_epoch"])
+    # The last step of an epoch is saved before the epoch is evaluated.
+    if position.epoch > epochs or position.step > steps:
         raise ValueError(f"the last state is of {position}, and the run has {epochs} epochs of {steps} steps")
-    if bool(checkpoint.best_weights) != bool(checkpoint.history) or position.epoch > len(checkpoint.history):
+    if position.epoch > len(checkpoint.history):
         raise ValueError("the last state has epochs without figures")
     if any(not {"epoch", "val_loss", "val_accuracy"} <= row.keys() for row in checkpoint.history):
         raise ValueError("the figures of an epoch lack val_loss or val_accuracy")

@@ -236,15 +236,13 @@ def test_batches_on_a_device(numbered, numbers_of):
 def test_two_replicas_get_the_global_batch(numbered, numbers_of):
     devices = tf.config.list_logical_devices("CPU")
     strategy = tf.distribute.MirroredStrategy([device.name for device in devices[:2]])
-    batches = iter(strategy.experimental_distribute_dataset(numbered.train_batches(16, seed=3)))
-    plain = iter(numbered.train_batches(16, seed=3))
-    for _ in range(3):
-        values = strategy.experimental_local_results(next(batches)[0])
-        assert flat(map(numbers_of, values)) == numbers_of(next(plain)[0])
-    cached = iter(
-        strategy.experimental_distribute_dataset(numbered.train_batches(16, seed=3, cache="memory"))
-    )
-    assert np.asarray(strategy.experimental_local_results(next(cached)[0])[0]).dtype == np.uint8
+    batches = strategy.experimental_distribute_dataset(numbered.train_batches(16, seed=3).take(3))
+    found = [strategy.experimental_local_results(images) for images, _ in batches]
+    plain = numbered.train_batches(16, seed=3).take(3)
+    assert [flat(map(numbers_of, values)) for values in found] == [numbers_of(images) for images, _ in plain]
+    cached = numbered.train_batches(16, seed=3, cache="memory").take(1)
+    for images, _ in strategy.experimental_distribute_dataset(cached):
+        assert np.asarray(strategy.experimental_local_results(images)[0]).dtype == np.uint8
 
 
 def test_the_folder_of_caches_may_be_a_string(copied, train_numbers, tmp_path):

@@ -49,6 +49,11 @@ def test_a_run_that_nobody_edited_goes_on(tmp_path):
     assert found is not None and found.checkpoint.position == Progress(1, 2)
 
 
+def test_the_last_step_of_an_epoch_is_a_state_to_go_on_from(tmp_path):
+    found = find(make_run(tmp_path, {"steps_per_epoch": 2}))
+    assert found is not None and found.checkpoint.position == Progress(1, 2)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -62,7 +67,7 @@ def test_a_run_that_nobody_edited_goes_on(tmp_path):
         {"versions": [1]},
         {"epochs": "x"},
         {"epochs": 0},
-        {"steps_per_epoch": 2},
+        {"steps_per_epoch": 1},
         {"steps_per_epoch": None},
     ],
 )
