@@ -3,9 +3,11 @@
     python -m scripts.bench.datasets FOLDER [FOLDER2 ...] [--seeds 1 2 3] [--models tutorial small lite0 auto]
 
 Each folder has a sub-folder for each class. For each seed a dataset is built with a split of its own: a fifth is held
-out for the figures, a fifth for choosing epochs. The tutorial's model (tensorflow.org/tutorials/images/classification:
-flip, rotation and zoom, three convolutions, dropout, 15 epochs of Adam, the last one taken) has the same images. An
-accuracy is that over all seeds together, with its 95 % interval by Wilson; differences are paired.
+out for the figures, a fifth for choosing epochs. With `--splits-from-folders` the test split is that of the folders,
+the same for all seeds, and an image counts with its mean over them. The tutorial's model
+(tensorflow.org/tutorials/images/classification: flip, rotation and zoom, three convolutions, dropout, 15 epochs of
+Adam, the last one taken) has the same images. An accuracy is that over all seeds together, with its 95 % interval by
+Wilson; differences are paired.
 """
 
 import dataclasses
@@ -41,6 +43,8 @@ class BenchConfig:
     """tutorial, or names of our models."""
     keep_together: str = "duplicates"
     """What goes to the same split, as for `shardstream-ingest build`."""
+    splits_from_folders: bool = False
+    """The folders are train/CLASS and test/CLASS, as for `shardstream-ingest build`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,7 +69,9 @@ def main(config: BenchConfig) -> None:
         for seed in config.seeds:
             with tempfile.TemporaryDirectory() as scratch:
                 run_seed(config, folder, seed, Path(scratch), trials)
-        rows += summarize(folder.name, trials)
+        correct = {model: join_seeds(config, [trial.correct for trial in of]) for model, of in trials.items()}
+        secs = {model: float(np.median([trial.secs for trial in of])) for model, of in trials.items()}
+        rows += summarize(folder.name, correct, secs)
         print_table(rows)
     versions = {"python": platform.python_version(), "machine": platform.machine()}
     print(json.dumps({"seeds": config.seeds, "rows": rows, "versions": versions}))
@@ -77,8 +83,9 @@ def run_seed(
     """Builds a dataset and adds a trial of each model to `trials`."""
     import shardstream
 
+    held_out = {"splits_from_folders": True} if config.splits_from_folders else {"test": 0.2}
     data = shardstream.build_dataset(
-        folder, scratch / "data", seed=seed, test=0.2, keep_together=config.keep_together
+        folder, scratch / "data", seed=seed, keep_together=config.keep_together, **held_out
     )
     for model in config.models:
         began = time.monotonic()
@@ -153,18 +160,22 @@ def train_tutorial(data: Any, seed: int) -> Any:
     return model
 
 
-def summarize(name: str, trials: dict[str, list[Trial]]) -> list[dict[str, Any]]:
+def join_seeds(config: BenchConfig, correct: list[np.ndarray]) -> np.ndarray:
+    """Returns how often each held-out image was classified correctly, float64 [num_images]."""
+    return np.mean(correct, axis=0) if config.splits_from_folders else np.concatenate(correct).astype(float)
+
+
+def summarize(name: str, correct: dict[str, np.ndarray], secs: dict[str, float]) -> list[dict[str, Any]]:
     """Returns a row for each model; the difference is to the best of the others."""
-    correct = {model: np.concatenate([trial.correct for trial in of]) for model, of in trials.items()}
     rows = []
-    for model, of in trials.items():
+    for model in correct:
         others = {other: values for other, values in correct.items() if other != model}
         row = {
             "dataset": name,
             "model": model,
             "accuracy": float(correct[model].mean()),
-            "interval": wilson_interval(int(correct[model].sum()), len(correct[model])),
-            "secs": float(np.median([trial.secs for trial in of])),
+            "interval": wilson_interval(round(correct[model].sum()), len(correct[model])),
+            "secs": secs[model],
         }
         if others:
             best = max(others, key=lambda other: others[other].mean())
@@ -175,7 +186,7 @@ def summarize(name: str, trials: dict[str, list[Trial]]) -> list[dict[str, Any]]
 
 def paired(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     """Returns the 95 % interval of the difference of two accuracies on the same images."""
-    differences = one.astype(float) - other
+    differences = one - other
     half = 1.959964 * differences.std() / np.sqrt(len(differences))
     return float(differences.mean() - half), float(differences.mean() + half)
 

@@ -1,20 +1,16 @@
 import numpy as np
 import pytest
 
-from scripts.bench.datasets import Trial, paired, print_table, summarize
+from scripts.bench.datasets import BenchConfig, join_seeds, paired, print_table, summarize
 
 
-def trial(*correct, secs=1.0):
-    return Trial(correct=np.array(correct, bool), secs=secs)
-
-
-def test_a_row_is_over_all_seeds_and_beside_the_best_of_the_others(capsys):
-    trials = {
-        "tutorial": [trial(1, 0, 0, 0), trial(1, 0, 0, 0)],
-        "small": [trial(1, 1, 0, 0), trial(1, 1, 0, 0)],
-        "lite0": [trial(1, 1, 1, 0, secs=3), trial(1, 1, 1, 1, secs=5)],
-    }
-    rows = summarize("rooms", trials)
+def test_a_row_is_beside_the_best_of_the_others(capsys):
+    correct = {"tutorial": [1, 0, 0, 0] * 2, "small": [1, 1, 0, 0] * 2, "lite0": [1, 1, 1, 0, 1, 1, 1, 1]}
+    rows = summarize(
+        "rooms",
+        {model: np.array(values, float) for model, values in correct.items()},
+        dict.fromkeys(correct, 3.0),
+    )
     assert [(row["model"], row["accuracy"], row["beside"]) for row in rows] == [
         ("tutorial", 0.25, "lite0"),
         ("small", 0.5, "lite0"),
@@ -27,8 +23,16 @@ def test_a_row_is_over_all_seeds_and_beside_the_best_of_the_others(capsys):
 
 
 @pytest.mark.parametrize(
+    ("splits_from_folders", "expected"), [(False, [1, 0, 1, 1]), (True, [1, 0.5])], ids=["own", "given"]
+)
+def test_the_same_image_counts_once(tmp_path, splits_from_folders, expected):
+    config = BenchConfig(folders=(tmp_path,), splits_from_folders=splits_from_folders)
+    assert join_seeds(config, [np.array([True, False]), np.array([True, True])]).tolist() == expected
+
+
+@pytest.mark.parametrize(
     ("one", "other", "low", "high"),
     [([1, 1, 0, 0], [1, 1, 0, 0], 0, 0), ([1, 1, 1, 1], [0, 0, 0, 0], 1, 1), ([1, 0], [0, 1], -1.386, 1.386)],
 )
 def test_differences_are_paired(one, other, low, high):
-    assert paired(np.array(one, bool), np.array(other, bool)) == pytest.approx((low, high), abs=1e-3)
+    assert paired(np.array(one, float), np.array(other, float)) == pytest.approx((low, high), abs=1e-3)
