@@ -26,6 +26,7 @@ def test_batches_are_sent_ahead_in_order():
     assert list(ahead) == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backend",
     ["tensorflow", pytest.param("jax", marks=pytest.mark.skipif(not JAX, reason="JAX is not installed"))],

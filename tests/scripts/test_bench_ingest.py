@@ -56,6 +56,7 @@ def run(photos, tmp_path_factory) -> tuple[str, str, dict]:
     return result.stdout, result.stderr, json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_each_way_has_a_row_with_its_share_of_the_limit(run):
     rows = {row["way"]: row for row in read_table(run[0])}
     limits = {
@@ -77,6 +78,7 @@ def test_each_way_has_a_row_with_its_share_of_the_limit(run):
             assert float(rows[name]["of its limit"]) == pytest.approx(share, abs=0.006)
 
 
+@pytest.mark.slow
 def test_rates_are_those_of_the_medians(run):
     figures = run[2]
     assert {len(secs) for secs in figures["secs"].values()} == {2}
@@ -86,6 +88,7 @@ def test_rates_are_those_of_the_medians(run):
     assert run[0].startswith("40 photos of ")
 
 
+@pytest.mark.slow
 def test_a_peer_without_its_python_is_left_out_with_a_word(run):
     assert "FFCV, 300: left out, see scripts/bench/peers/README.md" in run[1]
     assert not any("FFCV" in row["way"] for row in read_table(run[0]))
@@ -181,6 +184,7 @@ def test_the_work_of_a_living_servers_dead_workers_is_counted():
         server.stdin.close()
 
 
+@pytest.mark.slow
 def test_no_two_tiny_photos_are_the_same(tmp_path):
     bench_million.draw_photos(tmp_path, 2500, workers=2)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -189,6 +193,7 @@ def test_no_two_tiny_photos_are_the_same(tmp_path):
     assert max(len(list(path.parent.iterdir())) for path in files) == 1000
 
 
+@pytest.mark.slow
 def test_the_builds_of_many_photos_are_compared(tmp_path):
     result = run_script(bench_million, "--counts", 3000, 6000, "--folder", tmp_path)
     assert result.returncode == 0, result.stderr

@@ -46,6 +46,7 @@ def run(photos, tmp_path_factory) -> tuple[list[list[str]], dict, Path]:
     return rows, json.loads(result.stdout.splitlines()[-1]), inputs
 
 
+@pytest.mark.slow
 def test_each_way_has_a_row_with_its_shares_of_the_limits(run):
     rows, figures, _ = run
     assert [row[0] for row in rows] == ["way", DECODE, COPY, "ours, --cache none"]
@@ -60,6 +61,7 @@ def test_each_way_has_a_row_with_its_shares_of_the_limits(run):
     assert figures["versions"]["tensorflow"]
 
 
+@pytest.mark.slow
 def test_the_files_are_the_pictures_of_the_dataset(run):
     inputs = run[2]
     info = DatasetInfo.load(inputs / "data")
@@ -142,6 +144,7 @@ def test_datasets_of_small_records_are_whole(tmp_path, monkeypatch):
         assert shard_rows(open_index(info), info, shard.filename)["offset"].tolist() == offsets
 
 
+@pytest.mark.slow
 def test_the_memory_is_told_by_the_number_of_records(tmp_path):
     result = run_script(
         bench_stream, tmp_path, "--parts", "memory", "--small-counts", 320, 640, "--epochs", 2

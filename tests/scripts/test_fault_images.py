@@ -16,6 +16,7 @@ def run_script(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=200)
 
 
+@pytest.mark.slow
 def test_a_small_campaign_finds_nothing_wrong(tmp_path):
     result = run_script("--count", 300, "--seed", 5, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr

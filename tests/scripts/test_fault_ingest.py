@@ -38,6 +38,7 @@ def table(printed: str) -> list[dict[str, str]]:
     return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("campaign", "column"),
     [
@@ -57,6 +58,7 @@ def test_a_campaign_disturbs_as_often_as_asked(scene, capsys, campaign, column):
     assert figures.get("slowest_secs", 0) >= 0
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_a_line_and_leaves_nothing(photos, tmp_path):
     command = [
         sys.executable,
@@ -160,6 +162,7 @@ def test_damage_that_is_not_found_or_not_mended_is_noticed(scene, tmp_path, monk
             faults_damages.damage_round(scene, foreign, tmp_path / "d2", 1, random.Random(3))
 
 
+@pytest.mark.slow
 def test_without_mounts_the_size_of_files_stands_in_for_the_disk(scene, tmp_path):
     disk = faults_disk.FileSizes(tmp_path)
     log = tmp_path / "stderr"

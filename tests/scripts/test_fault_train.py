@@ -2,9 +2,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from scripts.faults import train as fault_train
 
 
+@pytest.mark.slow
 def test_a_small_campaign_finds_nothing_wrong(tmp_path):
     """A kill and a signal: disturbed or not, the same bits."""
     command = [

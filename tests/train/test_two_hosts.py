@@ -211,7 +211,9 @@ def test_two_hosts_give_the_losses_of_one_device(hosts, striped):
     )
     loop.run()
     found = history(hosts.folder / "plain")
+    # The sums of this process come in any order, and Adam makes more of it: 3.5e-5 was seen on a busy machine. One of
+    # the 192 images twice, and one left out, is 1e-3 and more.
     for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
-        assert [row[name] for row in found] == pytest.approx([row[name] for row in rows], rel=1e-5)
+        assert [row[name] for row in found] == pytest.approx([row[name] for row in rows], rel=1e-4)
     for mine, theirs in zip(weights(hosts.folder / "plain", "last.keras"), model.get_weights(), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
