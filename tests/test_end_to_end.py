@@ -106,6 +106,7 @@ def refuses_other_classes(root: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ROOMS.is_dir(), reason="the collection of real photos is not there")
 def test_real_photos(tmp_path):
     built = succeed("ingest", "build", ROOMS, tmp_path / "data", *NAMES, "--image-size", "64")

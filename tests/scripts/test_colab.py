@@ -63,6 +63,7 @@ def session(folder, photos):
     )
 
 
+@pytest.mark.slow
 def test_a_session_that_is_cut_off_goes_on_in_the_next_one(tmp_path, photos):
     first = session(tmp_path, photos)
     checkpoints = tmp_path / "drive/run/checkpoints"

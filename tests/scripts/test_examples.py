@@ -76,6 +76,7 @@ def test_custom_loop_trains_on_two_devices(data):
     assert accuracy(printed) > 0.9
 
 
+@pytest.mark.slow
 def test_transfer_learns_on_frozen_layers(data, tmp_path):
     # Deferred: Keras takes seconds to import.
     import keras

@@ -107,6 +107,7 @@ def test_where_pixels_say_as_much_another_model_is_trained_and_the_better_one_ke
     assert losses.mean() == pytest.approx(result.val_loss, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_run_of_two_models_that_was_killed_ends_with_the_same_weights(two, shaded_photos, tmp_path):
     folder, options, result = two
     config = TrainConfig(

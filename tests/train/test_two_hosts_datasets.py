@@ -15,6 +15,7 @@ from shardstream.train.data.dataset import Dataset
 
 if reason := loopback.reason_it_cannot():
     pytest.skip(f"two hosts are tried in a network of their own: {reason}", allow_module_level=True)
+pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import json, os, sys, time

@@ -50,6 +50,8 @@ if not os.path.exists(sys.argv[2]):
 shardstream.train.resolve.build_model = build_model
 sys.exit(max(main(argv) for argv in json.loads(sys.argv[1])))
 """
+pytestmark = pytest.mark.slow
+
 EPOCHS = 10
 WEIGHTS = "earlier.keras"
 STEPS = 6  # 192 pictures in batches of 32.
