@@ -71,7 +71,7 @@ OPTIONS = {
     "killed": "--model small --cache memory --epochs 12 --save-every 5steps",
     "whole": "--model small --cache memory --epochs 12 --save-every 1h",
     "auto": "--model notebook --cache auto --epochs 1",
-    "plain": f"--model notebook --cache none --epochs {EPOCHS} --save-every 1h --learning-rate 0.01",
+    "plain": f"--model notebook --cache none --epochs {EPOCHS} --save-every 1h --learning-rate 0.001",
 }
 
 
@@ -201,7 +201,7 @@ def test_two_hosts_give_the_losses_of_one_device(hosts, striped):
     scope: dict = {}
     exec(MODEL, scope)
     model = scope["build_model"]("seed", image_size=16, num_classes=3, seed=123)
-    phases = [compile_phase(model, keras.optimizers.Adam(0.01))]
+    phases = [compile_phase(model, keras.optimizers.Adam(0.001))]
     rows = []
     recorder = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: rows.append(logs))
     loop = Loop(
@@ -212,9 +212,8 @@ def test_two_hosts_give_the_losses_of_one_device(hosts, striped):
     )
     loop.run()
     found = history(hosts.folder / "plain")
-    # Sums of float32 come in another order, and six epochs of Adam make more of it: 1.4e-4 was seen. Another order of
-    # the examples is a hundred times that.
+    # Sums of float32 come in another order. At ten times the learning rate Adam made 1e-4 of that, of gradients near 0.
     for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
-        assert [row[name] for row in found] == pytest.approx([row[name] for row in rows], rel=1e-3)
+        assert [row[name] for row in found] == pytest.approx([row[name] for row in rows], rel=1e-5)
     for mine, theirs in zip(weights(hosts.folder / "plain", "last.keras"), model.get_weights(), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
