@@ -53,9 +53,9 @@ def main() -> None:
         return strategy.reduce("SUM", strategy.run(train_on_replica, batch), axis=None)
 
     batches = data.train_batches(args.batch_size, seed=args.seed, start_step=args.start_step)
-    # With an end, and read to it: TensorFlow may crash where it drops an iterator that is still reading.
-    batches = batches.take(args.steps - args.start_step)
     for step, batch in enumerate(strategy.experimental_distribute_dataset(batches), args.start_step):
+        if step == args.steps:
+            break
         loss = train_step(batch)
         if step % 100 == 0 or step == args.steps - 1:
             print(f"step {step}: loss {float(loss):.4f}", flush=True)

@@ -117,6 +117,10 @@ def pipeline_options() -> tf.data.Options:
     options.deterministic = True
     # They cost half a second for each iterator over a cache, and no batch comes sooner for them.
     options.experimental_optimization.apply_default_optimizations = False
+    # One has to be on, and this one is free. When TensorFlow 2.21's iterator for several devices is dropped, it frees
+    # its dataset before it waits for the batch that is being made. The batch's maker owns the dataset only if a graph
+    # optimization rewrote it; otherwise it reads freed memory, and the process crashes.
+    options.experimental_optimization.noop_elimination = True
     # On several hosts each takes its slice of the batches of a dataset that is not sharded. By file, as TensorFlow
     # tries first, each would take other batches: the order of records is ours.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
