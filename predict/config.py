@@ -2,90 +2,81 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.common.safe_files import refuse_link
+from shardstream.ingest.dataset.wrong_folder import is_dataset
 from shardstream.predict.inference.selection import RANKED, Sampling
 from shardstream.predict.page.texts.languages import Language
 
-# As many as the page shows by default, so that every predicted picture can be looked at; the interval of
-# an accuracy of 0.9 is then 8 points wide, against 21 for 32 pictures.
+# As many as the page shows by default, so that every predicted image can be looked at; the interval of
+# an accuracy of 0.9 is then 8 points wide, against 21 for 32 images.
 DEFAULT_SAMPLE = 200
 DEFAULT_GALLERY = 200
 DEFAULT_SEED = 123
 
-# Not docstrings of the fields: there each line break would show.
-_SPLIT_HELP = "The split to predict; by default validation, or the only one that there is."
-_SEED_HELP = "Decides which images a sample draws; 123 if not given."
-_GALLERY_HELP = "The most images that the page has, mostly incorrect ones; 200 if not given."
-_EXPLAIN_HELP = (
-    "Show the most similar training images of each image, and check the labels of the whole dataset: by features of "
-    "all its images, which takes minutes once and is cached. --no-explain leaves both out."
-)
-_OUT_HELP = (
-    "Where to write the report; by default RUN/report, and RUN/photos-report of photos. A report that is there is "
-    "replaced, files of others stay."
-)
-_COMPARE_HELP = (
-    "Other runs, whose models predict the same images: what they get right and RUN does not, the reverse, and "
-    "whether the difference is statistically significant."
-)
-_MIN_ACCURACY_HELP = (
-    "Exit with code 3 if the accuracy is below this, such as 0.95; the report is written all the same. The estimate "
-    "itself is compared; whether its interval contains the limit is said."
-)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PredictConfig:
-    """Predicts the images of a dataset with a trained model and writes a report of what is correct and incorrect.
+    """Predicts the images of a dataset with a trained model and writes a report on the errors of both.
 
-    Also classifies photos without labels, files or folders: shardstream-predict RUN PHOTOS.
+    DATA may also be photos without labels, files or folders, which are classified.
+
+        shardstream-predict runs/first data/photos --all
+        shardstream-predict runs/first more_photos one.jpg
     """
+
+    option_groups: ClassVar = {
+        "what to predict": (*("split", "all", "sample", "sampling", "batch", "seed", "labelled", "labels"),),
+        "report": ("out", "lang", "gallery", "compare", "explain", "show"),
+        "thresholds for CI": ("min_accuracy", "min_class_recall"),
+        "output": ("json",),
+    }
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run folder that `shardstream-train` wrote; or MODEL.keras, with model.json beside it."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """The dataset folder; or photos without labels: files and folders."""
-    more: Annotated[
-        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PHOTOS", help_behavior_hint="")
-    ] = ()
-    """More photos."""
+    """The dataset folder; or a photo or a folder of photos without labels."""
+    more: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PHOTO ...")] = ()
+    """More photos or folders of photos."""
     labelled: bool = False
-    """DATA is not a dataset but images in class folders (or split folders above them, or an archive): a test set."""
-    labels: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="")] = None
+    """DATA is a test set that is not a dataset: class folders, split folders with class folders, or an archive."""
+    labels: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
     """With --labelled: a table with the class of each image, as for `shardstream-ingest build`."""
-    split: Annotated[str | None, tyro.conf.arg(metavar="NAME", help=_SPLIT_HELP, help_behavior_hint="")] = (
-        None
-    )
-    sample: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
-    """How many images to draw; 200 if neither --batch nor --all is given."""
+    split: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """The split to predict; by default validation, or the only one that there is."""
+    sample: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """How many images to sample; 200 if neither --batch nor --all is given."""
     sampling: Sampling = "uniform"
-    """How to draw them: each equally likely, or as many of each class (stratified). The others predict the whole
-    split, whose figures are reported, and show the N of highest loss (worst), the most confident errors
-    (confident-errors) or the closest decisions (borderline)."""
-    batch: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """uniform: every image is equally likely. stratified: equally many of every class. The others predict the whole
+    split, report its metrics, and show N images: those of the highest loss (worst), the most confident errors
+    (confident-errors), or the closest decisions (borderline)."""
+    batch: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Predict the N-th batch of 32 images in file order, counted from 1, instead of a sample."""
     all: bool = False
     """Predict every image of the split instead of a sample."""
-    seed: Annotated[int | None, tyro.conf.arg(metavar="N", help=_SEED_HELP, help_behavior_hint="")] = None
-    gallery: Annotated[int | None, tyro.conf.arg(metavar="N", help=_GALLERY_HELP, help_behavior_hint="")] = (
-        None
-    )
-    explain: Annotated[bool, tyro.conf.arg(help=_EXPLAIN_HELP, help_behavior_hint="")] = True
+    seed: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """The seed of the sample; 123 if not given."""
+    gallery: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """The maximum number of images on the page, incorrect ones first; 200 if not given."""
+    explain: bool = True
+    """Neither show the most similar training images of each image nor check the labels of the whole dataset: both need
+    the features of all its images, which take minutes once and are cached."""
     lang: Language = "en"
     """The language of the page."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help=_OUT_HELP, help_behavior_hint="")] = None
-    compare: Annotated[
-        tuple[Path, ...], tyro.conf.arg(metavar="RUN2 ...", help=_COMPARE_HELP, help_behavior_hint="")
-    ] = ()
-    min_accuracy: Annotated[
-        float | None, tyro.conf.arg(metavar="FRACTION", help=_MIN_ACCURACY_HELP, help_behavior_hint="")
-    ] = None
-    min_class_recall: Annotated[float | None, tyro.conf.arg(metavar="FRACTION", help_behavior_hint="")] = None
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """The folder of the report; by default RUN/report, RUN/labelled-report with --labelled, and RUN/photos-report for
+    photos. An earlier report is replaced, files of others are kept."""
+    compare: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN2 ...")] = ()
+    """Other runs, whose models predict the same images: which images only one of the models gets right, and whether the
+    difference is statistically significant."""
+    min_accuracy: Annotated[float | None, tyro.conf.arg(metavar="FRACTION")] = None
+    """Exit with code 3 if the accuracy is below this threshold, such as 0.95; the report is written all the same. The
+    point estimate is compared; the report says whether its interval contains the threshold."""
+    min_class_recall: Annotated[float | None, tyro.conf.arg(metavar="FRACTION")] = None
     """The same for the recall of every class; a class without images fails."""
     show: bool = False
     """Step through the images in a window afterwards."""
@@ -93,7 +84,7 @@ class PredictConfig:
     """Print one JSON object instead of tables."""
 
     def __post_init__(self) -> None:
-        if (self.run / "metadata.json").is_file() and (self.data / "model.json").is_file():
+        if is_dataset(self.run) and (self.data / "model.json").is_file():
             raise ConfigError(
                 f"{self.run} is a dataset and {self.data} is a run; the run comes first: "
                 f"shardstream-predict {self.data} {self.run}"
@@ -108,6 +99,10 @@ class PredictConfig:
             )
         if self.labels is not None and not self.labelled:
             raise ConfigError("--labels goes with --labelled alone")
+        if self.labelled and is_dataset(self.data):
+            raise ConfigError(
+                f"--labelled is for folders of images, and {self.data} is a dataset; leave it out"
+            )
         if self.labelled and self.more:
             raise ConfigError("--labelled takes one folder, with the classes in it")
         folders = [path.resolve() for path in (self.run, *self.compare)]
@@ -155,7 +150,7 @@ class PredictConfig:
 
     @property
     def sample_size(self) -> int:
-        """How many pictures are drawn where neither a batch nor all are asked for."""
+        """How many images are drawn where neither a batch nor all are asked for."""
         return DEFAULT_SAMPLE if self.sample is None else self.sample
 
     @property
@@ -171,12 +166,12 @@ class PredictConfig:
 
     @property
     def report_dir(self) -> Path:
-        """The folder that the report of a dataset is written into.
+        """The folder that the report of a dataset is written into, or that of labelled images, beside the former.
 
         Raises:
             ConfigError: It is the one in the run folder, and that is a link: what lies there may be somebody's.
         """
-        return self._folder("report")
+        return self._folder("labelled-report" if self.labelled else "report")
 
     @property
     def photos_report_dir(self) -> Path:

@@ -10,7 +10,6 @@ Importing this package loads neither TensorFlow nor OpenCV: what needs them is i
 """
 
 import importlib
-import importlib.metadata
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    __version__: str
     from shardstream.predict.inference.image_classifier import ImageClassifier
     from shardstream.predict.output.result import Report
     from shardstream.train.config import TrainConfig
@@ -45,12 +45,6 @@ __all__ = [
     "train_and_evaluate",
 ]
 
-try:
-    __version__ = importlib.metadata.version("shardstream")
-except importlib.metadata.PackageNotFoundError:  # Imported from a checkout that is not installed.
-    __version__ = "0.0.0"
-
-
 # Classes whose modules are loaded when they are used.
 _LAZY = {
     "Dataset": "shardstream.train.data.dataset",
@@ -59,11 +53,22 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name in _LAZY:
         value = getattr(importlib.import_module(_LAZY[name]), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _version() -> str:
+    import importlib.metadata  # A tenth of a second with a cold cache, for something that is seldom asked for.
+
+    try:
+        return importlib.metadata.version("shardstream")
+    except importlib.metadata.PackageNotFoundError:  # Imported from a checkout that is not installed.
+        return "0.0.0"
 
 
 def build_dataset(images: str | os.PathLike[str], data: str | os.PathLike[str], **options: Any) -> "Dataset":

@@ -55,9 +55,7 @@ def test_options_that_are_named_exist(path, capsys):
         program, *words = line.split()
         main = importlib.import_module(f"shardstream.{program.removeprefix('shardstream-')}.__main__").main
         command = words[:1] if program == "shardstream-ingest" or words[:1] in SUB_COMMANDS else []
-        with pytest.raises(SystemExit) as left:
-            main([*command, "--help"])
-        assert left.value.code == 0, line
+        assert main([*command, "--help"]) == 0, line
         helped = capsys.readouterr().out
         for option in (word for word in words if word.startswith("--")):
             assert option.split("=")[0] in helped, f"{option} in: {line}"

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 import tyro
 
@@ -30,17 +30,16 @@ from shardstream.train.option_help import (
     PRECISION_HELP,
     RESUME_HELP,
     STRATEGY_HELP,
+    TRAIN_GROUPS,
     WEIGHTS_HELP,
 )
 
 Cache = Literal["auto", "none", "memory", "disk"]
-OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
+OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="TEXT")]
 ClassWeight = Literal["none", "balanced"]
-OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
-OptionalSchedule = Annotated[
-    ScheduleName | None, tyro.conf.arg(metavar="cosine|constant", help_behavior_hint="")
-]
-OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="N")]
+OptionalSchedule = Annotated[ScheduleName | None, tyro.conf.arg(metavar="cosine|constant")]
+OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="NUMBER")]
 
 # NumPy's and Keras's generators take no more.
 _MAX_SEED = 2**32 - 1
@@ -67,83 +66,91 @@ _GRADIENT_OPTIONS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """Trains a classifier on a dataset folder and keeps the best model in a run folder."""
+    """Trains a classifier on a dataset folder and keeps the best model in a run folder.
+
+    After a kill, a preemption or a lost host, the same command resumes the run.
+
+        shardstream-train data/photos --run runs/first
+    """
+
+    option_groups: ClassVar = TRAIN_GROUPS
 
     data_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """The dataset folder that `shardstream-ingest build` made."""
+    """The dataset folder, as `shardstream-ingest build` or TensorFlow Datasets wrote it."""
     run: Path
-    """The run folder to make, for example runs/first."""
+    """The run folder to write, such as runs/first."""
     model: Annotated[str, tyro.conf.arg(metavar="NAME", help=MODEL_HELP)] = AUTO
-    fine_tune: Annotated[
-        FineTune | None, tyro.conf.arg(metavar="none|last|full", help=FINE_TUNE_HELP, help_behavior_hint="")
-    ] = None
+    fine_tune: Annotated[FineTune | None, tyro.conf.arg(metavar="none|last|full", help=FINE_TUNE_HELP)] = None
     weights: Annotated[str, tyro.conf.arg(metavar="none|imagenet|PATH", help=WEIGHTS_HELP)] = "none"
     head_epochs: OptionalInt = None
     """With --weights: epochs that train the last layer alone; by default a quarter of all."""
     fine_tune_learning_rate: OptionalFloat = None
-    """With --weights: the highest learning rate of the epochs after those; by default 0.00001."""
+    """With --weights: the peak learning rate of the epochs after those; by default 0.00001."""
     image_size: OptionalInt = None
-    """Height and width in pixels that the model sees; by default the stored size, or 300 for originals."""
+    """Height and width in pixels that the model sees; by default the stored size, or 300 for original sizes."""
     batch_size: OptionalInt = None
-    """Pictures per step, over all devices; by default about 32, and 16 for small on fewer than 1,000 pictures."""
+    """Images per step over all devices; by default about 32, or 16 for small with fewer than 1,000 images."""
     epochs: OptionalInt = None
-    """Passes over the training split; by default 20, up to 50 where those make few steps, and up to 100 for small."""
+    """Passes over the training split; by default 20, up to 50 for small datasets, up to 100 for small."""
     seed: int = 123
-    """Of the weights, the order of the pictures, the augmentation and the dropout."""
+    """Seed of the initial weights, the order of the examples, augmentation and dropout."""
     learning_rate: OptionalFloat = None
-    """The highest learning rate; by default the model's own: 0.002 for small, 0.001 for others."""
+    """The peak learning rate; by default 0.002 for small, 0.001 for other models."""
     weight_decay: OptionalFloat = None
-    """Decoupled weight decay (AdamW); by default 0.02, none for notebook."""
+    """Decoupled weight decay (AdamW); by default 0.02, 0 for notebook."""
     label_smoothing: OptionalFloat = None
-    """Share of each target that is spread over all classes; by default 0.1, 0 for notebook, lite0, lite1 and lite2."""
+    """Label smoothing; by default 0.1, or 0 for notebook, lite0, lite1 and lite2."""
     augmentation: Annotated[AugmentationName, tyro.conf.arg(help=AUGMENTATION_HELP)] = "default"
     flip: bool = True
-    """Whether the augmentation mirrors pictures left to right; --no-flip where that makes something else of them."""
+    """Never flip images left to right, where that changes what they show, such as text."""
     mixup: float = 0.0
-    """The alpha of MixUp, for example 0.2, which blends two pictures and their classes; 0 for none."""
+    """The alpha of MixUp, which blends two images and their labels, such as 0.2; 0 turns it off."""
     cutmix: float = 0.0
-    """The alpha of CutMix, for example 1, which puts a part of a picture into another; 0 for none."""
+    """The alpha of CutMix, which pastes a crop of one image into another, such as 1; 0 turns it off."""
     schedule: OptionalSchedule = None
-    """How the learning rate goes on after its warm-up; by default cosine, constant for notebook."""
+    """The learning rate after its warm-up; by default cosine, or constant for notebook."""
     warmup_epochs: OptionalFloat = None
-    """Epochs in which the learning rate rises from 0; by default a tenth of all, five at most, none for notebook."""
+    """Epochs in which the learning rate rises from 0; by default a tenth of all, at most 5, or 0 for notebook."""
     clip_norm: OptionalFloat = None
-    """The highest norm that the gradients of a step may have together; by default any."""
+    """Clips the global norm of the gradients of a step; by default they are not clipped."""
     class_weight: ClassWeight = "none"
-    """balanced: each class counts the same in the loss, however many pictures it has."""
+    """balanced: every class has the same weight in the loss, whatever its number of images."""
     early_stopping: OptionalInt = None
-    """Ends training when val_loss has not reached a new low for so many epochs."""
+    """Stops when val_loss has not improved for N epochs; by default never."""
     steps_per_execution: int = 1
-    """Trainer in one call: less of Python's time, but signals, saving and checks wait for the end of a call."""
+    """Steps per call of the compiled function: more of them cost less time in Python, but signals and checkpoints wait
+    for the end of a call."""
     jit_compile: Annotated[JitCompile, tyro.conf.arg(help=JIT_HELP)] = "auto"
     deterministic: bool = False
-    """The same weights, bit for bit, for the same seed on the same device; slower on a GPU."""
+    """Bit-identical weights for the same seed on the same device; slower on a GPU."""
     precision: Annotated[Precision, tyro.conf.arg(help=PRECISION_HELP)] = "auto"
     cache: Annotated[Cache, tyro.conf.arg(help=CACHE_HELP)] = "auto"
-    cache_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
-    """For --cache disk, and the places of records of other people's datasets; by default $XDG_CACHE_HOME/shardstream or
+    cache_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """The folder of disk caches, and of the record offsets of TFDS folders; by default $XDG_CACHE_HOME/shardstream or
     ~/.cache/shardstream."""
     strategy: Annotated[StrategyName, tyro.conf.arg(help=STRATEGY_HELP)] = "auto"
     hosts: OptionalStr = None
-    """Address and port of each of several workers, such as a:2222,b:2222; the first writes the run folder."""
+    """Address and port of every worker, such as a:2222,b:2222; the first one writes the run folder."""
     rank: OptionalInt = None
-    """Which of --hosts this process is, from 0 on. All get the same options but for this one."""
+    """The position of this worker in --hosts, from 0. All other options are the same on every worker."""
     resume: Annotated[bool, tyro.conf.arg(help=RESUME_HELP)] = True
     validation_share: OptionalFloat = None
-    """Holds out this fraction of the train split, for datasets of others that have a train split alone, such as 0.2."""
+    """Holds out this fraction of the train split, such as 0.2, for TFDS folders without a validation split."""
     max_bad_records: int = 0
-    """How many records that cannot be read are left out and named in bad_records.csv of the run, instead of ending the
-    training; from 1 on, every record is read and decoded once before the training begins."""
+    """How many corrupt records are skipped and listed in bad_records.csv of the run before training ends with an error;
+    above 0, every record is decoded once before training starts."""
     save_every: str = "10min"
-    """How often the state is saved to go on from, such as 10min or 500steps; at the end of an epoch it is too."""
+    """The time or number of steps between checkpoints, such as 10min or 500steps; every epoch ends with one as well."""
     grace: str = "30s"
-    """After SIGTERM, SIGHUP or Ctrl-C: the time to save the state and leave."""
+    """The time to save a checkpoint and exit after SIGTERM, SIGHUP or Ctrl-C."""
     json: bool = False
-    """Prints the result as one JSON object."""
+    """Print the result as one JSON object."""
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(TrainConfig).items():
-            object.__setattr__(self, name, option_value(name, hint, getattr(self, name)))
+        hints = get_type_hints(TrainConfig)
+        for field in dataclasses.fields(self):
+            value = option_value(field.name, hints[field.name], getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
         if (self.run / "metadata.json").is_file():
             raise ConfigError(
                 f"--run {self.run} is a dataset; meant `shardstream-train {self.run} --run RUN`?"
@@ -239,30 +246,32 @@ def gradient_defaults() -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DoctorConfig:
-    """Measures how fast input and step of a training are, alone and together, with each cache that fits.
+    """Measures the input pipeline and the training step, alone and together, and says what limits the speed.
 
-    One host is measured, whatever TF_CONFIG says, and nothing is left behind. Other work on the machine slows all.
+    Every cache that fits is measured, on this host only, and nothing is left behind. Other work on the machine distorts
+    the result.
     """
 
     data_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """The dataset folder."""
-    model: Annotated[str, tyro.conf.arg(metavar="NAME", help=MODEL_HELP)] = "small"
+    model: Annotated[str, tyro.conf.arg(metavar="NAME")] = "small"
+    """The model whose step is measured, by a name of `shardstream-train --help`."""
     image_size: OptionalInt = None
-    """Height and width in pixels that the model sees; by default the stored size, or 300 for originals."""
+    """Height and width in pixels that the model sees; by default the stored size, or 300 for original sizes."""
     batch_size: OptionalInt = None
-    """Pictures per step, over all devices; by default about 32, and 16 for small on fewer than 1,000 pictures."""
+    """Images per step over all devices; by default about 32, or 16 for small with fewer than 1,000 images."""
     precision: Annotated[Precision, tyro.conf.arg(help=PRECISION_HELP)] = "auto"
     cache: Annotated[Cache, tyro.conf.arg(help=CACHE_HELP)] = "auto"
-    cache_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    cache_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """The folder of disk caches, whose disk is measured; by default $XDG_CACHE_HOME/shardstream or
     ~/.cache/shardstream."""
     validation_share: OptionalFloat = None
-    """As in training, for datasets of others that have a train split alone."""
+    """As in training: the fraction of the train split to hold out, for TFDS folders without a validation split."""
     strategy: Annotated[Literal["auto", "default", "mirrored"], tyro.conf.arg(help=DEVICES_HELP)] = "auto"
     seconds: float = 2.0
-    """How long each measurement takes: one of the step, two of each cache, which start half as long before."""
+    """The time of a measurement: one of the step, two of each cache."""
     json: bool = False
-    """Prints one JSON object."""
+    """Print one JSON object."""
 
     def __post_init__(self) -> None:
         if not 0 < self.seconds < float("inf"):
@@ -282,29 +291,32 @@ class DoctorConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StatusConfig:
-    """Shows how far a run is, whether it is at work or was stopped."""
+    """Shows whether a run is running, stopped or finished, its progress and its best epoch."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run folder."""
     json: bool = False
-    """Prints one JSON object."""
+    """Print one JSON object."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExportConfig:
-    """Writes the best model of a run as a file that other programs run, to RUN/export/FORMAT.
+    """Writes the best model of a run to RUN/export/FORMAT, as a file that other programs can run.
 
-    It takes uint8 RGB images at the size of the model and gives probabilities; labels.json beside it has the classes.
+    Its input is uint8 RGB images at the size of the model, its output probabilities; labels.json beside it has the
+    class names.
+
+        shardstream-train export runs/first --format tflite
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run folder."""
     format: Literal["savedmodel", "tflite", "onnx", "keras"]
-    """What to write; onnx needs the packages tf2onnx and onnx."""
+    """The format; onnx needs the packages tf2onnx and onnx: pip install -e '.[onnx]'."""
     quantize: Literal["none", "float16"] = "none"
-    """float16 halves a TFLite file; what it costs is measured on validation images."""
+    """float16 halves a TFLite file; the loss of accuracy is measured on validation images."""
     json: bool = False
-    """Prints one JSON object."""
+    """Print one JSON object."""
 
 
 def _check_at_least(least: int, **options: float | None) -> None:

@@ -1,55 +1,67 @@
-"""What `shardstream-train --help` says of options that take more than a line."""
+"""What `shardstream-train --help` says of options that take more than a line, and how it groups them."""
 
-# Not docstrings of the fields: there each line break would show.
+# Titles and fields in the order of the help: what matters first.
+TRAIN_GROUPS = {
+    "model": ("model", "image_size", "fine_tune", "weights", "head_epochs", "fine_tune_learning_rate"),
+    "data": ("validation_share", "cache", "cache_dir", "max_bad_records", "seed"),
+    "optimization (training by gradients)": (
+        *("epochs", "batch_size", "learning_rate", "early_stopping", "class_weight", "schedule"),
+        *("warmup_epochs", "weight_decay", "label_smoothing", "clip_norm"),
+    ),
+    "augmentation": ("augmentation", "flip", "mixup", "cutmix"),
+    "devices": (
+        *("strategy", "precision", "hosts", "rank", "deterministic", "jit_compile", "steps_per_execution"),
+    ),
+    "saving": ("save_every", "resume", "grace"),
+    "output": ("json",),
+}
 MODEL_HELP = (
-    "auto: lite0 with a classifier on its features, and where their cross-validation says that they may not be enough, "
-    "small too; what is better on the validation split is kept. Options of training by gradients, such as --epochs, "
-    "--learning-rate and --mixup, are for small then; --weights and --fine-tune need a model by name. Pictures below "
-    "32x32 and several hosts get small alone. small: a compact residual network, 0.3 million parameters, trained with "
-    "augmentation. lite0: EfficientNet-Lite0 "
-    "with weights trained on ImageNet, which the installation brings; lite1 and lite2 are larger, in packages of their "
-    "own. Run once for each picture, they need a minute where others need an hour. notebook: the layers of "
-    "the notebook this project grew from. Its first one, Dense(1024) on every pixel, makes the convolution after "
-    "it read 1024 channels: 106 of its 108 GFLOP for one picture of 300x300, where small takes 0.5, and 0.7 GB "
-    "of activations for each picture of a batch. Or any of keras.applications, such as ResNet50, EfficientNetV2B0, "
-    "MobileNetV3Small or ConvNeXtTiny, with its own preprocessing inside."
+    "auto: a linear head on the features of lite0 and, where cross-validation says that it may not be enough, small "
+    "as well; the better one on the validation split is kept. Its options of training by gradients are for small; "
+    "--weights and --fine-tune need a model by name. Images below 32x32 and several hosts get small alone. "
+    "lite0: a linear head on the features of EfficientNet-Lite0 with ImageNet weights, which are part of the "
+    "installation; lite1 and lite2 are larger, in packages of their own. Each image passes through them once, "
+    "so they take a minute where others take an hour. small: a compact residual network, 0.3 million parameters, "
+    "trained from scratch. notebook: the layers of the notebook this project grew from, whose Dense(1024) on every "
+    "pixel costs 106 of its 108 GFLOP for one image of 300x300 (small: 0.5) and 0.7 GB of activations for each image "
+    "of a batch. Or any of keras.applications, such as ResNet50, EfficientNetV2B0, MobileNetV3Small or ConvNeXtTiny, "
+    "with its own preprocessing inside."
 )
 FINE_TUNE_HELP = (
-    "What of lite0, lite1 or lite2 is trained after a classifier was fitted to their features: none; last, the last "
-    "third of the blocks; or full, everything. Options such as --epochs and --mixup are for last and full. "
+    "What is trained of lite0, lite1 or lite2 after a linear head was fitted to their features: none; last, the last "
+    "third of the blocks; or full, all layers. Options such as --epochs and --mixup are for last and full. "
     "Not with --model auto."
 )
 WEIGHTS_HELP = (
-    "What the model begins with. none: nothing. imagenet: what Keras downloads for an application. A path: an earlier "
+    "The initial weights. none: random. imagenet: those that Keras downloads for an application. A path: an earlier "
     "run or a .keras file of it, whose last layer is kept where the classes are the same, or the .h5 file that Keras "
-    "would have downloaded. With weights the last layer is trained alone at first, then all of the model at a lower "
-    "rate."
+    "would have downloaded. With weights the last layer is trained alone at first, then the whole model at a lower "
+    "learning rate."
 )
 JIT_HELP = (
     "Whether XLA compiles the model and its gradients. auto: on one GPU. On a CPU a step of small took a quarter "
-    "longer with it, and on several devices it cannot be."
+    "longer with it; on several devices it is not possible."
 )
 AUGMENTATION_HELP = (
-    "Changes to the pictures in training, on the device. default: parts of them, mirrored or not, in another light; "
-    "small is trained with parts of half the height and width. none: the pictures as they are, which is "
-    "the default of notebook too, as the notebook had it. randaugment: two operations of RandAugment besides."
+    "Random changes to the images in training, on the device. default: random resized crops, flips and color jitter; "
+    "small is trained at half the height and width. none: the images as they are, also the default of notebook. "
+    "randaugment: two operations of RandAugment in addition."
 )
 PRECISION_HELP = (
-    "What the layers calculate in. auto: float32 on a CPU, mixed_bfloat16 on GPUs of compute capability 8.0 and "
-    "up, mixed_float16 on those of 7.x. The saved models are float32 always."
+    "The data type that the layers calculate in. auto: float32 on a CPU, mixed_bfloat16 on GPUs of compute capability "
+    "8.0 and up, mixed_float16 on those of 7.x. The saved models are always float32."
 )
 CACHE_HELP = (
-    "Where decoded images are kept, as uint8; they are decoded once, before the first epoch. none: nowhere, they are "
-    "decoded in every epoch. memory. disk: a file in --cache-dir that later runs on the same dataset use too. auto: "
-    "the first that fits of memory, disk and none, limits of containers respected. The order of the examples is the "
-    "same."
+    "Where decoded images are kept, as uint8. memory; disk, a file in --cache-dir that later runs on the same dataset "
+    "use too; none: images are decoded in every epoch. auto: the first that fits of memory, disk and none, limits of "
+    "containers respected. The order of the examples is the same with all of them."
 )
 STRATEGY_HELP = (
     "default: one device. mirrored: all visible GPUs, each batch split evenly. multiworker: all GPUs of all hosts. "
-    "auto: multiworker if --hosts or TF_CONFIG names several, mirrored if there are several GPUs."
+    "auto: multiworker if --hosts or TF_CONFIG names several hosts, mirrored if there are several GPUs."
 )
 DEVICES_HELP = "default: one device. mirrored: all visible GPUs. auto: mirrored if there are several GPUs."
 RESUME_HELP = (
-    "Goes on with an unfinished run of the same options in the run folder, from its last state and to the same "
-    "result as if it had never been stopped. --no-resume throws that run away and begins anew."
+    "Start over, and remove what an unfinished run left in the run folder. Without it a run of the same options "
+    "resumes at its last checkpoint, with the same result as if it had never stopped."
 )

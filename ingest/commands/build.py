@@ -17,6 +17,7 @@ from shardstream.ingest.pipeline.disk_space import check_free_space
 from shardstream.ingest.pipeline.listing import Listing
 from shardstream.ingest.pipeline.map_tasks import MapPlan
 from shardstream.ingest.pipeline.scan import scan_folder
+from shardstream.ingest.pipeline.split_assignment import DUPLICATES, drawn_splits
 from shardstream.ingest.pipeline.staging import has_staging, open_staging
 from shardstream.ingest.pipeline.steps import TASK_MODULES, assemble, check_verdicts, process_files
 
@@ -59,6 +60,7 @@ def build_dataset(config: BuildConfig) -> BuildResult:
         display_names = _display_names(config, listing)
         check_free_space(len(listing), config.judging.image, [place.units, place.shards])
         catalog = Catalog(listing)
+        _check_keep_together(config, catalog)
         rows = np.arange(len(listing), dtype=np.uint32)
         plan = MapPlan(listing, rows, judging=config.judging, folder=place.units)
         process_files(catalog, plan, engine, max_rejected=config.max_rejected, place=place)
@@ -117,6 +119,20 @@ def _options(config: BuildConfig) -> dict[str, object]:
         "--check": config.check,
         "--max-pixels": config.max_pixels,
     }
+
+
+def _check_keep_together(config: BuildConfig, catalog: Catalog) -> None:
+    """Refuses an option that would have no effect, as the source gives every split."""
+    splits_are_given = len(catalog.listing.given_splits) > 0
+    if (
+        splits_are_given
+        and config.keep_together != DUPLICATES
+        and not any(drawn_splits(catalog, config.split_rule).values())
+    ):
+        raise ConfigError(
+            f"--keep-together {config.keep_together}: {config.images} gives every split, and they are kept as given; "
+            "leave it out (near-duplicates in two splits are listed after the build)"
+        )
 
 
 def _display_names(config: BuildConfig, listing: Listing) -> tuple[str, ...]:

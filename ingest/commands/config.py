@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -12,6 +12,7 @@ from shardstream.ingest.common.cpu_limits import usable_cores
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.dataset.metadata import SplitRule
 from shardstream.ingest.dataset.split_hash import check_fractions
+from shardstream.ingest.dataset.wrong_folder import is_dataset
 from shardstream.ingest.execution.factory import EngineName
 from shardstream.ingest.images.settings import (
     MAX_STORED_SIZE,
@@ -23,6 +24,8 @@ from shardstream.ingest.images.settings import (
 )
 from shardstream.ingest.pipeline.split_assignment import group_pattern
 
+_JOB_OPTIONS = ("workers", "work_dir", "max_rejected", "restart", "engine", "scheduler")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Folders:
@@ -33,6 +36,15 @@ class _Folders:
 
     def __post_init__(self) -> None:
         images, data = self.images.resolve(), self.data.resolve()
+        if is_dataset(self.images):
+            hint = (
+                f"; swap them: {self.data} {self.images}"
+                if self.data.exists() and not is_dataset(self.data)
+                else ""
+            )
+            raise ConfigError(
+                f"IMAGES ({self.images}) is a dataset folder; the source images come first{hint}"
+            )
         if self.data.name in {"", ".."}:
             hint = f": write {data}" if data.name else ""
             raise ConfigError(
@@ -52,12 +64,12 @@ class _Folders:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Running:
     workers: int = dataclasses.field(default_factory=usable_cores)
-    """How many processes work at once; the dataset is the same, byte for byte, for any number."""
+    """Number of processes; the dataset is byte-identical for any number."""
     engine: EngineName = "local"
-    """What the work runs on: processes of this machine, or Dask distributed (docs/cluster.md)."""
+    """local: processes on this machine; dask: Dask distributed (docs/cluster.md)."""
     scheduler: str = ""
-    """With --engine dask: the address of a running cluster's scheduler, such as tcp://host:8786. Without it a cluster
-    is started on this machine."""
+    """With --engine dask: the address of a running scheduler, such as tcp://host:8786; without it a cluster is started
+    on this machine."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -70,14 +82,14 @@ class _Running:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Job(_Running):
     work_dir: Path | None = None
-    """Where work in progress lies until the dataset is whole, such as a local disk where DATA is on a slow one; in
-    DATA.incomplete if not given. It takes as much space as the dataset."""
+    """Where work in progress is kept until the dataset is complete, such as a local disk if DATA is on a slow one; by
+    default DATA.incomplete. It needs as much space as the dataset."""
     max_rejected: float = 0.01
-    """The largest share of files that may be rejected. With more of them nothing is made, and the exit code is 3."""
+    """The largest fraction of files that may be rejected; above it nothing is written, and the exit code is 3."""
     restart: bool = False
-    """Throw away what a killed run left, instead of going on with it."""
+    """Remove what a killed job left, instead of resuming it."""
     dry_run: bool = False
-    """Judge some files, say what would be made and how long it would take, and make nothing."""
+    """Process a few files, estimate time and size, write nothing."""
 
     @property
     def work_folders(self) -> list[Path]:
@@ -86,7 +98,7 @@ class _Job(_Running):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(0 <= self.max_rejected <= 1, "--max-rejected", "a share from 0 to 1", self.max_rejected)
+        _check(0 <= self.max_rejected <= 1, "--max-rejected", "a fraction from 0 to 1", self.max_rejected)
 
 
 def _check_work_dir(config: "BuildConfig | UpdateConfig") -> None:
@@ -102,37 +114,38 @@ def _check_work_dir(config: "BuildConfig | UpdateConfig") -> None:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Decisions:
     class_names: tuple[str, ...] = ()
-    """The categories in label order. They have to be the names of the sub-folders. Sorted by name if not given."""
+    """The class names in label order; by default the names of the sub-folders, sorted."""
     display_names: tuple[str, ...] = ()
-    """What people are shown for each class, in the order of the classes, such as: 음식 실내 실외."""
+    """What people see for each class, in the order of the classes, such as: 음식 실내 실외."""
     validation: float = 0.2
-    """The share of pictures held out to judge the model by while it trains."""
+    """The fraction of images held out to evaluate the model during training."""
     test: float = 0.0
-    """The share of pictures held out for a last judgement."""
+    """The fraction of images held out for a final evaluation."""
     keep_together: str = "duplicates"
-    """What goes to the same split. "duplicates": identical files, which always do. "near-duplicates": also pictures
-    that look alike. Or a regular expression on each file's path inside IMAGES, such as "/(\\d+)_": files with the
-    same first group (photos of one house, of one patient); where it does not match, a picture goes by its content."""
+    """What stays in one split. "duplicates": identical files, which always do. "near-duplicates": similar images too.
+    Or a regular expression on the path of each file inside IMAGES, such as "/(\\d+)_": files with the same first group
+    (photos of one house, of one patient); where it does not match, the content of the image decides. Of splits that
+    are given, only what is held out of the training images is affected."""
     stratify: bool = False
-    """Give each class these shares exactly. The price: a photo that comes or goes can move others to another split."""
+    """Give every class exactly these fractions; but then a new or removed file can move others to another split."""
     seed: int = 123
-    """Decides which pictures are held out. Files that come, go or are renamed move no other picture."""
+    """Decides which images are held out. Files that are added, removed or renamed move no other image."""
     image_size: int | Literal["original"] = 300
-    """Height and width in pixels that pictures are stored at; best the size to train at. "original" keeps each
-    picture's own size, and its own bytes where they are clean: larger and several times slower to train from."""
+    """Height and width in pixels of the stored images; best the size to train at. "original" keeps the size of each
+    image, and its own bytes where they are clean: larger, and several times slower to train from."""
     resize: Resize = "stretch"
-    """How a picture becomes square: its shape ignored, its middle taken, or black bands added."""
+    """How an image becomes square: stretched, its center cropped, or padded with black."""
     encoding: Encoding = "jpeg"
-    """What pictures that cannot keep their own bytes are stored as; raw is 7 times larger and needs no decoding."""
+    """The format of images that cannot keep their own bytes; raw is 7 times larger and needs no decoding."""
     quality: int = 95
     """JPEG quality, 1 to 100. 90 is a third smaller and faster to read."""
     check: Check = "full"
-    """How closely a picture is looked at: decoded to the end, or its header alone. "header" is quicker, goes with
-    --image-size original, finds no pictures that look alike, and lets damaged ones pass, to fail in training."""
+    """full: decode every image completely. header: read its header only, which is faster, requires
+    --image-size original, finds no near-duplicates, and lets corrupt images through, which fail in training."""
     max_pixels: int = 130_000_000
-    """A picture that says it has more is rejected before it is decoded: some files lie to fill the memory."""
+    """Images with more pixels are rejected before they are decoded (decompression bombs)."""
     shard_size: str = "128MiB"
-    """About how large each file becomes: such as 64MiB or 1GB."""
+    """The approximate size of a shard, such as 64MiB or 1GB."""
 
     def __post_init__(self) -> None:
         check_fractions(self.fractions)
@@ -148,18 +161,18 @@ class _Decisions:
         group_pattern(self.keep_together)  # So that a mistake in it is found here.
         if self.encoding == "raw" and self.image_size == "original":
             raise ConfigError(
-                "--encoding raw needs an --image-size: raw pictures of differing size cannot be told apart"
+                "--encoding raw needs an --image-size: raw images of different sizes cannot be decoded"
             )
         if self.check == "header" and (
             self.image_size != "original" or self.keep_together == "near-duplicates"
         ):
             raise ConfigError(
                 "--check header does not go with --image-size N or --keep-together near-duplicates: both need the "
-                "whole picture"
+                "complete image"
             )
         if self.stratify and self.keep_together != "duplicates":
             raise ConfigError(
-                f"--stratify does not go with --keep-together {self.keep_together}: shares cannot be exact where "
+                f"--stratify does not go with --keep-together {self.keep_together}: fractions cannot be exact where "
                 "groups stay whole"
             )
         for option, names in (("--class-names", self.class_names), ("--display-names", self.display_names)):
@@ -174,19 +187,19 @@ class _Decisions:
 
     @property
     def fractions(self) -> dict[str, float]:
-        """The shares of the held-out splits, by name."""
+        """The fractions of the held-out splits, by name."""
         return {"validation": float(self.validation), "test": float(self.test)}
 
     @property
     def judging(self) -> ProcessingSettings:
-        """How files are judged and pictures stored."""
+        """How files are processed and images stored."""
         size = None if self.image_size == "original" else self.image_size
         image = ImageSettings(size=size, resize=self.resize, encoding=self.encoding, quality=self.quality)
         return ProcessingSettings(image=image, check=self.check, max_pixels=self.max_pixels)
 
     @property
     def split_rule(self) -> SplitRule:
-        """What decides the splits."""
+        """The rule that assigns images to splits."""
         return SplitRule(
             seed=self.seed,
             fractions=self.fractions,
@@ -196,21 +209,34 @@ class _Decisions:
 
     @property
     def shard_bytes(self) -> int:
-        """The size of a shard."""
+        """The approximate size of a shard in bytes."""
         return parse_size("--shard-size", self.shard_size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BuildConfig(_Job, _Decisions, LayoutOptions, _Folders):
-    """Turns class folders of images into a dataset of sharded TFRecords.
+    """Writes the images of class folders as a dataset of sharded TFRecords.
 
-    IMAGES has a sub-folder for each class (IMAGES/food/..., IMAGES/interior/...), or is a .zip or .tar of such; images
-    that are split already, or have their labels in a table: --splits-from-folders, --labels. DATA is made new.
-    Every file is opened once and judged: ok, repaired, duplicate, conflict or rejected (see DATA/manifest.parquet).
-    Killed, the same command goes on where it was.
+    IMAGES has a sub-folder for each class (IMAGES/food/..., IMAGES/interior/...), or is a .zip or .tar of such folders.
+    Images in train/ and val/ folders need --splits-from-folders, labels in a table --labels. Every file is read once
+    and is ok, repaired, duplicate, conflict or rejected in DATA/manifest.parquet. After a kill the same
+    command resumes.
 
         shardstream-ingest build photos data/photos --class-names food interior exterior
     """
+
+    option_groups: ClassVar = {
+        "splits": ("validation", "test", "seed", "keep_together", "stratify", "splits_from_folders"),
+        "classes and files": (
+            *("class_names", "display_names", "class_depth", "exclude", "include", "follow_links"),
+            *("labels", "path_column", "label_column", "split_column"),
+        ),
+        "stored images": (
+            *("image_size", "resize", "encoding", "quality", "check", "max_pixels", "shard_size"),
+        ),
+        "job": _JOB_OPTIONS,
+        "output": ("dry_run", "json"),
+    }
 
     def __post_init__(self) -> None:
         for part in (_Folders, LayoutOptions, _Decisions, _Job):
@@ -226,21 +252,27 @@ class BuildConfig(_Job, _Decisions, LayoutOptions, _Folders):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UpdateConfig(_Job, TableOption, _Folders):
-    """Brings a dataset up to date with its folders: the same bytes as a build from scratch, without most of its work.
+    """Updates a dataset from its source folder: byte-identical to a new build, with a fraction of its work.
 
-    Only files that are new or have another size or time than in DATA/manifest.parquet are read; the others' records
-    are copied. How DATA was built decides how it is updated. It can be read all the while, and is replaced at once.
+    Only files that are new, or whose size or modification time changed, are read; other records are copied. The options
+    are those that DATA was built with. DATA can be read meanwhile and is replaced atomically.
 
         shardstream-ingest update photos data/photos
     """
 
+    option_groups: ClassVar = {
+        "changes": ("max_gone", "allow_class_changes", "rehash", "labels"),
+        "job": _JOB_OPTIONS,
+        "output": ("dry_run", "json"),
+    }
+
     rehash: bool = False
-    """Read every file, and compare its content instead of its size and time; after another version of a decoder was
-    installed, make all records anew."""
+    """Read every file and compare contents instead of size and modification time; after a change of decoder versions,
+    rebuild all records."""
     max_gone: float = 0.1
-    """The largest fraction of the dataset's files that may be gone, from 0 to 1: the folder may be half-synced."""
+    """The largest fraction of the files of the dataset that may be missing, from 0 to 1: IMAGES may be half-synced."""
     allow_class_changes: bool = False
-    """Go on where classes are gone, or would get other label numbers: trained models rely on those."""
+    """Continue when classes are removed or get other label numbers, which trained models rely on."""
 
     def __post_init__(self) -> None:
         for part in (_Folders, _Job):
@@ -251,10 +283,10 @@ class UpdateConfig(_Job, TableOption, _Folders):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RepairConfig(_Running, TableOption, _Folders):
-    """Makes what `verify` finds bad again: those shards alone, out of the photos they were made of.
+    """Rebuilds the corrupt or missing shards that `verify` finds from their source images.
 
-    DATA then has the bytes that it had. Exit code 1 if something cannot be repaired because photos changed.
-    Files that look like shards and are none of DATA's are named and left where they are.
+    The result is byte-identical to the original. Exit code 1 if something cannot be repaired because images changed.
+    Files that look like shards but do not belong to DATA are listed and left in place.
 
         shardstream-ingest repair photos data/photos
     """
@@ -266,14 +298,14 @@ class RepairConfig(_Running, TableOption, _Folders):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class VerifyConfig:
-    """Reads a dataset through and names all that is damaged, missing or foreign. Exit code 1 if anything is."""
+    """Reads a dataset and lists what is corrupt, missing or does not belong to it. Exit code 1 if anything is."""
 
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """The dataset folder."""
     deep: bool = False
-    """Decode every picture as well."""
+    """Decode every image as well."""
     workers: int = dataclasses.field(default_factory=usable_cores)
-    """How many processes work at once."""
+    """Number of processes."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -283,7 +315,7 @@ class VerifyConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class InfoConfig:
-    """Says what a dataset holds: classes, splits, sizes, and what became of the source files."""
+    """Shows the classes, splits and sizes of a dataset, and how many source files were used or rejected."""
 
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """The dataset folder."""

@@ -16,7 +16,7 @@ from shardstream.ingest.pipeline.table_file import guess_columns
 _Globs = Annotated[
     tuple[tuple[str, ...], ...],
     tyro.conf.UseAppendAction,
-    tyro.conf.arg(metavar="GLOB ...", help_behavior_hint=""),
+    tyro.conf.arg(metavar="GLOB ..."),
 ]
 
 
@@ -24,35 +24,35 @@ _Globs = Annotated[
 class TableOption:
     """The option that says where the table of labels is."""
 
-    labels: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="")] = None
-    """A table with the class of each file, for images that do not lie in class folders. Its paths start from IMAGES or
-    from the table, with or without the suffix."""
+    labels: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
+    """A table with the class of each file, for images that are not in class folders. Its paths are relative to IMAGES
+    or to the table, with or without the suffix."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayoutOptions(TableOption):
     """The options that say what the source looks like; `update` follows what `build` was given."""
 
-    path_column: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
-    """With --labels: the column with the file. By default one called path, file, filename, image, image_id or so."""
-    label_column: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
-    """With --labels: the column with the class. By default one called label, class, category, target or so."""
-    split_column: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = ""
-    """With --labels: the column with the split (train, validation or test, in the usual words); it is kept as given."""
+    path_column: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
+    """With --labels: the column of the file; by default one called path, file, filename, image or image_id."""
+    label_column: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
+    """With --labels: the column of the class; by default one called label, class, category or target."""
+    split_column: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
+    """With --labels: the column of the split (train, validation, test, or other usual words), kept as given."""
     splits_from_folders: bool = False
-    """IMAGES/train, IMAGES/val and IMAGES/test (or training_set, valid, dev, testing, ...) hold the class folders: keep
-    these splits as they are given. Where there is no folder for validation, --validation of the training images is
-    held out; a copy that is in two splits stays in test, else in validation."""
+    """Keep the splits of IMAGES/train, IMAGES/val and IMAGES/test (or training_set, valid, dev, testing, ...), which
+    hold the class folders. Without a validation folder, --validation of the training images is held out. Of an image in
+    two splits the copy in test is kept, else the one in validation."""
     class_depth: int | Literal["deepest"] = 1
-    """Which folder level is the class: 1 is the first below IMAGES (or below the splits). "deepest": the folder that
-    an image lies in, whose name may be there once only."""
+    """The folder level that is the class: 1 is the first below IMAGES (or below the splits). "deepest": the folder that
+    an image is in, whose name has to be unique."""
     exclude: _Globs = ()
-    """Leave out files and folders: by name ('*.png', blurred) wherever they are, or by path inside IMAGES
-    ('cat/old/*'). Wins over --include."""
+    """Skip files and folders by name at any level ('*.png', blurred), or by path inside IMAGES ('cat/old/*'). Wins over
+    --include."""
     include: _Globs = ()
-    """Take nothing but files and folders that match, by name or path as above."""
+    """Use only files and folders that match, by name or path as above."""
     follow_links: bool = False
-    """Follow links that lead out of IMAGES. Without it they are left out and counted."""
+    """Follow links that lead out of IMAGES; by default they are skipped and counted."""
 
     def __post_init__(self) -> None:
         columns = {"--path-column": self.path_column, "--label-column": self.label_column}

@@ -4,10 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import errno
-import functools
-import inspect
 import logging
-import operator
 import os
 import shlex
 import signal
@@ -15,20 +12,20 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_origin, get_type_hints
 
 import tyro
 
 from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError, UserError
+from shardstream.ingest.common.help_text import commands_help, options_help, positional_names
 from shardstream.ingest.common.safe_files import read_regular
 from shardstream.ingest.common.standard_streams import flush_streams, prepare_streams
 from shardstream.ingest.common.terminal import EscapingFormatter, escape_control_chars
+from shardstream.ingest.common.versions import writer_versions
 
 Config = TypeVar("Config")
 # A command is its options and what runs with them; the docstring of the options is its help.
 Command = tuple[type[Config], Callable[[Config], int]]
-# What tyro marks a positional argument with.
-_POSITIONAL = get_args(tyro.conf.Positional[int])[1]
 # A character that is nobody's, and so in no value.
 _STAND_IN = "\ue000"
 # Of a sentence for a person: what is wrong stands at its start, what to do at its end.
@@ -77,7 +74,11 @@ def _run(
     description: str,
 ) -> int:
     try:
-        config, act = _parse(prog, commands, arguments, default=default, description=description)
+        shown = _help_or_version(prog, commands, arguments, default=default, description=description)
+        if shown is not None:
+            print(shown)
+            return 0
+        config, act = _parse(prog, commands, arguments, default=default)
         return act(config)
     except UserError as error:
         return _complain(prog, str(error), error.exit_code)
@@ -134,44 +135,60 @@ def _parse(
     arguments: list[str],
     *,
     default: str | None,
-    description: str,
 ) -> tuple[Any, Callable[[Any], int]]:
     named = bool(arguments) and arguments[0] in commands
-    if not named and default is None:
-        _explain_commands(prog, commands, arguments, description)
+    if not named:
+        _check_command(prog, commands, arguments, default=default)
     name = arguments[0] if named else str(default)
     config_class, act = commands[name]
     flags, values = _with_config_file(config_class, arguments[1:] if named else arguments)
     flags = _with_dashes_in_lists(config_class, flags, values)
     prog = f"{prog} {name}" if named else prog
-    config = tyro.cli(config_class, args=flags, prog=prog, description=_describe(config_class))
-    return _with_values(config, values), act
+    return _with_values(tyro.cli(config_class, args=flags, prog=prog), values), act
 
 
-def _describe(config_class: type[Any]) -> str:
-    return (
-        f"{inspect.cleandoc(config_class.__doc__ or '')}\n\n"
-        "--config FILE.toml reads any of the options from a file; options on the command line win."
+def _help_or_version(
+    prog: str,
+    commands: Mapping[str, Command[Any]],
+    arguments: list[str],
+    *,
+    default: str | None,
+    description: str,
+) -> str | None:
+    """Returns what `--help` or `--version` prints; None if neither is asked for."""
+    if arguments[:1] == ["--version"]:
+        return f"{prog} {writer_versions()['shardstream']}"
+    if not {"-h", "--help"} & set(arguments):
+        return None
+    classes = {name: config_class for name, (config_class, _) in commands.items()}
+    if arguments[0] in commands:
+        return options_help(f"{prog} {arguments[0]}", classes[arguments[0]], {})
+    if default is None:
+        return commands_help(prog, description, classes)
+    return options_help(prog, classes.pop(default), classes)
+
+
+def _check_command(
+    prog: str, commands: Mapping[str, Command[Any]], arguments: list[str], *, default: str | None
+) -> None:
+    """Says which command was probably meant where none is named, unless the default one can be meant.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    first = arguments[0] if arguments else ""
+    named = [name for name in commands if name]
+    # A path is no misspelled command.
+    close = [] if first.startswith("-") or os.sep in first else difflib.get_close_matches(first, named, n=1)
+    if default is not None and (not close or os.path.lexists(first)):
+        return
+    if not first or first.startswith("-"):
+        raise ConfigError(f"no command given; the commands are {', '.join(named)}: see `{prog} --help`")
+    # Without a similar word the command was left out: the first one is what people start with.
+    meant = [prog, *close, *arguments[1:]] if close else [prog, named[0], *arguments]
+    raise ConfigError(
+        f"no command {first!r}; did you mean `{shlex.join(meant)}`? The commands are {', '.join(named)}"
     )
-
-
-def _explain_commands(
-    prog: str, commands: Mapping[str, Command[Any]], arguments: list[str], description: str
-) -> NoReturn:
-    """Lets tyro print the list of commands, or says which command was probably meant."""
-    if arguments and not arguments[0].startswith("-"):
-        close = difflib.get_close_matches(arguments[0], commands, n=1)
-        # Without a similar word the command was left out: the first one is what people start with.
-        meant = [prog, *close, *arguments[1:]] if close else [prog, next(iter(commands)), *arguments]
-        raise ConfigError(
-            f"no command {arguments[0]!r}; did you mean `{shlex.join(meant)}`? The commands are {', '.join(commands)}"
-        )
-    choices: list[Any] = [
-        Annotated[config_class, tyro.conf.subcommand(name)] for name, (config_class, _) in commands.items()
-    ]
-    union: Any = functools.reduce(operator.or_, choices)
-    tyro.cli(union, args=arguments, prog=prog, description=description)
-    raise ConfigError(f"{prog}: no command given")
 
 
 def _with_values(config: Any, values: Mapping[str, str]) -> Any:
@@ -240,8 +257,7 @@ def _flags_from_file(config_class: type[Any], path: Path, values: dict[str, str]
         options = tomllib.loads(text.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
-    hints = get_type_hints(config_class, include_extras=True)
-    positional = {name for name, hint in hints.items() if _POSITIONAL in getattr(hint, "__metadata__", ())}
+    positional = positional_names(config_class)
     known = [field.name for field in dataclasses.fields(config_class) if field.name not in positional]
     flags: list[str] = []
     for key, value in options.items():

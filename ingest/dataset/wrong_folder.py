@@ -1,4 +1,4 @@
-"""What a folder is that was given as a dataset and is none: for one sentence that says what to do."""
+"""What a folder is that was given as a dataset or as a run and is none: for one sentence that says what to do."""
 
 import itertools
 import os
@@ -26,13 +26,30 @@ def explain_missing_metadata(data_dir: Path, filename: str, hint: str) -> str:
     if not data_dir.is_dir():
         return f"{data_dir}: a file, expected a dataset folder made by `shardstream-ingest build`"
     if (data_dir / "model.json").is_file() or (data_dir / "history.csv").is_file():
-        return f"{data_dir}: a run folder, expected one that `shardstream-ingest build` made"
+        return f"{data_dir}: a run folder, expected a dataset folder made by `shardstream-ingest build`"
     if _has_images(data_dir):
         return (
             f"{data_dir}: holds images, expected a dataset folder; make one with "
             f"`shardstream-ingest build {data_dir} DATA` and give DATA"
         )
     return f"{data_dir}: no {filename} in it, so it is not a complete dataset; {hint}"
+
+
+def explain_missing_run(run: Path) -> str:
+    """Returns a sentence on `run`, which was given as a run folder and is none."""
+    expected = "expected a run folder made by `shardstream-train`"
+    if not run.exists():
+        return f"{run}: no such folder; make a run with `shardstream-train DATA --run {run}`"
+    if is_dataset(run):
+        return f"{run}: a dataset folder, {expected}; train with `shardstream-train {run} --run RUN` and give RUN"
+    if not (run / "config.json").is_file() and _has_images(run):
+        return f"{run}: holds images, {expected}"
+    return f"{run}: no config.json and no model.json in it, so it is not a run folder made by `shardstream-train`"
+
+
+def is_dataset(folder: Path) -> bool:
+    """Returns whether `folder` is a dataset of ours, complete or not; a user may have a metadata.json too."""
+    return (folder / "metadata.json").is_file() and any(folder.glob("*.tfrecord-*"))
 
 
 def _has_images(folder: Path) -> bool:

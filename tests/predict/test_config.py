@@ -62,12 +62,13 @@ def test_how_many_pictures_the_page_has(options, size):
 def test_the_report_goes_into_the_run_unless_it_is_sent_elsewhere():
     assert config().report_dir == Path("runs/a/report")
     assert config(out=Path("x")).report_dir == Path("x")
+    assert config(labelled=True).report_dir == Path("runs/a/labelled-report")  # Beside that of the dataset.
 
 
 def test_swapped_run_and_data_are_said(tmp_path):
     run, data = tmp_path / "run", tmp_path / "data"
-    for path in (run / "model.json", data / "metadata.json"):
-        path.parent.mkdir()
+    for path in (run / "model.json", data / "metadata.json", data / "d-train.tfrecord-00000-of-00001"):
+        path.parent.mkdir(exist_ok=True)
         path.write_text("{}")
     sentence = (
         f"{data} is a dataset and {run} is a run; the run comes first: shardstream-predict {run} {data}"
@@ -75,3 +76,5 @@ def test_swapped_run_and_data_are_said(tmp_path):
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         PredictConfig(run=data, data=run)
     PredictConfig(run=run, data=data)
+    with pytest.raises(ConfigError, match=f"--labelled is for folders of images, and {data} is a dataset"):
+        PredictConfig(run=run, data=data, labelled=True)

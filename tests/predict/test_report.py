@@ -320,7 +320,7 @@ def test_the_report_goes_into_the_run_folder(trial, tmp_path):
     [
         (["{run}", "{empty}"], r"\S+/empty: no metadata.json in it"),
         (["{run}", "{data}/none"], r"\S+/none: no such folder"),
-        (["{empty}", "{data}"], r"\S+/empty: no model.json in it"),
+        (["{empty}", "{data}"], r"\S+/empty: no config.json and no model.json in it"),
         (["{data}/none", "{data}"], r"\S+/none: no such run folder"),
         (["{run}", "{data}", "--split", "test"], r"\S+: no split 'test'; there is train, validation"),
         (["{run}", "{data}", "--batch", "4"], r"--batch 4: .* give 1 to 3"),

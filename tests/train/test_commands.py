@@ -1,8 +1,6 @@
 import json
 import sys
 
-import pytest
-
 from shardstream.train.__main__ import main
 
 
@@ -58,12 +56,12 @@ def test_options_from_a_file(tmp_path, capsys):
     assert "unknown key 'batchsize'; did you mean 'batch_size'?" in capsys.readouterr().err
 
 
-def test_help_tells_what_seed_costs(capsys):
-    with pytest.raises(SystemExit) as left:
-        main(["--help"])
-    assert left.value.code == 0
-    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "106 of its 108 GFLOP for one picture of 300x300" in words
+def test_help_names_the_other_commands_and_what_the_model_of_the_notebook_costs(capsys):
+    assert main(["--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "106 of its 108 GFLOP for one image of 300x300" in words
+    for command in ("doctor Measures", "status Shows", "export Writes"):
+        assert f"shardstream-train {command}" in words
 
 
 HELP_WITHOUT_TENSORFLOW = """

@@ -110,7 +110,7 @@ def test_without_its_dataset_the_cost_is_not_known(run, tmp_path, capsys, caplog
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["{empty}", "--format", "keras"], "empty: no model.json in it"),
+        (["{empty}", "--format", "keras"], "empty: no config.json and no model.json in it"),
         (["{empty}/none", "--format", "keras"], "none: no such run folder"),
         (["{run}/best.keras", "--format", "keras"], "best.keras: no such run folder"),
         (

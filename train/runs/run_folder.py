@@ -14,6 +14,7 @@ from shardstream.ingest.common.atomic_io import fsync_folder
 from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError, DatasetError, UserError
 from shardstream.ingest.common.json_text import json_text
 from shardstream.ingest.common.safe_files import read_regular, refuse_link
+from shardstream.ingest.dataset.wrong_folder import explain_missing_run
 from shardstream.train.models.registry import BACKBONES
 from shardstream.train.runs.foreign_files import refuse_foreign_files
 from shardstream.train.runs.process_lock import locked_by_this_process
@@ -165,9 +166,7 @@ class RunFolder:
         if not self.model_info.is_file() and self.config.exists():
             raise DatasetError(f"{self.path}: this run has no model yet; it has to finish its first epoch")
         if not self.model_info.is_file():
-            raise DatasetError(
-                f"{self.path}: no model.json in it, so it is not a run folder made by `shardstream-train`"
-            )
+            raise DatasetError(explain_missing_run(self.path))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

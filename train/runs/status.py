@@ -9,6 +9,7 @@ from typing import Literal
 
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.common.safe_files import parse_errors, read_regular
+from shardstream.ingest.dataset.wrong_folder import explain_missing_run
 from shardstream.train.engine.progress import BEGINNING
 from shardstream.train.runs.best_epoch import FORMER_BEST_BY, best_row
 from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
@@ -76,7 +77,7 @@ def look_at(run: Path) -> RunStatus:
     """
     folder = RunFolder(run)
     if not folder.config.is_file():
-        raise DatasetError(f"{run}: holds no run; make one with `shardstream-train DATA --run {run}`")
+        raise DatasetError(explain_missing_run(run))
     remedy = "train again into another run folder"
     with parse_errors(folder.config, remedy):
         config = json.loads(read_regular(folder.config))

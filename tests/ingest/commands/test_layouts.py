@@ -70,6 +70,14 @@ def test_given_splits_are_kept_and_leaks_between_them_are_named(split_photos, tm
 LEAKS = ("train/cat/1.jpg", "train/cat/2.jpg", "val/cat/3.jpg")
 
 
+@pytest.mark.parametrize("groups", ["near-duplicates", r"/(\d)"])
+def test_groups_are_refused_where_every_split_is_given(split_photos, tmp_path, capsys, groups):
+    assert build(split_photos, tmp_path / "d", "--splits-from-folders", "--keep-together", groups) == 2
+    assert capsys.readouterr().err.startswith(
+        f"shardstream-ingest: --keep-together {groups}: {split_photos} gives every split, and they are kept as given; "
+    )
+
+
 def test_validation_is_held_out_of_the_training_images_where_it_is_not_given(split_photos, tmp_path):
     shutil.rmtree(split_photos / "val")
     assert build(split_photos, tmp_path / "d", "--splits-from-folders", "--validation", "0.3") == 0

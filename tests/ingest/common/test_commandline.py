@@ -1,5 +1,7 @@
 import dataclasses
 import errno
+import importlib
+import importlib.metadata
 import os
 import re
 import signal
@@ -128,12 +130,49 @@ def test_a_bug_keeps_its_traceback():
         run("prog", {"do": (Options, lambda _: 1 // 0)}, ["do", "i", "--name", "n"])
 
 
-def test_no_command_or_another_one_is_answered_with_those_there_are(capsys):
+def test_no_command_is_answered_with_those_there_are(capsys):
     commands = {"do": (Options, lambda _: 0), "undo": (Options, lambda _: 0)}
-    with pytest.raises(SystemExit) as left:
-        run("prog", commands, [])
-    assert left.value.code == 2
-    assert "do, undo" in capsys.readouterr().err
+    assert run("prog", commands, []) == 2
+    assert capsys.readouterr().err == (
+        "prog: no command given; the commands are do, undo: see `prog --help`\n"
+    )
+    assert run("prog", commands, ["--help"], description="What it is for.") == 0
+    assert "What it is for." in capsys.readouterr().out
+
+
+def test_a_misspelled_command_is_suggested_beside_a_default_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = []
+    commands = {"": (Options, lambda o: given.append(o) or 0), "export": (Options, lambda _: 0)}
+    assert run("prog", commands, ["exprot", "r"], default="") == 2
+    assert "no command 'exprot'; did you mean `prog export r`?" in capsys.readouterr().err
+    (tmp_path / "exprot").mkdir()  # What is there is the argument that it looks like.
+    assert run("prog", commands, ["exprot", "--name", "n"], default="") == 0
+    assert run("prog", commands, ["data/exports", "--name", "n"], default="") == 0
+    assert [str(options.images) for options in given] == ["exprot", "data/exports"]
+
+
+@pytest.mark.parametrize("command", ["ingest", "train", "predict"])
+def test_the_version_is_that_of_the_package(command, capsys):
+    main = importlib.import_module(f"shardstream.{command}.__main__").main
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"shardstream-{command} {importlib.metadata.version('shardstream')}\n"
+
+
+@pytest.mark.parametrize("command", ["ingest", "train", "predict"])
+def test_ctrl_c_during_the_imports_ends_in_silence(command):
+    # The signal comes when the first of the slow imports begins.
+    code = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'tyro': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        f"from shardstream.{command}.__main__ import main\n"
+        "main(['--help'])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize(

@@ -280,7 +280,7 @@ def test_runs_that_are_called_alike_are_told_apart(trial, write_run, tmp_path):
             ["{strangers}"],
             r"\S+/strangers: this model cannot be compared: only one of it and \S+ has 'dog', 'exterior'",
         ),
-        (["{data}"], r"\S+: no model.json in it"),
+        (["{data}"], r"\S+: a dataset folder, expected a run folder made by `shardstream-train`"),
         (["{blind}", "{blind}"], r"--compare \S+/blind: given twice"),
         (["{run}"], r"--compare \S+/run: given twice"),
     ],

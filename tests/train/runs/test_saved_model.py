@@ -93,7 +93,10 @@ def test_a_run_without_a_model(tmp_path):
             "nowhere",
             f"no such run folder; make one with `shardstream-train DATA --run {tmp_path / 'nowhere'}`",
         ),
-        (".", "no model.json in it, so it is not a run folder made by `shardstream-train`"),
+        (
+            ".",
+            "no config.json and no model.json in it, so it is not a run folder made by `shardstream-train`",
+        ),
     ]:
         with pytest.raises(DatasetError, match=f"^{re.escape(f'{tmp_path / path}: {reason}')}$"):
             load_model(tmp_path / path)

@@ -1,0 +1,43 @@
+"""What is said of a folder that is given in the place of another."""
+
+import re
+
+import pytest
+
+from shardstream.ingest.commands.config import RepairConfig, UpdateConfig
+from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.dataset.wrong_folder import explain_missing_run
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name in ("photos/cat/1.jpg", "data/metadata.json", "data/d-train.tfrecord-00000-of-00001"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize("config_class", [UpdateConfig, RepairConfig])
+def test_swapped_arguments_are_named(folders, config_class):
+    images, data = folders / "photos", folders / "data"
+    sentence = (
+        f"IMAGES ({data}) is a dataset folder; the source images come first; swap them: {images} {data}"
+    )
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        config_class(images=data, data=images)
+    config_class(images=images, data=data)
+    (images / "metadata.json").touch()  # A file of the user that happens to have the name.
+    config_class(images=images, data=data)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("photos", "holds images, expected a run folder"),
+        ("data", "a dataset folder, expected a run folder"),
+        ("nowhere", "no such folder; make a run with `shardstream-train DATA --run "),
+        ("photos/cat/1.jpg", "no config.json and no model.json in it"),
+    ],
+)
+def test_what_was_given_as_a_run_is_named(folders, name, found):
+    assert explain_missing_run(folders / name).startswith(f"{folders / name}: {found}")
