@@ -110,6 +110,11 @@ def _predict(config: PredictConfig, *, command: str, images: Path | None = None)
 
 def _predict_labelled(config: PredictConfig, *, command: str) -> int:
     """Makes a dataset of labelled images and reports on it."""
+    from shardstream.train.runs.run_folder import open_run
+    from shardstream.train.startup import start_tensorflow
+
+    open_run(config.run).check_has_model()
+    start_tensorflow()
     from shardstream.predict.labelled import labelled_dataset
 
     with labelled_dataset(config.run, config.data, config.labels) as (data, split):

@@ -21,6 +21,10 @@ def test_the_code_runs_in_order(tmp_path):
         Image.fromarray(pixels.astype(np.uint8)).save(path)
     blocks = re.findall(r"^```python\n(.*?)^```", API.read_text(encoding="utf-8"), re.M | re.S)
     assert len(blocks) > 8
+    exporting = (
+        "from shardstream.train.__main__ import main\nmain(['export', 'runs/first', '--format', 'tflite'])\n"
+    )
+    blocks = [exporting + block if "tflite/labels.json" in block else block for block in blocks]
     # A process of its own, as signal handlers and the current folder are of the process.
     script = tmp_path / "api.py"
     script.write_text("\n\n".join(f"print('block {n}')\n{block}" for n, block in enumerate(blocks)))
@@ -36,3 +40,5 @@ def test_the_code_runs_in_order(tmp_path):
     assert (tmp_path / "runs/first/best.keras").exists()
     assert "begun with batch_size=32, now it is 16" in result.stdout
     assert "no split 'dev'; there is train, validation" in result.stdout
+    assert "`shuffle=True` was passed" not in result.stderr
+    assert result.stdout.splitlines()[-1].split()[0] in {"food", "interior"}  # By the TFLite file.

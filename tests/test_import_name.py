@@ -12,6 +12,7 @@ from PIL import Image
 
 import shardstream
 
+ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("ingest", "train", "predict")
 OWN_SCRIPT = 'print("the user\'s own script ran")\nraise SystemExit(7)\n'
 
@@ -42,6 +43,15 @@ def test_a_users_own_scripts_are_not_run(folder_of_a_user, command, as_module, p
     assert result.returncode == 0, result.stderr
     assert f"shardstream-{command}" in result.stdout
     assert "own script" not in result.stdout + result.stderr
+
+
+def test_a_checkout_of_the_same_name_does_not_hide_the_package(tmp_path):
+    (tmp_path / "shardstream").symlink_to(ROOT)
+    code = "import shardstream; print(shardstream.DatasetError.__module__)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.stdout == "shardstream.ingest.common.errors\n", result.stderr
 
 
 def test_importing_the_package_loads_nothing_heavy():

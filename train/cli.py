@@ -188,8 +188,9 @@ def _print_status(found: "RunStatus") -> None:
     if found.checkpoint_age_secs is not None:
         rows["saved"] = f"{duration(found.checkpoint_age_secs)} ago"
     if found.best_epoch is not None:
-        rows["best so far"] = (
-            f"epoch {found.best_epoch}, val_loss {found.best_val_loss:.4f}, val_accuracy {found.best_val_accuracy:.4f}"
+        epoch = f"epoch {found.best_epoch}, " if found.best_epoch else ""
+        rows["best" if found.condition == "finished" else "best so far"] = (
+            f"{epoch}val_loss {found.best_val_loss:.4f}, val_accuracy {found.best_val_accuracy:.4f}"
         )
     if found.rate:
         rows["rate"] = _rate(*dataclasses.astuple(found.rate))

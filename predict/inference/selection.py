@@ -191,7 +191,7 @@ def select_batch(split: str, num_available: int, number: int) -> Selection:
     if number > num_batches:
         raise ConfigError(
             f"--batch {number}: the {split} split has {num_available:,} images, "
-            f"which are {num_batches} batches of {BATCH_SIZE}; give 1 to {num_batches}"
+            f"{num_batches} {'batch' if num_batches == 1 else 'batches'} of {BATCH_SIZE}; give 1 to {num_batches}"
         )
     first = BATCH_SIZE * (number - 1)
     positions = np.arange(first, min(first + BATCH_SIZE, num_available))

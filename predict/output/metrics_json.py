@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import importlib.metadata
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from shardstream.predict.metrics.comparison import Comparison, Cost, Part
 from shardstream.predict.metrics.gate import Check
 from shardstream.predict.metrics.intervals import Estimate
 from shardstream.predict.metrics.paired_tests import mcnemar
+from shardstream.train.config import gradient_defaults
 from shardstream.train.runs.run_folder import open_run
 from shardstream.train.runs.saved_model import ModelInfo
 
@@ -236,7 +238,19 @@ def make_provenance(
         versions=metrics["versions"],
         command=metrics["command"],
         created=metrics["created"],
-        training_config=run.config.read_text(encoding="utf-8", errors="backslashreplace")
+        training_config=options_used(run.config.read_text(encoding="utf-8", errors="backslashreplace"))
         if run.config.is_file()
         else "",
     )
+
+
+def options_used(config: str) -> str:
+    """Returns the text of a config.json; of a linear head, without the options of training by epochs."""
+    try:
+        options = json.loads(config)
+    except (ValueError, RecursionError):
+        return config
+    if not isinstance(options, dict) or options.get("epochs") != 0:
+        return config
+    unused = {*gradient_defaults(), "head_epochs", "fine_tune_learning_rate", "steps_per_epoch"}
+    return json.dumps({k: v for k, v in options.items() if k not in unused}, indent=1, ensure_ascii=False)

@@ -59,6 +59,15 @@ def test_takes_the_users_photos_from_any_place_and_only_reads_them(root, tmp_pat
     assert (mine / "cats").is_dir()
 
 
+def test_splits_that_are_given_are_kept(root, tmp_path):
+    (tmp_path / "mine/train/cats").mkdir(parents=True)
+    assert demo(root, tmp_path / "mine").returncode == 0
+    assert "--splits-from-folders" not in (root / "calls").read_text()  # "train" alone may be a class.
+    (tmp_path / "mine/val/cats").mkdir(parents=True)
+    assert demo(root, tmp_path / "mine").returncode == 0
+    assert (root / "calls").read_text().count("--splits-from-folders") == 1
+
+
 def test_a_second_run_replaces_what_the_first_made(root):
     demo(root)
     for made in ("photos", "data", "run"):
@@ -91,7 +100,7 @@ def test_photos_where_results_go_are_refused(root, inside):
     (root / inside).mkdir(exist_ok=True)
     result = demo(root, root / inside)
     assert result.returncode == 2
-    assert "would be removed to be made anew; take another folder" in result.stderr
+    assert "the demo would remove it; choose another folder" in result.stderr
     assert (root / inside).is_dir()
 
 

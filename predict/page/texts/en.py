@@ -62,7 +62,7 @@ ENGLISH: Mapping[str, str] = {
     "advice_contradictions_why": "One of the two labels is wrong, or the classes overlap.",
     "advice_leaks": "{count} pairs of the same image lie in different splits",
     "advice_leaks_one": "1 pair of the same image lies in different splits",
-    "advice_leaks_why": "The model may have memorized them, so the accuracy may be too high.",
+    "advice_leaks_why": "The model may have seen them in training, so the accuracy may be too high.",
     "advice_slice": "More errors than expected: {part}",
     "advice_slice_why": "Accuracy {accuracy}; images of the same classes have {expected}.",
     "advice_over": "The probabilities are too high",

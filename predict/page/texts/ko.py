@@ -57,7 +57,7 @@ KOREAN: Mapping[str, str] = {
     "advice_contradictions_why": "둘 중 한 라벨이 틀렸거나 클래스가 겹칩니다.",
     "advice_leaks": "서로 다른 분할에 들어 있는 같은 사진 {count}쌍",
     "advice_leaks_one": "서로 다른 분할에 들어 있는 같은 사진 1쌍",
-    "advice_leaks_why": "모델이 암기한 사진일 수 있어 정확도가 실제보다 높을 수 있습니다.",
+    "advice_leaks_why": "모델이 학습 때 본 사진일 수 있어 정확도가 실제보다 높을 수 있습니다.",
     "advice_slice": "예상보다 오류가 많은 곳: {part}",
     "advice_slice_why": "정확도 {accuracy}, 같은 클래스의 사진은 {expected}.",
     "advice_over": "확률이 너무 높습니다",

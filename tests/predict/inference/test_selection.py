@@ -67,7 +67,7 @@ def test_a_batch_is_32_records_in_file_order(number, first, last):
 
 
 def test_a_batch_past_the_end_says_how_many_there_are():
-    sentence = "--batch 4: the validation split has 80 images, which are 3 batches of 32; give 1 to 3"
+    sentence = "--batch 4: the validation split has 80 images, 3 batches of 32; give 1 to 3"
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
         select_batch("validation", 80, 4)
 

@@ -1,0 +1,17 @@
+"""What a report says of the training."""
+
+import json
+
+import pytest
+
+from shardstream.predict.output.metrics_json import options_used
+
+
+def test_a_linear_head_has_no_options_of_training_by_epochs():
+    options = {"model": "lite0", "epochs": 0, "learning_rate": 0.1, "steps_per_epoch": 6, "seed": 1}
+    assert json.loads(options_used(json.dumps(options))) == {"model": "lite0", "seed": 1}
+
+
+@pytest.mark.parametrize("config", ['{"epochs": 3, "learning_rate": 0.1}', '{"epochs":', "[0]", "[" * 99_999])
+def test_other_configs_are_shown_as_they_are(config):
+    assert options_used(config) == config
