@@ -37,7 +37,7 @@ class ComparedModel:
             run_dir: Its run folder.
             predictor: The model.
             info: Of the dataset.
-            decode: Whether it sees pictures in another size than the batches bring them.
+            decode: Whether it sees images in another size than the batches bring them.
         """
         self.run_dir = run_dir
         self.info = predictor.info
@@ -62,7 +62,7 @@ class ComparedModel:
 
     @property
     def cost(self) -> Cost:
-        """What it takes; a picture of a batch that is not full counts as those of a full one, which it costs."""
+        """What it takes; an image of a batch that is not full counts as those of a full one, which it costs."""
         num_pictures = max(1, self._num_batches) * BATCH_SIZE
         return Cost(
             num_parameters=self.info.num_parameters,
@@ -127,7 +127,7 @@ class ModelComparison:
 
 
 def load_compared_models(run_dirs: Sequence[Path], info: DatasetInfo) -> list[ComparedModel]:
-    """Loads the models of some runs; pictures come in the size that the first one wants.
+    """Loads the models of some runs; images come in the size that the first one wants.
 
     Raises:
         DatasetError: A run has no model, or one that knows other classes than the dataset has.

@@ -119,13 +119,13 @@ def report_photos(
         run_dir: The folder of the training run.
         paths: The files.
         out: Made where it is not there; files of the same names are replaced, others stay.
-        gallery_size: How many pictures the page has at most.
+        gallery_size: How many images the page has at most.
         lang: The language of the page.
         command: What the user called, for the page.
         on_progress: Is told how many more files were looked at.
 
     Raises:
-        DatasetError: The run has no model, or no file is a picture.
+        DatasetError: The run has no model, or no file is an image.
     """
     predictor = load_predictor(run_dir)
     info = predictor.info
@@ -150,9 +150,7 @@ def report_photos(
                     gallery.offer(photo, pixels, probabilities)
         if not counts:
             path, reason = rejected[0]
-            raise DatasetError(
-                f"none of {len(paths):,} files is a picture that can be used; {path}: {reason}"
-            )
+            raise DatasetError(f"none of {len(paths):,} files is an image that can be used; {path}: {reason}")
         metrics = {
             "num_files": len(paths),
             "verdicts": dict(verdicts),

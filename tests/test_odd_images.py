@@ -131,7 +131,7 @@ def is_rightly_rejected(line, reason):
         "jpeg"
     ):  # Pillow goes on where libjpeg warns that data are missing or superfluous.
         return reason.startswith(
-            ("damaged JPEG: Corrupt", "damaged JPEG: Premature", "damaged JPEG: Inconsistent")
+            ("corrupt JPEG: Corrupt", "corrupt JPEG: Premature", "corrupt JPEG: Inconsistent")
         )
     if "png" in line["kind"]:  # Pillow shows what came before the damage; TensorFlow refuses it as well.
         return reason.startswith("damaged") and line["tf_decode_image"].startswith("ERR")

@@ -45,7 +45,7 @@ def calibrate(setup: ResolvedConfig, model: keras.Model, weights: Sequence[np.nd
         weights: In Keras's order.
 
     Raises:
-        DatasetError: A shard is missing, cut or damaged.
+        DatasetError: A shard is missing, cut or corrupt.
     """
     num_examples = num_good_examples(setup, _SPLIT)
     if num_examples < MIN_EXAMPLES:

@@ -70,7 +70,7 @@ def _load(model: str | Path) -> tuple[keras.Model, ImageSettings]:
     trained, info = load_model(Path(model))
     if all(layer.name != CLASSIFIER for layer in trained.layers):
         raise DatasetError(
-            f"{model}: its model has no layer {CLASSIFIER!r}, so nobody knows which of its layers are features; take a "
+            f"{model}: its model has no layer {CLASSIFIER!r}, so its feature layer is unknown; take a "
             "run that `shardstream-train` made"
         )
     return keras.Model(trained.inputs, trained.get_layer(CLASSIFIER).input), info.stored

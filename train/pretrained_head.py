@@ -86,7 +86,7 @@ def fit_head(setup: ResolvedConfig, grace: str, *, is_first_of_two: bool = False
         is_first_of_two: Whether there is another model that could be trained after it.
 
     Raises:
-        DatasetError: A shard is missing, cut or damaged.
+        DatasetError: A shard is missing, cut or corrupt.
         StoppedError: A signal came.
     """
     if setup.config.deterministic:

@@ -49,7 +49,7 @@ def train_and_evaluate(
 
     Raises:
         ConfigError: An option does not fit the dataset, the machine or an unfinished run, or the run folder is taken.
-        DatasetError: The dataset is not there, not complete or damaged.
+        DatasetError: The dataset is not there, not complete or corrupt.
         DivergedError: The loss became infinite or NaN.
         StoppedError: SIGTERM, SIGHUP or Ctrl-C; the state is saved.
         WorkerLostError: Another worker did not come, or is gone.
@@ -184,7 +184,7 @@ def sharing_records(workers: Workers) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _diverging(folder: RunFolder, saver: CheckpointManager, models: ModelSaver) -> Iterator[None]:
-    """Writes down all pictures of the step whose loss was NaN or infinite, and says which state is sound."""
+    """Writes down all images of the step whose loss was NaN or infinite, and says which state is sound."""
     try:
         yield
     except DivergedError as error:

@@ -108,7 +108,7 @@ def _finish_killed(config: BuildConfig) -> BuildResult:
 
 
 def _options(config: BuildConfig) -> dict[str, object]:
-    """Returns what decides the verdicts and the stored pictures."""
+    """Returns what decides the verdicts and the stored images."""
     return {
         "command": "build",
         "IMAGES": str(config.images.resolve()),

@@ -48,7 +48,8 @@ class _Folders:
         if self.data.name in {"", ".."}:
             hint = f": write {data}" if data.name else ""
             raise ConfigError(
-                f"DATA has to end in a name, as work in progress lies beside it under that name; got {self.data}{hint}"
+                "DATA has to end in a name, as temporary files are written beside it under that name; got "
+                f"{self.data}{hint}"
             )
         if data.is_relative_to(images):
             raise ConfigError(

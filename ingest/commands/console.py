@@ -69,7 +69,7 @@ def print_estimate(estimate: Estimate) -> None:
     """Prints what a job would come to."""
     console = Console()
     console.print(_counts("class", estimate.class_counts))
-    console.print(_counts("about so many pictures in", estimate.splits))
+    console.print(_counts("estimated images in", estimate.splits))
     console.print(_counts(f"of a sample of {estimate.num_sampled:,}", estimate.sampled_verdicts))
     if estimate.passed_over:
         console.print(_counts("skipped", estimate.passed_over))
@@ -98,7 +98,7 @@ def _print_info(info: DatasetInfo, console: Console) -> None:
     image = info.image
     size = "as their sources" if image.size is None else f"{image.size}x{image.size} ({image.resize})"
     console.print(
-        f"pictures {size}, {image.encoding}; seed {info.split_rule.seed}; fingerprint {info.fingerprint[:16]}",
+        f"images {size}, {image.encoding}; seed {info.split_rule.seed}; fingerprint {info.fingerprint[:16]}",
         highlight=False,
     )
 
@@ -116,7 +116,7 @@ def print_damages(damages: Sequence[Corruption], data_dir: Path) -> None:
     remedies = {damage.remedy for damage in damages}
     for remedy, when in {
         "repair": "repair it with",
-        "update": "pictures that were written that way: repair or remove their photos, and then",
+        "update": "images that were written that way: repair or remove their source files, and then",
     }.items():
         if remedy in remedies:
             command = f"shardstream-ingest {remedy} IMAGES {escape_control_chars(str(data_dir))}"
@@ -137,7 +137,7 @@ def print_repairs(repairs: Sequence[Repair], data_dir: Path) -> None:
         _print_whole(console, data_dir)
     else:
         console.print(
-            "put the photos back as they were and give the same command again, or make the dataset anew with "
+            "restore the original images and run the same command again, or rebuild the dataset with "
             "`shardstream-ingest build`",
             soft_wrap=True,
         )

@@ -40,7 +40,7 @@ class Estimate:
         classes_removed: For an update, the classes that are gone.
         num_sampled: How many were read for this.
         sampled_verdicts: What became of those.
-        splits: About how many pictures each split would have.
+        splits: About how many images each split would have.
         num_bytes: About the size of all shards.
         seconds: About how long reading would take; writing takes a fraction of it.
     """

@@ -1,4 +1,4 @@
-"""What is damaged in a dataset, made again out of the photos: to the bytes that it had, or not at all."""
+"""What is corrupt in a dataset, made again out of the photos: to the bytes that it had, or not at all."""
 
 import os
 import re

@@ -25,7 +25,7 @@ from shardstream.ingest.pipeline.steps import TASK_MODULES
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Repair:
-    """What became of one damaged file.
+    """What became of one corrupt file.
 
     Attributes:
         filename: Inside the dataset folder.
@@ -135,7 +135,7 @@ def _replace(new: Path, data: Path, outcome: str) -> _Done:
     """Puts a file that was made again in the place of the corrupt one in `data`, in one rename; returns the outcome."""
     if (data / new.name).is_dir() and not (data / new.name).is_symlink():
         return _Done(
-            "not repaired: a folder has its name: move that elsewhere and start the same command again", False
+            "not repaired: a folder has its name: move that elsewhere and run the same command again", False
         )
     fsync_file(new)
     new.replace(data / new.name)
@@ -208,7 +208,7 @@ def _repair_shards(job: _Job, filenames: Collection[str]) -> _Outcomes:
 
 
 def _find_still_damaged(job: _Job, done: _Outcomes) -> _Outcomes:
-    """Reads what was repaired, and returns what is damaged for all that."""
+    """Reads what was repaired, and returns what is corrupt for all that."""
     repaired = [shard for name, shard in job.info.shards.items() if name in done and done[name].is_mended]
     faults = [fault for _, _, faults in check_shards(job.info, repaired, job.engine) for fault in faults]
     whats = {fault.filename: fault.what for fault in faults}

@@ -203,8 +203,8 @@ def _check_nothing_else_there(old: DatasetInfo) -> None:
     if others := [name for name in names if not is_clutter(name)]:
         more = ", ..." if len(others) > _MAX_SHOWN else ""
         raise DatasetError(
-            f"{old.data_dir}: holds what is none of the dataset, and would go with it when a new one takes its place: "
-            f"{', '.join(others[:_MAX_SHOWN])}{more}; move that elsewhere, or look with `shardstream-ingest verify`"
+            f"{old.data_dir}: holds files that are not part of the dataset and would be lost with it: "
+            f"{', '.join(others[:_MAX_SHOWN])}{more}; move them elsewhere; `shardstream-ingest verify` lists them"
         )
 
 

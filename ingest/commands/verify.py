@@ -1,4 +1,4 @@
-"""Is the dataset what its metadata say? Reads everything, and names what is damaged, missing or foreign."""
+"""Is the dataset what its metadata say? Reads everything, and names what is corrupt, missing or foreign."""
 
 import dataclasses
 import tempfile
@@ -34,7 +34,7 @@ class Examination:
     Attributes:
         info: What the dataset has to be; None if there is nothing whole to compare with.
         damages: All that is wrong, in the order of the names of files.
-        contents: The SHA-256 of each file of records that is damaged or none of the dataset's, in hexadecimal, by its
+        contents: The SHA-256 of each file of records that is corrupt or none of the dataset's, in hexadecimal, by its
             name; empty for one that cannot be read.
     """
 
@@ -48,7 +48,7 @@ def verify_dataset(data_dir: Path, *, deep: bool, workers: int) -> list[Corrupti
 
     Args:
         data_dir: The dataset folder.
-        deep: Whether every picture is decoded as well.
+        deep: Whether every image is decoded as well.
         workers: How many processes read.
 
     Raises:

@@ -107,7 +107,7 @@ def publish_folder(new: Path, name: Path) -> None:
             raise
         raise ConfigError(
             f"{name}: appeared while the job ran, and was not touched; the finished dataset is {new}: move "
-            f"{name.name} elsewhere and start the same command again"
+            f"{name.name} elsewhere and run the same command again"
         ) from None
 
 

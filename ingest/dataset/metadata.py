@@ -25,7 +25,7 @@ FILENAME = "metadata.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SplitRule:
-    """What decides the split of each picture, but for the pictures.
+    """What decides the split of each image, but for the images.
 
     Attributes:
         seed: Another one gives another assignment.
@@ -93,7 +93,7 @@ class DatasetInfo:
         version: The version that TensorFlow Datasets is told.
         class_names: In label order: label 0 is the first.
         display_names: What people are shown for each class, in the same order.
-        judging: How files were judged and pictures stored.
+        judging: How files were judged and images stored.
         split_rule: What decided the splits.
         shard_bytes: About how large a shard was to be.
         splits: By name; a split without examples is not there.
@@ -123,7 +123,7 @@ class DatasetInfo:
 
     @property
     def image(self) -> ImageSettings:
-        """How pictures are stored."""
+        """How images are stored."""
         return self.judging.image
 
     @property
@@ -138,7 +138,7 @@ class DatasetInfo:
 
     @property
     def image_key(self) -> str:
-        """The feature of an Example that holds the picture."""
+        """The feature of an Example that holds the image."""
         return "image"
 
     @property
@@ -229,7 +229,7 @@ class DatasetInfo:
             content: Of metadata.json.
 
         Raises:
-            DatasetError: It is damaged, edited, or of another format version.
+            DatasetError: It is corrupt, edited, or of another format version.
         """
         with parse_errors(path, _REPAIR):
             info = cls._from_json(data_dir, JsonNode(path, _REPAIR, json.loads(content)))

@@ -6,7 +6,7 @@ An Example is a protobuf map of named features:
     Feature { bytes_list = 1: BytesList { value = 1 } | int64_list = 3: Int64List { value = 1 } }
 
 A map on the wire is its entries one behind the other, so an Example can be put together from entries that
-were encoded at different times: the map step encodes all it knows of a picture, and the reduce step adds the
+were encoded at different times: the map step encodes all it knows of an image, and the reduce step adds the
 label. A TFRecord file is records of
 
     uint64 length | uint32 masked CRC-32C of the length | bytes | uint32 masked CRC-32C of the bytes
@@ -34,7 +34,7 @@ _MAX_VARINT_BYTES = 10
 
 
 class RecordError(Exception):
-    """A record is damaged. Says where in the file, and what is wrong."""
+    """A record is corrupt. Says where in the file, and what is wrong."""
 
 
 class Record(NamedTuple):
@@ -125,7 +125,7 @@ def unframe(framed: bytes) -> bytes:
     """Returns the payload of one framed record.
 
     Raises:
-        RecordError: It is damaged.
+        RecordError: It is corrupt.
     """
     where = "the record"
     if len(framed) < FRAMING_BYTES:
@@ -140,7 +140,7 @@ def unframe(framed: bytes) -> bytes:
 
 def check_origin(payload: bytes, sha256: bytes) -> None:
     """Raises RecordError unless `payload` was made of the file with that SHA-256, in hexadecimal."""
-    # All features but the picture are behind it, and take a few hundred bytes and the length of a path.
+    # All features but the image are behind it, and take a few hundred bytes and the length of a path.
     if payload.rfind(sha256) < 0:
         raise RecordError("another record than expected")
 
@@ -178,7 +178,7 @@ def _masked_crc(data: bytes) -> int:
 
 
 def _entry(name: str, value: bytes, *, kind: int = 1) -> list[bytes]:
-    """Returns the parts of a map entry. A picture among them is not copied once for each message that it is in.
+    """Returns the parts of a map entry. An image among them is not copied once for each message that it is in.
 
     Args:
         name: Of the feature.

@@ -35,10 +35,10 @@ class ShardExpectation:
         shard: What it has to hold.
         rows: Its rows of the index, `INDEX_DTYPE` [num_examples]; None where there is no index to compare with.
         num_classes: The number of labels there are.
-        image: How pictures are stored.
-        deep: Whether every picture is decoded.
-        log: Where the worker notes which record it is at; None where no picture is decoded.
-        crashing: The numbers of records whose pictures killed two worker processes.
+        image: How images are stored.
+        deep: Whether every image is decoded.
+        log: Where the worker notes which record it is at; None where no image is decoded.
+        crashing: The numbers of records whose images killed two worker processes.
     """
 
     path: Path
@@ -82,7 +82,7 @@ class _Found(NamedTuple):
 
 
 def check_shard(check: ShardExpectation) -> CheckedShard:
-    """Reads a file once, or twice if it is whole and pictures are to be decoded."""
+    """Reads a file once, or twice if it is whole and images are to be decoded."""
     shard = check.shard
     try:
         found = retry_transient(lambda: _read(check.path))
@@ -169,7 +169,7 @@ def _wrong_description(found: _Found, shard: ShardInfo, rows: np.ndarray | None)
 
 
 def check_shard_alone(check: ShardExpectation) -> CheckedShard:
-    """Checks a shard whose worker died, in processes of its own: a picture that kills two of them is an error."""
+    """Checks a shard whose worker died, in processes of its own: an image that kills two of them is an error."""
     return run_isolated(
         check_shard,
         check,
@@ -185,7 +185,7 @@ def _check_pictures(check: ShardExpectation) -> Iterator[ShardError]:
         for number, record in enumerate(read_records(file)):
             where = f"record {number} at byte {record.offset}"
             if number in check.crashing:
-                yield ShardError(check.shard.filename, f"{where}: its picture {REASON}", number)
+                yield ShardError(check.shard.filename, f"{where}: its image {REASON}", number)
                 continue
             attempts.note(number)
             # What hangs hears no Python: the alarm ends the process, and the log says at which record.
@@ -215,7 +215,7 @@ def _check_picture(check: ShardExpectation, payload: bytes) -> Iterator[str]:
         yield str(error)
         return
     if found != size:
-        yield f"a picture of {found[1]}x{found[0]}, the record says {size[1]}x{size[0]}"
+        yield f"an image of {found[1]}x{found[0]}, the record says {size[1]}x{size[0]}"
 
 
 def _picture_size(image: bytes, settings: ImageSettings) -> tuple[int, int]:

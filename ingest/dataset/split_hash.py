@@ -1,14 +1,14 @@
-"""Which split a picture belongs to: a pure function of the seed and the picture's key, and of nothing else.
+"""Which split an image belongs to: a pure function of the seed and the image's key, and of nothing else.
 
 Each key is drawn a number between 0 and 2^64 by hashing, and a split is a range of numbers. So other files can
-come and go, be renamed and be listed in any order: none of it moves a picture. Identical pictures have the same
+come and go, be renamed and be listed in any order: none of it moves an image. Identical images have the same
 key. A held-out range that grows takes from the training range only:
 
     0        test                  train                 validation     2^64
     |--------->                                          <-------------|
 
 `stratify` gives up the first half of that for exact shares: it puts the ends of the ranges where they cut off as many
-pictures of each class as are wanted, and so another picture of the class can move them.
+images of each class as are wanted, and so another image of the class can move them.
 """
 
 import functools
@@ -73,10 +73,10 @@ def splits_of(numbers: npt.NDArray[np.uint64], fractions: Mapping[str, float]) -
 
 
 def assign_split(key: bytes, fractions: Mapping[str, float], *, seed: int) -> str:
-    """Returns the split of the picture or the group of pictures that has `key`.
+    """Returns the split of the image or the group of images that has `key`.
 
     Args:
-        key: Such as the SHA-256 of the picture's file; 32 bytes or more or less.
+        key: Such as the SHA-256 of the image's file; 32 bytes or more or less.
         fractions: The shares of "validation" and "test", as `check_fractions` allows them.
         seed: Another one gives another assignment.
     """
@@ -87,17 +87,17 @@ def assign_split(key: bytes, fractions: Mapping[str, float], *, seed: int) -> st
 def stratify(
     numbers: npt.NDArray[np.uint64], labels: npt.NDArray[np.uint32], fractions: Mapping[str, float]
 ) -> npt.NDArray[np.uint8]:
-    """Returns the split of each picture, an index into SPLIT_NAMES, with the same shares of each class.
+    """Returns the split of each image, an index into SPLIT_NAMES, with the same shares of each class.
 
-    Of each class the pictures with the smallest numbers are the test split and those with the largest the validation
+    Of each class the images with the smallest numbers are the test split and those with the largest the validation
     split, as many as the share of the class's count, rounded half up. One of each class is always left to train on:
-    where rounding would leave none, the test split gets one less, and then the validation split. So the only picture of
-    a class is trained on, and of two pictures one is held out for a share of a quarter or more.
+    where rounding would leave none, the test split gets one less, and then the validation split. So the only image of
+    a class is trained on, and of two images one is held out for a share of a quarter or more.
 
     Args:
-        numbers: What `draw` gave for the purpose "split", uint64 [pictures]. Pictures of one class with the same number
+        numbers: What `draw` gave for the purpose "split", uint64 [images]. Images of one class with the same number
             stay together, in the training split where a held-out one has not enough room for all.
-        labels: The class of each picture, uint32 [pictures].
+        labels: The class of each image, uint32 [images].
         fractions: The shares of "validation" and "test", as `check_fractions` allows them.
     """
     counts = np.bincount(labels)

@@ -75,8 +75,8 @@ def run_isolated(
         if deaths[item] >= _MAX_DEATHS:
             if item is None or item in excluded:
                 raise MachineError(
-                    f"{log}: a worker process died twice at no file, most often because memory ran out; the same "
-                    "command goes on where this one stopped, and fewer --workers need less memory"
+                    f"{log}: a worker process died twice without a file, probably out of memory; the same "
+                    "command resumes, and fewer --workers need less memory"
                 )
             excluded |= {item}
         try:

@@ -105,7 +105,7 @@ def open_dask(workers: int, *, scheduler: str, folders: Sequence[Path]) -> Itera
             else:
                 raise
             raise MachineError(
-                f"{address}: {what}; what was done is kept: once the cluster is there again, the same command goes on"
+                f"{address}: {what}; finished work is kept: once the cluster is back, run the same command again"
             ) from None
 
 

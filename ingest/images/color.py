@@ -1,4 +1,4 @@
-"""From Pillow's pictures of all modes to RGB as a person sees it, in little memory."""
+"""From Pillow's images of all modes to RGB as a person sees it, in little memory."""
 
 from collections.abc import Callable
 
@@ -43,7 +43,7 @@ def to_rgb(image: Image.Image, *, min_size: int, repairs: list[str]) -> RgbImage
 def shrinking(height: int, width: int, min_size: int) -> int:
     """Returns how many pixels, across and down, become one where not less than `min_size` a side are asked for.
 
-    More than one of large pictures alone, and of those not as many as could be: the cells at the edge are seldom whole,
+    More than one of large images alone, and of those not as many as could be: the cells at the edge are seldom whole,
     which moves what is in the others a little.
     """
     if not min_size or height * width <= _LARGE_PIXELS:
@@ -77,7 +77,7 @@ def _seer(image: Image.Image, repairs: list[str]) -> Callable[[Image.Image], Ima
         white = (1 << depth) - 1 if _is_negative(image) else 0
         return lambda strip: _gray_to_rgb(_to_eight_bits(np.asarray(strip), depth, white, transparent))
     if image.mode == "P" and image.palette is None:
-        raise ImageError("damaged: no palette")
+        raise ImageError("corrupt: no palette")
     if image.has_transparency_data and _is_opaque(image):
         return lambda strip: strip.convert(
             "RGB"

@@ -19,7 +19,7 @@ class Source(NamedTuple):
     Attributes:
         data: The content of the file.
         suffix: Of its name, such as ".JPG".
-        max_pixels: A picture that says it has more is refused before it is decoded.
+        max_pixels: An image that says it has more is refused before it is decoded.
         header: Of a JPEG or PNG; None for all other formats, and where it cannot be read.
     """
 
@@ -47,7 +47,7 @@ class Source(NamedTuple):
 
     @property
     def repairs(self) -> tuple[str, ...]:
-        """What is wrong with the file though not with the picture, in words."""
+        """What is wrong with the file though not with the image, in words."""
         return misnamed("JPEG" if isinstance(self.header, jpeg.Header) else "PNG", self.suffix)
 
 
@@ -64,7 +64,7 @@ def read_source(data: bytes, suffix: str, max_pixels: int) -> Source:
         try:
             header = jpeg.read_header(data)
         except JpegError as error:
-            raise ImageError(f"damaged JPEG: {error}") from None
+            raise ImageError(f"corrupt JPEG: {error}") from None
     elif data.startswith(png.START):
         header = png.read_header(data)
     if header is not None:
@@ -76,7 +76,7 @@ def check_whole(source: Source) -> tuple[GrayImage, int] | None:
     """Looks whether a clean source is whole, as strictly as decoding it.
 
     Returns:
-        A small gray picture, uint8 [rows, columns], and how many pixels of the source each of its pixels stands for
+        A small gray image, uint8 [rows, columns], and how many pixels of the source each of its pixels stands for
         in either direction; None where the source is not whole, and `decode` knows whether it can be repaired.
 
     Raises:
@@ -93,14 +93,14 @@ def check_whole(source: Source) -> tuple[GrayImage, int] | None:
 
 
 def decode(source: Source, *, min_size: int = 0) -> Decoded:
-    """Returns the picture as a person sees it.
+    """Returns the image as a person sees it.
 
     Args:
         source: Of any format.
         min_size: Where positive, both sides may be reduced to not less than this many pixels, if that is cheap.
 
     Raises:
-        ImageError: It is not a picture, not whole, or too large.
+        ImageError: It is not an image, not whole, or too large.
     """
     if isinstance(source.header, jpeg.Header):
         try:
@@ -132,7 +132,7 @@ def _decode_jpeg(source: Source, header: jpeg.Header, min_size: int) -> Decoded:
 
 
 def _decode_mended(data: bytes, header: jpeg.Header, min_size: int) -> tuple[RgbImage, tuple[str, ...]]:
-    """Returns the picture, and how its file was repaired, in words: the decoder stops at one thing after the other."""
+    """Returns the image, and how its file was repaired, in words: the decoder stops at one thing after the other."""
     reason, repairs = "", ()
     while True:
         try:
@@ -143,7 +143,7 @@ def _decode_mended(data: bytes, header: jpeg.Header, min_size: int) -> tuple[Rgb
             reason = reason or str(error)
             data, how = jpeg.repair(data, error)
             if how in repairs:
-                raise ImageError(f"damaged JPEG: {reason}") from None
+                raise ImageError(f"corrupt JPEG: {reason}") from None
             repairs += (how,)
 
 
@@ -155,7 +155,7 @@ def _decode_whole_jpeg(data: bytes, header: jpeg.Header, min_size: int) -> RgbIm
 def _check_unusual(source: Source, header: jpeg.Header) -> None:
     """Raises ImageError for a JPEG that is left to Pillow, where it has what Pillow would not mind or not fit in."""
     if not header.is_tidy:
-        raise ImageError("damaged JPEG: junk between its segments, or no end")
+        raise ImageError("corrupt JPEG: junk between its segments, or no end")
     check_memory(len(source.data) + header.buffer_bytes + 4 * header.height * header.width)
     if warning := jpeg.first_warning(source.data, header):
-        raise ImageError(f"damaged JPEG: {warning}")
+        raise ImageError(f"corrupt JPEG: {warning}")

@@ -1,22 +1,22 @@
-"""Why a file holds no picture that can be used, and the limits that are known before memory is spent."""
+"""Why a file holds no image that can be used, and the limits that are known before memory is spent."""
 
-# What a worker keeps to whatever it is given, and what Python, the libraries and the stored picture take of it.
+# What a worker keeps to whatever it is given, and what Python, the libraries and the stored image take of it.
 _WORKER_BYTES = 1_000_000_000
 _OWN_BYTES = 120_000_000
 
 
 class ImageError(Exception):
-    """The file holds no picture that can be used. Says why."""
+    """The file holds no image that can be used. Says why."""
 
 
 def check_pixels(height: int, width: int, max_pixels: int) -> None:
-    """Raises ImageError where a picture has more than `max_pixels`."""
+    """Raises ImageError where an image has more than `max_pixels`."""
     if height * width > max_pixels:
         raise ImageError(too_many_pixels(max_pixels))
 
 
 def too_many_pixels(max_pixels: int) -> str:
-    """Returns why a picture with more than `max_pixels` is rejected."""
+    """Returns why an image with more than `max_pixels` is rejected."""
     return f"too large: more than {max_pixels:,} pixels (--max-pixels)"
 
 

@@ -1,6 +1,6 @@
-"""JPEG without mercy: a picture whose data are not whole is refused, not painted gray.
+"""JPEG without mercy: an image whose data are not whole is refused, not painted gray.
 
-libjpeg goes on after most errors and only counts a warning, and so OpenCV, Pillow and TensorFlow show pictures
+libjpeg goes on after most errors and only counts a warning, and so OpenCV, Pillow and TensorFlow show images
 with gray or shifted halves. libjpeg-turbo's own interface (simplejpeg) can stop at the first warning.
 Some warnings are harmless: junk between the segments of the header, a missing end mark, padding before it.
 Those are repaired by leaving the junk out, and the result has to pass the same strict decode.
@@ -46,11 +46,11 @@ _UNKNOWN_TRANSFORM = "Unknown Adobe color transform"
 _UNKNOWN_JFIF = "unknown JFIF revision"
 
 _STDERR = threading.Lock()
-_ROWS_TO_SEE = 32  # Of the gray picture that a check gives, in either direction.
+_ROWS_TO_SEE = 32  # Of the gray image that a check gives, in either direction.
 
 
 class JpegError(Exception):
-    """The data are not a whole JPEG picture."""
+    """The data are not a whole JPEG image."""
 
 
 class UnusualJpegError(JpegError):
@@ -67,7 +67,7 @@ class Header(NamedTuple):
         kind: The second byte of the start-of-frame mark.
         depth: Bits of a component.
         orientation: As in EXIF, 1 to 8.
-        buffer_bytes: What libjpeg has to keep of the picture while it decodes, in bytes.
+        buffer_bytes: What libjpeg has to keep of the image while it decodes, in bytes.
         is_tidy: Whether nothing but segments lies before the first scan, and an end mark behind it.
         profile: The ICC profile of its colors; empty if there is none.
     """
@@ -134,7 +134,7 @@ def read_header(data: bytes) -> Header:
     depth, height, width, num_components = struct.unpack_from(">BHHB", data, frame + 4)
     if height == 0 or width == 0:
         raise JpegError("a side of 0 pixels")
-    # Each costs a pass over the whole picture, and may have no more than 32 bytes.
+    # Each costs a pass over the whole image, and may have no more than 32 bytes.
     end = data.find(_END, scan) if kind in _PROGRESSIVE else scan
     if (num_scans := data.count(_SCAN_MARK, scan, end if end >= 0 else len(data))) > _MAX_SCANS:
         raise JpegError(f"{num_scans:,} scans, an encoder writes about 10")
@@ -154,7 +154,7 @@ def read_header(data: bytes) -> Header:
 
 
 def check(data: bytes, header: Header) -> tuple[GrayImage, int]:
-    """Decodes a gray or color JPEG to its end, and returns a small gray picture, and pixels to each of its pixels.
+    """Decodes a gray or color JPEG to its end, and returns a small gray image, and pixels to each of its pixels.
 
     As strict as a decode of all colors at full size, in 0.6 of its time: libjpeg warns where it reads the coded data,
     and it reads them all. Of 300,000 mutations of 637 JPEGs of all kinds not one was judged differently.
@@ -172,12 +172,12 @@ def check(data: bytes, header: Header) -> tuple[GrayImage, int]:
 
 
 def decode(data: bytes, header: Header, *, min_size: int = 0) -> RgbImage:
-    """Returns the picture as RGB, uint8 [height, width, 3].
+    """Returns the image as RGB, uint8 [height, width, 3].
 
     Args:
         data: A JPEG.
         header: Of `data`.
-        min_size: Where positive, a picture that is at least twice as large is made smaller while it is decoded,
+        min_size: Where positive, an image that is at least twice as large is made smaller while it is decoded,
             which is cheaper and smooth; both sides keep at least so many pixels.
 
     Raises:
@@ -278,7 +278,7 @@ def first_warning(data: bytes, header: Header) -> str:
 
 
 def _worthwhile(min_size: int, header: Header) -> int:
-    # Shrinking by 7/8 costs more than it saves, and blurs. A lossless picture cannot be shrunk: libjpeg-turbo 3.1
+    # Shrinking by 7/8 costs more than it saves, and blurs. A lossless image cannot be shrunk: libjpeg-turbo 3.1
     # writes all of it to where a small one was to be, and that is the end of the process.
     return 0 if min(header.height, header.width) < 2 * min_size or header.kind == _LOSSLESS else min_size
 
@@ -300,7 +300,7 @@ def _decode(data: bytes, colorspace: str, min_height: int, min_width: int) -> np
 
 
 def _cmyk_to_rgb(cmyk: npt.NDArray[np.uint8]) -> RgbImage:
-    """Returns RGB from CMYK as Adobe stores it, inverted; a strip at a time, as Pillow's pictures are copies."""
+    """Returns RGB from CMYK as Adobe stores it, inverted; a strip at a time, as Pillow's images are copies."""
     height, width, _ = cmyk.shape
     rgb = np.empty((height, width, 3), np.uint8)
     rows = max(1, (1 << 20) // width)

@@ -1,8 +1,8 @@
-"""A number that tells which pictures look alike: the signs of a picture's lowest frequencies.
+"""A number that tells which images look alike: the signs of an image's lowest frequencies.
 
-The 8x8 lowest coefficients of the cosine transform of the gray picture, each against their median.
+The 8x8 lowest coefficients of the cosine transform of the gray image, each against their median.
 Source: Zauner 2010, "Implementation and benchmarking of perceptual image hash functions", without his thumbnail of
-32x32: the transform is taken of the smallest faithful gray picture that there is, each of whose pixels stands for a
+32x32: the transform is taken of the smallest faithful gray image that there is, each of whose pixels stands for a
 cell of the source, the cells at the right and lower edge for what is left of one.
 """
 
@@ -15,21 +15,21 @@ from shardstream.ingest.images.jpeg import GrayImage, RgbImage
 
 _NUM_FREQUENCIES = 8
 _WAVE_HEIGHT = 1024
-# A wave that moves the picture by less, in gray levels, counts as none. Rounding alone makes 0.04 of a flat picture and
-# would set bits by accident, the same ones in all flat pictures of a size. The photo with the least detail of 740 has a
+# A wave that moves the image by less, in gray levels, counts as none. Rounding alone makes 0.04 of a flat image and
+# would set bits by accident, the same ones in all flat images of a size. The photo with the least detail of 740 has a
 # median of 0.3.
 _LEAST_LEVELS = 0.05
 _LARGE_ENOUGH = 64  # Pixels on the shorter side.
 
 
 def hash_gray(gray: GrayImage, cell: int, height: int, width: int) -> int:
-    """Returns 64 bits, of which few differ between pictures that look alike.
+    """Returns 64 bits, of which few differ between images that look alike.
 
     Args:
         gray: uint8 [ceil(height / cell), ceil(width / cell)].
-        cell: How many pixels of the picture, across and down, one pixel of `gray` stands for.
-        height: Of the picture, in pixels.
-        width: Of the picture, in pixels.
+        cell: How many pixels of the image, across and down, one pixel of `gray` stands for.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
     """
     down, across = _cosines(gray.shape[0], cell, height), _cosines(gray.shape[1], cell, width)
     low = (down @ gray.astype(np.float64) @ across.T).ravel()
@@ -48,7 +48,7 @@ def hash_rgb(rgb: RgbImage) -> int:
         rows, columns = gray.shape
         if rows % 2 or columns % 2:
             gray = cv2.copyMakeBorder(gray, 0, rows % 2, 0, columns % 2, cv2.BORDER_REPLICATE)
-        # Pairs of pixels exactly: ten times as fast as any other way to make a picture smaller.
+        # Pairs of pixels exactly: ten times as fast as any other way to make an image smaller.
         halves = (gray.shape[1] // 2, gray.shape[0] // 2)
         gray, cell = cv2.resize(gray, halves, interpolation=cv2.INTER_AREA), 2 * cell
     return hash_gray(np.asarray(gray, np.uint8), cell, height, width)

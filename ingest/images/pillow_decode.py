@@ -43,8 +43,8 @@ _HALVED_COLORS = {"JPEG", "MPO", "WEBP", "AVIF", "HEIF"}
 _LOSSLESS_WEBP, _WEBP_HEADER_BYTES = b"VP8L", 4096
 _MIN_DEEP_LEVEL, _PNG_DEPTH_AT = 16, 24
 _RGB_MODES = {"RGB", "RGBA", "RGBX", "P", "PA"}
-_GREY_SIZE = 64  # Pixels on the shorter side, at least, of the gray picture that a check gives.
-# What Pillow takes to load a picture, bytes a pixel, as measured; in all other formats what the picture itself has.
+_GREY_SIZE = 64  # Pixels on the shorter side, at least, of the gray image that a check gives.
+# What Pillow takes to load an image, bytes a pixel, as measured; in all other formats what the image itself has.
 _LOADING_BYTES = {"WEBP": 18, "AVIF": 18, "HEIF": 18, "JPEG2000": 26, "ICO": 16}
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}  # Else 4, of "RGB" too.
 # Tags of a TIFF.
@@ -54,7 +54,7 @@ _Seen = TypeVar("_Seen")
 
 
 class Decoded(NamedTuple):
-    """A picture as a person sees it.
+    """An image as a person sees it.
 
     Attributes:
         rgb: uint8 [height, width, 3]; may be smaller than the source where a small one was asked for.
@@ -75,10 +75,10 @@ class Decoded(NamedTuple):
 
 
 def decode(data: bytes, suffix: str, *, min_size: int, max_pixels: int) -> Decoded:
-    """Returns the picture in `data` as a person sees it; the arguments are those of `decode.decode`.
+    """Returns the image in `data` as a person sees it; the arguments are those of `decode.decode`.
 
     Raises:
-        ImageError: It is not a picture, not whole, or too large.
+        ImageError: It is not an image, not whole, or too large.
     """
     if is_camera_raw(data, suffix):
         raise ImageError("no decoder: a camera's raw file; convert it to JPEG")
@@ -86,7 +86,7 @@ def decode(data: bytes, suffix: str, *, min_size: int, max_pixels: int) -> Decod
 
 
 def check_png(data: bytes, max_pixels: int) -> tuple[GrayImage, int] | None:
-    """Decodes a PNG that says it is plain to its end, and returns a small gray picture of it.
+    """Decodes a PNG that says it is plain to its end, and returns a small gray image of it.
 
     Returns:
         uint8 [ceil(height / n), ceil(width / n)], and n; None where it is not as plain and whole as it says.
@@ -107,7 +107,7 @@ def misnamed(source_format: str, suffix: str) -> tuple[str, ...]:
 
 
 def _with_pillow(data: bytes, max_pixels: int, see: Callable[[Image.Image], _Seen]) -> _Seen:
-    """Returns what `see` makes of the opened picture; what is wrong with the file becomes a ImageError."""
+    """Returns what `see` makes of the opened image; what is wrong with the file becomes a ImageError."""
     try:
         with warnings.catch_warnings(action="ignore"):  # Corrupt EXIF, odd tags: the pixels decide.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -121,13 +121,13 @@ def _with_pillow(data: bytes, max_pixels: int, see: Callable[[Image.Image], _See
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(too_many_pixels(max_pixels)) from None
     except Exception as error:  # Pillow's readers raise nearly everything on broken files.
-        raise ImageError(f"damaged: {_one_line(error)}") from None
+        raise ImageError(f"corrupt: {_one_line(error)}") from None
 
 
 def _open(data: bytes, formats: Sequence[str]) -> Image.Image:
     """Does what `Image.open` does, but for its limit of pixels, which the whole process has: we have one of our own.
 
-    Pillow's guards pictures inside of pictures (ICO, TIFF) that are larger than their container all the same.
+    Pillow's guards images inside of images (ICO, TIFF) that are larger than their container all the same.
     Source: PIL/Image.py of Pillow 11 and 12.
     """
     Image.init()
@@ -241,7 +241,7 @@ def _loading_bytes(image: Image.Image, num_bytes: int) -> int:
 def _orientation(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Broken EXIF in a whole picture; Pillow lets many kinds of errors through.
+    except Exception:  # Broken EXIF in a whole image; Pillow lets many kinds of errors through.
         return 1
     return orientation if orientation in range(1, 9) else 1
 
@@ -256,11 +256,11 @@ def _is_animated(image: Image.Image) -> bool:
 def _reject_unknown(data: bytes) -> NoReturn:
     for name, mark in _MARKS.items():
         if data.startswith(mark):
-            raise ImageError(f"damaged {name}: not even its header can be read")
+            raise ImageError(f"corrupt {name}: not even its header can be read")
     if data[4:12] in (b"ftypavif", b"ftypavis"):
-        raise ImageError("damaged AVIF: not even its header can be read")
+        raise ImageError("corrupt AVIF: not even its header can be read")
     if is_heif(data) and _has_heif():
-        raise ImageError("damaged HEIC: not even its header can be read")
+        raise ImageError("corrupt HEIC: not even its header can be read")
     raise ImageError(describe_unreadable(data))
 
 

@@ -1,4 +1,4 @@
-"""From the bytes of a source file to a verdict and the picture to store."""
+"""From the bytes of a source file to a verdict and the image to store."""
 
 from typing import Literal, NamedTuple
 
@@ -14,15 +14,15 @@ from shardstream.ingest.images.settings import Check, ImageSettings, Resize
 
 
 class ProcessedImage(NamedTuple):
-    """The verdict on one file and, unless it is rejected, the picture to store.
+    """The verdict on one file and, unless it is rejected, the image to store.
 
     Attributes:
         verdict: What became of it.
         reason: How it was repaired or why it was rejected; empty if ok.
         stored: The bytes for the record.
-        size: Height and width of the stored picture, in pixels.
+        size: Height and width of the stored image, in pixels.
         source_size: Height and width of the upright source, in pixels.
-        perceptual_hash: 64 bits, of which few differ between pictures that look alike; None where it was not decoded.
+        perceptual_hash: 64 bits, of which few differ between images that look alike; None where it was not decoded.
     """
 
     verdict: Literal["ok", "repaired", "rejected"]
@@ -40,10 +40,10 @@ def process_image(
 
     Args:
         data: The content of the file.
-        suffix: Of its name, such as ".JPG": a picture under another format's name counts as repaired.
-        image: How pictures are stored.
-        max_pixels: A picture that says it has more is refused before it is decoded.
-        check: "full" decodes every picture to its end; "header" believes the header of one that can be stored as it
+        suffix: Of its name, such as ".JPG": an image under another format's name counts as repaired.
+        image: How images are stored.
+        max_pixels: An image that says it has more is refused before it is decoded.
+        check: "full" decodes every image to its end; "header" believes the header of one that can be stored as it
             is, and decodes the others.
     """
     try:
@@ -53,7 +53,7 @@ def process_image(
         return ProcessedImage("rejected", str(error))
     except MemoryError:
         return ProcessedImage("rejected", "too large: takes more memory than there is")
-    except Exception as error:  # What nobody thought of costs one file, not a job of millions.
+    except Exception as error:  # An unexpected error rejects one file instead of ending a job of millions.
         return ProcessedImage("rejected", f"unforeseen {type(error).__name__}: {error}")
 
 
@@ -78,7 +78,7 @@ def _make(source: Source, image: ImageSettings) -> ProcessedImage:
     rgb = decoded.rgb if image.size is None else resize(decoded.rgb, image.size, image.resize)
     if decoded.profile:  # Of the small image: a tenth of the work, and no difference to be seen.
         rgb = to_srgb(rgb, decoded.profile)
-    # Stretched, the small picture shows all of the large one, and a hash of it costs less.
+    # Stretched, the small image shows all of the large one, and a hash of it costs less.
     perceptual_hash = hash_rgb(rgb if image.resize == "stretch" else decoded.rgb)
     return ProcessedImage(
         "repaired" if decoded.repairs else "ok",
@@ -117,7 +117,7 @@ def _scale(rgb: RgbImage, height: int, width: int) -> RgbImage:
     import cv2
 
     # The mean over an area neither blurs nor aliases when shrinking; for enlarging it would make blocks. One after the
-    # other: of a picture that shrinks in one direction and grows in the other OpenCV takes no means at all.
+    # other: of an image that shrinks in one direction and grows in the other OpenCV takes no means at all.
     rows, columns = min(rgb.shape[0], height), min(rgb.shape[1], width)
     scaled = rgb
     if (rows, columns) != rgb.shape[:2]:

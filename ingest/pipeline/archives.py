@@ -202,7 +202,7 @@ class _Space:
         if self._written + num_bytes > self._limit:
             raise DatasetError(
                 f"{self._archive}: unpacks to {(self._written + num_bytes) / 1e9:.1f} GB or more, over {_MAX_RATIO} "
-                "times its size: it looks made to fill a disk; unpack it yourself if it is not, and give the folder"
+                "times its size, like a decompression bomb; if it is none, unpack it yourself and give the folder"
             )
         free = shutil.disk_usage(self._folder).free
         if num_bytes + _KEPT_FREE_BYTES > free:

@@ -88,7 +88,7 @@ def look_through_manifest(info: DatasetInfo) -> Findings:
     """Returns what is worth a look in a dataset on disk.
 
     Raises:
-        DatasetError: Its manifest is missing or damaged.
+        DatasetError: Its manifest is missing or corrupt.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -41,7 +41,7 @@ def check_room_for_shards(num_bytes: int, folder: Path) -> None:
     if free < num_bytes:
         raise MachineError(
             f"{folder}: the new dataset takes {format_size(num_bytes)} here, {format_size(free)} are free; make room "
-            "and start the same command again: what was judged is kept"
+            "and run the same command again: finished work is kept"
         )
 
 

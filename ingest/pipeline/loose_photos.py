@@ -32,7 +32,7 @@ class JudgedPhoto(NamedTuple):
     Attributes:
         path: As it was given, or below the folder that was given.
         sha256: Of its content, in hexadecimal; empty where it could not be read.
-        judged: The verdict, and the picture as a build would store it.
+        judged: The verdict, and the image as a build would store it.
     """
 
     path: str
@@ -41,7 +41,7 @@ class JudgedPhoto(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Some files, how the pictures are to be stored, and where the worker notes which file it is at."""
+    """Some files, how the images are to be stored, and where the worker notes which file it is at."""
 
     number: int
     paths: Sequence[str]

@@ -168,7 +168,7 @@ class MapPlan:
                 verdicts = TaskResults.load(path)
             except RecordError as error:
                 raise MachineError(
-                    f"{path}: {error}: work in progress was damaged; the same command, started again, makes it anew"
+                    f"{path}: {error}: work in progress is corrupt; run the same command again to redo it"
                 ) from None
             yield self.rows(number), _path(self._folder, unit, "pictures"), verdicts
 
@@ -301,14 +301,14 @@ def _check_source(root: Path, path: str, error: OSError) -> None:
     """
     if is_machine_error(error):
         raise MachineError(
-            f"{root / shown(path)}: {error.strerror}, also when it was tried again; what was done is kept: start the "
+            f"{root / shown(path)}: {error.strerror}, also when retried; finished work is kept: run the "
             "same command again once the disk or the server answers"
         )
     folder = root / path.split("/")[0]
     if not os.path.isdir(folder):  # noqa: PTH112 - It answers whatever is there.
         raise MachineError(
-            f"{folder}: went away while it was read ({error.strerror}); what was done is kept: bring it back and "
-            "start the same command again"
+            f"{folder}: disappeared while it was read ({error.strerror}); finished work is kept: bring it back and "
+            "run the same command again"
         )
 
 

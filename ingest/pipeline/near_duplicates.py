@@ -1,4 +1,4 @@
-"""Which pictures look alike: pairs and groups of perceptual hashes that differ in few bits.
+"""Which images look alike: pairs and groups of perceptual hashes that differ in few bits.
 
 Two hashes of 64 bits that are cut into nine pieces and differ in at most six bits have three equal pieces at
 least. So one sort for each choice of three pieces, by these pieces first, brings every such pair together
@@ -18,8 +18,8 @@ from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 # Copies of 200 photos at a half or a quarter of the size, in gray, blurred or as a JPEG of quality 10 differ
 # from them in at most 4 bits. Of those cropped by 2 %, a fifth brighter or with a word written across, 99, 98
 # and 89 % differ in at most 6 bits; 94, 90 and 76 % in at most 4. Of all pairs of 740 photos, ten show one
-# picture: they differ in at most 2 bits, and all others in 11 or more. It does not go higher because errors grow
-# with the square of the pictures: of 62 million pairs of sixteenths of these photos, many of them sky or wall,
+# image: they differ in at most 2 bits, and all others in 11 or more. It does not go higher because errors grow
+# with the square of the images: of 62 million pairs of sixteenths of these photos, many of them sky or wall,
 # 17 differ in at most 4 bits, 44 in at most 6, 121 in at most 8.
 MAX_DISTANCE = 6
 
@@ -30,14 +30,14 @@ _Field = tuple[int, int]
 _HASH_BITS = 64
 _ALL_BITS = np.uint64((1 << _HASH_BITS) - 1)
 # A perceptual hash has a bit set for each coefficient above the median: half of them, and no fewer than 27 in any
-# of 740 photos. Where most coefficients are 0, as in flat pictures, stripes and ramps, few are set, and all such
-# pictures would look alike.
+# of 740 photos. Where most coefficients are 0, as in flat images, stripes and ramps, few are set, and all such
+# images would look alike.
 _MIN_BITS = 24
 # Three pieces of nine are a key of 21 bits: half a neighbor for a row by chance at a million rows, fifty at
 # a hundred.
 _EQUAL_PIECES = 3
-# Neighboring bits are neighboring frequencies, and alike in pictures with little detail. Taken from all
-# over, the most common key of such pictures is half as common.
+# Neighboring bits are neighboring frequencies, and alike in images with little detail. Taken from all
+# over, the most common key of such images is half as common.
 _SPREAD = [(bit * 11 % _HASH_BITS, 1) for bit in range(_HASH_BITS)]
 _BLOCK_ROWS = 1 << 14  # 128 KiB stay in the cache: three times as fast as whole arrays.
 # What bounds the work in crowds; chance alone stays far below at a hundred million rows.
@@ -47,14 +47,14 @@ _MIN_PAIRS_OF_CROWDS = 1 << 20
 
 
 def find_pairs(hashes: _Hashes, max_distance: int = MAX_DISTANCE) -> Pairs:
-    """Returns the pairs of rows whose pictures look alike.
+    """Returns the pairs of rows whose images look alike.
 
     A million rows take 1.4 s of one core, ten million 28 s. The peak of memory is 40 bytes a row beside
-    `hashes`, and 90 where most pictures look like several others.
+    `hashes`, and 90 where most images look like several others.
 
     Rows with equal hashes are each paired with the first of them: k rows make k - 1 pairs, and that first row
-    stands for them all beside other hashes. A hash with fewer than 24 bits set is in no pair: its picture has no
-    detail that would tell it from others, or there is no picture.
+    stands for them all beside other hashes. A hash with fewer than 24 bits set is in no pair: its image has no
+    detail that would tell it from others, or there is no image.
 
     All pairs of differing hashes are found unless they crowd, as the frames of a film do. Where more than 256
     hashes share a key, or a row has more than 16 near ones throughout a block of 16,384, not all of these are

@@ -21,8 +21,8 @@ UNCHANGED = len(VERDICTS)  # The content is the one that was judged before; only
 RESULTS_VERSION = 1
 
 # digest: SHA-256 of the file, 0 if it could not be read.
-# reason: an index into the reasons. offset, num_bytes: of the record in the unit's file of pictures, framing included.
-# source_height, source_width: of the upright picture, in pixels. has_hash: whether perceptual_hash is known.
+# reason: an index into the reasons. offset, num_bytes: of the record in the unit's file of images, framing included.
+# source_height, source_width: of the upright image, in pixels. has_hash: whether perceptual_hash is known.
 TABLE = np.dtype(
     [
         ("digest", "<u8", 4),
@@ -55,7 +55,7 @@ class TaskResults:
         """Reads what `encode` gave.
 
         Raises:
-            RecordError: It is damaged.
+            RecordError: It is corrupt.
         """
         reasons, _, rows = unframe(read_regular(path, max_bytes=_MAX_BYTES)).partition(b"\n")
         try:
@@ -74,7 +74,7 @@ class TaskResults:
         return bool((~self.table["digest"].any(axis=1)).any())
 
     def check_pictures(self, path: Path) -> None:
-        """Raises RecordError unless the unit's file of pictures has all records that these verdicts tell of."""
+        """Raises RecordError unless the unit's file of images has all records that these verdicts tell of."""
         digests = self.table["digest"].astype(">u8")
         with open_regular(path) as file:
             for row in np.flatnonzero(self.table["num_bytes"]).tolist():

@@ -144,7 +144,7 @@ def write_shard_alone(spec: ShardSpec) -> WrittenShard:
     except BrokenExecutor:
         raise MachineError(
             f"{spec.path.name}: the process that wrote it died twice, most often because memory ran out; the same "
-            "command goes on where this one stopped, and fewer --workers need less memory"
+            "command resumes, and fewer --workers need less memory"
         ) from None
 
 

@@ -86,7 +86,7 @@ def _drawn(
 
 
 def _leaders(catalog: Catalog, rows: npt.NDArray[np.uint32], engine: Engine) -> npt.NDArray[np.uint32]:
-    """Returns for each row the row of its group of pictures that look alike whose content decides for all."""
+    """Returns for each row the row of its group of images that look alike whose content decides for all."""
     members = np.flatnonzero(catalog.has_hash[rows])
     pairs = find_pairs(catalog.hashes[rows[members]])
     kinds = compare(catalog, rows[members[pairs]].astype(np.uint32), engine)

@@ -87,7 +87,7 @@ def check_verdicts(catalog: Catalog, *, max_rejected: float, place: StagingArea)
         name = listing.class_names[label]
         counts = catalog.verdict_counts(catalog.labels == label)
         found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-        raise DatasetError(f"{listing.root}: category {name!r} has no usable photo; its files: {found}")
+        raise DatasetError(f"{listing.root}: category {name!r} has no usable image; its files: {found}")
 
 
 def _too_many_rejected(

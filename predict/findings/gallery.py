@@ -1,4 +1,4 @@
-"""Which pictures are looked at, and those pictures."""
+"""Which images are looked at, and those images."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from shardstream.predict.inference.selection import Sampling
 from shardstream.predict.inference.thumbnails import Picture, make_picture
 from shardstream.train.runs.saved_model import ModelInfo
 
-# Of the pictures that are shown, how many may be wrong ones where there are enough of both.
+# Of the images that are shown, how many may be wrong ones where there are enough of both.
 _WRONG_SHARE = 0.75
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shown:
-    """A prediction with its picture."""
+    """A prediction with its image."""
 
     prediction: Prediction
     picture: Picture
@@ -29,7 +29,7 @@ class Shown:
 def choose_rows(
     outcomes: PredictionTable, sampling: Sampling, size: int, *, seed: int, named: np.ndarray
 ) -> np.ndarray:
-    """Returns int64 rows of `outcomes`, at most `size`: the pictures to be shown, the first to look at first.
+    """Returns int64 rows of `outcomes`, at most `size`: the images to be shown, the first to look at first.
 
     Where the sampling ranks (worst, confident-errors, borderline) they are the first of the ranking. Else all, or of
     too many: mostly wrong ones, each pair of confused classes once before the highest losses fill up, and of the
@@ -78,15 +78,15 @@ def load_shown(
     max_bytes: int,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> list[Shown]:
-    """Returns the pictures of `rows`, in their order, read again from where they are stored.
+    """Returns the images of `rows`, in their order, read again from where they are stored.
 
     Args:
         info: Of the dataset.
         split_name: Of the split that was predicted.
         outcomes: What the model said of its records.
         rows: int64, of `outcomes`, none twice.
-        model: How it wants its pictures.
-        max_bytes: Of each picture.
+        model: How it wants its images.
+        max_bytes: Of each image.
         on_progress: Is told how many more were read.
     """
     ordered = np.sort(rows)

@@ -31,14 +31,14 @@ class Findings:
     """What is worth a look.
 
     Attributes:
-        slices: Parts of the pictures, compared with others of the same classes.
+        slices: Parts of the images, compared with others of the same classes.
         labels: Images whose label is probably wrong, the most probable first.
         label_rows: By the image of such a label, the number of its prediction, if it was predicted.
-        odd_pictures: Pictures unlike their class, the farthest first.
+        odd_pictures: Images unlike their class, the farthest first.
         content_is_known: Whether their content was compared as well.
         source_paths: Of the rows of predictions that the page names, whether their images are on it or not.
         duplicates: What is there twice; None where the dataset cannot tell.
-        thumbnails: Pictures of the duplicates and of label issues that were not predicted, as far as their shards are
+        thumbnails: Images of the duplicates and of label issues that were not predicted, as far as their shards are
             here.
     """
 
@@ -53,7 +53,7 @@ class Findings:
 
     @property
     def named_rows(self) -> np.ndarray:
-        """int64, the rows that the page names, each of which should have its picture there."""
+        """int64, the rows that the page names, each of which should have its image there."""
         issues = [
             self.label_rows[issue.entry]
             for issue in self.labels.issues[:NUM_NAMED]

@@ -1,4 +1,4 @@
-"""A trained model and what it says about pictures."""
+"""A trained model and what it says about images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from shardstream.train.runs.saved_model import ModelInfo, check_probabilities, l
 
 
 class Predictor:
-    """A model, ready for pictures."""
+    """A model, ready for images."""
 
     def __init__(self, model: keras.Model, info: ModelInfo) -> None:
         self.info = info
@@ -47,7 +47,7 @@ class Predictor:
         return self.predict_images(batch.images, batch.records[0].id)
 
     def predict_images(self, images: np.ndarray, name: str) -> np.ndarray:
-        """Returns float32 [len(images), num_classes] probabilities of at most `BATCH_SIZE` pictures.
+        """Returns float32 [len(images), num_classes] probabilities of at most `BATCH_SIZE` images.
 
         Args:
             images: uint8 [count, image_size, image_size, 3].

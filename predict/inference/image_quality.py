@@ -1,10 +1,10 @@
-"""What can be measured of a picture without knowing what is in it: how bright and how sharp it is."""
+"""What can be measured of an image without knowing what is in it: how bright and how sharp it is."""
 
 import numpy as np
 
 
 def measure(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the brightness and the sharpness of pictures, float32 [len(images)] each.
+    """Returns the brightness and the sharpness of images, float32 [len(images)] each.
 
     Brightness is the mean of the gray image, 0 to 255. Sharpness is the standard deviation of its Laplacian:
     blur takes away the fast changes that it answers to (Pech-Pacheco et al. 2000). 0.25 ms for 300x300 pixels.

@@ -12,7 +12,7 @@ def read_labels(info: DatasetInfo, split_name: str) -> np.ndarray:
     """Returns int32 [num_examples], the class of each record of a split in file order.
 
     Raises:
-        DatasetError: The manifest is missing or damaged, or speaks of other records than the metadata.
+        DatasetError: The manifest is missing or corrupt, or speaks of other records than the metadata.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -43,7 +43,7 @@ def predict_records(
     """Predicts the records at the ascending `positions` of a split in one pass.
 
     Raises:
-        DatasetError: A shard is damaged, or the model gives no probabilities.
+        DatasetError: A shard is corrupt, or the model gives no probabilities.
     """
     outcomes = PredictionTableBuilder(positions, info.num_classes)
     batches = read_batches(

@@ -1,4 +1,4 @@
-"""A stored picture, and what the model says about it."""
+"""A stored image, and what the model says about it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ SMALLEST_PROBABILITY = 1e-7
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """One stored picture.
+    """One stored image.
 
     Attributes:
         shard: The file that holds it.
@@ -22,7 +22,7 @@ class Record:
         source_height: Of the upright photo, in pixels.
         source_width: Of the upright photo, in pixels.
         encoded: The stored bytes.
-        media_type: "image/jpeg" or "image/png"; None where the bytes are not a picture that a browser shows.
+        media_type: "image/jpeg" or "image/png"; None where the bytes are not an image that a browser shows.
     """
 
     shard: str
@@ -43,7 +43,7 @@ class Record:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RecordBatch:
-    """Records with their pictures as the model sees them: uint8 [len(records), image_size, image_size, 3]."""
+    """Records with their images as the model sees them: uint8 [len(records), image_size, image_size, 3]."""
 
     records: Sequence[Record]
     images: np.ndarray
@@ -54,7 +54,7 @@ class Prediction:
     """What the model says about one record.
 
     Attributes:
-        record: The stored picture.
+        record: The stored image.
         top_labels: int32 [up to 5], the top_k classes, the top_k first.
         top_probabilities: float32, of the same shape.
         actual_probability: Of the record's label.

@@ -159,7 +159,7 @@ def top_k(probabilities: np.ndarray) -> np.ndarray:
     top = min(TOP, probabilities.shape[1])
     if probabilities.shape[1] <= 4 * TOP:
         return np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-    # Sorting a thousand classes for each picture would take longer than a small model.
+    # Sorting a thousand classes for each image would take longer than a small model.
     some = np.sort(np.argpartition(-probabilities, top - 1, axis=1)[:, :top], axis=1)
     order = np.argsort(-np.take_along_axis(probabilities, some, axis=1), axis=1, kind="stable")
     top_labels = np.take_along_axis(some, order, axis=1)

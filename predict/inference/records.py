@@ -108,7 +108,7 @@ def _number(features: Mapping[str, tf.train.Feature], key: str) -> int | None:
 
 
 def media_type(encoded: bytes, encoding: Encoding) -> str | None:
-    """Returns what a browser calls the format of a stored picture; None where it knows none."""
+    """Returns what a browser calls the format of a stored image; None where it knows none."""
     if encoding == "raw":  # Raw pixels may begin like a JPEG by chance.
         return None
     return next((kind for magic, kind in _MEDIA_TYPES.items() if encoded.startswith(magic)), None)

@@ -97,7 +97,7 @@ def select(
 
     Raises:
         ConfigError: There are not so many batches.
-        DatasetError: There is no such split, or the manifest is needed and damaged.
+        DatasetError: There is no such split, or the manifest is needed and corrupt.
     """
     num_available = info.split(split).num_examples
     if batch is not None:

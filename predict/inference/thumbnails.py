@@ -1,4 +1,4 @@
-"""Pictures for the page: the record's own bytes, or what the model saw in as many bytes as the page can bear."""
+"""Images for the page: the record's own bytes, or what the model saw in as many bytes as the page can bear."""
 
 import base64
 import dataclasses
@@ -9,10 +9,10 @@ from PIL import Image
 
 from shardstream.predict.inference.prediction import Record
 
-# What all pictures of a page may take. Text makes them longer by a third: with the rest, 200 stay below 5 MB.
+# What all images of a page may take. Text makes them longer by a third: with the rest, 200 stay below 5 MB.
 PICTURE_BYTES = 3_000_000
 
-# Nobody looks closer in a page, and a browser needs longer to open larger ones. The smaller sides are for pictures
+# Nobody looks closer in a page, and a browser needs longer to open larger ones. The smaller sides are for images
 # like noise, which no quality makes small enough.
 _SIDES = (384, 224, 112)
 
@@ -24,7 +24,7 @@ _QUALITIES = (86, 76, 64, 50, 36)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Picture:
-    """An encoded picture.
+    """An encoded image.
 
     Attributes:
         media_type: "image/jpeg", "image/png" or "image/webp".
@@ -38,7 +38,7 @@ class Picture:
 
     @property
     def data_uri(self) -> str:
-        """The picture as an address that holds all of it."""
+        """The image as an address that holds all of it."""
         return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode('ascii')}"
 
     def pixels(self) -> np.ndarray:
@@ -50,10 +50,10 @@ class Picture:
 def make_picture(record: Record, pixels: np.ndarray, *, max_bytes: int) -> Picture:
     """Returns the record's own bytes where a browser can show them and they are no more than `max_bytes`.
 
-    Else a picture of what the model saw in at most so many bytes, or as few as it can be made.
+    Else an image of what the model saw in at most so many bytes, or as few as it can be made.
 
     Args:
-        record: Whose picture it is.
+        record: Whose image it is.
         pixels: uint8 [image_size, image_size, 3], as the model saw them.
         max_bytes: What the page can bear.
     """
@@ -61,7 +61,7 @@ def make_picture(record: Record, pixels: np.ndarray, *, max_bytes: int) -> Pictu
 
 
 def picture_of(encoded: bytes, media_type: str | None, pixels: np.ndarray, *, max_bytes: int) -> Picture:
-    """Returns the same for a picture that is no record; `media_type` is None where a browser cannot show it."""
+    """Returns the same for an image that is no record; `media_type` is None where a browser cannot show it."""
     if media_type is not None and len(encoded) <= max_bytes:
         return Picture(media_type, encoded, is_record=True)
     content = b""
@@ -75,7 +75,7 @@ def picture_of(encoded: bytes, media_type: str | None, pixels: np.ndarray, *, ma
 
 
 def make_thumbnail(pixels: np.ndarray, side: int = THUMBNAIL_SIDE) -> Picture:
-    """Returns a small picture of what the model saw, uint8 [height, width, 3]: some 3 kB at the usual side."""
+    """Returns a small image of what the model saw, uint8 [height, width, 3]: some 3 kB at the usual side."""
     return Picture("image/webp", _encode(_within(pixels, side), 60), is_record=False)
 
 

@@ -22,7 +22,7 @@ _NUM_COVERAGES = 20
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Bin:
-    """The pictures whose probability lies in an interval that does not include its lower end.
+    """The images whose probability lies in an interval that does not include its lower end.
 
     Attributes:
         low: The lower end.
@@ -46,7 +46,7 @@ class Coverage:
     """What comes of answering only where the model is sure enough.
 
     Attributes:
-        share: Of the pictures that are answered.
+        share: Of the images that are answered.
         threshold: The lowest probability among them.
         accuracy: Of the answers.
     """

@@ -28,12 +28,12 @@ class ClassMetrics:
 
     Attributes:
         label: The number of the class.
-        support: How many pictures are of it.
+        support: How many images are of it.
         num_predicted: How many images were predicted as it.
         num_right: How many were both.
         precision: The fraction of the images predicted as it that are of it; None where none was.
-        recall: The share of its pictures that were found; None where no picture is of it.
-        f1: Their harmonic mean; None where no picture is of it and none was predicted as it.
+        recall: The share of its images that were found; None where no image is of it.
+        f1: Their harmonic mean; None where no image is of it and none was predicted as it.
     """
 
     label: int
@@ -50,7 +50,7 @@ class Summary:
     """The figures of one report, each weighed as its sample asks for.
 
     Attributes:
-        num_examples: The number of pictures predicted.
+        num_examples: The number of images predicted.
         num_right: How many predictions were right.
         accuracy: The share of right ones.
         top5_accuracy: The share whose class is among the five top_k; None where there are no more classes.

@@ -85,7 +85,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ComparedSlice:
-    """How both models fare on the pictures that have something in common; see `slices.Slice`."""
+    """How both models fare on the images that have something in common; see `slices.Slice`."""
 
     attribute: Attribute
     low: float
@@ -139,7 +139,7 @@ class Comparison:
         return self.p_value < SIGNIFICANCE
 
     def shown_rows(self) -> np.ndarray:
-        """Returns int64 rows of the fixes and regressions that are shown as pictures."""
+        """Returns int64 rows of the fixes and regressions that are shown as images."""
         return np.concatenate([self.fixes[:NUM_SHOWN], self.regressions[:NUM_SHOWN]])
 
 

@@ -33,8 +33,8 @@ class Confusion:
         num_classes: Also counts classes that do not occur.
         actual: int64, the label.
         predicted: int64, the class it was predicted as.
-        counts: int64, how many pictures.
-        weights: float64, how many pictures of the whole they stand for.
+        counts: int64, how many images.
+        weights: float64, how many images of the whole they stand for.
     """
 
     num_classes: int
@@ -50,7 +50,7 @@ class Confusion:
 
     @property
     def support(self) -> np.ndarray:
-        """int64 [num_classes], how many pictures are of each class."""
+        """int64 [num_classes], how many images are of each class."""
         return self.by_actual(self.counts).astype(np.int64)
 
     def by_actual(self, values: np.ndarray) -> np.ndarray:

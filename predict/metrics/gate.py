@@ -23,17 +23,17 @@ class Limits:
 class Check:
     """One figure beside its limit.
 
-    The figure itself is compared, not its interval: a job that passes today and fails tomorrow on the same pictures
-    would be worth nothing, and of a few pictures no interval lies above 0.95. Whether the interval holds the limit
-    is said, for then other pictures of the same kind may decide otherwise.
+    The figure itself is compared, not its interval: a job that passes today and fails tomorrow on the same images
+    would be worth nothing, and of a few images no interval lies above 0.95. Whether the interval holds the limit
+    is said, for then other images of the same kind may decide otherwise.
 
     Attributes:
         what: "accuracy", or "recall of 'food'".
         option: That set the limit.
         limit: The least that is asked for.
-        num_right: How many pictures were right.
+        num_right: How many images were right.
         num_examples: Of how many; where there are none nothing is shown, and the limit is not kept.
-        figure: Their share, weighed as the sample asks for; None where there is no picture.
+        figure: Their share, weighed as the sample asks for; None where there is no image.
     """
 
     what: str
@@ -45,12 +45,12 @@ class Check:
 
     @property
     def share(self) -> float | None:
-        """The figure; None where there is no picture."""
+        """The figure; None where there is no image."""
         return None if self.figure is None else self.figure.value
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the figure; everything where there is no picture."""
+        """The 95 % interval of the figure; everything where there is no image."""
         return (0.0, 1.0) if self.figure is None else (self.figure.low, self.figure.high)
 
     @property

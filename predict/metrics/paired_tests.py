@@ -10,7 +10,7 @@ from shardstream.predict.metrics.intervals import Estimate, Z, effective_size, n
 def mcnemar(num_fixes: int, num_regressions: int) -> float:
     """Returns the two-sided p-value of McNemar's test: exact, of a binomial distribution with p = 1/2.
 
-    Exact for large counts too, where others take chi-square: it costs nothing, and of few pictures it is the only one
+    Exact for large counts too, where others take chi-square: it costs nothing, and of few images it is the only one
     that is right. Records on which both models are right or both wrong say nothing about which one is better.
     """
     fewer, more = sorted((num_fixes, num_regressions))

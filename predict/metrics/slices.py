@@ -1,4 +1,4 @@
-"""Where errors gather: parts of the pictures that have more or fewer of them than their classes explain."""
+"""Where errors gather: parts of the images that have more or fewer of them than their classes explain."""
 
 import dataclasses
 import math
@@ -22,12 +22,12 @@ _NUM_PARTS = 4
 
 # Folders beyond these are tested no more: each test makes all others stricter.
 _MAX_FOLDERS = 100
-_FEWEST = 10  # Pictures of a part: fewer show nothing.
+_FEWEST = 10  # Images of a part: fewer show nothing.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Slice:
-    """A part of the pictures.
+    """A part of the images.
 
     Attributes:
         attribute: What they have in common.
@@ -37,7 +37,7 @@ class Slice:
         count: How many there are.
         num_wrong: How many of them are wrong.
         accuracy: The share of right ones.
-        expected: The accuracy that pictures of the same classes have.
+        expected: The accuracy that images of the same classes have.
         p_value: How likely chance alone makes a difference so large in one of all parts (Holm 1979).
     """
 

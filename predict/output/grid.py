@@ -1,4 +1,4 @@
-"""grid.png: pictures with their actual and predicted classes."""
+"""grid.png: images with their actual and predicted classes."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ GRID_SIZE = 32
 
 
 def write_grid(path: Path, pictures: Sequence[Shown], lettering: LabelFont, *, title: str) -> None:
-    """Writes the first 32 pictures with actual and predicted names as a PNG file."""
+    """Writes the first 32 images with actual and predicted names as a PNG file."""
     shown = pictures[:GRID_SIZE]
     num_columns = min(8, max(1, math.ceil(math.sqrt(2 * len(shown)))))
     num_rows = max(1, math.ceil(len(shown) / num_columns))

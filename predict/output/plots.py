@@ -1,4 +1,4 @@
-"""confusion_matrix.png and calibration.png: the two pictures that people put into papers and slides."""
+"""confusion_matrix.png and calibration.png: the two images that people put into papers and slides."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""predictions.parquet for programs and predictions.csv for spreadsheets: a row for each picture."""
+"""predictions.parquet for programs and predictions.csv for spreadsheets: a row for each image."""
 
 import contextlib
 import csv

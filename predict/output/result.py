@@ -32,15 +32,15 @@ class Report:
         summary: The figures.
         findings: What else is worth a look.
         calibration: How far its probabilities can be believed.
-        rows: int64, of the outcomes that have a picture.
+        rows: int64, of the outcomes that have an image.
         pictures: What is looked at, the first to look at first.
         class_names: In label order.
         display_names: In label order.
-        lettering: Names and font for drawing on pictures.
+        lettering: Names and font for drawing on images.
         checks: What the limits that the user set came to.
         cost: What the model takes.
         comparisons: How other models fare on the same records.
-        changed: Of pictures that only one of two models gets right, by row.
+        changed: Of images that only one of two models gets right, by row.
         neighbors: The most similar training images of `rows`; None where they are not known.
         metrics: What metrics.json holds.
         provenance: Where all this comes from.

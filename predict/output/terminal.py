@@ -49,7 +49,7 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def picture_table(pictures: Sequence[Shown], display_names: Sequence[str]) -> Table:
-    """Returns a table with the actual and predicted names of each picture."""
+    """Returns a table with the actual and predicted names of each image."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for header in ("", "actual", "predicted"):
         table.add_column(header)

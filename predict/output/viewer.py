@@ -1,4 +1,4 @@
-"""Steps through the pictures in an OpenCV window."""
+"""Steps through the images in an OpenCV window."""
 
 import dataclasses
 import os
@@ -38,14 +38,14 @@ _POLL_MILLISECONDS = 50
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
-    """Where in the list of pictures the viewer is: the number of the picture, and whether it skips right ones."""
+    """Where in the list of images the viewer is: the number of the image, and whether it skips right ones."""
 
     index: int
     only_wrong: bool
 
 
 def show_pictures(pictures: Sequence["Shown"], lettering: LabelFont) -> None:
-    """Shows one picture after the other until the user quits or closes the window.
+    """Shows one image after the other until the user quits or closes the window.
 
     `display.check_display` has to have passed.
     """
@@ -80,14 +80,14 @@ def step(place: Place, action: Action, wrong: Sequence[bool]) -> Place | None:
     Args:
         place: Where the viewer is.
         action: What the user wants.
-        wrong: Of each picture whether its prediction is wrong.
+        wrong: Of each image whether its prediction is wrong.
     """
     match action:
         case "quit":
             return None
         case "only wrong":
             only_wrong = not place.only_wrong and any(wrong)
-            # From a right picture to the next wrong one, else to the last one.
+            # From a right image to the next wrong one, else to the last one.
             indices = _indices(wrong, only_wrong=only_wrong)
             return Place(min((i for i in indices if i >= place.index), default=indices[-1]), only_wrong)
         case "next":
@@ -101,16 +101,16 @@ def step(place: Place, action: Action, wrong: Sequence[bool]) -> Place | None:
 def draw_frame(
     shown: "Shown", lettering: LabelFont, *, counter: str, size: tuple[int, int] = (_WIDTH, _HEIGHT)
 ) -> np.ndarray:
-    """Returns the picture with its names under it: uint8 [height, width, 3], RGB.
+    """Returns the image with its names under it: uint8 [height, width, 3], RGB.
 
     Args:
-        shown: The picture.
+        shown: The image.
         lettering: Names and font.
         counter: Which of how many it is.
         size: Width and height in pixels.
     """
     width, height = max(size[0], _LEAST_WIDTH), max(size[1], _LEAST_HEIGHT)
-    # As large as the narrower side allows, and never so large that the picture has less than half.
+    # As large as the narrower side allows, and never so large that the image has less than half.
     unit = min(width / _WIDTH, height / 2 / _BANNER)
     top = height - round(unit * _BANNER)
     frame = Image.new("RGB", (width, height), PAPER)

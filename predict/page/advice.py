@@ -34,7 +34,7 @@ def advise(report: Report, t: Texts) -> list[Advice]:
 
 
 def describe_part(part: Slice | ComparedSlice, t: Texts) -> str:
-    """Returns what the pictures of a part have in common, in the language of `t`."""
+    """Returns what the images of a part have in common, in the language of `t`."""
     match part.attribute:
         case "folder":
             return t["part_folder"].format(folder=part.folder)

@@ -1,4 +1,4 @@
-"""A picture of the page with what the model says of it."""
+"""An image of the page with what the model says of it."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from shardstream.predict.findings.gallery import Shown
 
 
 def make_card(shown: Shown, row: int) -> dict[str, Any]:
-    """Returns what the template of a card needs; `row` names the picture throughout the page."""
+    """Returns what the template of a card needs; `row` names the image throughout the page."""
     prediction, record = shown.prediction, shown.prediction.record
     bars = list(zip(prediction.top_labels.tolist(), prediction.top_probabilities.tolist(), strict=True))
     if prediction.actual not in prediction.top_labels[:3]:

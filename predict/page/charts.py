@@ -23,7 +23,7 @@ class Point:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """A column of right and wrong pictures."""
+    """A column of right and wrong images."""
 
     x: float
     width: float
@@ -41,7 +41,7 @@ class Tick:
 
 
 def reliability_points(bins: Sequence[Bin]) -> list[Point]:
-    """Returns a point for each bin that has pictures: accuracy over confidence."""
+    """Returns a point for each bin that has images: accuracy over confidence."""
     most = max((one.num_right + one.num_wrong for one in bins), default=1)
     return [
         Point(
@@ -58,7 +58,7 @@ def reliability_points(bins: Sequence[Bin]) -> list[Point]:
 
 
 def histogram_columns(bins: Sequence[Bin]) -> list[Column]:
-    """Returns a column for each bin, as high as it has pictures."""
+    """Returns a column for each bin, as high as it has images."""
     most = max(1, *(one.num_right + one.num_wrong for one in bins))
     return [
         Column(
@@ -73,7 +73,7 @@ def histogram_columns(bins: Sequence[Bin]) -> list[Column]:
 
 
 def histogram_ticks(bins: Sequence[Bin]) -> list[Tick]:
-    """Returns the numbers of pictures at the top and at half of it."""
+    """Returns the numbers of images at the top and at half of it."""
     most = max(1, *(one.num_right + one.num_wrong for one in bins))
     return [Tick(at=HEIGHT, text="0"), Tick(at=0, text=f"{most:,}")]
 

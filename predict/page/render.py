@@ -29,7 +29,7 @@ _WORST_CLASSES = 3
 _CONFUSED_PAIRS = 3
 _MAX_UNTESTED = 10
 
-# Bars in more rows than this would make the page larger than its pictures do.
+# Bars in more rows than this would make the page larger than its images do.
 _CLASSES_WITH_BARS = 60
 
 

@@ -104,7 +104,7 @@ def test_every_file_has_its_row_in_order_with_its_verdict(trial, photos, tmp_pat
     assert [row["source_path"] for row in rows[-3:]] == [str(path) for path in paths[1:]]
     assert [(row["verdict"], row["reason"][:12]) for row in rows[-3:]] == [
         ("repaired", "turned uprig"),
-        ("rejected", "damaged JPEG"),
+        ("rejected", "corrupt JPEG"),
         ("rejected", "cannot be re"),
     ]
     assert {row["predicted"] for row in rows if row["verdict"] == "rejected"} == {""}
@@ -165,7 +165,7 @@ def test_the_gallery_is_a_maximum_and_is_filled(trial, photos, tmp_path, size, s
         (["{data}", "{photos}"], r"\S+: a dataset; give it alone, or photos without it"),
         (
             ["{photos}/food/broken.jpg"],
-            r"none of 1 files is a picture that can be used; \S+broken.jpg: damaged JPEG",
+            r"none of 1 files is an image that can be used; \S+broken.jpg: corrupt JPEG",
         ),
     ],
 )

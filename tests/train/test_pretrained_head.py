@@ -186,7 +186,7 @@ def test_options_that_do_not_go_together(tmp_path, options, sentence):
 
 def test_images_that_are_too_small(textured, tmp_path):
     with pytest.raises(
-        ConfigError, match="lite0 takes pictures of 32x32 and up, found 31x31; choose --image-size 32"
+        ConfigError, match="lite0 takes images of 32x32 and up, found 31x31; choose --image-size 32"
     ):
         train_and_evaluate(config_for(textured, tmp_path, image_size=31))
 

@@ -149,7 +149,7 @@ def test_the_others_leave_in_one_sentence_when_a_worker_is_killed(hosts):
     assert codes == [1, -signal.SIGKILL]
     assert logs[0].splitlines()[-1] == (
         "shardstream-train: worker 0 (127.0.0.1:2222): worker 1 (127.0.0.1:2223) is gone or cannot be reached, and its "
-        "output says why; start the same command again on all hosts, and the run goes on from its last state"
+        "output says why; run the same command again on all hosts, and the run goes on from its last state"
     )
     assert "Traceback" not in logs[0]
 

@@ -68,7 +68,7 @@ def joining(cluster: Cluster) -> Iterator[None]:
     """
     sentence = (
         f"shardstream-train: {cluster.name}: the workers {', '.join(cluster.addresses)} were all there, and within "
-        f"{_JOINING_SECS:g} s did not come together; the output of the others says why; start the same command again "
+        f"{_JOINING_SECS:g} s did not come together; the output of the others says why; run the same command again "
         "on all hosts"
     )
     script = 'if read -r line; then echo "$1" >&2; fi'

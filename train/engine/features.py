@@ -210,13 +210,13 @@ def _key(identity: Mapping[str, Any]) -> str:
 
 def _load(path: Path) -> Features | None:
     try:
-        # Opened here: NumPy leaves the file of a damaged archive open.
+        # Opened here: NumPy leaves the file of a corrupt archive open.
         with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
             values, labels, names = file["values"], file["labels"], file["names"]
             thumbnails, key = file["thumbnails"], str(file["key"])
     except FileNotFoundError:
         return None
-    # What a damaged archive leads the reader to: ValueError, BadZipFile, KeyError, EOFError.
+    # What a corrupt archive leads the reader to: ValueError, BadZipFile, KeyError, EOFError.
     except Exception as error:
         logger.warning("%s: cannot be read (%s); the features are computed again", path, error)
         return None

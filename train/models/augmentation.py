@@ -1,4 +1,4 @@
-"""Changes to the pictures that do not change what they show: on the device, in training alone, before the model."""
+"""Changes to the images that do not change what they show: on the device, in training alone, before the model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +10,9 @@ from shardstream.train.models.registry import AugmentationName
 
 # pyright sees the results of one backend of Keras after the other in them, None among those.
 ops: Any = keras.ops
-# Smaller pictures than this show too little for a half of them to be looked at.
+# Smaller images than this show too little for a half of them to be looked at.
 _LEAST_VIEW = 64
-# A view is a part of a picture as large as the model is shown, more or less: enlarged by a third at most, or made
+# A view is a part of an image as large as the model is shown, more or less: enlarged by a third at most, or made
 # smaller by a third.
 _LEAST_SIDE, _MOST_SIDE = 0.76, 1.5
 _RATIO = 4 / 3
@@ -23,15 +23,15 @@ _REPLICA_STRIDE = 1_000_003
 
 
 class Views(keras.layers.Layer):
-    """Shows a part of each picture, some of them mirrored, in another light.
+    """Shows a part of each image, some of them mirrored, in another light.
 
     All random numbers of a step are drawn at once, so the state of the generator is (seed, number of steps) and what
-    becomes of a batch depends on nothing else. What it does holds for photos in general: pictures are mirrored only
+    becomes of a batch depends on nothing else. What it does holds for photos in general: images are mirrored only
     left to right, and no view reaches over an edge, where it would show what no photo has.
     """
 
     def __init__(self, size: int, *, image_size: int, seed: int, flip: bool = True) -> None:
-        """Makes views of `size` pixels of pictures of `image_size`, which calculate in float32 always.
+        """Makes views of `size` pixels of images of `image_size`, which calculate in float32 always.
 
         `flip`: whether half of them are mirrored.
 
@@ -44,7 +44,7 @@ class Views(keras.layers.Layer):
         self.generator = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any) -> Any:
-        """Returns float32 [batch, size, size, 3] from RGB pictures [batch, image_size, image_size, 3], 0 to 255."""
+        """Returns float32 [batch, size, size, 3] from RGB images [batch, image_size, image_size, 3], 0 to 255."""
         draws: Any = keras.random.uniform((ops.shape(images)[0], 8), seed=self.generator)
         scale, ratio, top, left, mirrored, *light = ops.unstack(draws, 8, axis=1)
         whole = float(self._image_size)
@@ -62,7 +62,7 @@ class Views(keras.layers.Layer):
         return _in_another_light(views, *(1 + _LIGHT * (2 * number - 1) for number in light))
 
     def _weights(self, start: Any, extent: Any) -> Any:
-        """Returns [batch, size, image_size]: what each pixel of a view takes of each of a row or column of a picture.
+        """Returns [batch, size, image_size]: what each pixel of a view takes of each of a row or column of an image.
 
         Bilinear, and where a view is smaller than what it shows a mean, as in antialiased resizing.
         """
@@ -88,7 +88,7 @@ class Augmentation:
     def __init__(
         self, layers: Sequence[keras.layers.Layer] = (), mixing: Sequence[keras.layers.Layer] = ()
     ) -> None:
-        """Takes layers for pictures, and layers that mix several pictures and their targets."""
+        """Takes layers for images, and layers that mix several images and their targets."""
         self._layers = tuple(layers)
         self._mixing = tuple(mixing)
 
@@ -97,7 +97,7 @@ class Augmentation:
         return [variable for layer in (*self._layers, *self._mixing) for variable in layer.variables]
 
     def __call__(self, images: Any, targets: Any) -> tuple[Any, Any]:
-        """Returns pictures and targets [batch, num_classes] in place of `images` and `targets`.
+        """Returns images and targets [batch, num_classes] in place of `images` and `targets`.
 
         Each replica draws numbers of its own, which depend on (seed, step, replica), though the generators are in
         the same state on all of them: so one state is what a run goes on from, and the first replica draws what one
@@ -155,11 +155,11 @@ def make_augmentation(
 
 
 def view_size(augmentation: AugmentationName, *, model: str, image_size: int) -> int | None:
-    """Returns height and width of the pictures that a model is trained with, or None where they are as they are.
+    """Returns height and width of the images that a model is trained with, or None where they are as they are.
 
-    `small` sees half of the height and of the width at once, in the resolution that it will see whole pictures in:
+    `small` sees half of the height and of the width at once, in the resolution that it will see whole images in:
     it has a quarter of the work and learns more. On 740 photos split by house three ways, 50 epochs each, it got
-    0.972, 0.983 and 1.000; views of five eighths got 0.938 and 0.978 on the first two, whole pictures 0.955 over both
+    0.972, 0.983 and 1.000; views of five eighths got 0.938 and 0.978 on the first two, whole images 0.955 over both
     seeds of the first.
     """
     if augmentation == "none" or (augmentation == "default" and model == "notebook"):

@@ -1,4 +1,4 @@
-"""The models: pictures [batch, size, size, 3], RGB from 0 to 255, in; probabilities [batch, num_classes] out."""
+"""The models: images [batch, size, size, 3], RGB from 0 to 255, in; probabilities [batch, num_classes] out."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _STEM = 16
 # still hold a part of where they started, and validation accuracy fell from 0.95 to 0.62 (rooms at 128x128,
 # 20 epochs of 18 steps).
 _BATCH_NORM_MOMENTUM = 0.9
-# What ImageNet's weights expect of pictures from 0 to 1.
+# What ImageNet's weights expect of images from 0 to 1.
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STDDEV = (0.229, 0.224, 0.225)
 # The last layer of every model.

@@ -21,8 +21,8 @@ class Recipe:
         schedule: Whether the learning rate falls to 0 along a cosine or stays, once it has warmed up.
         warmup_epochs: How long it rises before; None is a tenth of all, five at most.
         most_epochs: How many are trained at most where the user does not say and there is enough for `least_steps`.
-        least_steps: What is trained of very few pictures, in more epochs than those.
-        batch_size_of_few: Pictures per step where they are few and the user does not say.
+        least_steps: What is trained of very few images, in more epochs than those.
+        batch_size_of_few: Images per step where they are few and the user does not say.
         fine_tune_learning_rate: The highest of the epochs that train all of a model whose weights came from elsewhere.
     """
 
@@ -90,7 +90,7 @@ _MOST_EPOCHS_OF_FEW = 100
 # Of `_BATCH_SIZE`. On 590 photos split by house three ways, 900 gave 0.966 to 0.978 where 360 gave 0.932 to 0.965.
 _ENOUGH_STEPS = 1000
 _BATCH_SIZE = 32
-# Fewer pictures than this are few.
+# Fewer images than this are few.
 _MANY_EXAMPLES = 1000
 
 
@@ -101,7 +101,7 @@ def make_recipe(model: str, options: Mapping[str, Any]) -> Recipe:
 
 
 def default_batch_size(recipe: Recipe, num_examples: int) -> int:
-    """Returns 32, or the recipe's own where pictures are few: more steps in the same epochs.
+    """Returns 32, or the recipe's own where images are few: more steps in the same epochs.
 
     Of 738 photos, each read by a model that learnt from two thirds of the others and none of its house, `small` read
     0.973 rightly with batches of 16 and 0.958 with 32 (14 that only the one read rightly, 3 that only the other).
@@ -110,7 +110,7 @@ def default_batch_size(recipe: Recipe, num_examples: int) -> int:
 
 
 def default_epochs(recipe: Recipe, num_examples: int, batch_size: int) -> int:
-    """Returns 20, or as many as make enough steps where pictures are few, within the recipe's most.
+    """Returns 20, or as many as make enough steps where images are few, within the recipe's most.
 
     Smaller batches than usual make more steps of the same epochs, not fewer epochs: 41 of 590 photos in batches of 16
     got 0.977 where 50 got 0.984 (tried with views and a weight decay a little other than these).

@@ -31,7 +31,7 @@ class Application:
     Attributes:
         name: Of the function that builds it, and of the model everywhere here.
         module: Of `keras.applications`; its `preprocess_input` is what the model wants to be fed with.
-        least_size: Height and width in pixels of the smallest picture that it takes.
+        least_size: Height and width in pixels of the smallest image that it takes.
     """
 
     name: str
@@ -94,7 +94,7 @@ def check_image_size(model: str, image_size: int) -> None:
     min_size = application.least_size if application else MIN_BACKBONE_SIZE if model in BACKBONES else 0
     if image_size < min_size:
         raise ConfigError(
-            f"{model} takes pictures of {min_size}x{min_size} and up, found {image_size}x{image_size}; "
+            f"{model} takes images of {min_size}x{min_size} and up, found {image_size}x{image_size}; "
             f"choose --image-size {min_size} or more, or another --model"
         )
     if image_size > MAX_IMAGE_SIZE:

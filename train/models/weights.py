@@ -22,7 +22,7 @@ def load_weights(model: keras.Model, weights: str, *, class_order: Sequence[int]
 
     Raises:
         ConfigError: They cannot be had.
-        DatasetError: The file is damaged, or of another model.
+        DatasetError: The file is corrupt, or of another model.
     """
     source = _downloaded(model) if weights == "imagenet" else _from_file(model, Path(weights))
     ours, theirs = _layers_with_weights(model), _layers_with_weights(source)
@@ -47,7 +47,7 @@ def load_weights(model: keras.Model, weights: str, *, class_order: Sequence[int]
 def fix_moments(model: keras.Model) -> None:
     """Lets batch normalization keep its weights and moving averages, and normalize with them in training too.
 
-    As Keras's guides advise for weights that come from elsewhere: the first batches of another kind of pictures would
+    As Keras's guides advise for weights that come from elsewhere: the first batches of another kind of images would
     spoil what they hold. Not by calling the model with `training=False` inside of another, as one of the guides does:
     Keras 3.15 passes the `training=True` of the outer call on in its place.
     """
@@ -65,7 +65,7 @@ def _flat(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def _layers_with_weights(model: keras.Model) -> list[keras.layers.Layer]:
-    # Normalization holds what the pictures of ImageNet are like, which is in our models without being a weight.
+    # Normalization holds what the images of ImageNet are like, which is in our models without being a weight.
     return [
         layer
         for layer in _flat(model)
@@ -103,7 +103,7 @@ def _from_file(model: keras.Model, path: Path) -> keras.Model:
         source = build_model(model.name, **ours)
         source.load_weights(path)
         return source
-    # Keras and h5py raise whatever a damaged or foreign file leads them to.
+    # Keras and h5py raise whatever a corrupt or foreign file leads them to.
     except Exception as error:
         raise DatasetError(
             f"{path}: cannot be loaded as weights of {model.name!r}: {_first_line(error)}"

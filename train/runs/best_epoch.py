@@ -15,7 +15,7 @@ def best_row(rows: Iterable[Row], by: BestBy = BEST_BY) -> Row:
     """Returns the row of a history with the highest validation accuracy, of several the one with the lowest loss.
 
     Not the lowest loss alone: a model that becomes too sure of itself has a rising loss while it learns on. How sure
-    it may be is decided once training is over, by a temperature. Of the 50 epochs of `small` on 2,000 pictures of
+    it may be is decided once training is over, by a temperature. Of the 50 epochs of `small` on 2,000 images of
     CIFAR-10 the lowest loss chose the eighth.
 
     Args:

@@ -217,7 +217,7 @@ class Checkpoints:
         position = checkpoint.position
         path = self._folder / f"{position.epoch:06d}-{position.step:09d}{_SUFFIX}"
         checkpoint.write(path)
-        # By name, not the newest two: one that turned out to be damaged may be further on.
+        # By name, not the newest two: one that turned out to be corrupt may be further on.
         for other in set(self.paths()) - {path, self._last}:
             other.unlink()
         self._last = path
@@ -230,7 +230,7 @@ class Checkpoints:
         """Returns the one that is furthest of those that are sound, or None where none was ever saved.
 
         Raises:
-            DatasetError: There are checkpoints, and all are damaged.
+            DatasetError: There are checkpoints, and all are corrupt.
         """
         paths = self.paths()
         for path, before in itertools.zip_longest(paths, paths[1:]):

@@ -1,4 +1,4 @@
-"""Loss and accuracy over the epochs, as a picture."""
+"""Loss and accuracy over the epochs, as an image."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ _TRAIN, _VALIDATION, _QUIET, _GRID = "#0072B2", "#D55E00", "#555555", "#E3E3E3"
 def draw_curves(
     rows: Sequence[Mapping[str, float]], path: Path, *, title: str, best: Mapping[str, float]
 ) -> None:
-    """Draws `rows` of a history, at least one, to the picture file `path`, with the best one marked."""
+    """Draws `rows` of a history, at least one, to the image file `path`, with the best one marked."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, wspace=0.04)
     # Not pyplot: its state is global, and it looks for a display.
     figure = Figure(figsize=(11, 4.6), dpi=150, layout=layout, facecolor="white")

@@ -23,7 +23,7 @@ def begin_with(model: keras.Model, weights: str, class_names: Sequence[str]) -> 
 
     Raises:
         ConfigError: They cannot be had.
-        DatasetError: The file is damaged, or of another model.
+        DatasetError: The file is corrupt, or of another model.
     """
     path = Path(weights)
     if weights == "imagenet":

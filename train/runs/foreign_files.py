@@ -34,7 +34,7 @@ def _is_of_another_program(config: Path) -> bool:
     try:
         content = json.loads(read_regular(config))
     except (OSError, ValueError, RecursionError, UserError):
-        return False  # Ours, perhaps, and damaged: nothing that could be lost.
+        return False  # Ours, perhaps, and corrupt: nothing that could be lost.
     return not (isinstance(content, dict) and content.keys() >= _CONFIG_KEYS)
 
 

@@ -41,7 +41,7 @@ def check_model_file(path: Path) -> None:
     """Refuses a file that is no plain model of Keras's own layers.
 
     Raises:
-        DatasetError: It would run code of its own, is damaged, or would take far more memory than its size.
+        DatasetError: It would run code of its own, is corrupt, or would take far more memory than its size.
     """
     with parse_errors(path, _REMEDY), open_regular(path):
         pass  # A pipe would be waited for.

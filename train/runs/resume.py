@@ -94,11 +94,11 @@ def find_resumable(folder: RunFolder, checkpoints: Checkpoints) -> ResumableRun 
 
     Raises:
         ConfigError: There is one, and its examples came in another order.
-        DatasetError: There is one, but its files are damaged.
+        DatasetError: There is one, but its files are corrupt.
     """
     if not folder.is_unfinished or not (checkpoint := checkpoints.latest()):
         return None
-    with parse_errors(folder.config, "so nobody knows what run this is; --no-resume begins anew"):
+    with parse_errors(folder.config, "so it cannot be resumed; --no-resume starts over"):
         options = _BEFORE | dict(json.loads(read_regular(folder.config)))
         # A run that began before the model had its name.
         options["model"] = find_model(str(options["model"]))

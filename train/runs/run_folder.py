@@ -79,7 +79,7 @@ class RunFolder:
 
     @property
     def diverged(self) -> Path:
-        """The pictures of the step whose loss was NaN or infinite."""
+        """The images of the step whose loss was NaN or infinite."""
         return self.path / "diverged.txt"
 
     @property

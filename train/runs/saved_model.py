@@ -27,8 +27,8 @@ class ModelInfo:
         class_names: In the order of the outputs.
         display_names: What people are shown for each class, in the same order.
         image_size: Height and width in pixels of the input.
-        resize: How pictures that are not square became square.
-        stored_size: Height and width in pixels of the pictures of the dataset; None where each kept its own.
+        resize: How images that are not square became square.
+        stored_size: Height and width in pixels of the images of the dataset; None where each kept its own.
         encoding: How they were stored.
         quality: That of their JPEGs, 1 to 100.
         model: The name it was built by.
@@ -58,7 +58,7 @@ class ModelInfo:
 
     @property
     def stored(self) -> ImageSettings:
-        """How a picture has to be stored to be what the model was trained on."""
+        """How an image has to be stored to be what the model was trained on."""
         return ImageSettings(
             size=self.stored_size, resize=self.resize, encoding=self.encoding, quality=self.quality
         )
@@ -76,7 +76,7 @@ class ModelInfo:
         """Reads model.json of the run folder `run_dir`, or beside the `.keras` file of that path.
 
         Raises:
-            DatasetError: There is no run, none with a model, or the file is damaged.
+            DatasetError: There is no run, none with a model, or the file is corrupt.
         """
         run = open_run(run_dir)
         run.check_has_model()
@@ -88,7 +88,7 @@ class ModelInfo:
 def load_model(run_dir: Path) -> tuple[keras.Model, ModelInfo]:
     """Returns the best model of a run, or that of a `.keras` file, loaded in Keras's safe mode, and its model.json.
 
-    The model takes RGB pictures [batch, image_size, image_size, 3], uint8 or float32 from 0 to 255, and gives
+    The model takes RGB images [batch, image_size, image_size, 3], uint8 or float32 from 0 to 255, and gives
     probabilities float32 [batch, num_classes].
 
     Raises:
@@ -103,7 +103,7 @@ def load_model(run_dir: Path) -> tuple[keras.Model, ModelInfo]:
     check_model_file(path)
     try:
         model = cast(keras.Model, keras.saving.load_model(path, compile=False, safe_mode=True))
-    # Keras raises whatever a damaged or hostile file leads it to: ValueError, KeyError, TypeError, BadZipFile.
+    # Keras raises whatever a corrupt or hostile file leads it to: ValueError, KeyError, TypeError, BadZipFile.
     except Exception as error:
         reason = str(error).strip().split("\n", 1)[0][:200]
         raise DatasetError(f"{path}: cannot be loaded in Keras's safe mode: {reason}") from error

@@ -73,7 +73,7 @@ def look_at(run: Path) -> RunStatus:
     """Returns the status of the run in the folder `run`.
 
     Raises:
-        DatasetError: There is no run, or its files are damaged.
+        DatasetError: There is no run, or its files are corrupt.
     """
     folder = RunFolder(run)
     if not folder.config.is_file():

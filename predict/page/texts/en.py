@@ -73,7 +73,7 @@ ENGLISH: Mapping[str, str] = {
     "advice_odd": "{count} images are unlike the others of their class",
     "advice_odd_one": "1 image is unlike the others of its class",
     "advice_odd_why": "Blurred, dark, bright, of an unusual shape or of other content.",
-    # The pictures.
+    # The images.
     "gallery": "Images",
     "order_uniform": "Incorrect ones first, highest loss first.",
     "order_stratified": "Incorrect ones first, highest loss first.",

@@ -110,7 +110,7 @@ def test_the_manifest_leads_from_every_file_to_its_record(photos, tmp_path, phot
         "food/gone.jpg": ("rejected", "cannot be read: No such file or directory"),
         "food/named.jpg": ("repaired", "PNG named .jpg"),
     }
-    assert rows["food/broken.jpg"]["reason"].startswith("damaged JPEG: ")
+    assert rows["food/broken.jpg"]["reason"].startswith("corrupt JPEG: ")
     assert {path for path, row in rows.items() if row["split"]} == set(found)
     for path, features in found.items():
         row = rows[path]
@@ -248,7 +248,7 @@ def test_photos_that_go_away_are_said_and_nothing_is_lost(photos, tmp_path):
         photos.rename(tmp_path / "unplugged")
         _, errors = process.communicate()
     assert (process.returncode, errors.count("\n")) == (1, 1)
-    assert "went away while it was read" in errors
+    assert "disappeared while it was read" in errors
     (tmp_path / "unplugged").rename(photos)
     assert build(photos, tmp_path / "d") == 0
     assert build(photos, tmp_path / "scratch/d") == 0
@@ -407,7 +407,7 @@ def test_input_that_cannot_become_a_dataset(photos, tmp_path, capsys):
     for path in (photos / "exterior").iterdir():
         path.write_bytes(b"")
     assert_refused("holds unfinished work of other options", "--quality", "90")
-    assert_refused("category 'exterior' has no usable photo; its files: 20 rejected", "--max-rejected", "1")
+    assert_refused("category 'exterior' has no usable image; its files: 20 rejected", "--max-rejected", "1")
 
 
 def test_json_is_for_machines(photos, tmp_path, capsys):

@@ -105,7 +105,7 @@ def test_deep_tiffs_in_which_0_is_white_are_no_negatives(photometric):
 def test_a_palette_that_is_missing_is_said():
     data = save(corners().quantize(4), "PNG")
     start = data.index(b"PLTE") - 4
-    with pytest.raises(ImageError, match="damaged: no palette"):
+    with pytest.raises(ImageError, match="corrupt: no palette"):
         see(data[:start] + data[start + 12 + int.from_bytes(data[start : start + 4], "big") :], ".png")
 
 
@@ -246,7 +246,7 @@ def test_a_jpeg_that_is_cut_anywhere_in_its_pixels_is_refused(photo):
     data = photo(1, size=(64, 64))
     first_pixel = data.index(b"\xff\xda") + 14
     for end in range(first_pixel, len(data) - 4, 7):
-        with pytest.raises(ImageError, match="damaged JPEG"):
+        with pytest.raises(ImageError, match="corrupt JPEG"):
             see(data[:end])
 
 
@@ -254,14 +254,14 @@ def test_a_jpeg_with_a_gray_half_is_refused(photo):
     data = bytearray(photo(1, size=(200, 200)))
     middle = len(data) // 2
     data[middle : middle + 200] = bytes(200)
-    with pytest.raises(ImageError, match="damaged JPEG"):
+    with pytest.raises(ImageError, match="corrupt JPEG"):
         see(bytes(data))
 
 
 def test_a_progressive_jpeg_without_its_last_scans_is_refused(photo):
     data = photo(1, size=(64, 64), progressive=True)
     scans = [i for i in range(len(data)) if data[i : i + 2] == b"\xff\xda"]
-    with pytest.raises(ImageError, match="damaged JPEG"):
+    with pytest.raises(ImageError, match="corrupt JPEG"):
         see(data[: scans[-1]])
 
 
@@ -285,10 +285,10 @@ def test_harmless_junk_in_a_jpeg_is_left_out(photo):
     [
         (b"", "empty file"),
         (b"hello, I am a text", "not an image: text"),
-        (b"\xff\xd8\xff\xe0", "damaged JPEG: not even its header can be read"),
-        (b"\x89PNG\r\n\x1a\n", "damaged PNG: not even its header can be read"),
+        (b"\xff\xd8\xff\xe0", "corrupt JPEG: not even its header can be read"),
+        (b"\x89PNG\r\n\x1a\n", "corrupt PNG: not even its header can be read"),
         (b"\xff\x0a" + bytes(50), "no decoder: JPEG XL's bare stream; convert it to JPEG"),
-        (b"II*\0" + bytes(50), "damaged TIFF, or one of an unknown kind: not even its header can be read"),
+        (b"II*\0" + bytes(50), "corrupt TIFF, or one of an unknown kind: not even its header can be read"),
     ],
 )
 def test_what_is_no_picture_is_refused_with_the_reason(data, reason):
@@ -315,10 +315,10 @@ def test_a_png_with_a_flipped_bit_is_refused_or_not_kept_as_it_is(photo):
     data = save(corners(), "PNG")
     assert is_clean(data)
     for position in range(8, len(data), 5):
-        damaged = bytearray(data)
-        damaged[position] ^= 4
+        corrupt = bytearray(data)
+        corrupt[position] ^= 4
         with contextlib.suppress(ImageError):
-            assert not is_clean(bytes(damaged))
+            assert not is_clean(bytes(corrupt))
 
 
 def chunk(name: bytes, content: bytes) -> bytes:

@@ -64,7 +64,7 @@ def save(image: Image.Image, **options: object) -> bytes:
     return out.getvalue()
 
 
-def damaged(data: bytes, draw: random.Random) -> bytes:
+def corrupt(data: bytes, draw: random.Random) -> bytes:
     broken = bytearray(data)
     place = draw.randrange(data.index(b"\xff\xda"), len(data))
     match draw.randrange(6):
@@ -97,7 +97,7 @@ def test_the_small_gray_check_refuses_what_a_full_decode_refuses(kind, mode, noi
     draw = random.Random(kind)
     verdicts = []
     for _ in range(400):
-        data = damaged(whole, draw)
+        data = corrupt(whole, draw)
         refused = refuses(lambda data=data: jpeg.decode(data, header))
         assert refuses(lambda data=data: jpeg.check(data, header)) == refused
         verdicts.append(refused)
@@ -194,7 +194,7 @@ def test_a_sampling_that_the_decoder_does_not_know_is_left_to_pillow():
         assert np.array_equal(decode(source).rgb, np.asarray(image))
     # Pillow minds little, so at least the frame around the scans has to be whole.
     for broken in (data[:-2], data[:20] + b"junk" + data[20:]):
-        with pytest.raises(ImageError, match="damaged JPEG: junk between its segments, or no end"):
+        with pytest.raises(ImageError, match="corrupt JPEG: junk between its segments, or no end"):
             decode(read_source(broken, ".jpg", 1000))
 
 
@@ -208,7 +208,7 @@ def test_damage_is_noticed_whatever_the_sampling():
     ):
         with Image.open(io.BytesIO(broken)) as image:
             image.load()  # Pillow shows it all the same.
-        with pytest.raises(ImageError, match="damaged JPEG: Corrupt JPEG data: "):
+        with pytest.raises(ImageError, match="corrupt JPEG: Corrupt JPEG data: "):
             decode(read_source(broken, ".jpg", 1000))
 
 
@@ -234,7 +234,7 @@ def test_what_a_decoder_minds_though_the_picture_is_whole_is_mended_one_after_th
     seen = decode(read_source(odd, ".jpg", 10**5))
     assert seen.repairs == ("unknown version of JFIF read as 1.2", "left out junk between the segments")
     assert np.array_equal(seen.rgb, decode(read_source(data, ".jpg", 10**5)).rgb)
-    with pytest.raises(ImageError, match="damaged JPEG: Warning: unknown JFIF revision number 3"):
+    with pytest.raises(ImageError, match="corrupt JPEG: Warning: unknown JFIF revision number 3"):
         decode(read_source(odd[: len(odd) // 2] + data[-2:], ".jpg", 10**5))
 
 

@@ -81,9 +81,9 @@ def half_transparent(image):
 @pytest.mark.parametrize(
     ("change", "verdict", "reason"),
     [
-        (lambda image: save(image, "JPEG")[:-200], "rejected", "damaged JPEG: Premature end of JPEG file"),
+        (lambda image: save(image, "JPEG")[:-200], "rejected", "corrupt JPEG: Premature end of JPEG file"),
         (lambda image: save(image, "JPEG")[:-2], "repaired", "left out junk between the segments"),
-        (lambda image: save(image, "PNG")[:-200], "rejected", "damaged: image file is truncated"),
+        (lambda image: save(image, "PNG")[:-200], "rejected", "corrupt: image file is truncated"),
         (
             lambda image: save(image, "JPEG", exif=turned(6)),
             "repaired",

@@ -127,7 +127,7 @@ def test_what_could_not_be_read_is_tried_again(photos, tmp_path):
 def test_a_category_that_goes_away_is_not_taken_for_rejected_photos(photos, tmp_path):
     (unit,) = plan(photos, tmp_path)
     (photos / "food").rename(photos / "away")
-    with pytest.raises(MachineError, match="photos/food: went away while it was read"):
+    with pytest.raises(MachineError, match="photos/food: disappeared while it was read"):
         process_task(unit)
     assert not unit.verdicts_path.exists()
 
@@ -164,7 +164,7 @@ def test_an_error_of_the_machine_is_no_verdict(photos, tmp_path, monkeypatch, nu
     """As a disk or a server gives it that fails for good."""
     tries = fail_reading(monkeypatch, "food/3.jpg", number, num_times=10**6)
     (unit,) = plan(photos, tmp_path)
-    with pytest.raises(MachineError, match=r"food/3\.jpg: .*start the same command again"):
+    with pytest.raises(MachineError, match=r"food/3\.jpg: .*run the same command again"):
         process_task(unit)
     assert len(tries) == 4
     assert not unit.verdicts_path.exists()

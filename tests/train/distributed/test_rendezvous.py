@@ -141,5 +141,5 @@ def test_a_worker_that_dies_once_it_was_there_is_not_waited_for_long(striped, tm
         end = group.logs()[1].splitlines()[-1]
     assert end == (
         "shardstream-train: worker 1 (127.0.0.1:2501): the workers 127.0.0.1:2500, 127.0.0.1:2501 were all there, and "
-        "within 3 s did not come together; the output of the others says why; start the same command again on all hosts"
+        "within 3 s did not come together; the output of the others says why; run the same command again on all hosts"
     )

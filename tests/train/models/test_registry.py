@@ -54,7 +54,7 @@ def test_pictures_that_are_too_small_are_refused():
     check_image_size("small", 8)
     check_image_size("lite0", 32)
     sentence = (
-        "Xception takes pictures of 71x71 and up, found 70x70; choose --image-size 71 or more, or another"
+        "Xception takes images of 71x71 and up, found 70x70; choose --image-size 71 or more, or another"
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}"):
         check_image_size("Xception", 70)
