@@ -99,7 +99,10 @@ def test_installs_what_builds_then_the_lock_then_the_project(skeleton):
     assert result.returncode == 0, result.stderr
     assert skeleton.installed() == EVERYTHING
     progress = "bootstrap: downloads package 10\nbootstrap: installs 11 packages\n"
-    assert result.stderr == f"bootstrap: makes .venv with python3: about a minute, 3 GB\n{progress}"
+    after = "bootstrap: done; next: `. .venv/bin/activate`, then `shardstream-ingest build --help`, or `scripts/demo`"
+    assert result.stderr == (
+        f"bootstrap: makes .venv with python3: about a minute, 3 GB\n{progress}{after} for an example\n"
+    )
     assert result.stdout == ""
 
 
