@@ -50,7 +50,7 @@ def _stderr_kept_for_failures() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:  # Not Ctrl-C: the lines have nothing to do with it.
             held.seek(0)
             os.write(original, held.read())
             raise

@@ -31,6 +31,9 @@ def test_what_was_held_back_is_shown_on_a_failure(capfd):
         os.write(2, b"the reason\n")
         raise ImportError
     assert capfd.readouterr().err == "the reason\n"
+    with pytest.raises(KeyboardInterrupt), _stderr_kept_for_failures():
+        os.write(2, b"chatter\n")
+        raise KeyboardInterrupt
     with _stderr_kept_for_failures():
         os.write(2, b"chatter\n")
     assert capfd.readouterr().err == ""
