@@ -83,9 +83,9 @@ def machine_errors(folder: Path) -> Iterator[None]:
             raise
         where = f" ({os.fsdecode(error.filename)})" if isinstance(error.filename, str | bytes) else ""
         raise MachineError(
-            f"{folder}: {error.strerror}{where}; what was done is kept: fix that and run the same command again"
+            f"{folder}: {error.strerror}{where}; finished work is kept: fix that and run the same command again"
         ) from None
     except MemoryError:
         raise MachineError(
-            f"{folder}: not enough memory; what was done is kept: run the same command again, with fewer --workers"
+            f"{folder}: not enough memory; finished work is kept: run the same command again, with fewer --workers"
         ) from None

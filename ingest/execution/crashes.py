@@ -75,7 +75,7 @@ def run_isolated(
         if deaths[item] >= _MAX_DEATHS:
             if item is None or item in excluded:
                 raise MachineError(
-                    f"{log}: a worker process died twice without a file, probably out of memory; the same "
+                    f"{log}: a worker process died twice between files, probably out of memory; the same "
                     "command resumes, and fewer --workers need less memory"
                 )
             excluded |= {item}

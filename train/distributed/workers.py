@@ -90,7 +90,7 @@ class Workers:
             rank = ranks[-1]
             lost = f"worker {rank} ({self.cluster.addresses[rank]})"
             raise WorkerLostError(
-                f"{self.cluster.name}: {lost} is gone or cannot be reached, and its output says why; start the same "
+                f"{self.cluster.name}: {lost} is gone or cannot be reached, and its output says why; run the same "
                 "command again on all hosts, and the run goes on from its last state"
             ) from None
 

@@ -230,7 +230,7 @@ def test_a_full_disk_is_said_and_what_was_done_is_kept(photos, tmp_path):
     result = subprocess.run(limited, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        f"shardstream-ingest: {tmp_path}/d.incomplete: File too large; what was done is kept: fix that and start "
+        f"shardstream-ingest: {tmp_path}/d.incomplete: File too large; finished work is kept: fix that and run "
         "the same command again\n"
     )
     assert not (tmp_path / "d").exists()

@@ -443,7 +443,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(photos, data, capsys):
     result = subprocess.run([*limited, str(photos), str(data)], capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        f"shardstream-ingest: {data}.incomplete: File too large; what was done is kept: fix that and start the same "
+        f"shardstream-ingest: {data}.incomplete: File too large; finished work is kept: fix that and run the same "
         "command again\n"
     )
     assert content(data) == {name: what for name, what in before.items() if name != SHARD}

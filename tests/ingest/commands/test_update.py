@@ -279,7 +279,10 @@ def test_what_somebody_keeps_in_the_dataset_is_not_removed_with_it(photos, tmp_p
     (photos / "food/0.jpg").unlink()
     (tmp_path / "d/notes.txt").write_text("mine")
     assert update(photos, tmp_path / "d") == 2
-    assert f"{tmp_path}/d: holds what is none of the dataset, and would go with it" in capsys.readouterr().err
+    assert (
+        f"{tmp_path}/d: holds files that are not part of the dataset and would be lost with it"
+        in capsys.readouterr().err
+    )
     assert (tmp_path / "d/notes.txt").read_text() == "mine"
     (tmp_path / "d/notes.txt").rename(tmp_path / "d/.DS_Store")
     photos.rename(tmp_path / "d/photos")

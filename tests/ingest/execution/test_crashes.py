@@ -62,7 +62,7 @@ def dies_at_once(items: Items) -> list[int]:
 
 def test_a_process_that_dies_at_no_item_ends_the_job(tmp_path):
     items = Items(tmp_path / "log", (1, 2), frozenset())
-    with pytest.raises(MachineError, match="died twice at no file"):
+    with pytest.raises(MachineError, match="died twice between files"):
         run_isolated(dies_at_once, items, log=items.log, without=without)
 
 

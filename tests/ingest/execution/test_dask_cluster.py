@@ -204,9 +204,7 @@ def test_workers_that_come_later_get_work_and_more_is_in_flight(scheduler):
 def test_a_lost_scheduler_is_one_sentence(scheduler, tmp_path, how):
     scheduler.add_worker()
     with (
-        pytest.raises(
-            MachineError, match=r"scheduler was lost; what was done is kept.*the same command goes on"
-        ),
+        pytest.raises(MachineError, match=r"scheduler was lost; finished work is kept.*run the same command"),
         open_engine("dask", workers=1, scheduler=scheduler.address) as engine,
     ):
         tasks = iter(["0", first_try_waits(tmp_path, "1")])
@@ -495,7 +493,7 @@ def test_a_scheduler_killed_in_the_middle_is_one_sentence_and_the_job_goes_on(sc
     scheduler.scheduler.kill()
     code, said = build.finish()
     assert code == 1
-    lost = f"{scheduler.address}: the connection to the Dask scheduler was lost; what was done is kept"
+    lost = f"{scheduler.address}: the connection to the Dask scheduler was lost; finished work is kept"
     assert said == f"shardstream-ingest: {lost}: once the cluster is there again, the same command goes on\n"
     scheduler.end()
     (jobs / "next scheduler").mkdir()

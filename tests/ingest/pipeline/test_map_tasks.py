@@ -112,7 +112,7 @@ def test_what_a_power_cut_left_is_done_again(photos, tmp_path, suffix, damage):
             "foreign": foreign,
         }
         path.write_bytes(damaged[damage])
-    with pytest.raises(MachineError, match="went away"):  # It looks for the photos again.
+    with pytest.raises(MachineError, match="disappeared"):  # It looks for the photos again.
         process_task(unit)
 
 

@@ -136,7 +136,7 @@ def test_a_worker_that_dies_once_it_was_there_is_not_waited_for_long(striped, tm
     with loopback.side_by_side(commands, tmp_path / "logs") as group:
         assert group.wait() == [0, 1], group.logs()
         deadline = time.monotonic() + 60
-        while "start the same" not in group.logs()[1] and time.monotonic() < deadline:
+        while "run the same" not in group.logs()[1] and time.monotonic() < deadline:
             time.sleep(0.05)  # The shell that says it may be a little later.
         end = group.logs()[1].splitlines()[-1]
     assert end == (
