@@ -107,7 +107,7 @@ def test_a_second_head_runs_no_backbone_again(run, textured, tmp_path, monkeypat
 
 
 def _options(config):
-    return {name: getattr(config, name) for name in TrainConfig.__dataclass_fields__}
+    return {name: getattr(config, name) for name in (field.name for field in dataclasses.fields(config))}
 
 
 def test_images_of_another_size_are_resized_by_the_model(textured, tmp_path):

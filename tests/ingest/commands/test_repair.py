@@ -215,7 +215,7 @@ def test_a_category_that_is_gone_is_said_and_what_needs_no_photos_is_mended(phot
     assert repairs[SHARD]["photos"] == gone
     assert content(data) == {name: what for name, what in before.items() if name != SHARD}
     assert main(["repair", str(photos), str(data)]) == 1
-    assert "put the photos back as they were" in capsys.readouterr().out
+    assert "restore the original images" in capsys.readouterr().out
     assert main(["repair", str(photos / "nowhere"), str(data)]) == 2
     assert f"{photos}/nowhere: not a folder; give the folder" in capsys.readouterr().err
 
