@@ -395,7 +395,7 @@ def test_only_deep_looks_into_the_pictures(data, capsys):
     assert found(data) == []
     (label, picture) = found(data, deep=True)
     assert label == (SHARD, f"record 0 at byte 0: label 7, there are 3 classes; its photo is {path}")
-    assert picture[1].startswith("record 0 at byte 0: damaged")
+    assert picture[1].startswith("record 0 at byte 0: corrupt")
     # No repair would help: the bytes are those that were written.
     assert main(["verify", str(data), "--deep"]) == 1
     assert capsys.readouterr().out.endswith(
