@@ -134,7 +134,7 @@ def is_rightly_rejected(line, reason):
             ("corrupt JPEG: Corrupt", "corrupt JPEG: Premature", "corrupt JPEG: Inconsistent")
         )
     if "png" in line["kind"]:  # Pillow shows what came before the damage; TensorFlow refuses it as well.
-        return reason.startswith("damaged") and line["tf_decode_image"].startswith("ERR")
+        return reason.startswith("corrupt") and line["tf_decode_image"].startswith("ERR")
     if line["path"].endswith("rgb32bf-abgr.bmp"):  # Its alpha channel hides everything.
         return reason.startswith("transparent everywhere")
     return reason == "too large: a JPEG has at most 65,500 pixels a side"  # Seen, and cannot be stored.

@@ -399,8 +399,8 @@ def test_only_deep_looks_into_the_pictures(data, capsys):
     # No repair would help: the bytes are those that were written.
     assert main(["verify", str(data), "--deep"]) == 1
     assert capsys.readouterr().out.endswith(
-        "\npictures that were written that way: repair or remove their photos, and then: shardstream-ingest update "
-        f"IMAGES {data}\n"
+        "\nimages that were written that way: repair or remove their source files, and then: "
+        f"shardstream-ingest update IMAGES {data}\n"
     )
 
 
