@@ -65,7 +65,7 @@ def build_dataset(config: BuildConfig) -> BuildResult:
         plan = MapPlan(listing, rows, judging=config.judging, folder=place.units)
         process_files(catalog, plan, engine, max_rejected=config.max_rejected, place=place)
         check_verdicts(catalog, max_rejected=config.max_rejected, place=place)
-        info = assemble(
+        assembled = assemble(
             catalog,
             place,
             engine,
@@ -75,9 +75,10 @@ def build_dataset(config: BuildConfig) -> BuildResult:
             shard_bytes=config.shard_bytes,
             versions=writer_versions(),
             layout=layout,
+            find_look_alikes=config.find_look_alikes,
         )
         place.publish()
-    return summarize(catalog, info, num_read=len(listing), seconds=time.monotonic() - began)
+    return summarize(catalog, assembled, num_read=len(listing), seconds=time.monotonic() - began)
 
 
 def _is_free(data: Path) -> bool:
@@ -98,13 +99,21 @@ def _finish_killed(config: BuildConfig) -> BuildResult:
         raise taken
     with open_staging(config.data, _options(config), work_dir=config.work_dir) as place:
         info = DatasetInfo.load(config.data)
-        made_by = info.split_rule, info.shard_bytes, info.layout
-        if made_by != (config.split_rule, config.shard_bytes, config.layout):
+        made_by = info.split_rule, info.shard_bytes, info.layout, info.find_look_alikes
+        if made_by != (config.split_rule, config.shard_bytes, config.layout, config.find_look_alikes):
             raise taken
         place.remove()
     findings = look_through_manifest(info)
     secs = time.monotonic() - began
-    return BuildResult(info=info, findings=findings, passed_over={}, num_read=0, source_bytes=0, seconds=secs)
+    return BuildResult(
+        info=info,
+        findings=findings,
+        passed_over={},
+        num_read=0,
+        source_bytes=0,
+        seconds=secs,
+        num_shards_written=0,
+    )
 
 
 def _options(config: BuildConfig) -> dict[str, object]:

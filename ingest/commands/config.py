@@ -147,6 +147,9 @@ class _Decisions:
     """Images with more pixels are rejected before they are decoded (decompression bombs)."""
     shard_size: str = "128MiB"
     """The approximate size of a shard, such as 64MiB or 1GB."""
+    find_look_alikes: bool = True
+    """List similar images in different splits: for ten million images half a minute, and 40 bytes of memory each.
+    --no-find-look-alikes does without, also in each update."""
 
     def __post_init__(self) -> None:
         check_fractions(self.fractions)

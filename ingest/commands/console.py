@@ -33,6 +33,8 @@ def print_outcome(result: BuildResult) -> None:
         console.print(_counts("skipped", result.passed_over))
     if result.changes is not None:
         _print_changes(result.changes, console)
+        written = f"{result.num_shards_written:,} of {len(result.info.shards):,} shards"
+        _print_line(f"{written} written, the others are as they were", console)
     num_files = sum(result.info.verdicts.values())
     console.print(
         f"{num_files:,} files, {result.num_read:,} of them read, {format_size(result.source_bytes)}, in "
@@ -161,6 +163,7 @@ def outcome_json(result: BuildResult) -> dict[str, Any]:
     return {
         **info_json(result.info, result.findings),
         "num_read": result.num_read,
+        "num_shards_written": result.num_shards_written,
         "passed_over": result.passed_over,
         "source_bytes": result.source_bytes,
         "seconds": round(result.seconds, 3),

@@ -20,7 +20,8 @@ from shardstream.ingest.pipeline.manifest_writer import write_manifest
 from shardstream.ingest.pipeline.map_tasks import MapPlan
 from shardstream.ingest.pipeline.results import REJECTED
 from shardstream.ingest.pipeline.scan import scan_folder
-from shardstream.ingest.pipeline.shards import ShardPlan, make_spec, write_shard, write_shard_alone
+from shardstream.ingest.pipeline.shard_plan import make_spec, plan_as_written
+from shardstream.ingest.pipeline.shards import write_shard, write_shard_alone
 from shardstream.ingest.pipeline.split_assignment import assign_splits
 from shardstream.ingest.pipeline.staging import StagingArea
 from shardstream.ingest.pipeline.steps import process_files
@@ -74,7 +75,7 @@ def remake_shard(
     rows = np.arange(len(origins), dtype=np.uint32)
     process_files(catalog, MapPlan(catalog.listing, rows, judging=info.judging, folder=place.units), engine)
     _check_photos(catalog, origins)
-    spec = make_spec(catalog, rows, place.shards / shard.filename, split)
+    spec = make_spec(catalog, place.shards / shard.filename, rows)
     (written,) = engine.run_all(write_shard, [spec], alone=write_shard_alone)
     if written.info != shard:
         raise CannotRepairError(
@@ -115,8 +116,7 @@ def remake_manifest(
     rows = np.arange(len(listing), dtype=np.uint32)
     process_files(catalog, MapPlan(listing, rows, judging=info.judging, folder=place.units), engine)
     assign_splits(catalog, info.split_rule, engine)
-    # Notes where each record goes.
-    ShardPlan(catalog, place.shards, name=info.name, seed=info.split_rule.seed, shard_bytes=info.shard_bytes)
+    plan_as_written(catalog, place.shards, info)  # Notes where each record goes.
     path = place.dataset / MANIFEST
     write_manifest(catalog, path, info.with_manifest("").encode())
     there = info.data_dir / MANIFEST

@@ -1,6 +1,5 @@
 """A dataset brought up to date with its folders: what `build` would make now, without most of its work."""
 
-import dataclasses
 import logging
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy.typing as npt
 from shardstream.ingest.commands.config import UpdateConfig
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.common.versions import differing, mixed, writer_versions
-from shardstream.ingest.dataset.metadata import FORMAT_VERSION, DatasetInfo
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.execution.factory import open_engine
 from shardstream.ingest.pipeline.build_result import BuildResult, summarize
@@ -19,14 +18,12 @@ from shardstream.ingest.pipeline.catalog import Catalog, settle_identical
 from shardstream.ingest.pipeline.changes import (
     check_classes,
     check_gone,
+    differs,
     find_changes,
-    records_differ,
-    rows_differ,
 )
 from shardstream.ingest.pipeline.clutter import is_clutter
 from shardstream.ingest.pipeline.disk_space import check_free_space
 from shardstream.ingest.pipeline.listing import Listing, shown
-from shardstream.ingest.pipeline.look_alikes import find_leaks
 from shardstream.ingest.pipeline.map_tasks import MapPlan
 from shardstream.ingest.pipeline.own_files import DESCRIPTIONS
 from shardstream.ingest.pipeline.reuse import PreviousState, load_previous
@@ -35,12 +32,12 @@ from shardstream.ingest.pipeline.split_assignment import assign_splits
 from shardstream.ingest.pipeline.staging import StagingArea, open_staging
 from shardstream.ingest.pipeline.steps import (
     TASK_MODULES,
+    Assembled,
     assemble,
     check_verdicts,
-    plan_shards,
     process_files,
-    write_descriptions,
 )
+from shardstream.ingest.pipeline.unchanged_shards import PreviousShards
 
 logger = logging.getLogger(__name__)
 
@@ -90,71 +87,45 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
         changes = find_changes(old, catalog, state, known)
         num_reappeared = len(state.gone_labels) - changes.num_gone
         check_gone(old, listing, state, max_gone=config.max_gone, num_reappeared=num_reappeared)
-        info = _write(catalog, old, state, known, place, engine, is_made_anew=is_made_anew)
+        if is_made_anew or differs(old, catalog, state, known):
+            assembled = _write(catalog, old, state, place, engine, is_made_anew=is_made_anew)
+        else:
+            assign_splits(catalog, old.split_rule, engine)  # For what is said of the splits.
+            place.remove()
+            assembled = Assembled(old, 0)
     num_read, secs = int(files.sum()), time.monotonic() - began
-    return summarize(catalog, info, num_read=num_read, seconds=secs, changes=changes)
+    return summarize(catalog, assembled, num_read=num_read, seconds=secs, changes=changes)
 
 
 def _write(
     catalog: Catalog,
     old: DatasetInfo,
     state: PreviousState,
-    known: npt.NDArray[np.uint64],
     place: StagingArea,
     engine: Engine,
     *,
     is_made_anew: bool,
-) -> DatasetInfo:
-    """Puts a new dataset in the place of `old`, as far as anything in it differs, and returns its description."""
-    versions = writer_versions() if is_made_anew else mixed(old.versions, writer_versions())
-    # An older format has other files beside the shards.
-    is_older = old.format_version < FORMAT_VERSION and rows_differ(catalog, state, known)
-    if is_made_anew or is_older or records_differ(old, catalog, state, known):
-        info = assemble(
-            catalog,
-            place,
-            engine,
-            display_names=_display_names(old, catalog.listing),
-            judging=old.judging,
-            split_rule=old.split_rule,
-            shard_bytes=old.shard_bytes,
-            versions=versions,
-            layout=old.layout,
-        )
-        place.replace((*old.shards, *DESCRIPTIONS))
-        return info
-    if not rows_differ(catalog, state, known):
-        assign_splits(catalog, old.split_rule, engine)  # For what is said of the splits.
-        place.remove()
-        return old
-    return _write_manifest(catalog, old, place, engine)
-
-
-def _write_manifest(catalog: Catalog, old: DatasetInfo, place: StagingArea, engine: Engine) -> DatasetInfo:
-    """Writes other descriptions beside the shards that are there: no record differs."""
-    try:
-        place.link((*old.shards, *DESCRIPTIONS))
-    except OSError:  # A file system without hard links: the shards are written again, to the same bytes.
-        info = assemble(
-            catalog,
-            place,
-            engine,
-            display_names=old.display_names,
-            judging=old.judging,
-            split_rule=old.split_rule,
-            shard_bytes=old.shard_bytes,
-            versions=old.versions,
-            layout=old.layout,
-        )
-    else:
-        assign_splits(catalog, old.split_rule, engine)
-        plan_shards(catalog, old.name, old.split_rule, old.shard_bytes, place)
-        new = dataclasses.replace(
-            old, verdicts=catalog.counts, manifest_sha256="", look_alikes=find_leaks(catalog, engine)
-        )
-        info = write_descriptions(catalog, new, place)
+) -> Assembled:
+    """Puts a new dataset in the place of `old`. Shards that are the same in both are not written."""
+    previous = None if is_made_anew else PreviousShards(old, catalog, state)
+    versions = writer_versions()
+    if previous is not None:
+        versions = old.versions if previous.holds_all else mixed(old.versions, versions)
+    assembled = assemble(
+        catalog,
+        place,
+        engine,
+        display_names=_display_names(old, catalog.listing),
+        judging=old.judging,
+        split_rule=old.split_rule,
+        shard_bytes=old.shard_bytes,
+        versions=versions,
+        layout=old.layout,
+        find_look_alikes=old.find_look_alikes,
+        previous=previous,
+    )
     place.replace((*old.shards, *DESCRIPTIONS))
-    return info
+    return assembled
 
 
 def warn_of_versions(old: DatasetInfo, *, rehash: bool) -> bool:

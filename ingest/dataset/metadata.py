@@ -101,7 +101,8 @@ class DatasetInfo:
         manifest_sha256: Of manifest.parquet, in hexadecimal.
         versions: Of shardstream, the decoders and the encoders that made the records, by name.
         layout: Where class and split of a file came from.
-        look_alikes: What is alike in different splits; None in datasets that are older than this.
+        look_alikes: What is alike in different splits; None where nobody looked, or in older datasets.
+        find_look_alikes: Whether a build or an update looks for that.
         format_version: Of the folder that was read; what is written has the newest.
     """
 
@@ -119,6 +120,7 @@ class DatasetInfo:
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     layout: Layout = CLASS_FOLDERS
     look_alikes: LookAlikes | None = None
+    find_look_alikes: bool = True
     format_version: int = FORMAT_VERSION
 
     @property
@@ -198,6 +200,8 @@ class DatasetInfo:
             del content["layout"]  # As in datasets that are older than the other layouts.
         if self.look_alikes is None:
             del content["look_alikes"]
+        if self.find_look_alikes:
+            del content["find_look_alikes"]
         content = {"format_version": FORMAT_VERSION, **content, "fingerprint": self.fingerprint}
         return json_text(content).encode()
 
@@ -268,6 +272,7 @@ class DatasetInfo:
             look_alikes=LookAlikes.from_json(node.child("look_alikes"))
             if "look_alikes" in node.value
             else None,
+            find_look_alikes=node.get("find_look_alikes", bool) if "find_look_alikes" in node.value else True,
             format_version=version,
         )
         if info.fingerprint != node.get("fingerprint", str):

@@ -6,6 +6,7 @@ from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.changes import Changes
 from shardstream.ingest.pipeline.diagnostics import Findings, find_issues
+from shardstream.ingest.pipeline.steps import Assembled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +20,7 @@ class BuildResult:
         num_read: How many files were read.
         source_bytes: The size of all files.
         seconds: How long it took.
+        num_shards_written: How many of its shards were written; the others are those that were there.
         changes: What an update changed; None for a build.
     """
 
@@ -28,19 +30,21 @@ class BuildResult:
     num_read: int
     source_bytes: int
     seconds: float
+    num_shards_written: int
     changes: Changes | None = None
 
 
 def summarize(
-    catalog: Catalog, info: DatasetInfo, *, num_read: int, seconds: float, changes: Changes | None = None
+    catalog: Catalog, assembled: Assembled, *, num_read: int, seconds: float, changes: Changes | None = None
 ) -> BuildResult:
     """Returns what a finished job came to."""
     return BuildResult(
-        info=info,
-        findings=find_issues(catalog, info),
+        info=assembled.info,
+        findings=find_issues(catalog, assembled.info),
         passed_over=dict(catalog.listing.skipped),
         num_read=num_read,
         source_bytes=int(catalog.listing.sizes.sum()),
         seconds=seconds,
+        num_shards_written=assembled.num_written,
         changes=changes,
     )

@@ -174,13 +174,18 @@ def draw_rows(
     return numbers
 
 
-def shuffled_rows(catalog: Catalog, split: str, *, seed: int) -> npt.NDArray[np.uint32]:
-    """Returns the rows of `split` in an order that depends on their content and the seed alone.
+def shuffled_rows(
+    catalog: Catalog, split: str, *, seed: int
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64]]:
+    """Returns the rows of `split` in the order of hashes of their content and the seed, and the hashes, uint64 [rows].
 
     Shards that are read one after the other are then mixed already, and a new file moves none of the others.
     """
     rows = np.flatnonzero(catalog.splits == SPLIT_NAMES.index(split)).astype(np.uint32)
-    return rows[np.argsort(draw_rows(catalog, rows, seed, "order"), kind="stable")]
+    hashes = draw_rows(catalog, rows, seed, "order")
+    rows = rows[np.argsort(hashes, kind="stable")]
+    hashes.sort()  # Where they are: a sorted copy would be the largest thing in memory.
+    return rows, hashes
 
 
 def rejected_files(catalog: Catalog) -> Iterator[tuple[str, str]]:

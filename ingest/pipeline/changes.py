@@ -9,7 +9,6 @@ from shardstream.ingest.common.errors import ConfigError, LimitError
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.listing import Listing
-from shardstream.ingest.pipeline.results import REPAIRED
 from shardstream.ingest.pipeline.reuse import PreviousState
 
 _MAX_SHOWN = 5
@@ -137,17 +136,10 @@ def find_changes(old: DatasetInfo, catalog: Catalog, state: PreviousState, known
     )
 
 
-def records_differ(old: DatasetInfo, catalog: Catalog, state: PreviousState, known: np.ndarray) -> bool:
-    """Whether a record is new, gone or another one: an unknown file, or another time of a file, is no reason."""
-    if state.num_gone_records or state.is_moved or catalog.listing.class_names != old.class_names:
+def differs(old: DatasetInfo, catalog: Catalog, state: PreviousState, known: np.ndarray) -> bool:
+    """Whether the new dataset is another one than `old`, be it in one row of its manifest."""
+    if state.is_moved or catalog.listing.class_names != old.class_names:
         return True
-    before, now = state.found & (state.verdicts <= REPAIRED), catalog.kept()
-    is_same = (catalog.digests == known).all(axis=1) & (state.labels == catalog.labels)
-    return bool(((before != now) | (now & ~is_same)).any())
-
-
-def rows_differ(catalog: Catalog, state: PreviousState, known: np.ndarray) -> bool:
-    """Whether the manifest would have another row than it has."""
     if len(state.gone_labels) or not state.same_times.all():
         return True
     if (catalog.digests != known).any() or (catalog.verdicts != state.verdicts).any():

@@ -45,6 +45,11 @@ def check_room_for_shards(num_bytes: int, folder: Path) -> None:
         )
 
 
+def has_room(num_bytes: int, folder: Path) -> bool:
+    """Whether the disk of `folder` has room for so many bytes."""
+    return num_bytes <= _free_bytes(folder)
+
+
 def _free_bytes(folder: Path) -> float:
     """Returns the room on the disk of `folder`; infinity where it is a service that does not say."""
     usage = shutil.disk_usage(folder)

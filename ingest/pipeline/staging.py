@@ -21,10 +21,8 @@ from shardstream.ingest.common.atomic_io import (
 from shardstream.ingest.common.errors import ConfigError, DatasetError, UserError, machine_errors
 from shardstream.ingest.common.locks import lock_file
 from shardstream.ingest.common.safe_files import parse_errors, read_regular, refuse_link
-from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.pipeline.own_files import (
     is_dataset_file,
-    is_shard,
     is_spooled_file,
     is_task_file,
     keep_leftovers,
@@ -79,20 +77,15 @@ class StagingArea:
         """Takes a shard that a worker of this run has written into the dataset."""
         (self.shards / shard).rename(self.dataset / shard)
 
-    def link(self, names: Iterable[str]) -> None:
-        """Gives shards of the older dataset, and their index, a second name in the new one.
-
-        Raises:
-            OSError: The file system has no hard links; nothing is left.
-        """
+    def link(self, shard: str, name: str) -> bool:
+        """Gives a shard of the older dataset a second name in the new one; returns whether the file system can."""
         try:
-            for name in names:
-                if is_shard(name) or name == INDEX:
-                    (self.dataset / name).hardlink_to(self.data / name)
+            if (self.data / shard).is_symlink():
+                return False
+            (self.dataset / name).hardlink_to(self.data / shard)
         except OSError:
-            remove_files(self.dataset, is_dataset_file)
-            self.dataset.mkdir(exist_ok=True)
-            raise
+            return False
+        return True
 
     def publish(self) -> None:
         """Gives the dataset its name, which nothing but an empty folder may have.

@@ -1,9 +1,11 @@
 """From files to a dataset in the staging area: the steps that `build` and `update` share."""
 
 import csv
+import dataclasses
 import io
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,14 +26,18 @@ from shardstream.ingest.pipeline.disk_space import check_room_for_shards
 from shardstream.ingest.pipeline.look_alikes import find_leaks
 from shardstream.ingest.pipeline.manifest_writer import load_arrow, write_manifest
 from shardstream.ingest.pipeline.map_tasks import MapPlan, process_task, process_task_in_parts
-from shardstream.ingest.pipeline.shards import ShardPlan, write_shard, write_shard_alone
+from shardstream.ingest.pipeline.shard_plan import ShardPlan, plan_by_hash
+from shardstream.ingest.pipeline.shards import write_shard, write_shard_alone
+from shardstream.ingest.pipeline.sorted_runs import sort_where_seeks_are_slow
 from shardstream.ingest.pipeline.split_assignment import assign_splits, drawn_splits
 from shardstream.ingest.pipeline.staging import REJECTED_LIST, StagingArea
+from shardstream.ingest.pipeline.unchanged_shards import PreviousShards
 
 # What worker processes run.
 TASK_MODULES = (
     "shardstream.ingest.pipeline.map_tasks",
     "shardstream.ingest.pipeline.shards",
+    "shardstream.ingest.pipeline.sorted_runs",
     "shardstream.ingest.pipeline.look_alikes",
 )
 
@@ -113,6 +119,18 @@ def write_rejected_list(place: StagingArea, rejected: Iterable[tuple[str, str]])
         text.detach()
 
 
+class Assembled(NamedTuple):
+    """A dataset in the staging area.
+
+    Attributes:
+        info: Its description.
+        num_written: How many of its shards were written; the others are those of an older dataset.
+    """
+
+    info: DatasetInfo
+    num_written: int
+
+
 def assemble(
     catalog: Catalog,
     place: StagingArea,
@@ -124,8 +142,10 @@ def assemble(
     shard_bytes: int,
     versions: Mapping[str, str],
     layout: Layout,
-) -> DatasetInfo:
-    """Writes the dataset of all kept files into `place.dataset` and returns its description.
+    find_look_alikes: bool,
+    previous: PreviousShards | None = None,
+) -> Assembled:
+    """Writes the dataset of all kept files into `place.dataset`; takes shards that are there already from `previous`.
 
     Raises:
         DatasetError: A split would be empty.
@@ -133,9 +153,12 @@ def assemble(
     assign_splits(catalog, split_rule, engine)
     _check_splits(catalog, split_rule)
     name = dataset_name(place.data.absolute())
-    plan = plan_shards(catalog, name, split_rule, shard_bytes, place)
-    check_room_for_shards(int(catalog.lengths[catalog.kept()].sum(dtype=np.int64)), place.root)
-    shards = _write(plan, place, engine)
+    plan = plan_by_hash(catalog, place.shards, name=name, seed=split_rule.seed, shard_bytes=shard_bytes)
+    unchanged = _link_unchanged(plan, place, previous) if previous is not None else {}
+    rows = plan.rows(without=unchanged)
+    check_room_for_shards(int(catalog.lengths[rows].sum(dtype=np.int64)), place.root)
+    sort_where_seeks_are_slow(catalog, rows, place.shards, engine)
+    shards = _write(plan, place, engine, unchanged, previous)
     info = DatasetInfo(
         data_dir=place.data,
         name=name,
@@ -150,16 +173,10 @@ def assemble(
         manifest_sha256="",
         versions=versions,
         layout=layout,
-        look_alikes=find_leaks(catalog, engine),
+        look_alikes=find_leaks(catalog, engine) if find_look_alikes else None,
+        find_look_alikes=find_look_alikes,
     )
-    return write_descriptions(catalog, info, place)
-
-
-def plan_shards(
-    catalog: Catalog, name: str, rule: SplitRule, shard_bytes: int, place: StagingArea
-) -> ShardPlan:
-    """Plans the shards, and notes in `catalog` where each record goes."""
-    return ShardPlan(catalog, place.shards, name=name, seed=rule.seed, shard_bytes=shard_bytes)
+    return Assembled(write_descriptions(catalog, info, place), len(shards) - len(unchanged))
 
 
 def write_descriptions(catalog: Catalog, info: DatasetInfo, place: StagingArea) -> DatasetInfo:
@@ -186,15 +203,35 @@ def _check_splits(catalog: Catalog, rule: SplitRule) -> None:
             )
 
 
-def _write(plan: ShardPlan, place: StagingArea, engine: Engine) -> dict[str, ShardInfo]:
-    """Writes the shards and the index; returns the description of each shard by the name of its file."""
-    shards: dict[str, ShardInfo] = {}
+def _link_unchanged(plan: ShardPlan, place: StagingArea, previous: PreviousShards) -> dict[str, ShardInfo]:
+    """Links the shards that are the same as before; returns those of the older dataset by their new names.
+
+    What a file system without hard links cannot link is written again, to the same bytes.
+    """
+    found = previous.find_unchanged(plan)
+    return {name: shard for name, shard in found.items() if place.link(shard.filename, name)}
+
+
+def _write(
+    plan: ShardPlan,
+    place: StagingArea,
+    engine: Engine,
+    unchanged: Mapping[str, ShardInfo],
+    previous: PreviousShards | None,
+) -> dict[str, ShardInfo]:
+    """Writes the shards that were not linked, and the index; returns the description of each shard by its name."""
+    shards = {name: dataclasses.replace(shard, filename=name) for name, shard in unchanged.items()}
+    first_rows = plan.first_rows()
+    num_linked = sum(shard.num_examples for shard in unchanged.values())
     with (
-        progress("writing", plan.num_records, "records") as advance,
+        progress("writing", plan.num_records - num_linked, "records") as advance,
         open_index_writer(place.dataset / INDEX, plan.num_records) as index,
     ):
-        first_rows = plan.first_rows()
-        for shard, rows in engine.run_all(write_shard, plan, alone=write_shard_alone):
+        for name, rows in previous.index_rows(unchanged) if previous is not None else ():
+            index[first_rows[name] :][: len(rows)] = rows
+        for shard, rows in engine.run_all(
+            write_shard, plan.specs(without=unchanged), alone=write_shard_alone
+        ):
             place.take(shard.filename)
             shards[shard.filename] = shard
             index[first_rows[shard.filename] :][: len(rows)] = rows

@@ -16,9 +16,9 @@ from shardstream.ingest.common.locks import lock_file
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.records import decode_example, frame, read_records
 
-SHARD = "d-train.tfrecord-00001-of-00003"
-OTHER = "d-train.tfrecord-00000-of-00003"
-OPTIONS = ("--image-size", "32", "--shard-size", "20KiB", "--workers", "1")
+SHARD = "d-train.tfrecord-00001-of-00002"
+OTHER = "d-train.tfrecord-00000-of-00002"
+OPTIONS = ("--image-size", "32", "--shard-size", "32KiB", "--workers", "1")
 
 
 def build(images, data, *options):

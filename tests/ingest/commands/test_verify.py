@@ -30,13 +30,13 @@ from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.listing import Listing
 from shardstream.ingest.pipeline.manifest_writer import write_manifest
 
-SHARD = "d-train.tfrecord-00001-of-00003"
-OTHER = "d-train.tfrecord-00000-of-00003"
+SHARD = "d-train.tfrecord-00001-of-00002"
+OTHER = "d-train.tfrecord-00000-of-00002"
 
 
 def make(root, make_photos, num_photos, *options):
     make_photos(root / "photos", num_photos=num_photos)
-    size = ["--image-size", "32", "--shard-size", "20KiB", "--workers", "1"]
+    size = ["--image-size", "32", "--shard-size", "32KiB", "--workers", "1"]
     assert main(["build", str(root / "photos"), str(root / "d"), *size, *options]) == 0
     return root / "d"
 

@@ -2,8 +2,6 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.records import (
@@ -13,28 +11,9 @@ from shardstream.ingest.dataset.records import (
     frame,
     read_records,
 )
-from shardstream.ingest.pipeline.shards import ShardSpec, shard_filename, shard_sizes, write_shard
-
-
-@pytest.mark.parametrize(
-    ("num_examples", "num_shards", "sizes"),
-    [
-        (9, 3, [3, 3, 3]),
-        (8, 3, [3, 3, 2]),  # The first shards get the remainder.
-        (10, 4, [3, 3, 2, 2]),
-        (3, 3, [1, 1, 1]),
-    ],
-)
-def test_shard_sizes(num_examples, num_shards, sizes):
-    assert shard_sizes(num_examples, num_shards) == sizes
-
-
-@given(st.integers(1, 10**6), st.integers(1, 1000))
-def test_no_record_is_lost_and_no_shard_is_empty(num_examples, num_shards):
-    num_shards = min(num_examples, num_shards)
-    sizes = shard_sizes(num_examples, num_shards)
-    assert sum(sizes) == num_examples
-    assert max(sizes) - min(sizes) <= 1 <= min(sizes)
+from shardstream.ingest.dataset.validation import shard_filename
+from shardstream.ingest.pipeline.record_reads import RecordPlaces
+from shardstream.ingest.pipeline.shards import ShardSpec, write_shard
 
 
 def test_a_shard_is_named_as_tfds_expects():
@@ -51,11 +30,12 @@ def test_damaged_work_in_progress_is_noticed(tmp_path):
     def spec(name, *, digest=0xABABABABABABABAB, label=3):
         return ShardSpec(
             path=tmp_path / name,
-            split="train",
-            sources=[str(pictures)],
-            source_numbers=np.zeros(40, np.uint32),
-            offsets=np.arange(40, dtype=np.uint64) * len(record),
-            lengths=np.full(40, len(record), np.uint32),
+            places=RecordPlaces(
+                sources=[str(pictures)],
+                source_numbers=np.zeros(40, np.uint32),
+                offsets=np.arange(40, dtype=np.uint64) * len(record),
+                lengths=np.full(40, len(record), np.uint32),
+            ),
             digests=np.full((40, 4), digest, np.uint64),
             labels=np.full(40, label, np.uint16),
         )
