@@ -14,7 +14,6 @@ import numpy as np
 
 from shardstream.train.data.sampling import EpochSampler
 
-_SHARD_BYTES = 128 * 2**20
 _SEED = 123
 _BATCH_SIZE = 32
 
@@ -31,11 +30,9 @@ def batch_correlation(order: np.ndarray) -> float:
 
 
 def make_sampler(num_examples: int, record_bytes: int) -> EpochSampler:
-    """Returns the order of a split whose files have the usual size."""
-    size = _SHARD_BYTES // record_bytes
-    sizes = [min(size, num_examples - first) for first in range(0, num_examples, size)]
+    """Returns the order of a split of records of one size."""
     num_bytes = num_examples * record_bytes
-    return EpochSampler.make(sizes, num_bytes=num_bytes, batch_size=_BATCH_SIZE, seed=_SEED)
+    return EpochSampler.make(num_examples, num_bytes=num_bytes, batch_size=_BATCH_SIZE, seed=_SEED)
 
 
 def epoch_order(sampler: EpochSampler, epoch: int) -> np.ndarray:

@@ -241,9 +241,10 @@ class Dataset:
 
     def _sampler(self, split: str, batch_size: int, seed: int) -> EpochSampler:
         info = self.info.split(split)
-        sizes = [shard.num_examples for shard in info.shards]
         try:
-            return EpochSampler.make(sizes, num_bytes=info.num_bytes, batch_size=batch_size, seed=seed)
+            return EpochSampler.make(
+                info.num_examples, num_bytes=info.num_bytes, batch_size=batch_size, seed=seed
+            )
         except DatasetError as error:
             raise DatasetError(f"{self.info.data_dir}: split {split!r}: {error}") from None
 

@@ -16,7 +16,7 @@ from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.train.data.arguments import whole_number
 
 # Changes with the order, so that no run is resumed in the middle of another one. A run of before has no such number.
-ORDER_VERSION = 1
+ORDER_VERSION = 2
 # Records that are read with one request. Longer runs mix less, shorter ones cost more requests.
 _MAX_RUN_RECORDS = 16
 _RUN_BYTES = 512 * 2**10
@@ -87,14 +87,15 @@ class EpochSampler:
     """The global batches of all epochs.
 
     Attributes:
-        shard_sizes: Number of records of each file, in file order.
+        num_examples: Number of records of the split, which lie in its files in the order of their positions. How many
+            files there are does not matter.
         batch_size: Examples of a global batch.
         seed: Any integer from 0 on.
         run_length: Records of a run.
         window_steps: Steps of a window.
     """
 
-    shard_sizes: tuple[int, ...]
+    num_examples: int
     batch_size: int
     seed: int
     run_length: int
@@ -103,7 +104,7 @@ class EpochSampler:
     @classmethod
     def make(
         cls,
-        shard_sizes: Sequence[int],
+        num_examples: int,
         *,
         num_bytes: int,
         batch_size: int,
@@ -116,7 +117,6 @@ class EpochSampler:
             ConfigError: The batch size is not positive, or the seed is negative.
             DatasetError: The split has fewer examples than one batch.
         """
-        num_examples = sum(shard_sizes)
         batch_size = whole_number("batch_size", batch_size, least=1)
         seed = whole_number("seed", seed)
         if num_examples < batch_size:
@@ -126,17 +126,12 @@ class EpochSampler:
         record_bytes = max(1, num_bytes // num_examples)
         window_records = min(window_bytes // record_bytes, _MAX_WINDOW_RECORDS)
         return cls(
-            shard_sizes=tuple(shard_sizes),
+            num_examples=num_examples,
             batch_size=batch_size,
             seed=seed,
             run_length=min(_MAX_RUN_RECORDS, max(1, _RUN_BYTES // record_bytes)),
             window_steps=max(1, window_records // batch_size),
         )
-
-    @property
-    def num_examples(self) -> int:
-        """Number of records of the split."""
-        return sum(self.shard_sizes)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -191,9 +186,7 @@ class EpochSampler:
             yield Window(epoch * steps + start + done, batches[done:, columns])
 
     def _permuted_runs(self, lane: int, epoch: int) -> "PermutedRuns":
-        runs = LaneRuns.cut(
-            self.shard_sizes, self._lane_start(lane), self._lane_start(lane + 1), self.run_length
-        )
+        runs = LaneRuns(self._lane_start(lane), self._lane_start(lane + 1), self.run_length)
         generator = np.random.default_rng([self.seed, epoch, lane, 0])
         return PermutedRuns.make(runs, generator.permutation(len(runs)))
 
@@ -202,40 +195,27 @@ class EpochSampler:
         return np.random.default_rng([self.seed, epoch, lane, window + 1]).permutation(positions)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(frozen=True, slots=True)
 class LaneRuns:
-    """The runs of a lane in file order, without an array of them: a run never continues in another file.
+    """The runs of a lane in the order of the files, without an array of them. One may end in the next file.
 
     Attributes:
-        starts: int64 [num_segments]: first position of each file's part of the lane.
-        ends: int64 [num_segments]: the position behind it.
-        first_runs: int64 [num_segments + 1]: number of the first run of each part and, last, of all runs.
-        length: Records of each run but the last of a part.
+        start: First position of the lane.
+        end: The position behind its last.
+        length: Records of each run but the last.
     """
 
-    starts: np.ndarray
-    ends: np.ndarray
-    first_runs: np.ndarray
+    start: int
+    end: int
     length: int
 
-    @classmethod
-    def cut(cls, shard_sizes: Sequence[int], start: int, end: int, length: int) -> "LaneRuns":
-        """Returns the runs of the positions from `start` to `end` of a split."""
-        bounds = np.concatenate([[0], np.cumsum(shard_sizes)])
-        inside = bounds[(bounds > start) & (bounds < end)]
-        starts = np.concatenate([[start], inside]).astype(np.int64)
-        ends = np.concatenate([inside, [end]]).astype(np.int64)
-        first_runs = np.concatenate([[0], np.cumsum(-(-(ends - starts) // length))])
-        return cls(starts, ends, first_runs, length)
-
     def __len__(self) -> int:
-        return int(self.first_runs[-1])
+        return (self.end - self.start + self.length - 1) // self.length
 
     def bounds(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the first position of each of these runs, and its number of records."""
-        segments = np.searchsorted(self.first_runs, numbers, side="right") - 1
-        starts = self.starts[segments] + (numbers - self.first_runs[segments]) * self.length
-        return starts, np.minimum(self.length, self.ends[segments] - starts)
+        starts = self.start + numbers.astype(np.int64) * self.length
+        return starts, np.minimum(self.length, self.end - starts)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

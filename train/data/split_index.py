@@ -4,7 +4,6 @@ The index is a NumPy array with a row per record in split order, memory-mapped: 
 """
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +56,7 @@ class SplitIndex:
         records: `ingest.dataset.index.INDEX_DTYPE` [records of all files], and further fields.
         selected: int64 [num_examples], ascending: the rows that belong to the split; None for all.
         repair_hint: What to do about corruption, in words.
+        first_rows: int64 [num_shards + 1]: the row of the first record of each file and, last, the number of rows.
     """
 
     name: str
@@ -65,9 +65,16 @@ class SplitIndex:
     records: np.ndarray
     selected: np.ndarray | None = None
     repair_hint: str
+    first_rows: np.ndarray = dataclasses.field(init=False)
+    _file_sizes: np.ndarray = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        num_records = sum(shard.num_examples for shard in self.shards)
+        # Once: of tens of thousands of files they take milliseconds, and are wanted for every window.
+        first_rows = np.cumsum([0, *(shard.num_examples for shard in self.shards)], dtype=np.int64)
+        object.__setattr__(self, "first_rows", first_rows)
+        file_sizes = np.asarray([shard.num_bytes for shard in self.shards], np.int64)
+        object.__setattr__(self, "_file_sizes", file_sizes)
+        num_records = int(first_rows[-1])
         if len(self.records) != num_records:
             raise DatasetError(
                 f"{self.data_dir}: the index of split {self.name!r} has {len(self.records):,} records, the metadata "
@@ -82,12 +89,7 @@ class SplitIndex:
     @property
     def num_bytes(self) -> int:
         """Size of all files."""
-        return sum(shard.num_bytes for shard in self.shards)
-
-    @property
-    def first_rows(self) -> np.ndarray:
-        """int64 [num_shards + 1]: the row of the first record of each file and, last, the number of rows."""
-        return _first_rows(self.shards)
+        return int(self._file_sizes.sum())
 
     @property
     def first_positions(self) -> np.ndarray:
@@ -153,14 +155,4 @@ class SplitIndex:
         shards = np.searchsorted(self.first_rows, rows, side="right") - 1
         is_last = rows + 1 == self.first_rows[shards + 1]
         following = self.records["offset"][np.minimum(rows + 1, len(self.records) - 1)]
-        return np.where(is_last, _file_sizes(self.shards)[shards], following)
-
-
-@functools.lru_cache(maxsize=8)
-def _file_sizes(shards: tuple[ShardInfo, ...]) -> np.ndarray:
-    return np.asarray([shard.num_bytes for shard in shards], np.int64)
-
-
-@functools.lru_cache(maxsize=8)
-def _first_rows(shards: tuple[ShardInfo, ...]) -> np.ndarray:
-    return np.cumsum([0, *(shard.num_examples for shard in shards)], dtype=np.int64)
+        return np.where(is_last, self._file_sizes[shards], following)
