@@ -85,8 +85,9 @@ def examine(data_dir: Path, engine: Engine, *, deep: bool = False) -> Examinatio
         extra = dict(_extra_files(described.info))
         index = _open_index(described.info, damages)
         found, faults = _check_shards(described.info, index, engine, deep)
-        damages += [Corruption(name, _extra(sha256, described.info)) for name, sha256 in extra.items()]
-        damages += _shard_damages(described.info, found, faults, names_photos=manifest_is_whole)
+        owners = {shard.sha256: shard.filename for shard in described.info.shards.values()}
+        damages += [Corruption(name, _extra(owners.get(sha256))) for name, sha256 in extra.items()]
+        damages += _shard_damages(described.info, found, faults, owners, names_photos=manifest_is_whole)
         contents = extra | found
     return Examination(described.info, sorted(damages, key=lambda damage: damage.filename), contents)
 
@@ -148,8 +149,9 @@ def _check_shards(
     """Returns what each shard holds that is not what it has to hold, and all faults."""
     found: dict[str, str] = {}
     all_faults: list[ShardError] = []
-    for filename, sha256, faults in check_shards(info, info.shards.values(), engine, index=index, deep=deep):
-        if sha256 != info.shards[filename].sha256:
+    shards = info.shards
+    for filename, sha256, faults in check_shards(info, shards.values(), engine, index=index, deep=deep):
+        if sha256 != shards[filename].sha256:
             found[filename] = sha256
         all_faults += faults
     return found, all_faults
@@ -157,8 +159,9 @@ def _check_shards(
 
 def _extra_files(info: DatasetInfo) -> Iterator[tuple[str, str]]:
     """Yields the name and the hash of each file that a reader could treat as a shard and that is none."""
+    shards = info.shards
     for path in sorted(info.data_dir.iterdir()):
-        if ".tfrecord" in path.name and path.name not in info.shards:
+        if ".tfrecord" in path.name and path.name not in shards:
             try:
                 yield path.name, file_sha256(path)
             except OSError as error:
@@ -167,19 +170,27 @@ def _extra_files(info: DatasetInfo) -> Iterator[tuple[str, str]]:
                 yield path.name, ""
 
 
-def _extra(sha256: str, info: DatasetInfo) -> str:
-    owner = _owners(info).get(sha256)
+def _extra(owner: str | None) -> str:
     return f"not a shard of this dataset, but a copy of {owner}" if owner else "not a shard of this dataset"
 
 
-def _owners(info: DatasetInfo) -> dict[str, str]:
-    return {shard.sha256: shard.filename for shard in info.shards.values()}
-
-
 def _shard_damages(
-    info: DatasetInfo, found: dict[str, str], faults: list[ShardError], *, names_photos: bool
+    info: DatasetInfo,
+    found: dict[str, str],
+    faults: list[ShardError],
+    owners: dict[str, str],
+    *,
+    names_photos: bool,
 ) -> Iterator[Corruption]:
-    owners = _owners(info)
+    """Yields what is wrong with shards.
+
+    Args:
+        info: The dataset.
+        found: The SHA-256 of what is in each that holds something else.
+        faults: All that is wrong.
+        owners: The name of each shard by its SHA-256.
+        names_photos: Whether the manifest can say which photo a record was made of.
+    """
     photos = _photos(info, faults) if names_photos else {}
     for filename, what, record in faults:
         if owner := owners.get(found.get(filename, "")):

@@ -81,16 +81,29 @@ def read_rows(info: "DatasetInfo") -> "Iterator[pa.RecordBatch]":
     """
     path = info.data_dir / FILENAME
     with open_manifest(path, read_dictionary=_TEXTS) as manifest:
-        expected = sum(info.verdicts.values())
-        if manifest.metadata.num_rows != expected:
-            raise DatasetError(
-                f"{path}: {manifest.metadata.num_rows:,} rows, expected {expected:,} files; {REMEDY}"
-            )
+        check_num_rows(info, manifest)
         check = _RowCheck(info)
         for batch in manifest.iter_batches(batch_size=_ROWS_AT_ONCE):
             check.add(batch)
             yield batch
         check.finish()
+
+
+def check_num_rows(info: "DatasetInfo", manifest: "pq.ParquetFile") -> None:
+    """Raises DatasetError unless the manifest of `info` has one row for each file."""
+    num_rows, expected = manifest.metadata.num_rows, sum(info.verdicts.values())
+    if num_rows != expected:
+        path = info.data_dir / FILENAME
+        raise DatasetError(f"{path}: {num_rows:,} rows, expected {expected:,} files; {REMEDY}")
+
+
+def check_lengths(info: "DatasetInfo", name: str, texts: "pa.StringArray") -> None:
+    """Raises DatasetError where a text of the column `name` is longer than any that is written."""
+    import pyarrow.compute as pc
+
+    longest = pc.call_function("max", [pc.call_function("binary_length", [texts])]).as_py() or 0
+    if longest > _MAX_TEXT_BYTES:
+        raise DatasetError(f"{info.data_dir / FILENAME}: has a {name} of {longest:,} bytes; {REMEDY}")
 
 
 def check_rows(info: "DatasetInfo") -> None:
@@ -113,7 +126,7 @@ class _RowCheck:
 
     def add(self, batch: "pa.RecordBatch") -> None:
         for name in _TEXTS:
-            self._check_lengths(batch, name)
+            check_lengths(self._info, name, batch.column(name).dictionary)
         self._check_texts(batch)
         classes = set(batch.column("class_name").dictionary.to_pylist())
         for count in batch.column("verdict").value_counts().to_pylist():
@@ -138,14 +151,6 @@ class _RowCheck:
         )
         if found != expected:
             raise self._error("other numbers of verdicts than the metadata")
-
-    def _check_lengths(self, batch: "pa.RecordBatch", name: str) -> None:
-        import pyarrow.compute as pc
-
-        texts = batch.column(name).dictionary
-        longest = pc.call_function("max", [pc.call_function("binary_length", [texts])]).as_py() or 0
-        if longest > _MAX_TEXT_BYTES:
-            raise self._error(f"a {name} of {longest:,} bytes")
 
     def _check_texts(self, batch: "pa.RecordBatch") -> None:
         import pyarrow.compute as pc

@@ -3,13 +3,13 @@
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from shardstream.ingest.dataset.class_counts import missing_class_notes
 from shardstream.ingest.dataset.look_alikes import LookAlikes, PathPair
-from shardstream.ingest.dataset.manifest import read_rows
+from shardstream.ingest.dataset.manifest_reasons import read_reasons
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 from shardstream.ingest.pipeline.catalog import Catalog, rejected_files
@@ -17,8 +17,7 @@ from shardstream.ingest.pipeline.listing import shown
 from shardstream.ingest.pipeline.results import CONFLICT, DUPLICATE, REPAIRED
 from shardstream.ingest.pipeline.series import series_notes
 
-_MAX_REJECTED = 10
-_MAX_CONFLICTS = 10
+_MAX_FILES = 10
 _MAX_NAMED = 3
 _LOSSES = ("first frame", "to 8", "transparen")
 # The perceptual hash of one color: no frequency but the lowest, or not even that where it is black.
@@ -57,8 +56,8 @@ def find_issues(catalog: Catalog, info: DatasetInfo) -> Findings:
     """Returns what is worth a look in a dataset that has just been made."""
     repaired = list(_files_of(catalog, REPAIRED))
     return Findings(
-        _count_reasons(reason for _, reason in rejected_files(catalog)),
-        list(itertools.islice(rejected_files(catalog), _MAX_REJECTED)),
+        _count_reasons(collections.Counter(reason for _, reason in rejected_files(catalog))),
+        list(itertools.islice(rejected_files(catalog), _MAX_FILES)),
         info.look_alikes,
         [
             *catalog.listing.notes,
@@ -68,9 +67,9 @@ def find_issues(catalog: Catalog, info: DatasetInfo) -> Findings:
             *_flat_images(catalog),
             *_size_hint(catalog, info),
         ],
-        _count_reasons(reason for _, reason in repaired),
-        [(path, reason) for path, reason in repaired if _is_lossy(reason)][:_MAX_CONFLICTS],
-        list(itertools.islice(_files_of(catalog, CONFLICT), _MAX_CONFLICTS)),
+        _count_reasons(collections.Counter(reason for _, reason in repaired)),
+        [(path, reason) for path, reason in repaired if _is_lossy(reason)][:_MAX_FILES],
+        list(itertools.islice(_files_of(catalog, CONFLICT), _MAX_FILES)),
     )
 
 
@@ -79,37 +78,31 @@ def _files_of(catalog: Catalog, verdict: int) -> Iterator[tuple[str, str]]:
         yield shown(catalog.listing.path(row)), catalog.reason(row)
 
 
+def _is_any(_: str) -> bool:
+    return True
+
+
 def _is_lossy(repair: str) -> bool:
     """Whether something of the image was lost by a repair: frames, depth or transparency."""
     return any(words in repair for words in _LOSSES)
 
 
 def look_through_manifest(info: DatasetInfo) -> Findings:
-    """Returns what is worth a look in a dataset on disk.
+    """Returns what is worth a look in a dataset on disk, of which `verify` compares each row.
 
     Raises:
         DatasetError: Its manifest is missing or corrupt.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    batches = [rows.select(["path", "verdict", "reason"]) for rows in read_rows(info)]
-    notes = missing_class_notes(info)
-    if not batches:
-        return Findings({}, [], info.look_alikes, notes)
-    table = pa.Table.from_batches(batches).unify_dictionaries()
-    rejected, repaired, conflicts = (
-        table.filter(pc.field("verdict") == verdict).select(["path", "reason"]).to_pylist()
-        for verdict in ("rejected", "repaired", "conflict")
-    )
+    named = {"rejected": _is_any, "repaired": _is_lossy, "conflict": _is_any}
+    found = read_reasons(info, named, max_files=_MAX_FILES)
     return Findings(
-        _count_reasons(row["reason"] for row in rejected),
-        [(row["path"], row["reason"]) for row in rejected[:_MAX_REJECTED]],
+        _count_reasons(found["rejected"].counts),
+        found["rejected"].files,
         info.look_alikes,
-        notes,
-        _count_reasons(row["reason"] for row in repaired),
-        [(row["path"], row["reason"]) for row in repaired if _is_lossy(row["reason"])][:_MAX_CONFLICTS],
-        [(row["path"], row["reason"]) for row in conflicts[:_MAX_CONFLICTS]],
+        missing_class_notes(info),
+        _count_reasons(found["repaired"].counts),
+        found["repaired"].files,
+        found["conflict"].files,
     )
 
 
@@ -163,5 +156,9 @@ def _size_hint(catalog: Catalog, info: DatasetInfo) -> list[str]:
     return [note]
 
 
-def _count_reasons(reasons: Iterable[str]) -> dict[str, int]:
-    return dict(collections.Counter(reason.split(":")[0] for reason in reasons).most_common())
+def _count_reasons(counts: Mapping[str, int]) -> dict[str, int]:
+    """Returns the number of files by reason without its details, the most frequent first."""
+    found: collections.Counter[str] = collections.Counter()
+    for reason, count in counts.items():
+        found[reason.split(":")[0]] += count
+    return dict(found.most_common())
