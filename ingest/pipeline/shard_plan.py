@@ -87,7 +87,7 @@ def plan_by_hash(catalog: Catalog, folder: Path, *, name: str, seed: int, shard_
     They are larger where there would be more than _MAX_SHARDS.
     """
     num_bytes = int(catalog.lengths[catalog.splits != NO_SPLIT].sum(dtype=np.int64))
-    # Two halves of a range that was cut have more than that together, so there are at most twice as many.
+    # Two halves of a range that was cut have more than that together, so there are about twice as many at most.
     max_bytes = max(3 * shard_bytes // 2, 2 * num_bytes // _MAX_SHARDS)
     splits: dict[str, list[Rows]] = {}
     for split in SPLIT_NAMES:

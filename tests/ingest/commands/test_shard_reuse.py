@@ -37,8 +37,8 @@ def shard_files(data: Path) -> dict[int, str]:
     return {path.stat().st_ino: path.name for path in data.glob("*.tfrecord-*")}
 
 
-def assert_as_from_scratch(images: Path, data: Path, scratch: Path) -> None:
-    build(images, scratch / data.name)
+def assert_as_from_scratch(images: Path, data: Path, scratch: Path, **options: str) -> None:
+    build(images, scratch / data.name, **options)
     assert content(data) == content(scratch / data.name)
 
 
@@ -75,14 +75,14 @@ def test_a_new_photo_rewrites_the_shard_that_it_falls_into(photos, photo, tmp_pa
 
 def equal_sizes(hashes: np.ndarray, lengths: np.ndarray, *, max_bytes: int) -> list[int]:
     """Cuts as versions did that wrote shards of equal sizes."""
-    num_shards = max(1, round(int(lengths.sum()) * 1.5 / max_bytes))
+    num_shards = max(1, round(int(lengths.sum()) * 1.5 / max_bytes)) if len(hashes) else 0
     return np.linspace(0, len(hashes), num_shards + 1).astype(int).tolist()
 
 
 def test_a_dataset_of_equal_shards_is_kept_until_it_changes(photos, photo, tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(shard_plan, "cut", equal_sizes)
-        build(photos, tmp_path / "d")
+        build(photos, tmp_path / "d", shard_size="8KiB")
     before = content(tmp_path / "d")
     assert main(["verify", str(tmp_path / "d"), "--deep"]) == 0
     (tmp_path / "d/manifest.parquet").unlink()
@@ -92,8 +92,11 @@ def test_a_dataset_of_equal_shards_is_kept_until_it_changes(photos, photo, tmp_p
     assert content(tmp_path / "d") == before
     (photos / "food/new.jpg").write_bytes(photo(5000))
     printed = update(photos, tmp_path / "d", capsys)
-    assert printed["num_shards_written"] > 0.9 * sum(it["num_shards"] for it in printed["splits"].values())
-    assert_as_from_scratch(photos, tmp_path / "d", tmp_path / "scratch")
+    num_shards = sum(split["num_shards"] for split in printed["splits"].values())
+    assert (
+        printed["num_shards_written"] > num_shards / 2
+    )  # Of so few records some shards are the same by chance.
+    assert_as_from_scratch(photos, tmp_path / "d", tmp_path / "scratch", shard_size="8KiB")
 
 
 @pytest.mark.parametrize("shard_size", ["3KiB", "100KiB"])

@@ -15,6 +15,7 @@ import pytest
 
 from shardstream.ingest.__main__ import main
 from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.pipeline import steps
 
 SMALL = ("--image-size", "32", "--workers", "2", "--shard-size", "8KiB", "--max-rejected", "0.5")
 
@@ -144,6 +145,19 @@ def test_look_alikes_in_different_splits_are_told_of_though_nothing_is_new(photo
     assert update(photos, tmp_path / "d", "--json") == 0
     updated = json.loads(capsys.readouterr().out)
     assert (updated["num_read"], updated["leaks"]) == (0, built["leaks"])
+
+
+def test_nobody_looks_for_look_alikes_where_that_is_switched_off(photos, tmp_path, photo, monkeypatch):
+    def look(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(steps, "find_leaks", look)
+    assert build(photos, tmp_path / "d", "--no-find-look-alikes") == 0
+    (photos / "food/new.jpg").write_bytes(photo(5000))
+    assert update(photos, tmp_path / "d") == 0
+    info = DatasetInfo.load(tmp_path / "d")
+    assert (info.find_look_alikes, info.look_alikes) == (False, None)
+    assert_as_from_scratch(photos, tmp_path / "d", tmp_path, "--no-find-look-alikes")
 
 
 def test_a_new_category_takes_its_place_among_the_labels(photos, tmp_path, photo):
