@@ -148,8 +148,8 @@ class _Decisions:
     shard_size: str = "128MiB"
     """The approximate size of a shard, such as 64MiB or 1GB."""
     find_look_alikes: bool = True
-    """List similar images in different splits: for ten million images half a minute, and 40 bytes of memory each.
-    --no-find-look-alikes does without, also in each update."""
+    """Do not search for similar images in different splits, here and in each update. The search takes half a
+    minute for ten million images, and 40 bytes of memory each."""
 
     def __post_init__(self) -> None:
         check_fractions(self.fractions)
@@ -230,7 +230,10 @@ class BuildConfig(_Job, _Decisions, LayoutOptions, _Folders):
     """
 
     option_groups: ClassVar = {
-        "splits": ("validation", "test", "seed", "keep_together", "stratify", "splits_from_folders"),
+        "splits": (
+            *("validation", "test", "seed", "keep_together", "stratify", "splits_from_folders"),
+            "find_look_alikes",
+        ),
         "classes and files": (
             *("class_names", "display_names", "class_depth", "exclude", "include", "follow_links"),
             *("labels", "path_column", "label_column", "split_column"),
