@@ -102,7 +102,7 @@ def test_a_pipe_is_not_waited_for(run, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("of_mine", 0.5, "has no layer 'probabilities', so nobody knows"),
+        ("of_mine", 0.5, "has no layer 'probabilities', so its feature layer is unknown"),
         (CLASSIFIER, np.nan, "are not finite"),
     ],
 )

@@ -164,7 +164,7 @@ class Trainer:
             name = min(differing)
             raise DatasetError(
                 f"the checkpoint is of another model: variable {name!r} is {found.get(name, 'not there')}, "
-                f"expected {expected.get(name, 'none')}; --no-resume begins the run anew"
+                f"expected {expected.get(name, 'none')}; --no-resume starts over"
             )
         for name, variable in variables.items():
             variable.assign(state[name])

@@ -153,7 +153,7 @@ class ModelSaver(keras.callbacks.Callback):
         expected = [tuple(weight.shape) for weight in self._of_best()[0].twin.weights] if best_weights else []
         if [weights.shape for weights in best_weights] != expected:
             raise DatasetError(
-                "the checkpoint holds the best weights of another model; --no-resume begins the run anew"
+                "the checkpoint holds the best weights of another model; --no-resume starts over"
             )
         self.best_weights = list(best_weights)
 

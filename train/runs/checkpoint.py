@@ -112,7 +112,7 @@ class Checkpoint:
         body = memoryview(content)[:-_DIGEST_BYTES]
         if not content.startswith(_MAGIC) or hashlib.sha256(body).digest() != content[-_DIGEST_BYTES:]:
             raise DatasetError(f"{name}: not as it was written")
-        with parse_errors(Path(name), "--no-resume begins the run anew"):
+        with parse_errors(Path(name), "--no-resume starts over"):
             return cls._parse(body)
 
     @classmethod
@@ -198,7 +198,7 @@ def _arrays(content: memoryview, groups: Mapping[str, list[Any]]) -> Iterator[di
 class Checkpoints:
     """The checkpoints of one run, the last two of which are kept."""
 
-    def __init__(self, folder: Path, hint: str = "--no-resume begins the run anew") -> None:
+    def __init__(self, folder: Path, hint: str = "--no-resume starts over") -> None:
         """Takes the folder, which need not be there yet, and what to do where all in it is corrupt."""
         self._folder = folder
         self._hint = hint

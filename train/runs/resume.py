@@ -109,7 +109,7 @@ def find_resumable(folder: RunFolder, checkpoints: Checkpoints) -> ResumableRun 
             f"{folder.path}: holds an unfinished run whose examples came in the order of another version of "
             "shardstream; finish it with that version, or give --no-resume to throw it away, or another --run"
         )
-    with parse_errors(folder.checkpoints, "--no-resume begins the run anew"):
+    with parse_errors(folder.checkpoints, "--no-resume starts over"):
         _check_fits(checkpoint, options)
     return ResumableRun(options, checkpoint)
 

@@ -151,7 +151,7 @@ def test_images_and_runs_given_as_a_dataset_are_said(tmp_path):
         path.write_bytes(b"")
     assert_refused(photos, "holds images, expected a dataset folder; make one with `shardstream-ingest build")
     assert_refused(split_photos, "holds images, expected a dataset folder")
-    assert_refused(run, "a run folder, expected one that `shardstream-ingest build` made")
+    assert_refused(run, "a run folder, expected a dataset folder made by `shardstream-ingest build`")
 
 
 def test_a_split_that_is_not_there(tmp_path):

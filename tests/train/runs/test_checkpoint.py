@@ -111,9 +111,7 @@ def test_damage_everywhere_is_an_error(folder, caplog):
     checkpoints.save(make())
     (path,) = checkpoints.paths()
     path.write_bytes(b"")
-    with pytest.raises(
-        DatasetError, match="no checkpoint there can be read; --no-resume begins the run anew"
-    ):
+    with pytest.raises(DatasetError, match="no checkpoint there can be read; --no-resume starts over"):
         checkpoints.latest()
     assert caplog.messages == [f"{path}: not as it was written; there is none before"]
 

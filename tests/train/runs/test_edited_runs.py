@@ -72,7 +72,7 @@ def test_the_last_step_of_an_epoch_is_a_state_to_go_on_from(tmp_path):
     ],
 )
 def test_options_that_no_run_has(tmp_path, options):
-    with pytest.raises(DatasetError, match=r"^[^\n]*: cannot be read: [^\n]*--no-resume begins[^\n]*$"):
+    with pytest.raises(DatasetError, match=r"^[^\n]*: cannot be read: [^\n]*--no-resume starts over[^\n]*$"):
         find(make_run(tmp_path, options))
 
 
@@ -81,7 +81,7 @@ def test_options_that_no_run_has(tmp_path, options):
     [(Progress(1), []), (Progress(2), [ROW]), (Progress(1), [{"epoch": 1}]), (Progress(4), [ROW] * 4)],
 )
 def test_a_state_that_no_run_has(tmp_path, position, history):
-    with pytest.raises(DatasetError, match="--no-resume begins the run anew"):
+    with pytest.raises(DatasetError, match="--no-resume starts over"):
         find(make_run(tmp_path, {}, position=position, history=history))
 
 
