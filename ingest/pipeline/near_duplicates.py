@@ -2,8 +2,8 @@
 
 If two 64-bit hashes differ in at most six bits and are cut into nine pieces, at least three pieces are equal. Sorting
 by each choice of three pieces therefore brings every such pair close together: 84 integer sorts instead of comparing
-all pairs. The idea is from Norouzi, Punjani and Fleet 2012, "Fast search in Hamming space with multi-index hashing", and
-Manku, Jain and Das Sarma 2007, "Detecting near-duplicates for web crawling".
+all pairs. The idea is from Norouzi, Punjani and Fleet 2012, "Fast search in Hamming space with multi-index hashing",
+and Manku, Jain and Das Sarma 2007, "Detecting near-duplicates for web crawling".
 """
 
 import itertools
