@@ -25,7 +25,7 @@ from shardstream.ingest.pipeline.steps import TASK_MODULES, assemble, check_verd
 def build_dataset(config: BuildConfig) -> BuildResult:
     """Writes the images in `config.images` as a dataset into `config.data`.
 
-    All work happens in `DATA.incomplete`, which is renamed to DATA at the end. After an interruption the same call resumes.
+    All work happens in `DATA.incomplete`, which is renamed to DATA at the end. Interrupted calls resume when repeated.
 
     Raises:
         ConfigError, DatasetError: The input is invalid; only `DATA.incomplete` is left.

@@ -132,7 +132,7 @@ def _decode_jpeg(source: Source, header: jpeg.Header, min_size: int) -> Decoded:
 
 
 def _decode_mended(data: bytes, header: jpeg.Header, min_size: int) -> tuple[RgbImage, tuple[str, ...]]:
-    """Returns the image and descriptions of its repairs, which are made one at a time: each decode stops at an error."""
+    """Returns the image and descriptions of its repairs, made one at a time: each decode stops at the first error."""
     reason, repairs = "", ()
     while True:
         try:

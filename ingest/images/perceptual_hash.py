@@ -56,7 +56,7 @@ def hash_rgb(rgb: RgbImage) -> int:
 
 @functools.lru_cache(maxsize=1024)
 def _cosines(num_pixels: int, cell: int, length: int) -> npt.NDArray[np.float64]:
-    """Returns the cosines of the lowest frequencies over `length`, [frequency, pixel], times each pixel's cell fraction.
+    """Returns the cosines of the lowest frequencies over `length`, [frequency, pixel], times the cell fraction.
 
     Rounded to integers, so that sums of products are exact in float64 and independent of the order of summation.
     """
