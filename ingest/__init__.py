@@ -1,1 +1,1 @@
-"""Category folders of photos in, sharded TFRecords out. Never imports TensorFlow."""
+"""Builds datasets of sharded TFRecords from class folders of images. Never imports TensorFlow."""

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-# Before NumPy is loaded: its threads take address space that nothing here uses.
+# Before NumPy is imported: its thread pool reserves address space that is not needed here.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from shardstream.ingest.commands.config import (

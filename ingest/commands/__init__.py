@@ -1,1 +1,1 @@
-"""The commands of shardstream-ingest: what they do and what they print."""
+"""The commands of shardstream-ingest and their output."""

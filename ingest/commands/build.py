@@ -1,4 +1,4 @@
-"""Category folders to a dataset folder: the whole job."""
+"""The `build` command: class folders to a dataset folder."""
 
 import time
 from pathlib import Path
@@ -23,15 +23,14 @@ from shardstream.ingest.pipeline.steps import TASK_MODULES, assemble, check_verd
 
 
 def build_dataset(config: BuildConfig) -> BuildResult:
-    """Writes the photos in `config.images` as a dataset into `config.data`.
+    """Writes the images in `config.images` as a dataset into `config.data`.
 
-    All work happens in `DATA.incomplete`, which takes the name DATA in one rename at the end. Killed before, the
-    same call goes on with what was judged.
+    All work happens in `DATA.incomplete`, which is renamed to DATA at the end. Interrupted calls resume when repeated.
 
     Raises:
-        ConfigError, DatasetError: The input cannot be used; nothing is left but `DATA.incomplete`.
+        ConfigError, DatasetError: The input is invalid; only `DATA.incomplete` is left.
         LimitError: More files were rejected than `config.max_rejected` allows.
-        MachineError: The disk is full, the photos went away, or a worker process died for no file's fault.
+        MachineError: The disk is full, the images disappeared, or a worker process died without a file as the cause.
     """
     began = time.monotonic()
     if not _is_free(config.data):
@@ -82,14 +81,14 @@ def build_dataset(config: BuildConfig) -> BuildResult:
 
 
 def _is_free(data: Path) -> bool:
-    """Whether a dataset may be made there: nothing is, or an empty folder, as job systems make them."""
+    """Whether `data` does not exist or is an empty folder, as job systems create them."""
     if data.is_symlink():
         return False
     return not data.exists() or (data.is_dir() and not any(data.iterdir()))
 
 
 def _finish_killed(config: BuildConfig) -> BuildResult:
-    """Removes what the same build left that was killed when its dataset had its name already."""
+    """Cleans up after the same build if it was killed after the dataset was published."""
     began = time.monotonic()
     taken = ConfigError(
         f"{config.data} exists already: bring it up to date with `shardstream-ingest update`, remove it, or choose "
@@ -117,7 +116,7 @@ def _finish_killed(config: BuildConfig) -> BuildResult:
 
 
 def _options(config: BuildConfig) -> dict[str, object]:
-    """Returns what decides the verdicts and the stored images."""
+    """Returns the options that determine the verdicts and the stored images."""
     return {
         "command": "build",
         "IMAGES": str(config.images.resolve()),
@@ -131,7 +130,7 @@ def _options(config: BuildConfig) -> dict[str, object]:
 
 
 def _check_keep_together(config: BuildConfig, catalog: Catalog) -> None:
-    """Refuses an option that would have no effect, as the source gives every split."""
+    """Refuses --keep-together if it has no effect because the source gives every split."""
     splits_are_given = len(catalog.listing.given_splits) > 0
     if (
         splits_are_given

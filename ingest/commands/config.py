@@ -1,4 +1,4 @@
-"""The options of shardstream-ingest: one frozen dataclass for each command, which checks itself."""
+"""The options of shardstream-ingest: one frozen, self-validating dataclass per command."""
 
 import dataclasses
 from pathlib import Path
@@ -94,7 +94,7 @@ class _Job(_Running):
 
     @property
     def work_folders(self) -> list[Path]:
-        """The folders of work in progress, besides DATA.incomplete."""
+        """The folders for work in progress, besides DATA.incomplete."""
         return [self.work_dir] if self.work_dir else []
 
     def __post_init__(self) -> None:
@@ -162,7 +162,7 @@ class _Decisions:
         _check(1 <= self.quality <= 100, "--quality", "1 to 100", self.quality)
         _check(self.max_pixels >= 1, "--max-pixels", "positive", self.max_pixels)
         _check(self.shard_bytes >= 1 << 10, "--shard-size", "at least 1KiB", self.shard_size)
-        group_pattern(self.keep_together)  # So that a mistake in it is found here.
+        group_pattern(self.keep_together)  # Validates it early.
         if self.encoding == "raw" and self.image_size == "original":
             raise ConfigError(
                 "--encoding raw needs an --image-size: raw images of different sizes cannot be decoded"

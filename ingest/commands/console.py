@@ -1,4 +1,4 @@
-"""What the commands print: tables for people, dictionaries for machines."""
+"""Output of the commands: tables for the terminal, dictionaries for JSON."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ from shardstream.ingest.pipeline.changes import Changes
 from shardstream.ingest.pipeline.diagnostics import Findings
 
 _MAX_LEAKS_SHOWN = 10
-_MAX_CLASSES_SHOWN = 100  # A table of ten thousand takes longer to lay out than to build from.
+_MAX_CLASSES_SHOWN = 100  # Laying out a table of ten thousand classes takes longer than the build.
 
 
 def print_outcome(result: BuildResult) -> None:
-    """Prints what a build or an update came to."""
+    """Prints the result of a build or an update."""
     console = Console()
     _print_info(result.info, console)
     _print_findings(result.findings, console)
@@ -68,7 +68,7 @@ def _print_changes(changes: Changes, console: Console) -> None:
 
 
 def print_estimate(estimate: Estimate) -> None:
-    """Prints what a job would come to."""
+    """Prints the estimate of a dry run."""
     console = Console()
     console.print(_counts("class", estimate.class_counts))
     console.print(_counts("estimated images in", estimate.splits))
@@ -88,7 +88,7 @@ def print_estimate(estimate: Estimate) -> None:
 
 
 def print_info(info: DatasetInfo, findings: Findings) -> None:
-    """Prints classes, splits, sizes and verdicts of a dataset, and what is worth a look in it."""
+    """Prints classes, splits, sizes, verdicts and issues of a dataset."""
     console = Console()
     _print_info(info, console)
     _print_findings(findings, console)
@@ -106,7 +106,7 @@ def _print_info(info: DatasetInfo, console: Console) -> None:
 
 
 def print_damages(damages: Sequence[Corruption], data_dir: Path) -> None:
-    """Prints what `verify` found, and the commands that repair it."""
+    """Prints the corruption that `verify` found, and the commands that repair it."""
     console = Console()
     if not damages:
         _print_whole(console, data_dir)
@@ -146,7 +146,7 @@ def print_repairs(repairs: Sequence[Repair], data_dir: Path) -> None:
 
 
 def _files(*titles: str) -> Table:
-    """Returns a table of files with these columns of sentences; a name that is too long is folded, never cut."""
+    """Returns a table of files with these text columns; long names are wrapped, never truncated."""
     table = Table("file", *titles)
     for column in table.columns:
         column.overflow = "fold"
@@ -159,7 +159,7 @@ def _print_whole(console: Console, data_dir: Path) -> None:
 
 
 def outcome_json(result: BuildResult) -> dict[str, Any]:
-    """Returns what a build or an update came to, for machines."""
+    """Returns the result of a build or an update as JSON values."""
     return {
         **info_json(result.info, result.findings),
         "num_read": result.num_read,
@@ -172,7 +172,7 @@ def outcome_json(result: BuildResult) -> dict[str, Any]:
 
 
 def info_json(info: DatasetInfo, findings: Findings) -> dict[str, Any]:
-    """Returns what a dataset holds, for machines."""
+    """Returns the content of a dataset as JSON values."""
     return {
         "data": str(info.data_dir),
         "class_names": info.class_names,
@@ -284,7 +284,7 @@ def _counts(title: str, counts: Mapping[str, int]) -> Table:
 
 
 def _plain(text: str) -> str:
-    """Returns what shows `text` as it is: rich takes "[red]" for markup, and a terminal some characters for orders."""
+    """Escapes `text` for output: rich interprets "[red]" as markup, and terminals interpret control characters."""
     return escape(escape_control_chars(text))
 
 

@@ -1,4 +1,4 @@
-"""What a build or an update would come to, from a sample of its files."""
+"""Estimates the result of a build or an update from a sample of its files."""
 
 import dataclasses
 import tempfile
@@ -29,20 +29,20 @@ _MAX_SAMPLED = 400
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """What a job would come to. Duplicates are not known before all files are read.
+    """The estimated result of a job. Duplicates are unknown until all files are read.
 
     Attributes:
         class_counts: The number of files by class.
-        passed_over: The number of files that would not be looked at, by reason.
-        source_bytes: The size of all files.
-        num_read: How many files would be read.
-        num_removed: For an update, how many files of the dataset are gone.
-        classes_removed: For an update, the classes that are gone.
-        num_sampled: How many were read for this.
-        sampled_verdicts: What became of those.
-        splits: About how many images each split would have.
-        num_bytes: About the size of all shards.
-        seconds: About how long reading would take; writing takes a fraction of it.
+        passed_over: The number of files that would be skipped, by reason.
+        source_bytes: The total size of all files.
+        num_read: The number of files that would be read.
+        num_removed: For an update, the number of files of the dataset that were removed.
+        classes_removed: For an update, the removed classes.
+        num_sampled: The number of files that were read for the estimate.
+        sampled_verdicts: The number of sampled files by verdict.
+        splits: The approximate number of images of each split.
+        num_bytes: The approximate size of all shards.
+        seconds: The approximate time for reading; writing takes a fraction of it.
     """
 
     class_counts: dict[str, int]
@@ -59,7 +59,7 @@ class Estimate:
 
 
 def estimate_build(config: BuildConfig) -> Estimate:
-    """Returns what `build_dataset(config)` would come to; writes nothing but into a temporary folder."""
+    """Returns the estimate for `build_dataset(config)`; writes only to a temporary folder."""
     with (
         open_engine(
             config.engine, workers=config.workers, scheduler=config.scheduler, preload=TASK_MODULES
@@ -79,7 +79,7 @@ def estimate_build(config: BuildConfig) -> Estimate:
 
 
 def estimate_update(config: UpdateConfig) -> Estimate:
-    """Returns what `update_dataset(config)` would come to; writes nothing but into a temporary folder."""
+    """Returns the estimate for `update_dataset(config)`; writes only to a temporary folder."""
     old = DatasetInfo.load(config.data)
     with (
         open_engine(
@@ -93,7 +93,7 @@ def estimate_update(config: UpdateConfig) -> Estimate:
         files = np.ones(len(listing), bool) if config.rehash else ~state.same
         fractions, shared = old.split_rule.fractions, _shared_folder(config)
         estimate = _estimate(listing, files, old.judging, fractions, engine, shared)
-    # Of the files that are not read, as large a share is kept as was.
+    # Assumes that the same fraction of the unread files is kept as before.
     share = (~files).sum() / state.num_before
     splits = {name: split.num_examples for name, split in old.splits.items()}
     return dataclasses.replace(
@@ -106,7 +106,7 @@ def estimate_update(config: UpdateConfig) -> Estimate:
 
 
 def _shared_folder(config: BuildConfig | UpdateConfig) -> Path | None:
-    """Returns where results lie for a while: workers on other machines do not see this one's /tmp."""
+    """Returns the parent for temporary results: workers on other machines do not share this machine's /tmp."""
     if config.engine == "local":
         return None
     return config.work_dir or config.data.absolute().parent
@@ -121,7 +121,7 @@ def _estimate(
     shared: Path | None,
 ) -> Estimate:
     rows = np.flatnonzero(files).astype(np.uint32)
-    # Spread over all classes and folders.
+    # Evenly spaced over all classes and folders.
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(_MAX_SAMPLED, len(rows))).astype(np.intp))
     counts, num_bytes, seconds = _judge_sample(listing, rows[chosen], judging, engine, shared)
     scale = len(rows) / max(1, len(chosen))
@@ -151,11 +151,11 @@ def _judge_sample(
     engine: Engine,
     shared: Path | None,
 ) -> tuple[dict[str, int], int, float]:
-    """Returns the number of files by verdict, the bytes of all records, and how many seconds it took."""
+    """Returns the number of files by verdict, the bytes of all records, and the time in seconds."""
     counts: dict[str, int] = dict.fromkeys(VERDICTS, 0)
     num_bytes = 0
     with tempfile.TemporaryDirectory(dir=shared, prefix=".shardstream-") as folder:
-        # The first file is for the start of the processes, which is no part of the rate.
+        # The first file warms up the processes, so that their start-up does not affect the measured rate.
         warm_up = MapPlan(listing, rows[:1], judging=judging, folder=Path(folder) / "first")
         list(engine.run_all(process_task, warm_up, alone=process_task_in_parts))
         began = time.monotonic()

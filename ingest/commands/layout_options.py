@@ -1,4 +1,4 @@
-"""The options that say what the folders, tables and file names of the source mean."""
+"""The options that describe the folders, tables and file names of the source."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from shardstream.ingest.dataset.layout import Layout
 from shardstream.ingest.pipeline.file_filter import FileFilter
 from shardstream.ingest.pipeline.table_file import guess_columns
 
-# Given once with several globs, given several times, or both; from Python a plain list.
+# May have several globs, be repeated, or both; in Python a plain list.
 _Globs = Annotated[
     tuple[tuple[str, ...], ...],
     tyro.conf.UseAppendAction,
@@ -22,7 +22,7 @@ _Globs = Annotated[
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TableOption:
-    """The option that says where the table of labels is."""
+    """The option for the table of labels."""
 
     labels: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
     """A table with the class of each file, for images that are not in class folders. Its paths are relative to IMAGES
@@ -31,7 +31,7 @@ class TableOption:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayoutOptions(TableOption):
-    """The options that say what the source looks like; `update` follows what `build` was given."""
+    """The options for the layout of the source; `update` reuses those of `build`."""
 
     path_column: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
     """With --labels: the column of the file; by default one called path, file, filename, image or image_id."""
@@ -65,16 +65,14 @@ class LayoutOptions(TableOption):
             )
         if self.class_depth != "deepest" and self.class_depth < 1:
             raise ConfigError(f"--class-depth has to be deepest or at least 1, got {self.class_depth}")
-        FileFilter(
-            tuple(_flat(self.exclude)), tuple(_flat(self.include))
-        )  # So that a mistake in it is found here.
+        FileFilter(tuple(_flat(self.exclude)), tuple(_flat(self.include)))  # Validates them early.
 
     @property
     def layout(self) -> Layout:
-        """What the source looks like.
+        """The layout of the source.
 
         Raises:
-            ConfigError: The table of labels cannot be read, or has no column of a usual name.
+            ConfigError: The table of labels cannot be read, or has no column with a usual name.
         """
         layout = Layout(
             splits_from_folders=self.splits_from_folders,

@@ -1,4 +1,4 @@
-"""What is corrupt in a dataset, made again out of the photos: to the bytes that it had, or not at all."""
+"""Rebuilds corrupt files of a dataset from the source images: byte-identical, or not at all."""
 
 import os
 import re
@@ -30,10 +30,10 @@ _MAX_SHOWN = 3
 
 
 class CannotRepairError(Exception):
-    """Says why something cannot be made again.
+    """A file cannot be rebuilt; the message has the reason.
 
     Attributes:
-        photos: The photos that are not as they were.
+        photos: The source images that changed.
     """
 
     def __init__(self, why: str, photos: Sequence[str] = ()) -> None:
@@ -42,7 +42,7 @@ class CannotRepairError(Exception):
 
 
 class _File(NamedTuple):
-    path: bytes  # Relative to the source folder, as the file system has it.
+    path: bytes  # Path relative to the source folder, as the file system has it.
     status: os.stat_result
 
 
@@ -56,19 +56,19 @@ def remake_shard(
     place: StagingArea,
     engine: Engine,
 ) -> Path:
-    """Writes a shard into `place.shards` and returns its path.
+    """Rebuilds a shard in `place.shards` and returns its path.
 
     Args:
         info: The dataset.
-        split: Of the shard.
-        number: Of the shard in its split.
-        origins: What its records were made of.
+        split: Split of the shard.
+        number: Number of the shard in its split.
+        origins: The source files of its records.
         images: The source folder.
-        place: Where the work is done.
-        engine: What the work runs on.
+        place: The staging area.
+        engine: The engine that runs the work.
 
     Raises:
-        CannotRepairError: Its photos are not as they were.
+        CannotRepairError: Its source images changed.
     """
     shard = info.split(split).shards[number]
     catalog = Catalog(_list_photos(info, origins, images))
@@ -87,18 +87,18 @@ def remake_shard(
 def remake_manifest(
     info: DatasetInfo, *, images: Path, labels: Path | None, place: StagingArea, engine: Engine
 ) -> Path:
-    """Writes the manifest into `place.dataset` and returns its path; judges all photos again for that.
+    """Rebuilds the manifest in `place.dataset` and returns its path; processes all source images again.
 
     Args:
-        info: What the dataset should be. It is, if the manifest of the photos has the hash that this says, or is the
-            very one that is there.
+        info: The expected dataset. It is confirmed if the rebuilt manifest has the hash in it, or equals the existing
+            manifest.
         images: The source folder.
-        labels: The table of labels, where its classes came from one.
-        place: Where the work is done.
-        engine: What the work runs on.
+        labels: The table of labels if the classes came from one.
+        place: The staging area.
+        engine: The engine that runs the work.
 
     Raises:
-        CannotRepairError: The photos are not as they were.
+        CannotRepairError: The source images changed.
     """
     if info.layout.has_table != (labels is not None):
         raise CannotRepairError(
@@ -116,7 +116,7 @@ def remake_manifest(
     rows = np.arange(len(listing), dtype=np.uint32)
     process_files(catalog, MapPlan(listing, rows, judging=info.judging, folder=place.units), engine)
     assign_splits(catalog, info.split_rule, engine)
-    plan_as_written(catalog, place.shards, info)  # Notes where each record goes.
+    plan_as_written(catalog, place.shards, info)  # Sets shard and position of each record.
     path = place.dataset / MANIFEST
     write_manifest(catalog, path, info.with_manifest("").encode())
     there = info.data_dir / MANIFEST
@@ -127,7 +127,7 @@ def remake_manifest(
 
 
 def _list_photos(info: DatasetInfo, origins: Sequence[RecordSource], images: Path) -> Listing:
-    """Lists just the photos of a shard, in the order of its records: there may be a hundred million others."""
+    """Lists only the source images of a shard, in record order: there may be a hundred million others."""
     listing = Listing(images, info.class_names)
     gone, changed = [], []
     for origin in origins:
@@ -143,7 +143,7 @@ def _list_photos(info: DatasetInfo, origins: Sequence[RecordSource], images: Pat
 
 
 def _find(images: Path, origin: RecordSource) -> _File | None:
-    """Returns the file of which the manifest has the path, where bytes that are not UTF-8 are spelled out."""
+    """Finds the file for a path of the manifest, in which bytes that are not UTF-8 are escaped."""
     spelled = origin.path.encode()
     meant = re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), spelled)
     found = None
@@ -176,7 +176,7 @@ def _check_photos(catalog: Catalog, origins: Sequence[RecordSource]) -> None:
 
 
 def _refuse(photos: Mapping[str, Sequence[str]], num_photos: int) -> None:
-    """Raises an error if any photos are not as they were, with some of them named."""
+    """Raises an error that lists some of the changed source images, if there are any."""
     parts = []
     for how, paths in photos.items():
         if paths:

@@ -1,4 +1,4 @@
-"""A corrupt dataset repaired: only what is corrupt is made again, to the bytes that it had."""
+"""The `repair` command: rebuilds only the corrupt files of a dataset, byte-identical."""
 
 import dataclasses
 from collections.abc import Collection
@@ -25,14 +25,14 @@ from shardstream.ingest.pipeline.steps import TASK_MODULES
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Repair:
-    """What became of one corrupt file.
+    """The result for one corrupt file.
 
     Attributes:
-        filename: Inside the dataset folder.
-        damage: What was wrong with it.
-        outcome: What was done, or why nothing could be.
-        is_mended: Whether it is as it was made.
-        photos: Those that have to be as they were for it, and are not.
+        filename: Name inside the dataset folder.
+        damage: Description of the corruption.
+        outcome: What was done, or why it could not be repaired.
+        is_mended: Whether the file was repaired.
+        photos: The changed source images that prevent the repair.
     """
 
     filename: str
@@ -44,7 +44,7 @@ class Repair:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Done:
-    """What was done about a file."""
+    """The outcome of the repair of a file."""
 
     outcome: str
     is_mended: bool = True
@@ -55,7 +55,7 @@ class _Done:
         return cls(f"not repaired: {error}", False, error.photos)
 
 
-_Outcomes = dict[str, _Done]  # By the names of files.
+_Outcomes = dict[str, _Done]  # By file name.
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,15 +68,15 @@ class _Job:
 
 
 def repair_dataset(config: RepairConfig) -> list[Repair]:
-    """Repairs what is corrupt in `config.data`; returns what became of each corrupt file, nothing if all are intact.
+    """Repairs the corrupt files of `config.data`; returns the result for each, empty if all files are intact.
 
-    Each file is replaced by itself, in one rename. Killed, the same call goes on. What looks like a shard and is none
-    of this dataset's stays where it is and is named: it may be somebody's.
+    Each file is replaced separately with an atomic rename. If interrupted, calling it again resumes. Files that look
+    like shards but do not belong to the dataset are reported and left in place: they may be the user's.
 
     Raises:
-        ConfigError: There is no folder `config.images`, or another process is at work.
+        ConfigError: There is no folder `config.images`, or another process holds the lock.
         DatasetError: `config.data` is not a dataset folder.
-        MachineError: The disk is full, the photos went away, or a worker process died for no file's fault.
+        MachineError: The disk is full, the images disappeared, or a worker process died without a file as the cause.
     """
     if not config.images.is_dir():
         raise ConfigError(
@@ -102,7 +102,7 @@ def repair_dataset(config: RepairConfig) -> list[Repair]:
             if damage.what not in damages.setdefault(damage.filename, []):
                 damages[damage.filename].append(damage.what)
         if found.info is None or not all(one.is_mended for one in done.values()):
-            # Nothing vouches for the metadata then: what they say may be as wrong as what it is compared with.
+            # The metadata cannot be verified then: they may be as corrupt as the files compared with them.
             done = (
                 dict.fromkeys(damages, _Done(f"not repaired: it takes a complete {MANIFEST}", False)) | done
             )
@@ -117,12 +117,12 @@ def repair_dataset(config: RepairConfig) -> list[Repair]:
 
 
 def _repair_manifest(job: _Job) -> _Outcomes:
-    """Makes a corrupt manifest again, of the photos and of what the metadata say of it."""
+    """Rebuilds a corrupt manifest from the source images and the metadata."""
     try:
         new = remake_manifest(
             job.info, images=job.images, labels=job.labels, place=job.place, engine=job.engine
         )
-        if (sha256 := file_sha256(new)) != job.info.manifest_sha256:  # It is the one that is there.
+        if (sha256 := file_sha256(new)) != job.info.manifest_sha256:  # It equals the existing manifest.
             write_atomic(job.place.dataset / METADATA, job.info.with_manifest(sha256).encode())
             outcome = f"as it has to be: {METADATA}, which named another one, was written again"
             return {MANIFEST: _replace(job.place.dataset / METADATA, job.info.data_dir, outcome)}
@@ -132,7 +132,7 @@ def _repair_manifest(job: _Job) -> _Outcomes:
 
 
 def _replace(new: Path, data: Path, outcome: str) -> _Done:
-    """Puts a file that was made again in the place of the corrupt one in `data`, in one rename; returns the outcome."""
+    """Replaces a corrupt file in `data` by the rebuilt one, with an atomic rename; returns the outcome."""
     if (data / new.name).is_dir() and not (data / new.name).is_symlink():
         return _Done(
             "not repaired: a folder has its name: move that elsewhere and run the same command again", False
@@ -148,8 +148,8 @@ def _repair(job: _Job, damaged: Collection[str], contents: dict[str, str]) -> _O
 
     Args:
         job: The dataset.
-        damaged: The names of files.
-        contents: The SHA-256 of what is in each that has records, or should.
+        damaged: The names of the files.
+        contents: The current SHA-256 of each corrupt or foreign shard.
     """
     done = _write_small_files(job, damaged)
     done |= _repair_shards(job, contents.keys() & job.info.shards.keys())
@@ -172,7 +172,7 @@ def _write_small_files(job: _Job, damaged: Collection[str]) -> _Outcomes:
 
 
 def _write_index(job: _Job) -> _Outcomes:
-    """Writes the index again, of the shards as they are now."""
+    """Rebuilds the index from the current shards."""
     path = job.place.dataset / INDEX
     try:
         rows = scan_shards(job.info, job.info.shards.values())
@@ -208,7 +208,7 @@ def _repair_shards(job: _Job, filenames: Collection[str]) -> _Outcomes:
 
 
 def _find_still_damaged(job: _Job, done: _Outcomes) -> _Outcomes:
-    """Reads what was repaired, and returns what is corrupt for all that."""
+    """Verifies the repaired files, and returns those that are still corrupt."""
     repaired = [shard for name, shard in job.info.shards.items() if name in done and done[name].is_mended]
     faults = [fault for _, _, faults in check_shards(job.info, repaired, job.engine) for fault in faults]
     whats = {fault.filename: fault.what for fault in faults}

@@ -1,4 +1,4 @@
-"""A dataset brought up to date with its folders: what `build` would make now, without most of its work."""
+"""The `update` command: the result of a new `build`, with a fraction of its work."""
 
 import logging
 import time
@@ -45,14 +45,14 @@ _MAX_SHOWN = 3
 
 
 def update_dataset(config: UpdateConfig) -> BuildResult:
-    """Makes of the dataset in `config.data` what a build from `config.images` would make, bit for bit.
+    """Updates the dataset in `config.data` to be byte-identical to a new build from `config.images`.
 
-    The old dataset stays as it is until the new one takes its place. Killed before, the same call goes on.
+    The old dataset stays unchanged until the new one replaces it. If interrupted, calling it again resumes.
 
     Raises:
-        ConfigError, DatasetError: The input cannot be used, or the old dataset is damaged.
+        ConfigError, DatasetError: The input is invalid, or the old dataset is corrupt.
         LimitError: More files were rejected than `config.max_rejected` allows.
-        MachineError: The disk is full, the photos went away, or a worker process died for no file's fault.
+        MachineError: The disk is full, the images disappeared, or a worker process died without a file as the cause.
     """
     began = time.monotonic()
     with (
@@ -79,7 +79,9 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
         known = catalog.digests.copy()
         is_made_anew = config.rehash and has_other_versions
         if is_made_anew:
-            catalog.digests[:] = 0  # What is there is of other versions.
+            catalog.digests[:] = (
+                0  # The existing records were made by other versions: process all files again.
+            )
         num_new = len(listing) if is_made_anew else int((~state.found).sum())
         check_free_space(num_new, old.image, [place.units])
         _judge(catalog, files, old, place, engine, max_rejected=config.max_rejected)
@@ -90,7 +92,7 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
         if is_made_anew or differs(old, catalog, state, known):
             assembled = _write(catalog, old, state, place, engine, is_made_anew=is_made_anew)
         else:
-            assign_splits(catalog, old.split_rule, engine)  # For what is said of the splits.
+            assign_splits(catalog, old.split_rule, engine)  # For the findings on splits.
             place.remove()
             assembled = Assembled(old, 0)
     num_read, secs = int(files.sum()), time.monotonic() - began
@@ -106,7 +108,7 @@ def _write(
     *,
     is_made_anew: bool,
 ) -> Assembled:
-    """Puts a new dataset in the place of `old`. Shards that are the same in both are not written."""
+    """Replaces `old` by a new dataset. Unchanged shards are not written again."""
     previous = None if is_made_anew else PreviousShards(old, catalog, state)
     versions = writer_versions()
     if previous is not None:
@@ -129,7 +131,7 @@ def _write(
 
 
 def warn_of_versions(old: DatasetInfo, *, rehash: bool) -> bool:
-    """Says which versions of decoders made `old` that are not those of today; returns whether any are."""
+    """Logs which decoder versions differ from those that made `old`; returns whether any do."""
     differences = differing(old.versions, writer_versions())
     if differences and not rehash:
         logger.warning(
@@ -145,7 +147,7 @@ def scan_again(config: UpdateConfig, old: DatasetInfo, *, spool: Path | None) ->
     """Lists the files of the source as the build of `old` did.
 
     Raises:
-        ConfigError: The table of labels is not given again, or there never was one.
+        ConfigError: The table of labels is missing, or one is given although `old` was built without.
     """
     if old.layout.has_table != (config.labels is not None):
         raise ConfigError(
@@ -168,7 +170,7 @@ def _options(config: UpdateConfig) -> dict[str, object]:
 
 
 def _check_nothing_else_there(old: DatasetInfo) -> None:
-    """Ensures that nobody keeps anything else in a folder that is going to be removed."""
+    """Checks that a folder that will be removed contains no other files."""
     own = {*old.shards, *DESCRIPTIONS}
     names = [shown(path.name) for path in sorted(old.data_dir.iterdir()) if path.name not in own]
     if others := [name for name in names if not is_clutter(name)]:
@@ -180,7 +182,7 @@ def _check_nothing_else_there(old: DatasetInfo) -> None:
 
 
 def class_names_of(old: DatasetInfo) -> tuple[str, ...]:
-    """Returns the order that the classes had; none where it was that of their names, which a new class may join."""
+    """Returns the explicit class order; empty if classes are sorted by name, so that a new class can be added."""
     return () if list(old.class_names) == sorted(old.class_names) else old.class_names
 
 
@@ -204,7 +206,7 @@ def _judge(
     *,
     max_rejected: float,
 ) -> None:
-    """Judges `files`, bool [files], and whatever comes to be kept without a record."""
+    """Processes `files`, bool [files], and all other files that are now kept but have no record."""
     known = catalog.digests.copy()
     while True:
         if files.any():
@@ -213,7 +215,7 @@ def _judge(
             process_files(catalog, plan, engine, max_rejected=max_rejected, place=place)
         else:
             settle_identical(catalog)
-        # What was a duplicate has no record, and is the one to keep once the other is gone.
+        # A former duplicate has no record, and is kept if its original was removed.
         files = catalog.kept() & (catalog.lengths == 0)
         known[:] = 0
         if not files.any():

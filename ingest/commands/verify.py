@@ -1,4 +1,4 @@
-"""Is the dataset what its metadata say? Reads everything, and names what is corrupt, missing or foreign."""
+"""The `verify` command: reads a dataset and reports corrupt, missing and foreign files."""
 
 import dataclasses
 import tempfile
@@ -29,13 +29,13 @@ from shardstream.ingest.execution.factory import open_engine
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Examination:
-    """What was found in a dataset folder.
+    """The state of a dataset folder.
 
     Attributes:
-        info: What the dataset has to be; None if there is nothing whole to compare with.
-        damages: All that is wrong, in the order of the names of files.
-        contents: The SHA-256 of each file of records that is corrupt or none of the dataset's, in hexadecimal, by its
-            name; empty for one that cannot be read.
+        info: The expected dataset; None if there are no intact metadata to compare with.
+        damages: All corruption, sorted by file name.
+        contents: The SHA-256 of each corrupt or foreign shard, in hexadecimal, by file name; empty for an unreadable
+            file.
     """
 
     info: DatasetInfo | None
@@ -44,15 +44,15 @@ class Examination:
 
 
 def verify_dataset(data_dir: Path, *, deep: bool, workers: int) -> list[Corruption]:
-    """Returns all that is wrong with the dataset in `data_dir`; nothing if it is whole.
+    """Returns all corruption of the dataset in `data_dir`; empty if it is intact.
 
     Args:
         data_dir: The dataset folder.
-        deep: Whether every image is decoded as well.
-        workers: How many processes read.
+        deep: Whether to decode every image as well.
+        workers: The number of worker processes.
 
     Raises:
-        DatasetError: It is not a dataset folder, or not the same one any more.
+        DatasetError: It is not a dataset folder, or was replaced meanwhile.
     """
     before = _folder_identity(data_dir)
     with open_engine("local", workers=workers) as engine:
@@ -73,7 +73,7 @@ def _folder_identity(folder: Path) -> tuple[int, int] | None:
 
 
 def examine(data_dir: Path, engine: Engine, *, deep: bool = False) -> Examination:
-    """Returns what is in the dataset folder `data_dir`, and all that is wrong with it.
+    """Returns the content of the dataset folder `data_dir` and all its corruption.
 
     Raises:
         DatasetError: It is not a dataset folder.
@@ -100,7 +100,7 @@ def check_shards(
     index: np.ndarray | None = None,
     deep: bool = False,
 ) -> Iterator[tuple[str, str, list[ShardError]]]:
-    """Reads shards, and yields of each the name, the SHA-256 of what it holds, and what is wrong with it."""
+    """Reads shards, and yields the name, the SHA-256 and the errors of each."""
     shards = list(shards)
     firsts = first_rows(info)
 
@@ -112,7 +112,7 @@ def check_shards(
         tempfile.TemporaryDirectory(prefix="shardstream-") as logs,
         progress("verifying", sum(shard.num_examples for shard in shards), "records") as advance,
     ):
-        # One by one: the rows of all shards together would be the whole index.
+        # Lazy: the rows of all shards together would be the complete index.
         checks = (
             ShardExpectation(
                 info.data_dir / shard.filename,
@@ -131,7 +131,7 @@ def check_shards(
 
 
 def _open_index(info: DatasetInfo, damages: list[Corruption]) -> np.ndarray | None:
-    """Returns the index, or None and notes in `damages` what is wrong with it; format 3 has none."""
+    """Returns the index, or None and adds its corruption to `damages`; format 3 has none."""
     if info.format_version < FORMAT_VERSION:
         return None
     try:
@@ -146,7 +146,7 @@ def _open_index(info: DatasetInfo, damages: list[Corruption]) -> np.ndarray | No
 def _check_shards(
     info: DatasetInfo, index: np.ndarray | None, engine: Engine, deep: bool
 ) -> tuple[dict[str, str], list[ShardError]]:
-    """Returns what each shard holds that is not what it has to hold, and all faults."""
+    """Returns the SHA-256 of each shard with unexpected content, and all errors."""
     found: dict[str, str] = {}
     all_faults: list[ShardError] = []
     shards = info.shards
@@ -158,7 +158,7 @@ def _check_shards(
 
 
 def _extra_files(info: DatasetInfo) -> Iterator[tuple[str, str]]:
-    """Yields the name and the hash of each file that a reader could treat as a shard and that is none."""
+    """Yields the name and the hash of each foreign file that a reader could mistake for a shard."""
     shards = info.shards
     for path in sorted(info.data_dir.iterdir()):
         if ".tfrecord" in path.name and path.name not in shards:
@@ -182,14 +182,14 @@ def _shard_damages(
     *,
     names_photos: bool,
 ) -> Iterator[Corruption]:
-    """Yields what is wrong with shards.
+    """Yields the corruption of shards.
 
     Args:
         info: The dataset.
-        found: The SHA-256 of what is in each that holds something else.
-        faults: All that is wrong.
+        found: The SHA-256 of each shard with unexpected content.
+        faults: All errors.
         owners: The name of each shard by its SHA-256.
-        names_photos: Whether the manifest can say which photo a record was made of.
+        names_photos: Whether the manifest is usable to find the source image of a record.
     """
     photos = _photos(info, faults) if names_photos else {}
     for filename, what, record in faults:
@@ -197,13 +197,13 @@ def _shard_damages(
             yield Corruption(filename, f"holds the records of {owner}: swapped or copied")
             continue
         photo = photos.get((filename, record))
-        # A record that is to blame in a file with the right hash was written that way.
+        # An invalid record in a file with the correct hash was written that way.
         remedy = "repair" if record is None or filename in found else "update"
         yield Corruption(filename, f"{what}; its photo is {photo}" if photo else what, remedy)
 
 
 def _photos(info: DatasetInfo, faults: list[ShardError]) -> dict[tuple[str, int | None], str]:
-    """Returns the path of the photo that each faulty record was made of, by file and number of the record."""
+    """Returns the path of the source image of each invalid record, by file and index of the record."""
     places = {
         shard.filename: (split.name, number)
         for split in info.splits.values()

@@ -1,1 +1,1 @@
-"""What knows nothing of datasets: errors, command line, terminal, atomic files, CPU limits, progress."""
+"""Code that is independent of datasets: errors, command line, terminal, atomic files, CPU limits, progress."""

@@ -1,4 +1,4 @@
-"""Atomic file writes and renames: a name never stands for a file that is half written."""
+"""Atomic file writes and renames: a path never refers to a partly written file."""
 
 import contextlib
 import ctypes
@@ -31,10 +31,10 @@ _FOLDER_SYNC_UNSUPPORTED = {
 
 @contextlib.contextmanager
 def open_atomic_nosync(path: Path) -> Iterator[BinaryIO]:
-    """Gives a file to write to, which takes the name `path` once all of it is written.
+    """Yields a temporary file, which is renamed to `path` after it was written.
 
-    A kill at any moment leaves no half of it under that name; a power cut within the next half minute may.
-    Two processes may write the same file at once: each has its own until the end, and the last one stays.
+    A kill never leaves a partial file at `path`; a power cut within the next half minute may. Two processes may write
+    the same path at once: each has its own temporary file, and the last rename wins.
     """
     beside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
@@ -48,7 +48,7 @@ def open_atomic_nosync(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
-    """Gives the same, and the file takes its name once all of it is on the disk: a power cut leaves no half either."""
+    """Like `open_atomic_nosync`, but syncs the file before the rename, so that it also survives a power cut."""
     with open_atomic_nosync(path) as file:
         yield file
         file.flush()
@@ -56,7 +56,7 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Writes `content` to the file `path`, as `open_atomic`."""
+    """Writes `content` to the file `path`, like `open_atomic`."""
     with open_atomic(path) as file:
         file.write(content)
 
@@ -68,8 +68,8 @@ def file_sha256(path: Path) -> str:
 
 
 def fsync_folder_contents(folder: Path) -> None:
-    """Makes all files of a folder last through a power cut."""
-    # At once: a file system notes down what it did once for all who wait for it.
+    """Syncs all files of a folder to disk."""
+    # Concurrently: a journaling file system commits once for all waiting fsyncs.
     with ThreadPoolExecutor(_MAX_SYNCED_AT_ONCE) as threads:
         for _ in threads.map(fsync_file, folder.iterdir()):
             pass
@@ -77,7 +77,7 @@ def fsync_folder_contents(folder: Path) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Makes the names in `folder` last through a power cut, as far as the file system can: FUSE and 9p may not."""
+    """Syncs the directory entries of `folder` to disk, if the file system supports it: FUSE and 9p may not."""
     try:
         fsync_file(folder)
     except OSError as error:
@@ -86,7 +86,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def fsync_file(path: Path) -> None:
-    """Makes the content of a file last through a power cut."""
+    """Syncs the content of a file to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -95,10 +95,10 @@ def fsync_file(path: Path) -> None:
 
 
 def publish_folder(new: Path, name: Path) -> None:
-    """Gives the folder `new` its `name` in one step, which replaces nothing but an empty folder.
+    """Renames the folder `new` to `name` atomically; replaces only an empty folder.
 
     Raises:
-        ConfigError: There is something of that name.
+        ConfigError: Something else exists at `name`.
     """
     try:
         new.rename(name)
@@ -112,9 +112,9 @@ def publish_folder(new: Path, name: Path) -> None:
 
 
 def exchange(new: Path, old: Path) -> None:
-    """Swaps two folders of one file system, in one step where it can do so: nobody finds `old` missing or half there.
+    """Swaps two folders of one file system, atomically if it supports that, so that `old` is never missing.
 
-    NFS and some others cannot: there `old` is moved aside for the moment that it takes to rename `new`.
+    NFS and some others do not: there `old` is moved aside briefly while `new` is renamed.
     """
     if not _renameat2_exchange(new, old):
         old.rename(_aside(new))
@@ -123,15 +123,15 @@ def exchange(new: Path, old: Path) -> None:
 
 
 def is_mount_point(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Whether something is mounted at `folder`: no other folder can take its place.
+    """Whether `folder` is a mount point, which cannot be replaced by a rename.
 
     Args:
-        folder: It need not be there.
-        mounts: What the kernel says is mounted. Source: man 5 proc.
+        folder: A path that may not exist.
+        mounts: The kernel's list of mounts. Source: man 5 proc.
     """
     try:
         lines = mounts.read_bytes().splitlines()
-    except OSError:  # Not Linux. A folder of the same disk that is mounted is not seen then.
+    except OSError:  # Not Linux. Bind mounts of the same disk are not detected then.
         return folder.is_mount()
     points = {line.split(b" ")[4] for line in lines if line.count(b" ") > 4}  # "\040" is a space.
     unescaped = {re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), point) for point in points}
@@ -139,7 +139,7 @@ def is_mount_point(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) ->
 
 
 def recover_swap(new: Path, old: Path) -> None:
-    """Undoes an `exchange` that was killed between two renames, if it was."""
+    """Undoes an `exchange` that was killed between its two renames."""
     if _aside(new).is_dir() and not _aside(new).is_symlink():
         _aside(new).rename(new if os.path.lexists(old) else old)
 
@@ -149,7 +149,7 @@ def _aside(new: Path) -> Path:
 
 
 def _renameat2_exchange(one: Path, other: Path) -> bool:
-    """Asks Linux to swap two names; returns whether it could. Source: man 2 renameat2."""
+    """Swaps two paths with renameat2; returns False if unsupported. Source: man 2 renameat2."""
     at_fdcwd, rename_exchange = -100, 2
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2

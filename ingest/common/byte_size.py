@@ -1,4 +1,4 @@
-"""Sizes as people write them."""
+"""Parses and formats sizes in bytes."""
 
 import re
 
@@ -17,10 +17,10 @@ _UNITS = {
 
 
 def parse_size(option: str, text: str) -> int:
-    """Returns what "64MiB" or "1GB" means, in bytes.
+    """Parses a size such as "64MiB" or "1GB"; returns bytes.
 
     Raises:
-        ConfigError: It means nothing.
+        ConfigError: The size is invalid.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text)
     if match is None or match[2].upper() not in _UNITS:
@@ -29,7 +29,7 @@ def parse_size(option: str, text: str) -> int:
 
 
 def format_size(num_bytes: float) -> str:
-    """Returns a number of bytes for a person, such as 32.1 MB."""
+    """Returns a human-readable size, such as 32.1 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if num_bytes < 1000:
             return f"{num_bytes:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""What the three commands share: options from a dataclass, options from a file, errors and exit codes."""
+"""The command line shared by all commands: options from a dataclass, options from a file, errors and exit codes."""
 
 import contextlib
 import dataclasses
@@ -24,16 +24,16 @@ from shardstream.ingest.common.terminal import EscapingFormatter, escape_control
 from shardstream.ingest.common.versions import writer_versions
 
 Config = TypeVar("Config")
-# A command is its options and what runs with them; the docstring of the options is its help.
+# A command: the dataclass of its options, whose docstring is the help text, and the function that runs it.
 Command = tuple[type[Config], Callable[[Config], int]]
-# A character that is nobody's, and so in no value.
+# A private-use character, which occurs in no value.
 _STAND_IN = "\ue000"
-# Of a sentence for a person: what is wrong stands at its start, what to do at its end.
+# Limits for error messages: the start says what is wrong, the end what to do, so the middle is cut.
 _MAX_SENTENCE_CHARS, _KEPT_START_CHARS, _KEPT_END_CHARS = 1800, 1200, 500
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP arrived. Like KeyboardInterrupt, not an Exception, so that no handler swallows it."""
+    """SIGTERM or SIGHUP was received. Like KeyboardInterrupt, not an Exception, so that no handler swallows it."""
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
         super().__init__(number)
@@ -52,10 +52,10 @@ def run(
 
     Args:
         prog: The name of the program, for help and errors.
-        commands: Each command by name.
-        argv: The arguments without the program's name; None takes the process's own.
-        default: The command that is meant when the first argument names none.
-        description: The text that `--help` opens with where there are several commands.
+        commands: The commands by name.
+        argv: The arguments without the program's name; None for those of the process.
+        default: The command to run if the first argument is not a command.
+        description: The first paragraph of `--help` if there are several commands.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     prepare_streams()
@@ -88,7 +88,7 @@ def _run(
         return _complain(prog, "not enough memory: give the process more, or give fewer --workers", 1)
     except OSError as error:
         if error.errno is None:
-            raise  # Not from the operating system: a bug, and its traceback is wanted.
+            raise  # Not from the operating system: a bug, so show the traceback.
         return _complain(prog, _system_error(error), 1 if error.errno in MACHINE_ERRNOS else 2)
     except KeyboardInterrupt:
         return _complain(prog, "stopped by Ctrl-C", 130)
@@ -98,8 +98,8 @@ def _run(
 
 @contextlib.contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Turns SIGTERM and SIGHUP into exceptions, so that everything is left in order."""
-    # What the process was started to ignore stays ignored, as `nohup` has it for SIGHUP.
+    """Converts SIGTERM and SIGHUP to exceptions, so that cleanup code runs."""
+    # Signals that were ignored at start-up stay ignored, such as SIGHUP with `nohup`.
     handled = [
         number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN
     ]
@@ -112,7 +112,7 @@ def _signals_raise() -> Iterator[None]:
 
 
 def _is_lack_of_memory(error: BaseException) -> bool:
-    """Whether Python says in one of its ways that there is no memory: for an object, a library or a thread."""
+    """Whether an error is one of Python's ways to report a lack of memory: for an object, a library or a thread."""
     words = ("allocate memory", "map segment", "start new thread")
     return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
@@ -155,7 +155,7 @@ def _help_or_version(
     default: str | None,
     description: str,
 ) -> str | None:
-    """Returns what `--help` or `--version` prints; None if neither is asked for."""
+    """Returns the output of `--help` or `--version`; None without these flags."""
     if arguments[:1] == ["--version"]:
         return f"{prog} {writer_versions()['shardstream']}"
     if not {"-h", "--help"} & set(arguments):
@@ -171,20 +171,20 @@ def _help_or_version(
 def _check_command(
     prog: str, commands: Mapping[str, Command[Any]], arguments: list[str], *, default: str | None
 ) -> None:
-    """Says which command was probably meant where none is named, unless the default one can be meant.
+    """Suggests a command if the first argument is none, unless the default command applies.
 
     Raises:
-        ConfigError: It cannot.
+        ConfigError: The default command does not apply.
     """
     first = arguments[0] if arguments else ""
     named = [name for name in commands if name]
-    # A path is no misspelled command.
+    # A path is not a misspelled command.
     close = [] if first.startswith("-") or os.sep in first else difflib.get_close_matches(first, named, n=1)
     if default is not None and (not close or os.path.lexists(first)):
         return
     if not first or first.startswith("-"):
         raise ConfigError(f"no command given; the commands are {', '.join(named)}: see `{prog} --help`")
-    # Without a similar word the command was left out: the first one is what people start with.
+    # Without a similar command name, assume that the command was omitted: suggest the first one.
     meant = [prog, *close, *arguments[1:]] if close else [prog, named[0], *arguments]
     raise ConfigError(
         f"no command {first!r}; did you mean `{shlex.join(meant)}`? The commands are {', '.join(named)}"
@@ -192,7 +192,7 @@ def _check_command(
 
 
 def _with_values(config: Any, values: Mapping[str, str]) -> Any:
-    """Returns `config` with the values that stood-in words were put for."""
+    """Returns `config` with placeholders replaced by their values."""
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(config) if values else ():
         value = getattr(config, field.name)
@@ -206,9 +206,9 @@ def _with_values(config: Any, values: Mapping[str, str]) -> Any:
 
 
 def _with_dashes_in_lists(config_class: type[Any], arguments: list[str], values: dict[str, str]) -> list[str]:
-    """Returns `arguments` with stand-ins for the values of a list that begin with one dash; notes them in `values`.
+    """Replaces list values that start with one dash by placeholders, which are added to `values`.
 
-    A class may be called -unknown-, and no option has a short form but -h.
+    A class may be called -unknown-, and the only short option is -h.
     """
     hints = get_type_hints(config_class)
     lists = {"--" + name.replace("_", "-") for name, hint in hints.items() if get_origin(hint) is tuple}
@@ -225,12 +225,12 @@ def _with_dashes_in_lists(config_class: type[Any], arguments: list[str], values:
 
 
 def _with_config_file(config_class: type[Any], arguments: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Returns `arguments` with `--config FILE` replaced by the flags that the file stands for.
+    """Returns `arguments` with `--config FILE` replaced by the flags from the file.
 
-    Also returns the words that stand in for values that look like flags, and the values.
+    Also returns the values by the placeholders that replace them, for values that look like flags.
 
-    They come before the flags of the command line, which therefore win, and behind leading positionals, which
-    a flag with a list would read as its values.
+    The flags are inserted before those of the command line, which therefore take precedence, and after leading
+    positionals, which a list flag would otherwise consume.
     """
     positions = [i for i, argument in enumerate(arguments) if argument.split("=", 1)[0] == "--config"]
     if not positions:
@@ -251,7 +251,7 @@ def _with_config_file(config_class: type[Any], arguments: list[str]) -> tuple[li
 
 
 def _flags_from_file(config_class: type[Any], path: Path, values: dict[str, str]) -> list[str]:
-    """Returns the flags that say what the TOML file at `path` says; notes in `values` what stands in for what."""
+    """Returns the options in the TOML file at `path` as flags; adds placeholders to `values`."""
     text = read_regular(path)
     try:
         options = tomllib.loads(text.decode("utf-8"))
@@ -274,7 +274,7 @@ def _flags_from_file(config_class: type[Any], path: Path, values: dict[str, str]
 
 def _flag(path: Path, key: str, value: object, values: dict[str, str]) -> list[str]:
     def word(item: object) -> str:
-        """A value of the file is never a flag, however it begins."""
+        """Returns a value as an argument that cannot be parsed as a flag."""
         if not (isinstance(item, str) and item.startswith("-")):
             return str(item)
         stand_in = f"{_STAND_IN}{len(values)}"
@@ -293,14 +293,14 @@ def _flag(path: Path, key: str, value: object, values: dict[str, str]) -> list[s
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to what stderr is at the time."""
+    """Writes to the current sys.stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr)
 
 
 def log_to_stderr() -> None:
-    """Lets warnings of the library be seen, whatever names are in them."""
+    """Logs warnings of the library to stderr, with control characters in names escaped."""
     handler = _StderrHandler()
     handler.setFormatter(EscapingFormatter())
     logging.basicConfig(handlers=[handler])
@@ -311,7 +311,7 @@ def _raise_terminated(number: int, _: object) -> NoReturn:
 
 
 def _complain(prog: str, sentence: str, exit_code: int) -> int:
-    # It names files, classes, what a file holds: any of that may be of any length.
+    # It contains file names, class names or file contents of any length.
     if len(sentence) > _MAX_SENTENCE_CHARS:
         sentence = f"{sentence[:_KEPT_START_CHARS]} ... {sentence[-_KEPT_END_CHARS:]}"
     print(f"{prog}: {escape_control_chars(sentence)}", file=sys.stderr)

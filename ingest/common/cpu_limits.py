@@ -1,4 +1,4 @@
-"""The cores and the cgroups of this process: the limits of containers respected."""
+"""The cores and cgroups of this process, including container limits."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ def cgroup_folders(root: Path, controller: str) -> list[Path]:
 
 
 def _cpu_quotas(root: Path) -> list[int]:
-    """Returns the quotas in whole cores, rounded up, of all cgroups that have one."""
+    """Returns the quotas in cores, rounded up, of all cgroups that have one."""
     quotas = []
     for folder in cgroup_folders(root, "cpu"):
         try:
@@ -45,7 +45,7 @@ def _cpu_quotas(root: Path) -> list[int]:
 
 
 def _with_parents(mount: Path, path: str) -> list[Path]:
-    # In a container the path may be the host's while the mount shows the container's own: then only the
-    # mount itself is there.
+    # In a container the path may be that of the host, while the mount shows only the container's own cgroup: then only
+    # the mount itself exists.
     parts = [part for part in path.split("/") if part]
     return [mount.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]

@@ -1,4 +1,4 @@
-"""Times as people read and write them."""
+"""Parses and formats durations."""
 
 import dataclasses
 import math
@@ -13,21 +13,21 @@ _AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]+)")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Interval:
-    """So many seconds or so many steps, whichever is over first."""
+    """An interval in seconds or in steps, whichever ends first."""
 
     secs: float = math.inf
     steps: float = math.inf
 
     def is_over(self, *, secs: float, steps: int) -> bool:
-        """Returns whether it is."""
+        """Returns whether the interval has ended after `secs` and `steps`."""
         return secs >= self.secs or steps >= self.steps
 
 
 def parse_interval(option: str, text: str) -> Interval:
-    """Returns what "30s", "10min", "2h" or "500steps" means.
+    """Parses an interval such as "30s", "10min", "2h" or "500steps".
 
     Raises:
-        ConfigError: It means nothing, or no time at all.
+        ConfigError: The interval is invalid or empty.
     """
     number, unit = _parse(text)
     if number > 0 and unit == _STEPS and number == int(number):
@@ -40,10 +40,10 @@ def parse_interval(option: str, text: str) -> Interval:
 
 
 def parse_secs(option: str, text: str) -> float:
-    """Returns the seconds that "30s", "10min" or "2h" means.
+    """Parses a duration such as "30s", "10min" or "2h"; returns seconds.
 
     Raises:
-        ConfigError: It means none.
+        ConfigError: The duration is invalid.
     """
     number, unit = _parse(text)
     if unit not in _SECS:

@@ -1,8 +1,8 @@
-"""The errors a person is meant to read. Everything else that is raised is a bug.
+"""Errors for the user. Any other exception is a bug.
 
     UserError          one clear sentence, no traceback
     ├── ConfigError    an option has a value that cannot be used          exit code 2
-    ├── DatasetError   a folder or file is not what it has to be          exit code 2
+    ├── DatasetError   a folder or file is missing, invalid or corrupt    exit code 2
     ├── LimitError     a limit that the user set was passed               exit code 3
     └── MachineError   the machine failed: no space, a dying disk         exit code 1
 
@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# Errors of the machine that may be over in a second: a server that restarts, a disk that is busy.
+# Transient errors of the machine: a restarting server, a busy disk.
 TRANSIENT_ERRNOS = {
     errno.EAGAIN,
     errno.ECONNABORTED,
@@ -34,12 +34,12 @@ TRANSIENT_ERRNOS = {
     errno.ESTALE,
     errno.ETIMEDOUT,
 }
-# Errors that the machine has to answer for, not the user and not a file.
+# Errors caused by the machine, not by the user or a file.
 MACHINE_ERRNOS = TRANSIENT_ERRNOS | {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
 class UserError(Exception):
-    """Says in one sentence where, what was found, what was expected and what to do."""
+    """An error whose message says in one sentence where, what was found, what was expected and what to do."""
 
     exit_code = 2
 
@@ -49,7 +49,7 @@ class ConfigError(UserError):
 
 
 class DatasetError(UserError):
-    """A folder or a file is not what it has to be."""
+    """A folder or a file is missing, invalid or corrupt."""
 
 
 class LimitError(UserError):
@@ -59,22 +59,22 @@ class LimitError(UserError):
 
 
 class MachineError(UserError):
-    """The machine failed, not the user: no space left, a read error that lasts, a server that is gone."""
+    """The machine failed: no space left, a permanent read error, an unreachable server."""
 
     exit_code = 1
 
 
 def is_machine_error(error: OSError) -> bool:
-    """Whether the machine has to answer for `error`."""
+    """Whether `error` is caused by the machine."""
     return error.errno in MACHINE_ERRNOS
 
 
 @contextlib.contextmanager
 def machine_errors(folder: Path) -> Iterator[None]:
-    """Says of an error of the machine while work goes on in `folder` that nothing is lost.
+    """Converts OSErrors of the machine during work in `folder` to a message that says that no work is lost.
 
     Raises:
-        MachineError: No space, or a disk that fails.
+        MachineError: No space, or a failing disk.
     """
     try:
         yield

@@ -1,6 +1,6 @@
-"""What `--help` prints: the options of a dataclass in the groups that it names.
+"""Formats `--help`: the options of a dataclass in its groups.
 
-tyro parses the arguments, and its help has all options of a command in one list, which nobody reads to its end.
+tyro parses the arguments, but its own help is one long list of all options of a command.
 """
 
 import ast
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import tyro
 
-# What tyro marks a positional argument with.
+# tyro's marker of positional arguments.
 _POSITIONAL = get_args(tyro.conf.Positional[int])[1]
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 _MAX_WIDTH, _NAME_WIDTH = 100, 24
@@ -31,10 +31,9 @@ def options_help(prog: str, config_class: type[Any], commands: Mapping[str, type
     """Returns the help of a command.
 
     Args:
-        prog: What is typed before the arguments.
-        config_class: The options. Its `option_groups`, where it has them, are titles with the fields in order; what is
-            in none of them comes last.
-        commands: What may be typed in place of the arguments: the class of the options by name.
+        prog: The program and command as typed before the arguments.
+        config_class: The options. Its optional `option_groups` are titles with fields in order; other fields come last.
+        commands: Sub-commands that may be used instead of the arguments: the class of the options by name.
     """
     fields = {field.name: field for field in dataclasses.fields(config_class)}
     positional = positional_names(config_class)
@@ -67,7 +66,7 @@ def options_help(prog: str, config_class: type[Any], commands: Mapping[str, type
 
 
 def commands_help(prog: str, description: str, commands: Mapping[str, type[Any]]) -> str:
-    """Returns the help of a program of several commands: a line for each."""
+    """Returns the help of a program with several commands, one line each."""
     parts = [f"usage: {prog} COMMAND ...", *_paragraphs(description)]
     parts.append(
         _table("commands", {name: _summary(config_class) for name, config_class in commands.items()})
@@ -88,7 +87,7 @@ def _invocation(field: dataclasses.Field[Any], hint: Any) -> str:
 
 
 def _metavar(hint: Any) -> str:
-    """Returns what stands for a value: what the field says, else the choices, else a word for its type."""
+    """Returns the metavar of a value: that of the field, otherwise the choices, otherwise a word for its type."""
     for note in getattr(hint, "__metadata__", ()):
         if getattr(note, "metavar", None):
             return str(note.metavar)
@@ -106,7 +105,7 @@ def _metavar(hint: Any) -> str:
 def _default(field: dataclasses.Field[Any]) -> str:
     if field.default_factory is not dataclasses.MISSING:
         return f" (default: {field.default_factory()})"
-    # What is empty stands for a choice that the text of the option explains.
+    # The help text of the option explains an empty default.
     has_value = field.default is not dataclasses.MISSING and field.default not in (None, "", ())
     return f" (default: {field.default})" if has_value and not isinstance(field.default, bool) else ""
 
@@ -134,7 +133,7 @@ def _strings_below_fields(owner: type[Any]) -> Iterator[tuple[str, str]]:
 
 
 def _summary(config_class: type[Any]) -> str:
-    """Returns the first sentence of what a command does."""
+    """Returns the first sentence of a command's docstring."""
     return inspect.cleandoc(config_class.__doc__ or "").split("\n\n")[0].replace("\n", " ")
 
 
@@ -143,7 +142,7 @@ def _width() -> int:
 
 
 def _wrap(text: str, indent: str = "") -> str:
-    """Folds `text`; words such as --image-size stay whole."""
+    """Wraps `text` without breaking words such as --image-size."""
     return textwrap.fill(
         text,
         max(40, _width()),
@@ -155,7 +154,7 @@ def _wrap(text: str, indent: str = "") -> str:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Folds paragraphs but those that are indented, which are examples."""
+    """Wraps paragraphs except indented ones, which are examples."""
     return [part if part.startswith(" ") else _wrap(part) for part in text.split("\n\n")]
 
 
@@ -164,7 +163,7 @@ def _table(title: str, rows: Mapping[str, str]) -> str:
     indent = " " * (_NAME_WIDTH + 4)
     for name, text in rows.items():
         folded = _wrap(text, indent)
-        # A long name has a line of its own: a column as wide would leave no room for the texts.
+        # A long name gets its own line: a column of that width would leave no room for the texts.
         lines += (
             [f"  {name:<{_NAME_WIDTH}}  {folded.lstrip()}"]
             if len(name) <= _NAME_WIDTH

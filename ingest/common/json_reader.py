@@ -1,4 +1,4 @@
-"""Values of a JSON file that know where they stand, so that an error can say so."""
+"""Values of a JSON file that know their path in the file, for error messages."""
 
 import dataclasses
 import json
@@ -15,9 +15,9 @@ class JsonNode:
 
     Attributes:
         path: The file.
-        remedy: What to do if it is not as it should be.
-        value: As `json.loads` gives it.
-        where: Of the value inside the file, such as "splits.train.shards[2]"; empty for the whole.
+        remedy: What to do if it is invalid.
+        value: The value from `json.loads`.
+        where: Path of the value inside the file, such as "splits.train.shards[2]"; empty for the root.
     """
 
     path: Path
@@ -26,7 +26,7 @@ class JsonNode:
     where: str = ""
 
     def child(self, key: str | int) -> "JsonNode":
-        """Returns the value of a key or at a number. Raises a DatasetError if there is none, as all below do."""
+        """Returns the value of a key or index. Like all methods below, raises a DatasetError if it is missing."""
         where = f"{self.where}[{key}]" if isinstance(key, int) else f"{self.where}.{key}".lstrip(".")
         try:
             return dataclasses.replace(self, where=where, value=self.value[key])

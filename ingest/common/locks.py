@@ -1,4 +1,4 @@
-"""A lock on a file: it ends with its process, however that ends."""
+"""File locks, which the kernel releases when their process ends for any reason."""
 
 import contextlib
 import errno
@@ -20,15 +20,15 @@ _UNSUPPORTED = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
 def lock_file(path: Path, *, busy: str) -> Iterator[None]:
     """Holds an exclusive lock on `path`, which is created empty and removed afterwards.
 
-    A file that somebody keeps there is locked all the same, and neither changed nor removed.
+    An existing file of the user is locked too, but neither changed nor removed.
 
     Args:
-        path: Of the lock file. Never inside a folder that is removed while the lock is held: on NFS an open file that
-            is removed stays in its folder under another name.
-        busy: What to say if another process holds the lock.
+        path: Path of the lock file. Never inside a folder that is removed while the lock is held: on NFS an open file
+            that is removed stays in its folder under another name.
+        busy: The message if another process holds the lock.
 
     Raises:
-        ConfigError: Another process holds the lock, or `path` is a link or no file.
+        ConfigError: Another process holds the lock, or `path` is a link or not a regular file.
     """
     descriptor = _locked(path, busy)
     try:
@@ -41,10 +41,10 @@ def lock_file(path: Path, *, busy: str) -> Iterator[None]:
 
 
 def open_lock_file(path: Path) -> int:
-    """Returns a descriptor of a lock file, which is created if there is none.
+    """Returns a descriptor of a lock file, which is created if it does not exist.
 
     Raises:
-        ConfigError: It is a link, or no file.
+        ConfigError: The path is a link or not a regular file.
     """
     try:
         descriptor = os.open(
@@ -77,11 +77,11 @@ def _locked(path: Path, busy: str) -> int:
             return descriptor
         if _is_at(descriptor, path):
             return descriptor
-        os.close(descriptor)  # Its holder removed it meanwhile.
+        os.close(descriptor)  # Its holder removed it in the meantime.
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file still has that name."""
+    """Whether the open file is still at `path`."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""How much memory this process may still take: the limits of containers respected."""
+"""Memory limits of this process, including container limits."""
 
 import contextlib
 import ctypes
@@ -10,18 +10,18 @@ from shardstream.ingest.common.errors import MachineError
 
 
 def free_memory_bytes(root: Path = Path("/")) -> int:
-    """Returns how much memory this process can still take before the machine or its container runs out.
+    """Returns how much memory this process can still allocate before the machine or its container runs out.
 
-    The least of what the kernel calls available and what is left below each cgroup's limit (v1 and v2, those
-    of all parents too). Page cache counts as free: the kernel drops it when memory is wanted.
+    The minimum of the kernel's available memory and the rest below each cgroup limit (v1 and v2, including all
+    parents). Page cache counts as free: the kernel drops it on demand.
     """
     return max(0, min([_available_bytes(root), *_left_in_cgroups(root)]))
 
 
 def check_address_space(num_bytes: int) -> None:
-    """Raises MachineError where the limit of a process (`ulimit -v`, also of a batch system) is below `num_bytes`.
+    """Raises MachineError if the address space limit (`ulimit -v`, also set by batch systems) is below `num_bytes`.
 
-    Libraries that get no memory while they are loaded may crash instead of raising an error.
+    Libraries that cannot allocate memory during their import may crash instead of raising an error.
     """
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY and limit < num_bytes:
@@ -32,9 +32,9 @@ def check_address_space(num_bytes: int) -> None:
 
 
 def use_one_arena() -> None:
-    """Has glibc keep one heap instead of one for each thread, of 64 MB of address space each.
+    """Limits glibc to one heap instead of one per thread with 64 MB of address space each.
 
-    For a command of few threads that a batch system may give little. Source: man 3 mallopt.
+    For commands with few threads under the address space limit of a batch system. Source: man 3 mallopt.
     """
     m_arena_max = -8
     with contextlib.suppress(AttributeError, OSError):  # Another C library.

@@ -1,4 +1,4 @@
-"""Whether a value given in Python has the type of its option, which the parser of a command line sees to itself."""
+"""Checks the types of option values given in Python; for the command line the parser does it."""
 
 import types
 import typing
@@ -10,15 +10,15 @@ from shardstream.ingest.common.errors import ConfigError
 
 
 def option_value(name: str, hint: Any, value: Any) -> Any:
-    """Returns a value that an option may have, a NumPy number as Python's own.
+    """Returns the valid value of an option, with NumPy numbers converted to Python's.
 
     Args:
-        name: Of the option, for the error.
+        name: Name of the option, for the error.
         hint: Its type.
-        value: What was given.
+        value: The given value.
 
     Raises:
-        ConfigError: It is of another type, or none of the words that the option knows.
+        ConfigError: The value has another type, or is not one of the choices.
     """
     if type(value).__module__ == "numpy" and hasattr(value, "item"):
         value = value.item()
@@ -30,7 +30,7 @@ def option_value(name: str, hint: Any, value: Any) -> Any:
 
 
 def _kinds(hint: Any) -> Iterator[Any]:
-    """Yields the types and words that a type hint allows."""
+    """Yields the types and literals that a type hint allows."""
     if typing.get_origin(hint) is typing.Annotated:
         yield from _kinds(typing.get_args(hint)[0])
     elif typing.get_origin(hint) in (typing.Union, types.UnionType):

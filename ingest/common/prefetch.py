@@ -1,4 +1,4 @@
-"""Asking a disk for many things one after the other, some of them ahead where it is slow to answer."""
+"""Sequential reads with prefetching, at a depth that adapts to the latency of the disk."""
 
 import collections
 import errno
@@ -15,19 +15,19 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Content = bytes | OSError
 
-# A mounted Drive or NFS answers after 50 ms, a photo is judged in 1: so many have to be asked for at once.
+# A mounted Drive or NFS has a latency of 50 ms, and an image is processed in 1 ms: this many reads must be in flight.
 _MAX_AHEAD = 64
-# What waits in memory is bounded, however large the files.
+# Bounds the prefetched bytes in memory for large files.
 _MAX_BYTES_AHEAD = 32 << 20
-# No photo is larger; something that is named like one may be, and is not worth a machine's memory.
+# No image is larger; a file named like one may be, and must not exhaust the memory.
 _MAX_FILE_BYTES = 400_000_000
-# A file in memory takes 0.05 ms, and handing it to a thread and back as much again.
+# A cached file takes 0.05 ms to read, and passing it through a thread as much again.
 _QUICK_SECS = 0.001
 _NUM_REMEMBERED = 8
 
 
 class LatencyEstimate:
-    """How long a disk takes to answer, and how long its reader takes to ask for the next; both of late."""
+    """Recent read latency and consumer time, used to choose the prefetch depth."""
 
     def __init__(self) -> None:
         self.ask_secs: collections.deque[float] = collections.deque(maxlen=_NUM_REMEMBERED)
@@ -35,8 +35,8 @@ class LatencyEstimate:
 
     @property
     def ahead(self) -> int:
-        """How many answers are to be asked for at once."""
-        # The quickest answer is the disk's; in others there may be the time that this process waited for a core.
+        """Returns how many reads to keep in flight."""
+        # The minimum is the latency of the disk; other samples may include time waiting for a core.
         ask_secs = min(self.ask_secs, default=0.0)
         if ask_secs < max(_QUICK_SECS, self.use_secs / 4):
             return 0
@@ -48,8 +48,8 @@ def read_files(paths: Sequence[Path], sizes: Sequence[int], pace: LatencyEstimat
 
     Args:
         paths: The files.
-        sizes: The bytes that each is expected to have.
-        pace: What is known of the disk.
+        sizes: The expected size of each file in bytes.
+        pace: The latency estimate of the disk.
     """
     return prefetch_map(_read, list(zip(paths, sizes, strict=True)), sizes, pace)
 
@@ -59,14 +59,14 @@ def prefetch_map(
 ) -> Iterator[Answer]:
     """Yields `function` of each item, in order.
 
-    As many are asked for ahead as come to be used in the time that one takes to be answered: none of a disk that is
-    quicker than their use, where threads would only be in the way.
+    Prefetches as many items as are consumed during one read: none if the disk is faster than the consumer, because
+    threads would only add overhead.
 
     Args:
-        function: Asks the disk; called in threads.
-        items: What to ask for.
-        sizes: The bytes that each answer will take in memory.
-        pace: What is known of the disk; learns more.
+        function: Reads an item; called in threads.
+        items: The items to read.
+        sizes: The bytes that each result will take in memory.
+        pace: The latency estimate of the disk, which is updated.
     """
 
     def ask(item: Item) -> Answer:
@@ -76,7 +76,7 @@ def prefetch_map(
         return answer
 
     asked: collections.deque[Future[Answer]] = collections.deque()
-    end = bytes_ahead = 0  # Of what was asked for.
+    end = bytes_ahead = 0  # End and size of the prefetched items.
     with ThreadPoolExecutor(_MAX_AHEAD) as threads:
         for number, item in enumerate(items):
             while end < len(items) and len(asked) < pace.ahead and bytes_ahead < _MAX_BYTES_AHEAD:

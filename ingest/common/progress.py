@@ -1,4 +1,4 @@
-"""Long work shows itself: a bar on a terminal, a line now and then elsewhere. Always on stderr."""
+"""Progress of long work on stderr: a bar on a terminal, occasional lines elsewhere."""
 
 import contextlib
 import dataclasses
@@ -11,21 +11,21 @@ _SECS_BETWEEN_LINES = 30.0
 
 
 class Advance(Protocol):
-    """Is told how much more is done."""
+    """A callback that reports progress."""
 
     def __call__(self, count: int, *, num_bytes: int = 0, num_rejected: int = 0) -> None:
-        """Takes `count` more, how many bytes that were, and how many of them were rejected."""
+        """Reports `count` more items, their total bytes, and how many of them were rejected."""
         ...
 
 
 @contextlib.contextmanager
 def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
-    """Gives a function that is told how many more are done.
+    """Yields a callback to report progress.
 
     Args:
-        what: Such as "judging".
-        total: How many there are.
-        unit: Of what, such as "files".
+        what: Label of the work, such as "judging".
+        total: Total number of items.
+        unit: Unit of the items, such as "files".
     """
     done = _Done(total)
     with (_bar if sys.stderr.isatty() else _lines)(what, unit, done) as show:
@@ -49,7 +49,7 @@ class _Done:
 
     @property
     def rate(self) -> str:
-        """Per second, and what was rejected so far."""
+        """Returns the rate per second, and the number of rejected items so far."""
         secs = max(1e-9, time.monotonic() - self.began)
         text = f"{self.count / secs:,.0f}/s"
         if self.num_bytes:

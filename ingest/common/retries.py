@@ -1,4 +1,4 @@
-"""Trying again what the machine may do a moment later."""
+"""Retries after transient errors of the machine."""
 
 import time
 from collections.abc import Callable
@@ -12,10 +12,10 @@ _PAUSES_SECS = (0.1, 0.4, 1.6)
 
 
 def retry_transient(ask: Callable[[], Answer]) -> Answer:
-    """Returns what `ask` returns; asks again after errors such as EIO, ESTALE or EMFILE, some seconds in all.
+    """Returns the result of `ask`; retries after errors such as EIO, ESTALE or EMFILE, for some seconds in total.
 
     Raises:
-        OSError: The error lasts, or is none that passes.
+        OSError: The error persists, or is not transient.
     """
     for pause in _PAUSES_SECS:
         try:

@@ -1,4 +1,4 @@
-"""Reading files that somebody else put there: regular files only, no further than their size."""
+"""Safe reading of untrusted files: only regular files, and only up to their size."""
 
 import contextlib
 import errno
@@ -11,18 +11,18 @@ from typing import BinaryIO
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError, UserError, is_machine_error
 
-# Small files that describe something, such as metadata.json: a larger one is none of ours.
+# Limit for small description files such as metadata.json: ours are never larger.
 MAX_DESCRIPTION_BYTES = 32 << 20
 
 
 @contextlib.contextmanager
 def open_regular(path: Path, *, buffering: int = -1) -> Iterator[BinaryIO]:
-    """Opens a file for reading, if it is a regular file or a link to one: a pipe or a device may never end.
+    """Opens a regular file, or a link to one, for reading: a pipe or a device may never end.
 
     Raises:
-        OSError: It cannot be opened, or is something else than a file.
+        OSError: The file cannot be opened, or is not a regular file.
     """
-    # Without O_NONBLOCK, opening a pipe waits for a writer.
+    # Without O_NONBLOCK, opening a pipe blocks until there is a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -35,25 +35,25 @@ def read_regular(path: Path, *, max_bytes: int = MAX_DESCRIPTION_BYTES) -> bytes
     """Returns the content of a regular file.
 
     Raises:
-        OSError: It cannot be read, is something else than a file, or is larger than `max_bytes`.
+        OSError: The file cannot be read, is not a regular file, or is larger than `max_bytes`.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
             raise OSError(errno.EINVAL, f"{size:,} bytes, expected at most {max_bytes:,}", str(path))
-        return file.read(size)  # No more than that: some files of /proc have size 0 and no end.
+        return file.read(size)  # Not more: some files in /proc have size 0 and no end.
 
 
 @contextlib.contextmanager
 def parse_errors(path: Path, remedy: str) -> Iterator[None]:
-    """Turns any failure of a parser into a DatasetError: whatever the bytes of a file are, they are no bug of ours.
+    """Converts any exception of a parser to a DatasetError: invalid file content is not a bug.
 
-    Parsers of JSON, Parquet, HDF5, zip and protobuf raise whatever a crafted file leads them to: RecursionError,
-    OverflowError, MemoryError, KeyError, TypeError and errors of their own.
+    Parsers of JSON, Parquet, HDF5, zip and protobuf can raise almost anything on a crafted file: RecursionError,
+    OverflowError, MemoryError, KeyError, TypeError and their own errors.
 
     Args:
-        path: The file that is parsed.
-        remedy: What to do about it, for the end of the sentence.
+        path: Path of the parsed file.
+        remedy: What to do about it, for the end of the message.
 
     Raises:
         DatasetError: The file cannot be parsed.
@@ -80,14 +80,14 @@ def parse_errors(path: Path, remedy: str) -> Iterator[None]:
 
 
 def refuse_link(path: Path, *, kind: str = "folder") -> None:
-    """Refuses a link, or anything but a `kind`, at a name of ours: whoever planted it would have us write elsewhere.
+    """Refuses a link, or anything except a `kind`, at a path that we write to: a planted link would redirect writes.
 
     Args:
-        path: The name; it may be free.
+        path: The path, which may not exist.
         kind: "folder" or "file".
 
     Raises:
-        ConfigError: Something else is there.
+        ConfigError: Something else exists there.
     """
     try:
         mode = path.lstat().st_mode

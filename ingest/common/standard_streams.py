@@ -1,4 +1,4 @@
-"""stdin, stdout and stderr of a command, whatever they are: closed, a pipe without a reader, in any encoding."""
+"""Makes stdin, stdout and stderr robust: they may be closed, a pipe without a reader, or have any encoding."""
 
 import contextlib
 import errno
@@ -11,15 +11,15 @@ _READER_IS_GONE = {errno.EPIPE, errno.ESHUTDOWN, errno.ECONNRESET}
 
 
 def prepare_streams() -> None:
-    """Makes sure that a command can print anything: its work counts, not whether somebody reads of it."""
+    """Ensures that printing never fails: output errors must not interrupt the work."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
-        except OSError:  # Closed. The next file that is opened would take its number, and be written to.
+        except OSError:  # Closed. The next opened file would get its descriptor, and receive the output.
             os.open(os.devnull, os.O_RDWR)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - For good.
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - Stays open.
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
@@ -29,14 +29,14 @@ def prepare_streams() -> None:
 
 
 def flush_streams() -> None:
-    """Writes what is buffered, so that the interpreter has nothing to fail at when it ends."""
+    """Flushes the buffers, so that the interpreter cannot fail to do so at exit."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(ValueError):  # Closed meanwhile.
+        with contextlib.suppress(ValueError):  # Already closed.
             stream.flush()
 
 
 class _ForgivingStream:
-    """A stream that goes on in silence once nobody reads it."""
+    """A stream that silently discards output after its reader is gone."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -61,7 +61,7 @@ class _ForgivingStream:
         except OSError as error:
             if error.errno not in _READER_IS_GONE:
                 raise OSError(error.errno, error.strerror, self._stream.name) from None
-            # Else what is buffered would be tried again with each write.
+            # Otherwise each write would try to flush the buffer again.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)

@@ -1,4 +1,4 @@
-"""What a command does before its imports. Imports next to nothing itself, so that it takes effect early."""
+"""Set-up of a command before its imports. Imports almost nothing itself, so that it takes effect early."""
 
 import contextlib
 import os
@@ -9,12 +9,12 @@ from typing import NoReturn
 
 @contextlib.contextmanager
 def exit_on_ctrl_c() -> Iterator[None]:
-    """Ends the process with exit code 130 if Ctrl-C is pressed inside, without a traceback.
+    """Exits with code 130 and without a traceback if Ctrl-C is pressed inside this context.
 
-    For imports: nothing was begun that has to be left in order, and libraries turn a KeyboardInterrupt in the middle of
-    their import into errors of their own.
+    For imports: there is nothing to clean up yet, and libraries convert a KeyboardInterrupt during their import to
+    other errors.
     """
-    # What the process was started to ignore stays ignored, as a shell has it for jobs in the background.
+    # If SIGINT was ignored at start-up, it stays ignored, as in background jobs of a shell.
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return

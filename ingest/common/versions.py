@@ -1,11 +1,11 @@
-"""The versions of what decides the bytes of a dataset."""
+"""The versions of the libraries that determine the bytes of a dataset."""
 
 import functools
 import importlib.metadata
 from collections.abc import Mapping
 
 _PACKAGES = ("shardstream", "simplejpeg", "pillow", "numpy")
-# One import name, several packages.
+# Several packages provide this import name.
 _OPENCV = (
     "opencv-python",
     "opencv-python-headless",
@@ -34,13 +34,13 @@ def writer_versions() -> dict[str, str]:
 
 
 def differing(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Returns which versions are not the same, for a sentence; empty if all are."""
+    """Returns the differing versions, for a message; empty if there are none."""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return ", ".join(f"{name} {before.get(name, 'unknown')} (now {now.get(name, 'none')})" for name in names)
 
 
 def mixed(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
-    """Returns the versions of what was made by several, all of them by name."""
+    """Returns the versions of records that were made by several versions, all of them by name."""
     found = {}
     for name in {**before, **now}:
         versions = [*before.get(name, "unknown").split(" + "), now.get(name, "none")]

@@ -1,4 +1,4 @@
-"""Classes without an image in a split: no model learns them, or nothing tests them."""
+"""Classes without images in a split: they cannot be learned, or are not evaluated."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ _MAX_NAMED = 5
 
 
 def missing_class_notes(info: DatasetInfo, split_names: Iterable[str] | None = None) -> list[str]:
-    """Returns a sentence for each split, or each of those named, that has no image of some class."""
+    """Returns a sentence for each split, or each of `split_names`, that lacks images of a class."""
     notes = []
     for name in info.splits if split_names is None else split_names:
         counts = info.split(name).class_counts

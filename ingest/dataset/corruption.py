@@ -1,4 +1,4 @@
-"""What can be wrong with a dataset."""
+"""Corruption of a dataset, as reported by `verify`."""
 
 import dataclasses
 from typing import Literal
@@ -6,13 +6,13 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Corruption:
-    """One thing that is wrong.
+    """One corrupt file.
 
     Attributes:
-        filename: Inside the dataset folder.
-        what: What is wrong with it.
-        remedy: The command that helps: "repair" gives a file the bytes that it had; where these are what is wrong,
-            "update" does, once the photo is repaired or gone.
+        filename: Name inside the dataset folder.
+        what: Description of the corruption.
+        remedy: The command that fixes it: "repair" restores the original bytes of a file; if those are invalid,
+            "update" fixes it after the source image was fixed or removed.
     """
 
     filename: str

@@ -1,7 +1,7 @@
-"""index.npy: where each record of a dataset starts, and its checksum. A reader maps it and touches its own rows only.
+"""index.npy: the offset and checksum of each record. Readers memory-map it, so they load only the rows that they use.
 
-A NumPy array with a row per record, in the order of the splits in metadata.json, their shards, and the records in them:
-`numpy.load("index.npy", mmap_mode="r")`. 12 bytes a record, which a hundred million records make 1.2 GB on disk.
+A NumPy array with one row per record, in the order of the splits in metadata.json, their shards, and the records in
+them: `numpy.load("index.npy", mmap_mode="r")`. 12 bytes per record: 1.2 GB on disk for a hundred million records.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from shardstream.ingest.dataset.records import CHECKSUM_BYTES, HEADER_BYTES, Rec
 
 FILENAME = "index.npy"
 
-# offset: byte offset of the record in its file; checksum: the masked CRC-32C of its payload, as the file has it.
+# offset: byte offset of the record in its file; checksum: the masked CRC-32C of its payload, as stored in the file.
 INDEX_DTYPE = np.dtype([("offset", "<i8"), ("checksum", "<u4")])
 
 
@@ -37,10 +37,10 @@ def index_rows(offsets: Sequence[int], checksums: Iterable[bytes]) -> np.ndarray
 
 
 def scan_shard(path: Path, shard: ShardInfo, repair_hint: str) -> np.ndarray:
-    """Returns the rows of a shard, read off the headers of its records.
+    """Returns the rows of a shard by reading the headers of its records.
 
     Raises:
-        DatasetError: The file is missing or is not what the metadata say.
+        DatasetError: The file is missing or does not match the metadata.
     """
     offsets: list[int] = []
     checksums: list[bytes] = []
@@ -74,17 +74,17 @@ def scan_shard(path: Path, shard: ShardInfo, repair_hint: str) -> np.ndarray:
 
 
 def scan_shards(info: DatasetInfo, shards: Iterable[ShardInfo]) -> np.ndarray:
-    """Returns the rows of several shards of a dataset, one behind the other.
+    """Returns the concatenated rows of several shards of a dataset.
 
     Raises:
-        DatasetError: A file is missing or is not what the metadata say.
+        DatasetError: A file is missing or does not match the metadata.
     """
     parts = [scan_shard(info.data_dir / shard.filename, shard, info.remedy) for shard in shards]
     return np.concatenate(parts) if parts else np.empty(0, INDEX_DTYPE)
 
 
 def first_rows(info: DatasetInfo) -> dict[str, int]:
-    """Returns the number of the first row of each shard, by the name of its file."""
+    """Returns the first row of each shard, by file name."""
     rows: dict[str, int] = {}
     row = 0
     for filename, shard in info.shards.items():
@@ -94,10 +94,10 @@ def first_rows(info: DatasetInfo) -> dict[str, int]:
 
 
 def open_index(info: DatasetInfo) -> np.ndarray:
-    """Returns the index of a dataset folder, mapped into memory: `INDEX_DTYPE` [num_examples of all splits].
+    """Returns the memory-mapped index of a dataset folder: `INDEX_DTYPE` [num_examples of all splits].
 
     Raises:
-        DatasetError: It is missing, or it is not the index of so many records.
+        DatasetError: The index is missing or has another number of rows.
     """
     path = info.data_dir / FILENAME
     num_examples = sum(split.num_examples for split in info.splits.values())
@@ -107,7 +107,7 @@ def open_index(info: DatasetInfo) -> np.ndarray:
         raise DatasetError(f"{path}: missing; {info.remedy}") from None
     if not stat.S_ISREG(mode):
         raise DatasetError(f"{path}: not a regular file; {info.remedy}")
-    # The size of the file is checked against its header by NumPy, which allocates nothing.
+    # NumPy checks the file size against the header without allocating memory.
     with parse_errors(path, info.remedy):
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(rows, np.ndarray) or rows.dtype != INDEX_DTYPE or rows.shape != (num_examples,):
@@ -125,10 +125,10 @@ def shard_rows(index: np.ndarray, info: DatasetInfo, filename: str) -> np.ndarra
 
 
 def split_rows(info: DatasetInfo, split_name: str) -> np.ndarray:
-    """Returns the rows of one split: mapped, or read off the shards of format 3, which has no index.
+    """Returns the rows of one split: memory-mapped, or scanned from the shards in format 3, which has no index.
 
     Raises:
-        DatasetError: There is no such split, or its index or a shard cannot be used.
+        DatasetError: There is no such split, or its index or a shard is missing or corrupt.
     """
     split = info.split(split_name)
     if info.format_version < FORMAT_VERSION:
@@ -139,7 +139,7 @@ def split_rows(info: DatasetInfo, split_name: str) -> np.ndarray:
 
 @contextlib.contextmanager
 def open_index_writer(path: Path, num_examples: int) -> Iterator[np.ndarray]:
-    """Gives the rows of a new index, `INDEX_DTYPE` [num_examples], which are on disk when it is left."""
+    """Yields the writable rows of a new index, `INDEX_DTYPE` [num_examples], which are flushed to disk on exit."""
     rows = np.lib.format.open_memmap(path, mode="w+", dtype=INDEX_DTYPE, shape=(num_examples,))
     yield rows
     rows.flush()

@@ -1,4 +1,4 @@
-"""How the files of the source folder become classes and splits: what `build` was told, and `update` follows."""
+"""How files of the source map to classes and splits: set by `build`, reused by `update`."""
 
 import dataclasses
 
@@ -7,17 +7,17 @@ from shardstream.ingest.common.json_reader import JsonNode
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """Where the class and the split of a file come from, and which files are left out.
+    """Where the class and the split of a file come from, and which files are skipped.
 
     Attributes:
-        splits_from_folders: Whether the top folders are the splits, and the classes lie below them.
-        class_depth: Which folder level is the class, 1 for the first (below the splits); None for the deepest.
-        exclude: Globs of files and folders to leave out; they win over `include`.
-        include: Globs of the only files and folders to take; empty for all.
-        follow_links: Whether links that lead out of the source folder are followed.
-        path_column: The column of the table of labels that has the path; empty where there is no table.
+        splits_from_folders: Whether the top folders are the splits, with the class folders below them.
+        class_depth: The folder level of the class, 1 for the first (below the splits); None for the deepest.
+        exclude: Globs of files and folders to skip; they take precedence over `include`.
+        include: Globs of the files and folders to use; empty for all.
+        follow_links: Whether to follow links that lead out of the source folder.
+        path_column: The column with the path in the table of labels; empty without a table.
         label_column: The column with the class.
-        split_column: The column with the split; empty where the table has none.
+        split_column: The column with the split; empty if the table has none.
     """
 
     splits_from_folders: bool = False
@@ -36,12 +36,12 @@ class Layout:
 
     @property
     def has_given_splits(self) -> bool:
-        """Whether the source says which split a file is in."""
+        """Whether the source gives the split of each file."""
         return self.splits_from_folders or bool(self.split_column)
 
     @classmethod
     def from_json(cls, node: JsonNode) -> "Layout":
-        """Reads what `dataclasses.asdict` gave. Raises a DatasetError if it is anything else."""
+        """Parses the output of `dataclasses.asdict`. Raises a DatasetError if it is invalid."""
         return cls(
             splits_from_folders=node.get("splits_from_folders", bool),
             class_depth=node.get("class_depth", int, type(None)),
@@ -54,5 +54,5 @@ class Layout:
         )
 
 
-# What a source looks like of which nothing else is said: a folder for each class.
+# The default layout: one folder per class.
 CLASS_FOLDERS = Layout()

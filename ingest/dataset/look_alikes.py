@@ -1,4 +1,4 @@
-"""Images in different splits that show the same: what a build found, kept with the dataset."""
+"""Near-duplicates in different splits: the result of the search, stored with the dataset."""
 
 import dataclasses
 
@@ -9,17 +9,16 @@ PathPair = tuple[str, str]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LookAlikes:
-    """Pairs of images that lie in different splits and yet are alike.
+    """Pairs of near-duplicate images in different splits.
 
     Attributes:
-        num_candidates: Pairs whose perceptual hashes differ in few bits. Most of them are not alike where all images
-            show one kind of thing in front of one background.
-        num_compared: How many of these were compared pixel by pixel; at most some thousand, evenly chosen.
-        num_same: Of those compared, pairs of one image: copies in another size, format or quality.
-        num_bursts: Of those compared, pairs that resemble each other and follow one another by the numbers in their
-            names: shots of one scene.
-        same: The paths of the first of these pairs.
-        bursts: The paths of the first of these pairs.
+        num_candidates: Number of pairs whose perceptual hashes differ in few bits. Most of them are not near-duplicates
+            if all images show similar objects in front of the same background.
+        num_compared: How many of these were compared by thumbnail; at most some thousand, evenly sampled.
+        num_same: Among the compared pairs, copies of one image in another size, format or quality.
+        num_bursts: Among the compared pairs, similar images with consecutive numbers in their names (one scene).
+        same: The paths of the first copies.
+        bursts: The paths of the first burst pairs.
     """
 
     num_candidates: int
@@ -31,7 +30,7 @@ class LookAlikes:
 
     @classmethod
     def from_json(cls, node: JsonNode) -> "LookAlikes":
-        """Reads what `dataclasses.asdict` gave. Raises a DatasetError if it is anything else."""
+        """Parses the output of `dataclasses.asdict`. Raises a DatasetError if it is invalid."""
         return cls(
             num_candidates=node.get("num_candidates", int),
             num_compared=node.get("num_compared", int),

@@ -1,4 +1,4 @@
-"""manifest.parquet: a row for every source file, so that every record leads back to a file on disk."""
+"""manifest.parquet: one row per source file, so that every record can be traced to a file on disk."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from shardstream.ingest.dataset.metadata import DatasetInfo
 
 FILENAME = "manifest.parquet"
-# The metadata are in it as well, but for its own hash: with either file the other can be made again.
+# The manifest also has a copy of the metadata except its own hash, so either file can be rebuilt from the other.
 METADATA_KEY = b"shardstream"
 REMEDY = "repair it with `shardstream-ingest repair`"
-# What can become of a file.
+# All verdicts on a file.
 VERDICTS = ("ok", "repaired", "duplicate", "conflict", "rejected")
 
-# Of what we write: a file of few bytes can unpack to any number of rows, and one group of rows is in memory at once.
+# Limit for reading: a small file can decompress to any number of rows, and a whole row group is in memory at once.
 _MAX_ROWS_PER_GROUP = 1 << 20
 _MAX_GROUP_BYTES = 1 << 30
 _ROWS_AT_ONCE = 16_384
@@ -35,18 +35,18 @@ _TEXTS = ["path", "sha256", "reason"]
 
 @contextlib.contextmanager
 def open_manifest(path: Path, *, read_dictionary: Sequence[str] = ()) -> "Iterator[pq.ParquetFile]":
-    """Opens a manifest for reading, and turns whatever its reader raises meanwhile into a sentence.
+    """Opens a manifest for reading, and converts errors of its reader to a DatasetError.
 
     Args:
-        path: The file.
-        read_dictionary: Columns of text that are read with each text once.
+        path: Path of the manifest.
+        read_dictionary: Text columns to read dictionary-encoded.
 
     Raises:
-        DatasetError: It is missing or corrupt, or no manifest of ours.
+        DatasetError: The file is missing, corrupt, or not a manifest.
     """
     import pyarrow.parquet as pq
 
-    # Not by its path: Arrow's own reader would wait for the writer of a pipe, and takes names of UTF-8 alone.
+    # Not opened by path: Arrow's reader would block on a pipe, and accepts only UTF-8 paths.
     with (
         parse_errors(path, REMEDY),
         open_regular(path) as file,
@@ -59,10 +59,10 @@ def open_manifest(path: Path, *, read_dictionary: Sequence[str] = ()) -> "Iterat
 
 
 def read_metadata(path: Path) -> bytes:
-    """Returns what was given to `write_manifest`.
+    """Returns the metadata that were given to `write_manifest`.
 
     Raises:
-        DatasetError: The manifest is missing or corrupt, or there is nothing of ours in it.
+        DatasetError: The manifest is missing or corrupt, or has no such metadata.
     """
     with open_manifest(path) as manifest:
         metadata = (manifest.schema_arrow.metadata or {}).get(METADATA_KEY)
@@ -74,10 +74,11 @@ def read_metadata(path: Path) -> bytes:
 def read_rows(info: "DatasetInfo") -> "Iterator[pa.RecordBatch]":
     """Yields all rows of a dataset's manifest, some thousands at a time, each checked against the metadata.
 
-    Texts are yielded as dictionaries: what one row repeats for another is in memory once.
+    Text columns are dictionary-encoded, so repeated values are in memory once.
 
     Raises:
-        DatasetError: It is missing or corrupt, or has rows that do not fit the metadata; at the latest behind the last.
+        DatasetError: The manifest is missing, corrupt, or does not match the metadata; raised after the last row at
+            the latest.
     """
     path = info.data_dir / FILENAME
     with open_manifest(path, read_dictionary=_TEXTS) as manifest:
@@ -90,7 +91,7 @@ def read_rows(info: "DatasetInfo") -> "Iterator[pa.RecordBatch]":
 
 
 def check_num_rows(info: "DatasetInfo", manifest: "pq.ParquetFile") -> None:
-    """Raises DatasetError unless the manifest of `info` has one row for each file."""
+    """Raises DatasetError unless the manifest of `info` has one row per file."""
     num_rows, expected = manifest.metadata.num_rows, sum(info.verdicts.values())
     if num_rows != expected:
         path = info.data_dir / FILENAME
@@ -98,7 +99,7 @@ def check_num_rows(info: "DatasetInfo", manifest: "pq.ParquetFile") -> None:
 
 
 def check_lengths(info: "DatasetInfo", name: str, texts: "pa.StringArray") -> None:
-    """Raises DatasetError where a text of the column `name` is longer than any that is written."""
+    """Raises DatasetError if a text of the column `name` is longer than any that `write_manifest` writes."""
     import pyarrow.compute as pc
 
     longest = pc.call_function("max", [pc.call_function("binary_length", [texts])]).as_py() or 0
@@ -107,13 +108,13 @@ def check_lengths(info: "DatasetInfo", name: str, texts: "pa.StringArray") -> No
 
 
 def check_rows(info: "DatasetInfo") -> None:
-    """Raises DatasetError unless the manifest of `info` has one row for each record, and fits the metadata."""
+    """Raises DatasetError unless the manifest of `info` has one row per record and matches the metadata."""
     for _ in read_rows(info):
         pass
 
 
 class _RowCheck:
-    """Compares rows with what the metadata say of classes, verdicts, shards and records."""
+    """Compares rows with the classes, verdicts, shards and record counts of the metadata."""
 
     def __init__(self, info: "DatasetInfo") -> None:
         self._info = info

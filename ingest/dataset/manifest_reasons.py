@@ -1,4 +1,4 @@
-"""Why files were rejected or repaired, of two columns of the manifest: a hundred million rows in some seconds."""
+"""Reads why files were rejected or repaired from two columns of the manifest: 100 million rows in some seconds."""
 
 import collections
 import dataclasses
@@ -14,11 +14,11 @@ _COLUMNS = ("verdict", "reason")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileReasons:
-    """Files of one verdict.
+    """The reasons of the files with one verdict.
 
     Attributes:
         counts: The number of files by reason.
-        files: Path and reason of the first few.
+        files: Path and reason of the first few files.
     """
 
     counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -28,12 +28,12 @@ class FileReasons:
 def read_reasons(
     info: DatasetInfo, verdicts: Mapping[str, Callable[[str], bool]], *, max_files: int
 ) -> dict[str, FileReasons]:
-    """Returns the reasons of all files of some verdicts. Rows are not compared with the metadata, as `read_rows` does.
+    """Returns the reasons of all files with some verdicts. Unlike `read_rows`, does not compare them with the metadata.
 
     Args:
         info: The dataset.
-        verdicts: For each, whether files of a reason are to be named.
-        max_files: How many of each are.
+        verdicts: For each verdict, a function that says whether to list the paths of files with a given reason.
+        max_files: Maximum number of listed files per verdict.
 
     Raises:
         DatasetError: The manifest is missing or corrupt, or has another number of rows than the metadata say.

@@ -1,4 +1,4 @@
-"""metadata.json: what a dataset folder holds. Written last, so a folder that has it is complete."""
+"""metadata.json: describes a dataset folder. Written last, so a folder that has it is complete."""
 
 import dataclasses
 import hashlib
@@ -18,21 +18,21 @@ from shardstream.ingest.dataset.wrong_folder import explain_missing_metadata
 from shardstream.ingest.images.settings import Check, Encoding, ImageSettings, ProcessingSettings, Resize
 
 FORMAT_VERSION = 4
-# Of the oldest format that is read as it is: it had block offsets and checksums here instead of in index.npy.
+# The oldest readable format: it had block offsets and checksums here instead of in index.npy.
 OLDEST_VERSION = 3
 FILENAME = "metadata.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SplitRule:
-    """What decides the split of each image, but for the images.
+    """The settings that determine the split of each image.
 
     Attributes:
-        seed: Another one gives another assignment.
-        fractions: The shares of the held-out splits, by name; "train" is the rest.
-        keep_together: What goes to the same split: "duplicates", "near-duplicates", or files whose paths have the
-            same first group of this regular expression.
-        stratify: Whether each class has these shares exactly.
+        seed: Seed of the assignment.
+        fractions: The fractions of the held-out splits, by name; "train" gets the rest.
+        keep_together: What stays in one split: "duplicates", "near-duplicates", or files whose paths have the same
+            first group of this regular expression.
+        stratify: Whether each class gets these fractions exactly.
     """
 
     seed: int
@@ -46,10 +46,10 @@ class ShardInfo:
     """One written TFRecord file.
 
     Attributes:
-        filename: The name inside the dataset folder.
+        filename: Name inside the dataset folder.
         num_examples: The number of records, never 0.
         num_bytes: The size of the file, framing included.
-        sha256: Of the file, in hexadecimal.
+        sha256: SHA-256 of the file, in hexadecimal.
     """
 
     filename: str
@@ -64,7 +64,7 @@ class SplitInfo:
 
     Attributes:
         name: "train", "validation" or "test".
-        shards: In the order of their numbers.
+        shards: The shards in the order of their numbers.
         class_counts: The number of examples of each class, in class order.
     """
 
@@ -85,25 +85,25 @@ class SplitInfo:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetInfo:
-    """What a dataset folder holds.
+    """The description of a dataset folder.
 
     Attributes:
-        data_dir: The folder; not part of the file, so that it may be moved.
+        data_dir: The folder; not stored in the file, so that the folder can be moved.
         name: The prefix of the shards' names.
-        version: The version that TensorFlow Datasets is told.
-        class_names: In label order: label 0 is the first.
-        display_names: What people are shown for each class, in the same order.
-        judging: How files were judged and images stored.
-        split_rule: What decided the splits.
-        shard_bytes: About how large a shard was to be.
-        splits: By name; a split without examples is not there.
+        version: The version for TensorFlow Datasets.
+        class_names: Class names in label order.
+        display_names: The name to show for each class, in label order.
+        judging: How files were processed and images stored.
+        split_rule: How splits were assigned.
+        shard_bytes: Approximate target size of a shard.
+        splits: The splits by name, without empty ones.
         verdicts: The number of source files by verdict.
-        manifest_sha256: Of manifest.parquet, in hexadecimal.
-        versions: Of shardstream, the decoders and the encoders that made the records, by name.
+        manifest_sha256: SHA-256 of manifest.parquet, in hexadecimal.
+        versions: Versions of shardstream and of the decoders and encoders that made the records, by name.
         layout: Where class and split of a file came from.
-        look_alikes: What is alike in different splits; None where nobody looked, or in older datasets.
-        find_look_alikes: Whether a build or an update looks for that.
-        format_version: Of the folder that was read; what is written has the newest.
+        look_alikes: Near-duplicates in different splits; None if they were not searched for, or in older datasets.
+        find_look_alikes: Whether a build or an update searches for them.
+        format_version: Format version of the folder that was read; new folders have the newest.
     """
 
     data_dir: Path
@@ -140,22 +140,22 @@ class DatasetInfo:
 
     @property
     def image_key(self) -> str:
-        """The feature of an Example that holds the image."""
+        """The key of the image feature in an Example."""
         return "image"
 
     @property
     def label_key(self) -> str:
-        """The feature of an Example that holds the label."""
+        """The key of the label feature in an Example."""
         return "label"
 
     @property
     def filename_key(self) -> str | None:
-        """The feature of an Example that holds the source file's path, if there is one."""
+        """The key of the feature with the source path in an Example, if there is one."""
         return "image/filename"
 
     @property
     def remedy(self) -> str:
-        """What to do about damage, in words."""
+        """How to fix corruption, for the end of error messages."""
         return (
             f"`shardstream-ingest repair IMAGES {self.data_dir}` repairs it, "
             f"`shardstream-ingest verify {self.data_dir} --deep` shows all damage"
@@ -163,7 +163,7 @@ class DatasetInfo:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all that a training sees: classes, image settings and the content of each shard."""
+        """SHA-256 of everything that affects training: classes, image settings and the content of each shard."""
         content = {
             "class_names": self.class_names,
             "image": dataclasses.asdict(self.image),
@@ -178,18 +178,18 @@ class DatasetInfo:
         """Returns the split called `name`.
 
         Raises:
-            DatasetError: There is none.
+            DatasetError: There is no such split.
         """
         if name not in self.splits:
             raise DatasetError(f"{self.data_dir}: no split {name!r}; there is {', '.join(self.splits)}")
         return self.splits[name]
 
     def with_manifest(self, sha256: str) -> "DatasetInfo":
-        """Returns the same with the hash of manifest.parquet, in hexadecimal."""
+        """Returns a copy with the hash of manifest.parquet, in hexadecimal."""
         return dataclasses.replace(self, manifest_sha256=sha256)
 
     def encode(self) -> bytes:
-        """Returns the content of metadata.json. The same information always gives the same bytes."""
+        """Returns the content of metadata.json, deterministic for the same information."""
         content = dataclasses.asdict(self)
         del content["data_dir"], content["format_version"]
         content["splits"] = {
@@ -197,7 +197,7 @@ class DatasetInfo:
             for name, split in content["splits"].items()
         }
         if self.layout == CLASS_FOLDERS:
-            del content["layout"]  # As in datasets that are older than the other layouts.
+            del content["layout"]  # As in datasets from before other layouts existed.
         if self.look_alikes is None:
             del content["look_alikes"]
         if self.find_look_alikes:
@@ -214,7 +214,7 @@ class DatasetInfo:
         """Reads the metadata of the dataset folder `data_dir`.
 
         Raises:
-            DatasetError: It is not a dataset folder, not complete, of another format version, or edited.
+            DatasetError: The folder is not a dataset, incomplete, of another format version, or was edited.
         """
         path = data_dir / FILENAME
         if not path.is_file():
@@ -225,15 +225,15 @@ class DatasetInfo:
 
     @classmethod
     def decode(cls, data_dir: Path, path: Path, content: bytes) -> "DatasetInfo":
-        """Reads what `encode` gave.
+        """Parses the output of `encode`.
 
         Args:
             data_dir: The dataset folder.
-            path: Where `content` is from, for errors.
-            content: Of metadata.json.
+            path: Path of the file with `content`, for errors.
+            content: The content of metadata.json.
 
         Raises:
-            DatasetError: It is corrupt, edited, or of another format version.
+            DatasetError: The content is corrupt, edited, or of another format version.
         """
         with parse_errors(path, _REPAIR):
             info = cls._from_json(data_dir, JsonNode(path, _REPAIR, json.loads(content)))
@@ -266,7 +266,7 @@ class DatasetInfo:
             },
             verdicts=node.get("verdicts", dict),
             manifest_sha256=node.get("manifest_sha256", str),
-            # Older datasets do not say.
+            # Missing in older datasets.
             versions=node.get("versions", dict) if "versions" in node.value else {},
             layout=Layout.from_json(node.child("layout")) if "layout" in node.value else CLASS_FOLDERS,
             look_alikes=LookAlikes.from_json(node.child("look_alikes"))

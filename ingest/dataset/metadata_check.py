@@ -1,6 +1,6 @@
-"""What should the dataset be? metadata.json says it, and a copy in manifest.parquet says all but its own hash.
+"""Checks the metadata, which exist twice: metadata.json, and a copy in manifest.parquet without the manifest's hash.
 
-Two redundant copies: corruption of one is detected by, and repaired from, the other.
+Corruption of one copy is detected by, and repaired from, the other.
 """
 
 import dataclasses
@@ -26,11 +26,11 @@ _MAX_SHOWN = 3
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MetadataState:
-    """What the files beside the shards say.
+    """The metadata of a dataset, and the corruption of the files other than shards.
 
     Attributes:
-        info: What the dataset should be; None if neither metadata.json nor manifest.parquet can be read.
-        damages: What is wrong with these files.
+        info: The expected dataset; None if neither metadata.json nor manifest.parquet can be read.
+        damages: The corruption of these files.
     """
 
     info: DatasetInfo | None
@@ -39,7 +39,7 @@ class MetadataState:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _MetadataCopy:
-    """What one file says, None if it cannot be read, and what is wrong with the file, if anything is."""
+    """The metadata of one file, None if it cannot be read, and a description of its corruption, if any."""
 
     info: DatasetInfo | None
     fault: str = ""
@@ -49,10 +49,10 @@ def read_metadata_state(data_dir: Path) -> MetadataState:
     """Reads metadata.json, manifest.parquet and the files for TFDS, and compares them.
 
     Raises:
-        DatasetError: There is neither metadata.json nor manifest.parquet: it is not a dataset folder.
+        DatasetError: It is not a dataset folder: it has neither metadata.json nor manifest.parquet.
     """
     if not (data_dir / METADATA).exists() and not (data_dir / MANIFEST).exists():
-        DatasetInfo.load(data_dir)  # Says why there is none.
+        DatasetInfo.load(data_dir)  # Raises the error that explains what is missing.
     stated = _read_metadata(data_dir)
     sha256 = _sha256(data_dir / MANIFEST)
     copied = _read_copy(data_dir, sha256)
@@ -89,7 +89,7 @@ def _read_copy(data_dir: Path, sha256: str | None) -> _MetadataCopy:
     if sha256 is None:
         return _MetadataCopy(None, "cannot be read" if path.exists() else "missing")
     try:
-        # A corrupt Parquet file is not for this process: its reader is a large one, in C++.
+        # In its own process: a corrupt Parquet file may crash the C++ reader.
         info = run_alone(_decode_copy, path)
     except DatasetError as error:
         return _MetadataCopy(None, _bare(error, path))
@@ -103,7 +103,7 @@ def _decode_copy(path: Path) -> DatasetInfo:
 
 
 def _manifest_fault(info: DatasetInfo, sha256: str | None) -> str:
-    """Returns what is wrong with the rows of the manifest; empty if nothing is."""
+    """Returns a description of the corruption of the manifest's rows; empty if there is none."""
     try:
         run_alone(check_rows, info)
     except DatasetError as error:
@@ -116,9 +116,9 @@ def _manifest_fault(info: DatasetInfo, sha256: str | None) -> str:
 def _more_trustworthy(
     stated: DatasetInfo | None, copied: DatasetInfo | None, sha256: str | None
 ) -> DatasetInfo | None:
-    """Returns what the more trustworthy of two copies says.
+    """Returns the more trustworthy of two copies.
 
-    Where both can be read and differ, and the one does not name the other by its hash, the shards decide.
+    If both are readable but differ, and metadata.json does not have the hash of the manifest, the shards decide.
     """
     if stated is None or copied is None:
         return copied or stated
@@ -130,7 +130,7 @@ def _more_trustworthy(
 
 
 def _num_fitting(info: DatasetInfo) -> int:
-    """Returns how many shards there are of the name and the size that `info` says."""
+    """Returns how many shards of `info` exist with the right name and size."""
     sizes = {path.name: path.stat().st_size for path in info.data_dir.iterdir() if path.is_file()}
     return sum(sizes.get(shard.filename) == shard.num_bytes for shard in info.shards.values())
 
@@ -147,7 +147,7 @@ def _metadata_damages(stated: _MetadataCopy, info: DatasetInfo) -> Iterator[Corr
 
 
 def _differences(found: Any, expected: Any, where: str = "") -> Iterator[str]:
-    """Yields the values of a JSON tree that are not as expected."""
+    """Yields the values of a JSON tree that differ from the expected ones."""
     if isinstance(found, dict) and isinstance(expected, dict):
         for key in {**expected, **found}:
             yield from _differences(found.get(key), expected.get(key), f"{where}.{key}".lstrip("."))
@@ -182,5 +182,5 @@ def _tfds_damages(info: DatasetInfo) -> Iterator[Corruption]:
 
 
 def _bare(error: DatasetError, path: Path) -> str:
-    """Returns what an error says, without the file and the remedy, which are said elsewhere."""
+    """Returns the message of an error without the file and the hint, which are printed separately."""
     return str(error).removeprefix(f"{path}: ").split("; ")[0]

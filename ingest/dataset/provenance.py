@@ -1,4 +1,4 @@
-"""Which files the records of a shard were made of."""
+"""Maps the records of a shard to their source files."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,12 +12,12 @@ _COLUMNS = ("path", "size_bytes", "sha256", "class_name", "position")
 
 
 class RecordSource(NamedTuple):
-    """The file that a record was made of.
+    """The source file of a record.
 
     Attributes:
-        path: As the manifest has it: relative to the source folder, bytes that are not UTF-8 spelled out.
-        size_bytes: That it had.
-        sha256: That it had, in hexadecimal.
+        path: Path as in the manifest: relative to the source folder, with bytes that are not UTF-8 escaped.
+        size_bytes: Its size at the time.
+        sha256: Its SHA-256 at the time, in hexadecimal.
         class_name: Its class.
     """
 
@@ -28,17 +28,17 @@ class RecordSource(NamedTuple):
 
 
 class RecordSources:
-    """What the manifest says of the records of some shards, in some 150 bytes each."""
+    """The source files of the records of some shards, about 150 bytes per record."""
 
     def __init__(self, info: DatasetInfo, shards: Sequence[tuple[str, int]]) -> None:
-        """Reads the manifest through.
+        """Scans the manifest.
 
         Args:
             info: The dataset.
             shards: Split and number of each shard.
 
         Raises:
-            DatasetError: The manifest is missing or corrupt, or does not fit the metadata.
+            DatasetError: The manifest is missing or corrupt, or does not match the metadata.
         """
         import pyarrow as pa
 
@@ -56,7 +56,7 @@ class RecordSources:
         self._starts = np.searchsorted(ordered[self._order], np.arange(len(shards) + 1))
 
     def of(self, split: str, number: int) -> list[RecordSource]:
-        """Returns what each record of a shard was made of, in the order of the records."""
+        """Returns the source file of each record of a shard, in record order."""
         shard = self._numbers[split, number]
         rows = self._table.take(self._order[self._starts[shard] : self._starts[shard + 1]])
         return [

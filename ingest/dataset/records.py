@@ -1,13 +1,13 @@
-"""tf.train.Example and TFRecord, written and read by hand: `ingest` does not wait for TensorFlow to load.
+"""Reads and writes tf.train.Example and TFRecord without TensorFlow, which takes seconds to import.
 
 An Example is a protobuf map of named features:
 
     Example { features = 1: Features { feature = 1: map<string, Feature> } }
     Feature { bytes_list = 1: BytesList { value = 1 } | int64_list = 3: Int64List { value = 1 } }
 
-A map on the wire is its entries one behind the other, so an Example can be put together from entries that
-were encoded at different times: the map step encodes all it knows of an image, and the reduce step adds the
-label. A TFRecord file is records of
+A serialized map is the concatenation of its entries, so an Example can be assembled from entries that were encoded at
+different times: the map step encodes the features of an image, and the reduce step adds the label. A TFRecord file is a
+sequence of records:
 
     uint64 length | uint32 masked CRC-32C of the length | bytes | uint32 masked CRC-32C of the bytes
 
@@ -26,7 +26,7 @@ Feature = bytes | int
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
-_LABEL_KEY = b"\x0a\x05label\x12"  # In its entry, behind a tag and a length.
+_LABEL_KEY = b"\x0a\x05label\x12"  # Inside its entry, after a tag and a length.
 HEADER_BYTES = _HEADER.size
 CHECKSUM_BYTES = _FOOTER.size
 FRAMING_BYTES = HEADER_BYTES + CHECKSUM_BYTES
@@ -34,11 +34,11 @@ _MAX_VARINT_BYTES = 10
 
 
 class RecordError(Exception):
-    """A record is corrupt. Says where in the file, and what is wrong."""
+    """A record is corrupt. The message has its place in the file and the reason."""
 
 
 class Record(NamedTuple):
-    """A record, where it starts in its file, in bytes, and its checksum as it is written there."""
+    """A record, its byte offset in the file, and its checksum as stored there."""
 
     offset: int
     payload: bytes
@@ -46,10 +46,10 @@ class Record(NamedTuple):
 
 
 def encode_entries(features: Mapping[str, Feature]) -> bytes:
-    """Returns the map entries of `features` in the order of their names.
+    """Returns the map entries of `features` sorted by name.
 
-    Protobuf leaves the order open. Its deterministic serialisers sort, but the one in pure Python puts "image"
-    before "image/width" and upb, its faster sister, puts it behind; this is the order of the former.
+    Protobuf does not define the order. Its deterministic serializers sort, but the pure Python one puts "image" before
+    "image/width" and the faster upb puts it after; this is the order of the former.
     """
     parts: list[bytes] = []
     for name in sorted(features):
@@ -62,12 +62,12 @@ def encode_entries(features: Mapping[str, Feature]) -> bytes:
 
 
 def encode_example(entries: bytes) -> bytes:
-    """Returns the serialized Example that has `entries`."""
+    """Returns the serialized Example with `entries`."""
     return _field(1, entries)
 
 
 def with_label(payload: bytes, label: int) -> bytes:
-    """Returns `payload`, an Example whose last entry is its label, with `label`; itself where it has that already."""
+    """Returns `payload`, an Example whose last entry is its label, with `label`; the same object if unchanged."""
     entry = _number_entry("label", label)
     if payload.endswith(entry):
         return payload
@@ -76,10 +76,10 @@ def with_label(payload: bytes, label: int) -> bytes:
 
 
 def decode_example(payload: bytes) -> dict[str, Feature]:
-    """Returns the features of a serialized Example that has one value for each.
+    """Returns the features of a serialized Example with one value per feature.
 
     Raises:
-        RecordError: It is not such an Example.
+        RecordError: The payload is not such an Example.
     """
     try:
         (features,) = (value for number, value in _fields(payload) if number == 1)
@@ -89,16 +89,16 @@ def decode_example(payload: bytes) -> dict[str, Feature]:
 
 
 def frame(payload: bytes) -> bytes:
-    """Returns `payload` as a TFRecord file holds it."""
+    """Returns `payload` with TFRecord framing."""
     length = struct.pack("<Q", len(payload))
     return b"".join((length, _FOOTER.pack(_masked_crc(length)), payload, _FOOTER.pack(_masked_crc(payload))))
 
 
 def read_records(file: BinaryIO) -> Iterator[Record]:
-    """Yields the records of a TFRecord file from where it stands.
+    """Yields the records of a TFRecord file from its current position.
 
     Raises:
-        RecordError: A record is cut short or does not have the checksum that it should.
+        RecordError: A record is truncated or has a checksum mismatch.
     """
     number = 0
     offset = file.tell()
@@ -113,10 +113,10 @@ def read_records(file: BinaryIO) -> Iterator[Record]:
 
 
 def framed_length(header: bytes) -> int:
-    """Returns the bytes of the record, framing included, that starts with `header`, HEADER_BYTES long.
+    """Returns the size of a record including framing, from its `header` of HEADER_BYTES.
 
     Raises:
-        RecordError: The header is cut short or does not have the checksum that it should.
+        RecordError: The header is truncated or has a checksum mismatch.
     """
     return FRAMING_BYTES + _checked_length(header, "a record")
 
@@ -125,7 +125,7 @@ def unframe(framed: bytes) -> bytes:
     """Returns the payload of one framed record.
 
     Raises:
-        RecordError: It is corrupt.
+        RecordError: The record is corrupt.
     """
     where = "the record"
     if len(framed) < FRAMING_BYTES:
@@ -139,15 +139,15 @@ def unframe(framed: bytes) -> bytes:
 
 
 def check_origin(payload: bytes, sha256: bytes) -> None:
-    """Raises RecordError unless `payload` was made of the file with that SHA-256, in hexadecimal."""
-    # All features but the image are behind it, and take a few hundred bytes and the length of a path.
+    """Raises RecordError unless `payload` was made from the file with that SHA-256, in hexadecimal."""
+    # Searched from the end: all other features follow the image, and take a few hundred bytes plus the path.
     if payload.rfind(sha256) < 0:
         raise RecordError("another record than expected")
 
 
 def _read_payload(file: BinaryIO, header: bytes, num_left: int, where: str) -> tuple[bytes, bytes]:
     length = _checked_length(header, where)
-    if length + _FOOTER.size > num_left:  # Asked before there is memory for it.
+    if length + _FOOTER.size > num_left:  # Checked before memory is allocated.
         raise RecordError(f"{where} is cut short: {num_left} of {length + _FOOTER.size} bytes")
     rest = file.read(length + _FOOTER.size)
     if len(rest) < length + _FOOTER.size:
@@ -172,18 +172,18 @@ def _check_payload(payload: bytes, footer: bytes, where: str) -> None:
 
 
 def _masked_crc(data: bytes) -> int:
-    # Masked, so that a file of checksums has none of the patterns that a CRC of CRCs would.
+    # Masked as the format requires: a CRC of data that contains CRCs has unwanted patterns.
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _entry(name: str, value: bytes, *, kind: int = 1) -> list[bytes]:
-    """Returns the parts of a map entry. An image among them is not copied once for each message that it is in.
+    """Returns the parts of a map entry, to join once: an image is not copied for each enclosing message.
 
     Args:
-        name: Of the feature.
-        value: Its bytes; of a number the packed list that holds it.
-        kind: The field of Feature that holds the list: 1 for bytes, 3 for numbers.
+        name: Name of the feature.
+        value: Its bytes; for a number the packed list with it.
+        kind: The field number of the list in Feature: 1 for bytes, 3 for numbers.
     """
     parts = [value]
     length = len(value)
@@ -194,7 +194,7 @@ def _entry(name: str, value: bytes, *, kind: int = 1) -> list[bytes]:
     return [_header(1, length + len(key)), key, *parts]
 
 
-@functools.lru_cache(maxsize=4096)  # Sizes and labels are few, records are many.
+@functools.lru_cache(maxsize=4096)  # Few distinct sizes and labels, many records.
 def _number_entry(name: str, value: int) -> bytes:
     return b"".join(_entry(name, _varint(value), kind=3))
 
@@ -247,10 +247,10 @@ def _varint(value: int) -> bytes:
 
 
 def read_varint(message: bytes | memoryview, position: int) -> tuple[int, int]:
-    """Returns the number that begins at `position`, and where it ends.
+    """Returns the varint at `position`, and the position after it.
 
     Raises:
-        ValueError: It has more bytes than a number of 64 bits.
+        ValueError: It has more bytes than a 64-bit number.
     """
     value = shift = 0
     while shift < 7 * _MAX_VARINT_BYTES:

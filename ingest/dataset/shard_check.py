@@ -1,4 +1,4 @@
-"""A file of records read through and compared with what it has to hold: the part of `verify` for many processes."""
+"""Reads a shard and compares it with the metadata: the part of `verify` that runs in worker processes."""
 
 import dataclasses
 import hashlib
@@ -28,17 +28,17 @@ _READ_BYTES = 1 << 20
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ShardExpectation:
-    """A file to be read, and what it has to hold.
+    """A file to check, and its expected content.
 
     Attributes:
-        path: Of the file.
-        shard: What it has to hold.
-        rows: Its rows of the index, `INDEX_DTYPE` [num_examples]; None where there is no index to compare with.
-        num_classes: The number of labels there are.
+        path: Path of the file.
+        shard: Its expected description.
+        rows: Its rows of the index, `INDEX_DTYPE` [num_examples]; None if there is no index to compare with.
+        num_classes: The number of classes.
         image: How images are stored.
-        deep: Whether every image is decoded.
-        log: Where the worker notes which record it is at; None where no image is decoded.
-        crashing: The numbers of records whose images killed two worker processes.
+        deep: Whether to decode every image.
+        log: Path of the log of the worker's current record; None if no image is decoded.
+        crashing: The indices of records whose images crashed two worker processes.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class ShardExpectation:
 
 
 class ShardError(NamedTuple):
-    """Something wrong: in which file of the dataset, what, and the number of the record where there is one to blame."""
+    """An error: the file of the dataset, the description, and the index of the record if a single one is at fault."""
 
     filename: str
     what: str
@@ -60,12 +60,12 @@ class ShardError(NamedTuple):
 
 
 class CheckedShard(NamedTuple):
-    """What a file turned out to be.
+    """The result of checking a file.
 
     Attributes:
-        shard: What it has to hold.
-        sha256: Of what it holds, in hexadecimal; empty if it cannot be read.
-        faults: All that is wrong with it.
+        shard: Its expected description.
+        sha256: SHA-256 of the file, in hexadecimal; empty if it cannot be read.
+        faults: All errors in it.
     """
 
     shard: ShardInfo
@@ -76,13 +76,13 @@ class CheckedShard(NamedTuple):
 class _Found(NamedTuple):
     num_bytes: int
     sha256: str
-    num_examples: int  # Whole ones, before the first that is not.
-    rows: np.ndarray  # Of the index, as they have to be.
-    bad_record: str  # What is wrong with the first record that is not whole.
+    num_examples: int  # Number of intact records before the first corrupt one.
+    rows: np.ndarray  # The rows that the index should have.
+    bad_record: str  # The error of the first corrupt record.
 
 
 def check_shard(check: ShardExpectation) -> CheckedShard:
-    """Reads a file once, or twice if it is whole and images are to be decoded."""
+    """Reads a file once, or twice if it is intact and images are decoded."""
     shard = check.shard
     try:
         found = retry_transient(lambda: _read(check.path))
@@ -103,7 +103,7 @@ def check_shard(check: ShardExpectation) -> CheckedShard:
 
 
 class _HashedReader(io.BufferedReader):
-    """A file that is hashed as it is read from its beginning to its end."""
+    """A file that is hashed while it is read sequentially."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(cast(io.FileIO, file), _READ_BYTES)
@@ -128,7 +128,7 @@ def _read(path: Path) -> _Found:
         except RecordError as error:
             bad_record = str(error)
             while file.read(_READ_BYTES):
-                pass  # For the hash.
+                pass  # Completes the hash.
         return _Found(
             num_bytes=file.tell(),
             sha256=file.digest.hexdigest(),
@@ -139,7 +139,7 @@ def _read(path: Path) -> _Found:
 
 
 def _difference(found: _Found, shard: ShardInfo, rows: np.ndarray | None) -> ShardError:
-    """Says what a file with another hash than it has to have is."""
+    """Describes how a file with a hash mismatch differs from the expected one."""
     counts = f"{found.num_examples} records, expected {shard.num_examples}"
     num_rows = min(found.num_examples, shard.num_examples)
     starts_alike = rows is None or bool((found.rows[:num_rows] == rows[:num_rows]).all())
@@ -155,7 +155,7 @@ def _difference(found: _Found, shard: ShardInfo, rows: np.ndarray | None) -> Sha
 
 
 def _wrong_description(found: _Found, shard: ShardInfo, rows: np.ndarray | None) -> Iterator[ShardError]:
-    """Yields what the metadata say wrongly of a file that is the right one."""
+    """Yields incorrect metadata of a file whose hash is correct."""
     for name, stated, counted in (
         ("num_examples", shard.num_examples, found.num_examples),
         ("num_bytes", shard.num_bytes, found.num_bytes),
@@ -169,7 +169,7 @@ def _wrong_description(found: _Found, shard: ShardInfo, rows: np.ndarray | None)
 
 
 def check_shard_alone(check: ShardExpectation) -> CheckedShard:
-    """Checks a shard whose worker died, in processes of its own: an image that kills two of them is an error."""
+    """Checks a shard whose worker died, in its own processes: an image that crashes two of them is an error."""
     return run_isolated(
         check_shard,
         check,
@@ -188,7 +188,7 @@ def _check_pictures(check: ShardExpectation) -> Iterator[ShardError]:
                 yield ShardError(check.shard.filename, f"{where}: its image {REASON}", number)
                 continue
             attempts.note(number)
-            # What hangs hears no Python: the alarm ends the process, and the log says at which record.
+            # A hung decoder runs no Python handlers: the alarm kills the process, and the log names the record.
             signal.alarm(MAX_SECS_PER_ITEM)
             faults = list(_check_picture(check, record.payload))
             signal.alarm(0)

@@ -1,8 +1,8 @@
 """The files that let stock TensorFlow Datasets read the folder: tfds.builder_from_directory(DATA).
 
-dataset_info.json is protobuf JSON: a key that TFDS does not know is a hard error, and so none of ours is there.
-What TFDS 4.9 checks and what it does not: `label.labels.txt` is stripped line by line, and a wrong number of
-names is accepted in silence, which is why names are checked when folders are listed.
+dataset_info.json is protobuf JSON: an unknown key is an error in TFDS, so it has no keys of our own. TFDS 4.9 strips
+each line of `label.labels.txt` and silently accepts a wrong number of names, so names are checked when folders are
+listed.
 Source: github.com/tensorflow/datasets, core/dataset_info.py and core/features/*.py, version 4.9.10.
 """
 
@@ -20,10 +20,10 @@ _FEATURES = "tensorflow_datasets.core.features"
 
 
 def dataset_name(data_dir: Path) -> str:
-    """Returns the name that TFDS knows the dataset in `data_dir` by, which prefixes its shards.
+    """Returns the TFDS name of the dataset in `data_dir`, which prefixes its shards.
 
-    For `photos/1.0.0`, the layout of `tfds.load("photos")`, that is "photos". TFDS allows letters, digits
-    and "_", and a letter first.
+    For `photos/1.0.0`, the layout of `tfds.load("photos")`, it is "photos". TFDS allows letters, digits and "_", with a
+    letter first.
     """
     folder = data_dir.parent if _is_version(data_dir.name) else data_dir
     name = re.sub(r"[^a-zA-Z0-9_]+", "_", folder.name).strip("_")
@@ -47,7 +47,7 @@ def tfds_files(info: DatasetInfo) -> dict[str, bytes]:
 
 
 def dataset_version(data_dir: Path) -> str:
-    """Returns the version that TFDS expects of a folder so named."""
+    """Returns the version that TFDS expects in a folder of that name."""
     return data_dir.name if _is_version(data_dir.name) else "1.0.0"
 
 
@@ -69,7 +69,7 @@ def _dataset_info(info: DatasetInfo) -> dict[str, Any]:
 def _split(split: SplitInfo) -> dict[str, Any]:
     return {
         "name": split.name,
-        # TFDS counts the Examples alone, without the framing of the file.
+        # TFDS counts only the Examples, without framing.
         "numBytes": str(split.num_bytes - FRAMING_BYTES * split.num_examples),
         "shardLengths": [str(shard.num_examples) for shard in split.shards],
     }

@@ -1,4 +1,4 @@
-"""Whether metadata can be true: a dataset folder may come from a stranger, and its values become names and sizes."""
+"""Validates metadata: a dataset may come from an untrusted source, and its values are used as file names and sizes."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ _WORD = re.compile(r"[a-z_]{1,40}")
 
 
 class InvalidValueError(Exception):
-    """A value that cannot be true: where it is in the file, and what was expected."""
+    """An invalid value: its place in the file, and what was expected."""
 
     def __init__(self, where: str, expected: str) -> None:
         super().__init__(f"{where}: expected {expected}")
@@ -39,11 +39,11 @@ def check_info(info: "DatasetInfo", source: object, remedy: str) -> None:
 
     Args:
         info: The metadata.
-        source: The file that they are from, for the error.
+        source: The file with the metadata, for the error.
         remedy: What to do, for the end of the error.
 
     Raises:
-        DatasetError: A value cannot be true.
+        DatasetError: A value is invalid.
     """
     try:
         _check_names(info)
@@ -57,12 +57,12 @@ def check_info(info: "DatasetInfo", source: object, remedy: str) -> None:
 
 
 def shard_filename(name: str, split: str, number: int, num_shards: int) -> str:
-    """Returns the name that TensorFlow Datasets expects a shard to have."""
+    """Returns the file name of a shard that TensorFlow Datasets expects."""
     return f"{name}-{split}.tfrecord-{number:05d}-of-{num_shards:05d}"
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether `name` is that of a file inside of a folder, and leads nowhere else."""
+    """Whether `name` is a plain file name that does not lead out of its folder."""
     return 0 < len(name) < 256 and not set(name) & {"/", "\\", "\0"} and name not in (".", "..")
 
 
@@ -94,7 +94,7 @@ def _check_settings(info: "DatasetInfo") -> None:
     _expect(abs(rule.seed) < 1 << 64, "split_rule.seed", "a number of at most 64 bits")
     known = set(rule.fractions) <= set(SPLIT_NAMES[1:])
     _expect(known, "split_rule.fractions", f"fractions of {' and '.join(SPLIT_NAMES[1:])}")
-    in_range = all(0 <= fraction <= 1 for fraction in rule.fractions.values())  # NaN is not.
+    in_range = all(0 <= fraction <= 1 for fraction in rule.fractions.values())  # False for NaN.
     _expect(in_range and sum(rule.fractions.values()) <= 1, "split_rule.fractions", "at most 1 in all")
     _expect(_is_text(rule.keep_together), "split_rule.keep_together", "at most 1,024 characters")
     _check_counts(info.verdicts, "verdicts")
@@ -175,6 +175,6 @@ def _is_text(text: str) -> bool:
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # JSON can hold half of a surrogate pair.
+    except UnicodeEncodeError:  # JSON can contain a lone surrogate.
         return False
     return True

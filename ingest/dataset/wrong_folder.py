@@ -1,4 +1,4 @@
-"""What a folder is that was given as a dataset or as a run and is none: for one sentence that says what to do."""
+"""Error messages for a path that is not a dataset or a run: guesses what it is and says what to do."""
 
 import itertools
 import os
@@ -7,17 +7,17 @@ from pathlib import Path
 from shardstream.ingest.images.file_marks import SUFFIXES
 
 _IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
-# Enough to recognize a folder of images; listing all of a network mount takes minutes.
+# Enough to recognize a folder of images; listing all files of a network mount may take minutes.
 _MAX_ENTRIES = 200
 
 
 def explain_missing_metadata(data_dir: Path, filename: str, hint: str) -> str:
-    """Returns a sentence on `data_dir`, which has no metadata.
+    """Returns an explanation for `data_dir`, which has no metadata.
 
     Args:
         data_dir: The path that was given as a dataset.
-        filename: The name of the file that it lacks.
-        hint: What to do if it looks like a dataset that is not complete.
+        filename: The name of the missing file.
+        hint: What to do if it looks like an incomplete dataset.
     """
     if not data_dir.exists() and data_dir.suffix.lower() in _IMAGE_SUFFIXES:
         return f"{data_dir}: no such file"
@@ -36,7 +36,7 @@ def explain_missing_metadata(data_dir: Path, filename: str, hint: str) -> str:
 
 
 def explain_missing_run(run: Path) -> str:
-    """Returns a sentence on `run`, which was given as a run folder and is none."""
+    """Returns an explanation for `run`, which was given as a run folder but is not one."""
     expected = "expected a run folder made by `shardstream-train`"
     if not run.exists():
         return f"{run}: no such folder; make a run with `shardstream-train DATA --run {run}`"
@@ -48,7 +48,7 @@ def explain_missing_run(run: Path) -> str:
 
 
 def is_dataset(folder: Path) -> bool:
-    """Returns whether `folder` is a dataset of ours, complete or not; a user may have a metadata.json too."""
+    """Returns whether `folder` is a shardstream dataset, complete or not, and not another use of metadata.json."""
     return (folder / "metadata.json").is_file() and any(folder.glob("*.tfrecord-*"))
 
 

@@ -1,4 +1,4 @@
-"""What runs tasks: a pool of worker processes behind one interface. No step of the work knows which."""
+"""The interface of the engines: pools of worker processes. The steps of a job do not depend on the engine."""
 
 import abc
 import itertools
@@ -12,9 +12,9 @@ Result = TypeVar("Result")
 
 
 class Engine(abc.ABC):
-    """Processes that run tasks. One for the whole of a job: they stay alive between its steps."""
+    """Worker processes that run tasks. A job has one engine, whose processes stay alive between steps."""
 
-    # What a future raises when the processes that tried its task died.
+    # Exceptions of a future whose worker processes died.
     _lost: tuple[type[Exception], ...] = (BrokenExecutor,)
 
     def run_all(
@@ -24,13 +24,13 @@ class Engine(abc.ABC):
         *,
         alone: Callable[[Task], Result],
     ) -> Iterator[Result]:
-        """Runs `function` on each task and yields the results as they come, in any order.
+        """Runs `function` on each task and yields the results in order of completion.
 
         Args:
-            function: Can be pickled.
-            tasks: Taken one by one: there may be more of them than memory has room for.
-            alone: What is called here, in a thread, for a task whose worker process died (a decoder crashed, memory ran
-                out); the others go on meanwhile.
+            function: A function that can be pickled.
+            tasks: Consumed lazily: all of them together may not fit into memory.
+            alone: Called in a thread of this process for a task whose worker died (decoder crash, out of memory); other
+                tasks continue meanwhile.
         """
         remaining = iter(tasks)
         waiting: dict[Future[Result], Task] = {}
@@ -58,15 +58,15 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
-        """Has a living worker run `function` on `task`."""
+        """Submits `task` to a live worker, which runs `function` on it."""
 
     @abc.abstractmethod
     def in_flight(self) -> int:
-        """Returns how many tasks are under way at once: so many that no worker waits for its next one."""
+        """Returns how many tasks to keep in flight, so that no worker waits for its next task."""
 
 
 def _in_thread(function: Callable[[Task], Result], task: Task) -> Future[Result]:
-    """Calls `function` in a thread that this process does not wait for at its end."""
+    """Calls `function` in a daemon thread, which does not block the exit of this process."""
     future: Future[Result] = Future()
 
     def run() -> None:

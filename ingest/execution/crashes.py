@@ -1,4 +1,4 @@
-"""Which item of a task kills or hangs its worker: the worker notes what it is about to do."""
+"""Finds the item of a task that crashes or hangs its worker: the worker logs each item before it processes it."""
 
 import collections
 import os
@@ -11,7 +11,7 @@ from shardstream.ingest.common.errors import MachineError
 from shardstream.ingest.execution.base import Result, Task
 from shardstream.ingest.execution.processes import run_alone
 
-# For an item, reading included. A photo of 100 million pixels takes 2 s; a slow machine is ten times slower.
+# Per item, including reading. An image of 100 million pixels takes 2 s; a slow machine may be ten times slower.
 MAX_SECS_PER_ITEM = 45
 REASON = "kills or hangs its decoder"
 
@@ -20,10 +20,10 @@ _MAX_DEATHS = 2
 
 
 class AttemptLog:
-    """A file that says which item a worker is at; it outlives the worker."""
+    """A file with the item that a worker is processing; it outlives the worker."""
 
     def __init__(self, path: Path) -> None:
-        """Makes the file, or empties it."""
+        """Creates or truncates the file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         self._path = path
@@ -37,12 +37,12 @@ class AttemptLog:
         self._path.unlink(missing_ok=True)
 
     def note(self, item: int) -> None:
-        """Says that the worker is at `item` from now on."""
+        """Logs that the worker starts to process `item`."""
         os.pwrite(self._descriptor, _ITEM.pack(item), 0)
 
 
 def find_crashing_item(path: Path) -> int | None:
-    """Returns the item that a worker was at when it died, or None if it was at none."""
+    """Returns the item that a worker was processing when it died, or None if there was none."""
     try:
         return _ITEM.unpack(path.read_bytes())[0]
     except (FileNotFoundError, struct.error):
@@ -56,16 +56,16 @@ def run_isolated(
     log: Path,
     without: Callable[[Task, frozenset[int]], Task],
 ) -> Result:
-    """Runs a task whose worker died again, in processes of its own: an item that kills two of them is left out.
+    """Retries a task whose worker died, in its own processes; an item that crashes two of them is excluded.
 
     Args:
-        function: What runs the task, and notes the items in an `AttemptLog`.
+        function: Runs the task, and logs its items in an `AttemptLog`.
         task: The task.
         log: The path of that log.
         without: Returns the task without some of its items.
 
     Raises:
-        MachineError: Workers die at no item.
+        MachineError: A worker died without processing an item.
     """
     deaths: collections.Counter[int | None] = collections.Counter()
     excluded: frozenset[int] = frozenset()

@@ -1,4 +1,4 @@
-"""The engine on many machines: Dask distributed, over a file system that all of them see."""
+"""The engine for several machines: Dask distributed on a shared file system."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from distributed import Client, Worker
 
 _CONNECT_SECS = 10
-# The workers of a batch job start after the scheduler, and load from a file system that all load from at once.
+# Workers of a batch job start after the scheduler, and all import from the shared file system at the same time.
 _FIRST_WORKER_SECS = 60
 _CLOSE_SECS = 1
 _NAMES_COMPARED = 100
@@ -40,10 +40,10 @@ _NAMES_COMPARED = 100
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Caller:
-    """What a worker has to have in common with the process that it works for.
+    """The environment of the caller, which workers must match.
 
     Attributes:
-        versions: Of all that decides the bytes of a dataset, and of what passes tasks on, by name.
+        versions: Versions of all libraries that affect the bytes of a dataset or transport tasks, by name.
         folders: Each folder with some of the names in it.
         shares_terminal: Whether the worker was started by the caller and writes to the same stderr.
     """
@@ -54,13 +54,13 @@ class _Caller:
 
 
 class _Cluster(Engine):
-    """The workers of a Dask cluster; a task whose worker dies is tried by another one, a few times over."""
+    """The workers of a Dask cluster; a task whose worker dies is retried a few times by other workers."""
 
     def __init__(self, client: "Client", caller: _Caller) -> None:
         from distributed import KilledWorker
 
-        # TypeError is what distributed's executor makes of a result whose worker dies before it has noted that it is
-        # there (cfexecutor._cascade_future unpacks it as an error). A task that raises it itself raises it again.
+        # distributed's executor raises TypeError if the worker dies before its result is registered
+        # (cfexecutor._cascade_future unpacks it as an error). A task that raises TypeError itself does so again alone.
         self._lost = (KilledWorker, TypeError)
         self._client = client
         self._caller = caller
@@ -69,12 +69,12 @@ class _Cluster(Engine):
         self._counted = -float("inf")
 
     def in_flight(self) -> int:
-        # Workers come and go. Asking takes 1 ms: too long for each task, too little to matter each second.
+        # The number of workers changes. A query takes 1 ms: too long for each task, negligible once a second.
         if time.monotonic() - self._counted > 1:
             workers = self._client.nthreads()
             self._num_workers = len(
                 cast("dict[str, int]", workers)
-            )  # Only asynchronous clients give a coroutine.
+            )  # Only asynchronous clients return a coroutine.
             self._counted = time.monotonic()
         return 2 * max(1, self._num_workers)
 
@@ -84,7 +84,7 @@ class _Cluster(Engine):
 
 @contextlib.contextmanager
 def open_dask(workers: int, *, scheduler: str, folders: Sequence[Path]) -> Iterator[Engine]:
-    """Gives an engine of the workers of a Dask cluster, see `factory.open_engine`."""
+    """Yields an engine with the workers of a Dask cluster, see `factory.open_engine`."""
     _load_dask()
     with contextlib.ExitStack() as stack:
         address = scheduler or stack.enter_context(_local_cluster(workers))
@@ -113,7 +113,7 @@ def _load_dask() -> None:
     try:
         import dask.config
 
-        # A default for its import: who wants to read what Dask logs sets DASK_LOGGING__DISTRIBUTED=info.
+        # Default log levels for the import; DASK_LOGGING__DISTRIBUTED=info enables the logs of Dask.
         loggers = ("distributed", "distributed.client", "tornado.application", "asyncio")
         dask.config.update_defaults({"logging": dict.fromkeys(loggers, "critical")})
         import distributed  # noqa: F401
@@ -125,10 +125,10 @@ def _load_dask() -> None:
 
 @contextlib.contextmanager
 def _started_afresh() -> Iterator[None]:
-    """Has processes that Dask starts meanwhile know nothing of the caller's script and of the folder it runs in.
+    """Hides the caller's script and current folder from processes that Dask starts inside this context.
 
-    They would run the script again, and start another job where it is not guarded by `if __name__ == "__main__"`. Dask
-    starts them itself, so there is no other way; workers that it starts later, in the place of others, know the script.
+    They would run the script again, and start another job if it is not guarded by `if __name__ == "__main__"`. Dask
+    starts them itself, so there is no other way; workers that it starts later as replacements do see the script.
     """
     main, safe = sys.modules["__main__"], os.environ.get("PYTHONSAFEPATH")
     sys.modules["__main__"] = types.ModuleType("__main__")
@@ -145,7 +145,7 @@ def _started_afresh() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _local_cluster(workers: int) -> Iterator[str]:
-    """Gives the address of a cluster of processes on this machine that nobody else is to use."""
+    """Yields the address of a private cluster of processes on this machine."""
     from distributed import LocalCluster
 
     with block_sigint(), _started_afresh():
@@ -153,16 +153,16 @@ def _local_cluster(workers: int) -> Iterator[str]:
             n_workers=workers,
             threads_per_worker=1,
             host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",  # Any port, so that two clusters do not quarrel about Dask's usual one.
+            dashboard_address="127.0.0.1:0",  # Any free port, so that two clusters do not conflict.
             scheduler_kwargs={"dashboard": False},
             silence_logs=logging.CRITICAL,
-            memory_limit=None,  # As in the local engine. Dask would end workers that use their share of the memory.
+            memory_limit=None,  # As in the local engine. Dask would kill workers above a memory limit.
         )
     try:
         yield cluster.scheduler_address
     except BaseException:
         for nanny in cluster.workers.values():
-            nanny.close_gracefully()  # It is not to start its worker again.
+            nanny.close_gracefully()  # Keeps it from restarting its worker.
             if nanny.pid is not None:
                 os.kill(nanny.pid, signal.SIGKILL)
         raise
@@ -176,7 +176,7 @@ def _connect(address: str) -> Iterator["Client"]:
 
     _check_answers(address)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Of versions that differ: `_prepare` refuses those that matter.
+        warnings.simplefilter("ignore")  # About version mismatches: `_prepare` refuses those that matter.
         client = Client(address, timeout=_CONNECT_SECS, set_as_default=False)
     try:
         yield client
@@ -186,7 +186,7 @@ def _connect(address: str) -> Iterator["Client"]:
 
 
 def _check_answers(address: str) -> None:
-    """Ensures that there is a scheduler. A client would wait for ever for what listens there and is none."""
+    """Checks that a scheduler answers. A client would wait forever for another kind of server."""
 
     async def ask() -> None:
         from distributed import Security, rpc
@@ -195,14 +195,14 @@ def _check_answers(address: str) -> None:
             await asyncio.wait_for(scheduler.identity(), _CONNECT_SECS)
 
     try:
-        with ThreadPoolExecutor(1) as thread:  # This one may have an event loop, as in a notebook.
+        with ThreadPoolExecutor(1) as thread:  # The current thread may have an event loop, as in a notebook.
             thread.submit(asyncio.run, ask()).result()
     except (ValueError, TypeError) as error:
         raise ConfigError(
             "--scheduler has to be like tcp://host:8786, or like tls://host:8786 with certificates in the settings of "
             f"Dask; got {address}: {error}"
         ) from None
-    except Exception:  # Whatever else may listen there answers whatever it likes.
+    except Exception:  # Another kind of server may answer anything.
         raise ConfigError(
             f"--scheduler {address}: no Dask scheduler answers there; start one with `dask scheduler`, and look for "
             "the address in what it says"
@@ -219,12 +219,12 @@ def _wait_for_worker(client: "Client", address: str) -> None:
 
 
 def _check_installed(client: "Client") -> None:
-    """Asks with a function that every Python has: ours cannot reach a worker that does not have this package."""
+    """Checks with a builtin function: our own cannot be unpickled by a worker without this package."""
     expected = importlib.metadata.version("shardstream")
     answers = client.run(importlib.metadata.version, "shardstream", on_error="return")
     for worker, found in cast("dict[str, str | Exception]", answers).items():
         if found != expected:
-            # An exception says that there is none.
+            # An exception means that it is not installed.
             what = f"shardstream {found}" if isinstance(found, str) else "no shardstream"
             raise ConfigError(
                 f"the Dask worker {worker} has {what}, expected {expected}: install the same versions everywhere"
@@ -247,12 +247,12 @@ def _names(folders: Sequence[Path]) -> tuple[tuple[Path, tuple[str, ...]], ...]:
         with os.scandir(folder) as entries:
             return tuple(entry.name for entry in itertools.islice(entries, _NAMES_COMPARED))
 
-    # Whether a folder has to be there at all is not for the engine to say.
+    # The engine does not check whether a folder must exist.
     return tuple((folder.absolute(), first_names(folder)) for folder in folders if folder.is_dir())
 
 
 def _prepare_all(caller: _Caller, dask_worker: "Worker") -> None:
-    """What `Client.run` runs in each worker that there is; others may come later."""
+    """Runs in each existing worker through `Client.run`; others may join later."""
     _prepare(caller, dask_worker.address, dask_worker.state.nthreads)
 
 
@@ -267,13 +267,13 @@ def _run(caller: _Caller, function: Callable[[Task], Result], task: Task) -> Res
 
 @functools.lru_cache
 def _prepare(caller: _Caller, address: str, num_threads: int) -> None:
-    """Makes this process, of a cluster, a worker of `caller`; before its first task, for the cache keeps the answer.
+    """Prepares this cluster process as a worker of `caller`. Cached, so it runs only before the first task.
 
     Raises:
-        ConfigError: What this process does would not be what the caller would have done.
+        ConfigError: The environment of this process does not match that of the caller.
     """
     if num_threads != 1:
-        # A decoder that hangs is ended by an alarm, which a process has one of, and which ends all of its threads.
+        # A hung decoder is killed by an alarm: there is one per process, and it kills all threads.
         raise ConfigError(
             f"the Dask worker {address} has {num_threads} threads, expected one: "
             "start workers with `dask worker SCHEDULER --nthreads 1 --nworkers N`"
@@ -289,7 +289,7 @@ def _prepare(caller: _Caller, address: str, num_threads: int) -> None:
             "Install the same versions everywhere"
         )
     for folder, names in caller.folders:
-        # Files come and go in the folder around DATA; on another disk hardly any of them is there.
+        # Files in the folder around DATA change; but on another disk hardly any of them exists.
         num_seen = sum((folder / name).exists() for name in names)
         if not folder.is_dir() or 2 * num_seen < len(names):
             raise ConfigError(

@@ -11,7 +11,7 @@ from shardstream.ingest.execution.processes import open_pools
 
 EngineName = Literal["local", "dask"]
 
-# What NumPy, OpenCV and Arrow take once they are loaded, measured with `ulimit -v`: 350 MB; they crash below 250.
+# Address space of NumPy, OpenCV and Arrow after import, measured with `ulimit -v`: 350 MB; they crash below 250.
 _MIN_ADDRESS_SPACE = 360_000_000
 
 
@@ -24,21 +24,20 @@ def open_engine(
     folders: Sequence[Path] = (),
     preload: Sequence[str] = (),
 ) -> Iterator[Engine]:
-    """Gives an engine whose processes start at once, beside what the caller does meanwhile.
+    """Yields an engine whose processes start in the background.
 
-    Left by an exception it kills what it started: nothing that a worker has under way is worth waiting for, because
-    whatever a worker leaves is never treated as complete.
+    On an exception, kills the workers at once; partial output is never used.
 
     Args:
-        name: "local" for processes of this machine, "dask" for those of Dask distributed.
+        name: "local" for processes on this machine, "dask" for Dask distributed.
         workers: The number of processes, unless a running cluster has its own.
         scheduler: With "dask", the address of the scheduler of a running cluster. Empty starts one on this machine.
-        folders: With "dask", the folders that all workers have to see as this process sees them.
-        preload: With "local", the modules of the tasks, loaded once in the server that workers are forked from.
+        folders: With "dask", the folders that all workers must share with this process.
+        preload: With "local", the modules of the tasks, imported once in the server that workers are forked from.
 
     Raises:
-        ConfigError: Dask is not installed, or the cluster cannot do this work.
-        MachineError: The cluster was lost, or a process may not have the memory that loading the libraries takes.
+        ConfigError: Dask is not installed, or the cluster is not suitable.
+        MachineError: The connection to the cluster was lost, or the memory limit is too low to import the libraries.
     """
     check_address_space(_MIN_ADDRESS_SPACE)
     if name == "dask":

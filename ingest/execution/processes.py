@@ -1,8 +1,8 @@
-"""Worker processes of this machine, forked from a server that has the decoders loaded.
+"""Worker processes on this machine, forked from a server that has the decoders loaded.
 
-Each worker has a pipe of its own, so that one that dies costs the task that it had and no other. Not
-ProcessPoolExecutor, where a death breaks the pool with all that is under way, and not multiprocessing's own fork
-server, whose settings all of a user's process share.
+Each worker has its own pipe, so that a dying worker loses only its current task. ProcessPoolExecutor is not used
+because a crash breaks the pool with all tasks in flight, and multiprocessing's own fork server because its settings are
+shared with the user's code.
 """
 
 import contextlib
@@ -29,15 +29,15 @@ from shardstream.ingest.execution.worker import (
     use_one_thread,
 )
 
-# The first of them takes stderr from the server and from all that it forks.
+# The first one redirects stderr of the server and of all its forks.
 _PRELOADED = ("shardstream.ingest.execution.silent", "cv2", "simplejpeg")
-# By what they have loaded. A program has one, or a second where it first ran what needs no more than decoders.
+# By preloaded modules. A program usually has one, or a second one if it first ran a job that only needs decoders.
 _servers: dict[tuple[str, ...], forkserver.ForkServer] = {}
 _servers_lock = threading.Lock()
 
 
 def run_alone(function: Callable[[Task], Result], task: Task) -> Result:
-    """Runs `function` in a process of its own.
+    """Runs `function` in its own process.
 
     Raises:
         BrokenExecutor: The process died.
@@ -48,12 +48,12 @@ def run_alone(function: Callable[[Task], Result], task: Task) -> Result:
 
 @contextlib.contextmanager
 def open_pools(workers: int, *, preload: Sequence[str] = ()) -> Iterator[Engine]:
-    """Gives an engine of `workers` processes, which are killed when it is left."""
+    """Yields an engine with `workers` processes, which are killed on exit."""
     pools = _Pools(workers, _start_server(preload))
     try:
         yield pools
     finally:
-        # What they have done is known, and for the rest nobody waits.
+        # All needed results have been received.
         pools.close()
 
 
@@ -85,7 +85,7 @@ class _Pools(Engine):
 
 
 class _Job:
-    """A function, its task, and what will come of it."""
+    """A function, its task, and the future of the result."""
 
     def __init__(self, function: Callable[[Any], Any], task: Any) -> None:
         self.function = function
@@ -94,7 +94,7 @@ class _Job:
 
 
 class _Worker(threading.Thread):
-    """A process, and the thread that gives it one task after the other."""
+    """A process, and the thread that sends it one task after the other."""
 
     def __init__(self, tasks: "queue.SimpleQueue[_Job | None]", server: forkserver.ForkServer) -> None:
         super().__init__(daemon=True)
@@ -106,7 +106,7 @@ class _Worker(threading.Thread):
         self._is_closed = False
 
     def run(self) -> None:
-        with contextlib.suppress(Exception):  # A task will say why it cannot be started.
+        with contextlib.suppress(Exception):  # The first task reports why the process cannot be started.
             self._connect()
         while (job := self._tasks.get()) is not None:
             if self._is_closed:
@@ -124,14 +124,14 @@ class _Worker(threading.Thread):
                 job.future.set_result(result) if error is None else job.future.set_exception(error)
 
     def close(self) -> None:
-        """Kills the process, whatever it does."""
+        """Kills the process, even while it runs a task."""
         with self._lock:
             self._is_closed = True
             if self._process is not None:
                 self._process.kill()
 
     def _connect(self) -> Connection:
-        """Returns the pipe to the process, which is started if there is none."""
+        """Returns the pipe to the process, which is started if necessary."""
         if self._process is not None and not self._process.is_alive():
             self._end()
         if self._pipe is None:
@@ -169,7 +169,7 @@ class _Worker(threading.Thread):
 
 
 def _work(pipe: Connection) -> None:
-    """Does the tasks that come through `pipe`, in a worker process."""
+    """Runs the tasks from `pipe`, in a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     silence_decoders()
@@ -191,9 +191,9 @@ def _work(pipe: Connection) -> None:
 
 
 class _Popen(popen_forkserver.Popen):
-    """Starts a process from our own server; it knows nothing of the caller's script.
+    """Starts a process from our own server, which does not import the caller's script.
 
-    It would run the script again, and start another job where that is not guarded by `if __name__ == "__main__"`.
+    Importing it would run it again, and start another job if it is not guarded by `if __name__ == "__main__"`.
     Source: multiprocessing/popen_forkserver.py of Python 3.11 to 3.13.
     """
 
@@ -212,7 +212,7 @@ class _Popen(popen_forkserver.Popen):
         finally:
             context.set_spawning_popen(None)
         self.sentinel, writing = server.connect_to_new_process(self._fds)  # pyright: ignore[reportAttributeAccessIssue]
-        # A duplicate of the writing end is what the child watches to end with this process.
+        # The child watches a duplicate of the writing end, to exit with this process.
         kept = os.dup(writing)
         self.finalizer = util.Finalize(self, _close_all, (kept, self.sentinel))
         with open(writing, "wb", closefd=True) as file:  # noqa: PTH123 - A descriptor has no path.
@@ -236,7 +236,7 @@ class _Process(context.ForkServerProcess):
         return _Popen(process_obj)
 
     def take_server(self) -> forkserver.ForkServer:
-        """Returns the server, once: it stays in this process when the other attributes are sent to the new one."""
+        """Returns and removes the server: it must not be pickled with the other attributes for the new process."""
         server, self._server = self._server, None
         if server is None:
             raise RuntimeError("a process starts once")
@@ -244,10 +244,10 @@ class _Process(context.ForkServerProcess):
 
 
 def _start_server(preload: Sequence[str]) -> forkserver.ForkServer:
-    """Returns the server that workers are forked from, started if it does not run; does not wait until it is ready.
+    """Returns the server that workers are forked from, starting it if necessary, without waiting until it is ready.
 
-    It has the decoders loaded and no threads. Forking this process instead would copy its locks in whatever state
-    they are, and starting each worker afresh would load the decoders again for each.
+    It has the decoders loaded and no threads. Forking this process instead would copy locks in an arbitrary state, and
+    spawning each worker would import the decoders each time.
     """
     with _servers_lock:
         modules = next((loaded for loaded in _servers if set(preload) <= set(loaded)), tuple(preload))
@@ -260,7 +260,7 @@ def _start_server(preload: Sequence[str]) -> forkserver.ForkServer:
 
 @contextlib.contextmanager
 def _safe_path() -> Iterator[None]:
-    """Keeps processes that are started meanwhile from taking a stray numpy.py in the current folder for NumPy."""
+    """Keeps processes started inside this context from importing a stray numpy.py in the current folder as NumPy."""
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
     try:

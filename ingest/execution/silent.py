@@ -1,6 +1,6 @@
-"""Takes stderr from the process that imports this: the server that workers are forked from, and so from them.
+"""Silences stderr of the process that imports this module: the fork server, and so all workers.
 
-A worker that was just being started when its command ended would show that it cannot find what they shared.
+A worker that is starting while its command exits would print a traceback about missing shared resources.
 """
 
 from shardstream.ingest.execution.worker import silence_decoders

@@ -1,4 +1,4 @@
-"""What a worker process does at its start: it ends with its parent, is silent, and uses one thread."""
+"""Start-up of a worker process: exits with its parent, silences decoders, uses one thread."""
 
 import contextlib
 import fcntl
@@ -11,11 +11,11 @@ from multiprocessing import resource_tracker
 
 @contextlib.contextmanager
 def block_sigint() -> Iterator[None]:
-    """Keeps Ctrl-C, which reaches a whole group, from the processes that are started meanwhile: this one decides.
+    """Blocks Ctrl-C, which is sent to the whole process group, in processes started inside this context.
 
-    They would die each in the middle of something and show where. This process hears of it afterwards.
+    Otherwise each of them would die with a traceback. This process receives a pending Ctrl-C afterwards.
     """
-    # All processes of multiprocessing need it; starting it meanwhile would let the signal through again.
+    # All multiprocessing processes need it; starting it inside the block would unblock the signal.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -25,11 +25,11 @@ def block_sigint() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """Has the kernel end this process when the one that it works for ends, even by `kill -9`.
+    """Has the kernel kill this process when its parent ends, even by `kill -9`.
 
-    Without it a worker of a pool waits for tasks for ever: it holds both ends of the pipe that they come through.
-    The other end of the sentinel is held by the parent alone. When it closes, the kernel sends SIGIO, which ends a
-    process that has no handler for it, whatever it is busy with.
+    Otherwise a worker would wait for tasks forever, because it holds both ends of their pipe. Only the parent holds the
+    other end of the sentinel. When that closes, the kernel sends SIGIO, which kills a process without a handler for it,
+    whatever it is doing.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -41,15 +41,12 @@ def end_with_parent() -> None:
 
 
 def silence_decoders() -> None:
-    """Lets what libtiff and libjpeg think of broken files go unheard; the verdict says it better.
-
-    They write straight to stderr.
-    """
+    """Redirects stderr to /dev/null: warnings of libtiff and libjpeg there repeat the recorded reason."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def use_one_thread() -> None:
-    """Keeps OpenCV to one thread: the processes are the parallelism, threads on top get in each other's way."""
+    """Limits OpenCV to one thread: parallelism comes from the processes, more threads would oversubscribe the cores."""
     import cv2
 
     cv2.setNumThreads(1)

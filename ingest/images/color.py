@@ -1,4 +1,4 @@
-"""From Pillow's images of all modes to RGB as a person sees it, in little memory."""
+"""Converts Pillow images of all modes to 8-bit RGB, with little memory."""
 
 from collections.abc import Callable
 
@@ -9,25 +9,25 @@ from shardstream.ingest.images.image_errors import ImageError
 from shardstream.ingest.images.jpeg import RgbImage
 
 _WHITE = (255, 255, 255)
-# Pillow's RGB has 4 bytes a pixel: at 100 million pixels each copy of the whole would be 0.4 GB.
+# Pillow's RGB takes 4 bytes per pixel: each full copy of 100 million pixels would be 0.4 GB.
 _PIXELS_PER_STRIP = 1 << 20
 _LARGE_PIXELS = 1 << 24
 _DEPTHS = (8, 10, 12, 14, 16)
-_MAX_OVERSHOOT = 0.05  # What resampling adds at edges.
+_MAX_OVERSHOOT = 0.05  # Overshoot of resampling at edges.
 _ALPHA_MODES = {"RGBA", "LA"}
 _PHOTOMETRIC = 262  # A tag of a TIFF; 0 says that 0 is white.
 
 
 def to_rgb(image: Image.Image, *, min_size: int, repairs: list[str]) -> RgbImage:
-    """Returns the pixels as uint8 [rows, columns, 3], and adds to `repairs` what was not plain about them.
+    """Returns the pixels as uint8 [rows, columns, 3], and adds the conversions that were necessary to `repairs`.
 
     Args:
-        image: As loaded.
-        min_size: As `shrinking`, which says how much smaller than `image` the result is.
-        repairs: In words.
+        image: The loaded image.
+        min_size: Passed to `shrinking`, which returns the reduction factor of the result.
+        repairs: Descriptions of repairs.
 
     Raises:
-        ImageError: Nothing says what its numbers look like.
+        ImageError: The value range of the pixels is unknown.
     """
     width, height = image.size
     factor = shrinking(height, width, min_size)
@@ -41,10 +41,10 @@ def to_rgb(image: Image.Image, *, min_size: int, repairs: list[str]) -> RgbImage
 
 
 def shrinking(height: int, width: int, min_size: int) -> int:
-    """Returns how many pixels, across and down, become one where not less than `min_size` a side are asked for.
+    """Returns the integer reduction factor per side that keeps at least `min_size` pixels.
 
-    More than one of large images alone, and of those not as many as could be: the cells at the edge are seldom whole,
-    which moves what is in the others a little.
+    Greater than 1 only for large images, and less than the largest possible factor: cells at the edge are usually
+    incomplete, which shifts the content of the others slightly.
     """
     if not min_size or height * width <= _LARGE_PIXELS:
         return 1
@@ -63,7 +63,7 @@ def turn(rgb: RgbImage, orientation: int) -> RgbImage:
 
 
 def _seer(image: Image.Image, repairs: list[str]) -> Callable[[Image.Image], Image.Image]:
-    """Returns what makes RGB of a strip of `image`."""
+    """Returns the function that converts a strip of `image` to RGB."""
     if image.mode.startswith("I") or image.mode == "F":
         repairs.append("16 bits to 8" if image.mode != "F" else "floating point to 8 bits")
         transparent = image.info.get("transparency")
@@ -81,7 +81,7 @@ def _seer(image: Image.Image, repairs: list[str]) -> Callable[[Image.Image], Ima
     if image.has_transparency_data and _is_opaque(image):
         return lambda strip: strip.convert(
             "RGB"
-        )  # Nothing to be seen of its alpha channel, and nothing to repair.
+        )  # The alpha channel has no visible effect, so this is not a repair.
     if image.has_transparency_data:
         if _is_invisible(image):
             raise ImageError("transparent everywhere, nothing of it can be seen; remove its alpha channel")
@@ -106,24 +106,24 @@ def _gray_to_rgb(gray: np.ndarray) -> Image.Image:
 
 
 def _to_eight_bits(deep: np.ndarray, depth: int, white: int, transparent: object) -> np.ndarray:
-    """Returns integers of `depth` bits as 0 to 255; Pillow's own conversion cuts them off at 255.
+    """Scales integers of `depth` bits to 0 to 255; Pillow's own conversion clips them at 255.
 
     Args:
-        deep: Integers.
-        depth: How many of their bits are in use, at least 8.
-        white: What 0 is to become where the image is a negative; 0 where it is none.
-        transparent: The value that is to become white.
+        deep: The integers.
+        depth: The number of bits in use, at least 8.
+        white: The value that 0 becomes if the image is inverted; 0 if it is not.
+        transparent: The value that becomes white.
     """
     return np.where(deep == transparent, 255, np.bitwise_xor(deep, white) >> (depth - 8))
 
 
 def _is_opaque(image: Image.Image) -> bool:
-    """Whether the alpha channel hides nothing."""
+    """Whether the alpha channel is fully opaque."""
     return image.mode in _ALPHA_MODES and image.getchannel("A").getextrema()[0] == 255
 
 
 def _is_invisible(image: Image.Image) -> bool:
-    """Whether the alpha channel, or that of the palette, hides everything."""
+    """Whether the alpha channel, or that of the palette, is fully transparent."""
     if image.mode in _ALPHA_MODES:
         return image.getchannel("A").getextrema()[1] == 0
     transparent = image.info.get("transparency")
@@ -136,9 +136,9 @@ def _is_invisible(image: Image.Image) -> bool:
 
 
 def _depth_in_use(image: Image.Image) -> int:
-    """Returns how many bits the integers of `image` have: the smallest usual number that holds the largest of them.
+    """Returns the bit depth in use: the smallest usual depth that holds the maximum of `image`.
 
-    Detectors of 12 bits write their values into 16 as they are: at their full range they would be all but black.
+    12-bit detectors store their values unscaled in 16 bits: scaled from the full range they would be almost black.
     """
     low, high = np.asarray(image.getextrema(), np.int64)
     if low < 0 or high > 0xFFFF:
@@ -149,12 +149,12 @@ def _depth_in_use(image: Image.Image) -> int:
 
 
 def _is_negative(image: Image.Image) -> bool:
-    # Pillow knows of 8 bits where 0 is white, and forgets it of 16.
+    # Pillow handles WhiteIsZero for 8 bits, but ignores it for 16.
     return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
 
 
 def _scale_of_floats(image: Image.Image) -> float:
-    """Returns by what to multiply: nothing says what white is in floating point, 1 and 255 are the two customs."""
+    """Returns the factor to the range 0 to 255: floating point has no defined white, 1 and 255 are both common."""
     low, high = np.asarray(image.getextrema(), np.float64)
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageError("floating-point pixels that are not finite")

@@ -1,6 +1,6 @@
-"""What a person sees in a source file: upright, RGB of 8 bits, no transparency, the first frame.
+"""Decodes a source file as a viewer shows it: upright, 8-bit RGB, no transparency, the first frame.
 
-What the file is, its content decides, never its name.
+The format is detected from the content, never from the file name.
 """
 
 from typing import NamedTuple
@@ -14,13 +14,13 @@ from shardstream.ingest.images.pillow_decode import Decoded, misnamed
 
 
 class Source(NamedTuple):
-    """A file of which the header was read and nothing else.
+    """A file of which only the header was read.
 
     Attributes:
         data: The content of the file.
-        suffix: Of its name, such as ".JPG".
-        max_pixels: An image that says it has more is refused before it is decoded.
-        header: Of a JPEG or PNG; None for all other formats, and where it cannot be read.
+        suffix: Suffix of its name, such as ".JPG".
+        max_pixels: Images with more pixels according to their header are rejected before they are decoded.
+        header: Header of a JPEG or PNG; None for all other formats, and if it cannot be read.
     """
 
     data: bytes
@@ -30,7 +30,7 @@ class Source(NamedTuple):
 
     @property
     def clean_size(self) -> tuple[int, int] | None:
-        """Height and width where the file's own bytes, if they are tidy or whole, show the same in every decoder."""
+        """Height and width if every decoder decodes the file's own bytes alike, provided they are intact."""
         if self.header is not None and icc.name_of_profile(self.header.profile):
             return None
         match self.header:
@@ -42,12 +42,12 @@ class Source(NamedTuple):
 
     @property
     def is_tidy(self) -> bool:
-        """Whether the header leaves nothing that may have to be repaired."""
+        """Whether the header shows nothing that may need a repair."""
         return self.header is not None and self.header.is_tidy
 
     @property
     def repairs(self) -> tuple[str, ...]:
-        """What is wrong with the file though not with the image, in words."""
+        """Descriptions of problems of the file that do not affect the image."""
         return misnamed("JPEG" if isinstance(self.header, jpeg.Header) else "PNG", self.suffix)
 
 
@@ -55,7 +55,7 @@ def read_source(data: bytes, suffix: str, max_pixels: int) -> Source:
     """Returns the file with its header.
 
     Raises:
-        ImageError: It is empty, or says that it is too large.
+        ImageError: The file is empty, or the image is too large according to its header.
     """
     if not data:
         raise ImageError("empty file")
@@ -73,14 +73,14 @@ def read_source(data: bytes, suffix: str, max_pixels: int) -> Source:
 
 
 def check_whole(source: Source) -> tuple[GrayImage, int] | None:
-    """Looks whether a clean source is whole, as strictly as decoding it.
+    """Checks that a clean source is intact, as strictly as a full decode.
 
     Returns:
-        A small gray image, uint8 [rows, columns], and how many pixels of the source each of its pixels stands for
-        in either direction; None where the source is not whole, and `decode` knows whether it can be repaired.
+        A small gray image, uint8 [rows, columns], and its reduction factor per side; None if the source is corrupt,
+        and `decode` has to find out whether it can be repaired.
 
     Raises:
-        ImageError: It takes too much memory, or cannot be decoded.
+        ImageError: The image takes too much memory, or cannot be decoded.
     """
     header = source.header
     if isinstance(header, jpeg.Header):
@@ -93,14 +93,14 @@ def check_whole(source: Source) -> tuple[GrayImage, int] | None:
 
 
 def decode(source: Source, *, min_size: int = 0) -> Decoded:
-    """Returns the image as a person sees it.
+    """Returns the decoded image.
 
     Args:
-        source: Of any format.
-        min_size: Where positive, both sides may be reduced to not less than this many pixels, if that is cheap.
+        source: A source of any format.
+        min_size: If positive, both sides may be reduced to at least this many pixels, if that is cheap.
 
     Raises:
-        ImageError: It is not an image, not whole, or too large.
+        ImageError: The file is not an image, corrupt, or too large.
     """
     if isinstance(source.header, jpeg.Header):
         try:
@@ -132,7 +132,7 @@ def _decode_jpeg(source: Source, header: jpeg.Header, min_size: int) -> Decoded:
 
 
 def _decode_mended(data: bytes, header: jpeg.Header, min_size: int) -> tuple[RgbImage, tuple[str, ...]]:
-    """Returns the image, and how its file was repaired, in words: the decoder stops at one thing after the other."""
+    """Returns the image and descriptions of its repairs, made one at a time: each decode stops at the first error."""
     reason, repairs = "", ()
     while True:
         try:
@@ -153,7 +153,7 @@ def _decode_whole_jpeg(data: bytes, header: jpeg.Header, min_size: int) -> RgbIm
 
 
 def _check_unusual(source: Source, header: jpeg.Header) -> None:
-    """Raises ImageError for a JPEG that is left to Pillow, where it has what Pillow would not mind or not fit in."""
+    """Raises ImageError for a JPEG to be decoded by Pillow if it has errors that Pillow ignores, or is too large."""
     if not header.is_tidy:
         raise ImageError("corrupt JPEG: junk between its segments, or no end")
     check_memory(len(source.data) + header.buffer_bytes + 4 * header.height * header.width)

@@ -1,7 +1,7 @@
-"""How a photo was held, from its EXIF or XMP data: a number from 1 to 8.
+"""Reads the orientation, 1 to 8, from EXIF or XMP data.
 
-One number is needed of all that EXIF holds, and Pillow takes 0.1 ms to parse a header for it, a seventh of what a
-photo costs in all. Like a browser, and unlike Pillow, this looks at no other tag, so that a broken one does no harm.
+Only this tag is needed, and Pillow takes 0.1 ms to parse the EXIF header, a seventh of the total cost of an image. Like
+a browser, and unlike Pillow, this ignores all other tags, so that a corrupt one does no harm.
 """
 
 import re
@@ -15,22 +15,22 @@ _BYTE_ORDERS = {
     b"II\0*": "<",
     b"MM\0*": ">",
     b"MM*\0": ">",
-}  # Some writers swap the mark as well.
+}  # Some writers also swap the bytes of the mark.
 _INTEGERS = {
     3: "H",
     4: "I",
     8: "h",
     9: "i",
-}  # SHORT is right; others were seen. By TIFF 6.0's number of the type.
+}  # SHORT is correct, but other types occur. By type number of TIFF 6.0.
 _XMP = re.compile(rb"tiff:Orientation(?:=\"|>)([0-9])")
 
 
 def read_orientation(exif: bytes, xmp: bytes = b"") -> int:
-    """Returns the orientation, 1 to 8; 1 where there is none or one that does not exist.
+    """Returns the orientation, 1 to 8; 1 if it is missing or invalid.
 
     Args:
-        exif: A TIFF header with its first directory, with or without "Exif" before it; empty if there is none.
-        xmp: Text that counts where EXIF says nothing; empty if there is none.
+        exif: A TIFF header with its first directory, with or without a leading "Exif"; empty if there is none.
+        xmp: XMP text, used if EXIF has no orientation; empty if there is none.
     """
     orientation = _in_tiff(exif.removeprefix(b"Exif\0\0").removeprefix(b"Exif\0\0"))
     if orientation is None and (found := _XMP.search(xmp)):
@@ -39,7 +39,7 @@ def read_orientation(exif: bytes, xmp: bytes = b"") -> int:
 
 
 def _in_tiff(tiff: bytes) -> int | None:
-    """Returns what the first directory says, or None. Source: TIFF 6.0, section 2."""
+    """Returns the orientation in the first directory, or None. Source: TIFF 6.0, section 2."""
     order = _BYTE_ORDERS.get(tiff[:4])
     if order is None or len(tiff) < 8:
         return None

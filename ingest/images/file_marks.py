@@ -1,9 +1,9 @@
-"""What a file is: the suffixes of images, and by its first bytes what no decoder reads, for the reason to reject it."""
+"""File type detection: image suffixes, and signatures of unsupported formats, for the reason of a rejection."""
 
 import struct
 from collections.abc import Iterator
 
-# The suffixes that each format of images goes by.
+# The usual suffixes of each image format.
 SUFFIXES = {
     "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"},
     "MPO": {".jpg", ".jpeg", ".jpe", ".mpo"},
@@ -107,7 +107,7 @@ _MAX_ENTRIES, _MAX_SUB_IFDS = 4096, 16
 
 
 def describe_unreadable(data: bytes) -> str:
-    """Returns why a file that no decoder knows was rejected."""
+    """Returns why a file that no decoder supports was rejected."""
     if data[4:8] == b"ftyp":
         if data[8:12] in HEIF_BRANDS:
             return "no decoder: HEIC; pip install pillow-heif, or convert it to JPEG"
@@ -124,7 +124,7 @@ def describe_unreadable(data: bytes) -> str:
             return reason
     if text.startswith((b"<?xml", b"<!--", b"<!doctype svg")):
         return _TEXTS[1][1] if b"<svg" in text else "not an image: text (XML)"
-    # Its content is not quoted: a link may have led to what was never meant to be read.
+    # Its content is not quoted: a link may point to a private file.
     if text and all(32 <= byte < 127 or byte in b"\t\r\n" or byte >= 128 for byte in text[:_TEXT_BYTES]):
         return "not an image: text"
     return f"not an image: it starts with the bytes {data[:4].hex(' ')}"
@@ -136,7 +136,7 @@ def is_heif(data: bytes) -> bool:
 
 
 def is_camera_raw(data: bytes, suffix: str) -> bool:
-    """Whether a TIFF is a camera's raw file, whose first image is a preview and not the photo."""
+    """Whether a TIFF is a camera raw file, whose first image is only a preview."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
     if order is None or len(data) < 8:
         return False
@@ -177,7 +177,7 @@ def _value(ifd: dict[int, tuple[int, ...]], tag: int) -> int:
 
 
 def _read_ifd(data: bytes, offset: int, order: str) -> dict[int, tuple[int, ...]]:
-    """Returns the whole numbers of a directory of a TIFF by their tags; what lies outside of the file is left out."""
+    """Returns the integer values of a TIFF directory by tag, without those that lie outside the file."""
     if not 8 <= offset <= len(data) - 2:
         return {}
     (num_entries,) = struct.unpack_from(f"{order}H", data, offset)

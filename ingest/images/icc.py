@@ -1,7 +1,6 @@
-"""Colors of other profiles than sRGB: what an iPhone (Display P3) or a camera (Adobe RGB) writes, as a person sees it.
+"""Converts colors of ICC profiles to sRGB, such as Display P3 of iPhones or Adobe RGB of cameras.
 
-Without this, Display P3 looks pale and Adobe RGB dull: their numbers mean other colors than the same numbers of sRGB.
-Profiles of gray images and of CMYK are not used.
+Without the conversion, Display P3 looks pale and Adobe RGB dull. Profiles of gray and CMYK images are not used.
 """
 
 import contextlib
@@ -13,7 +12,7 @@ from PIL import Image, ImageCms
 
 from shardstream.ingest.images.jpeg import RgbImage
 
-# Colors that a profile moves by less, in levels of 255, are those of sRGB: cameras embed many versions of it.
+# Profiles that change colors by less, in levels of 255, count as sRGB: cameras embed many versions of it.
 _MAX_LEVELS = 4
 _GRID = 6
 _PIXELS_PER_STRIP = 1 << 20
@@ -22,14 +21,14 @@ _HEADER_BYTES = 128
 
 
 def name_of_profile(profile: bytes) -> str:
-    """Returns the name of an RGB profile whose colors differ from sRGB to the eye; empty for all others."""
+    """Returns the name of an RGB profile that differs visibly from sRGB; empty for all others."""
     if len(profile) > _MAX_PROFILE_BYTES or len(profile) < _HEADER_BYTES or profile[16:20] != b"RGB ":
         return ""
     return _name(profile)
 
 
 def to_srgb(rgb: RgbImage, profile: bytes) -> RgbImage:
-    """Returns `rgb`, uint8 [height, width, 3], whose colors are those of `profile`, in sRGB."""
+    """Converts `rgb`, uint8 [height, width, 3], from `profile` to sRGB."""
     transform = _transform(profile)
     if transform is None:
         return rgb
@@ -57,7 +56,7 @@ def _name(profile: bytes) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
-    """Returns what turns colors of `profile` into sRGB; None where it is broken, and its colors are taken as sRGB."""
+    """Returns the transform from `profile` to sRGB; None if the profile is corrupt, and is treated as sRGB."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))

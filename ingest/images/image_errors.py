@@ -1,16 +1,16 @@
-"""Why a file holds no image that can be used, and the limits that are known before memory is spent."""
+"""The error for unusable images, and limits that are checked before memory is allocated."""
 
-# What a worker keeps to whatever it is given, and what Python, the libraries and the stored image take of it.
+# The memory limit of a worker, and the part of it for Python, the libraries and the stored image.
 _WORKER_BYTES = 1_000_000_000
 _OWN_BYTES = 120_000_000
 
 
 class ImageError(Exception):
-    """The file holds no image that can be used. Says why."""
+    """The file has no usable image. The message says why."""
 
 
 def check_pixels(height: int, width: int, max_pixels: int) -> None:
-    """Raises ImageError where an image has more than `max_pixels`."""
+    """Raises ImageError if an image has more than `max_pixels`."""
     if height * width > max_pixels:
         raise ImageError(too_many_pixels(max_pixels))
 
@@ -21,7 +21,7 @@ def too_many_pixels(max_pixels: int) -> str:
 
 
 def check_memory(num_bytes: int) -> None:
-    """Raises ImageError where a file and what it takes to decode it would take a worker beyond 1 GB."""
+    """Raises ImageError if a file and its decoding would exceed the worker's limit of 1 GB."""
     needed = num_bytes + _OWN_BYTES
     if needed > _WORKER_BYTES:
         raise ImageError(

@@ -1,9 +1,9 @@
-"""JPEG without mercy: an image whose data are not whole is refused, not painted gray.
+"""Strict JPEG decoding: truncated or corrupt data is an error instead of gray pixels.
 
-libjpeg goes on after most errors and only counts a warning, and so OpenCV, Pillow and TensorFlow show images
-with gray or shifted halves. libjpeg-turbo's own interface (simplejpeg) can stop at the first warning.
-Some warnings are harmless: junk between the segments of the header, a missing end mark, padding before it.
-Those are repaired by leaving the junk out, and the result has to pass the same strict decode.
+libjpeg continues after most errors with a warning, so OpenCV, Pillow and TensorFlow return images with gray or shifted
+halves. libjpeg-turbo's own interface (simplejpeg) can stop at the first warning. Some warnings are harmless: junk
+between header segments, a missing end marker, padding before it. Those are repaired by removing the junk, and the
+result must pass the same strict decode.
 """
 
 import os
@@ -33,42 +33,42 @@ _MAX_SCANS = 100
 _MAX_EXIF_SEGMENTS = 64
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _ICC, _MAX_PROFILE_PARTS = b"ICC_PROFILE\0", 255
-# The start-of-frame marks, by what a decoder has to know. Source: ITU-T T.81, table B.1; T.87 for JPEG-LS.
+# The start-of-frame markers by required decoder features. Source: ITU-T T.81, table B.1; T.87 for JPEG-LS.
 _EVERYDAY = {0xC0, 0xC1, 0xC2}  # Baseline, extended, progressive; Huffman coding.
 _PROGRESSIVE = {0xC2, 0xCA}
 _LOSSLESS = 0xC3
 _SELDOM = {_LOSSLESS: "lossless coding", 0xC9: "arithmetic coding", 0xCA: "arithmetic coding"}
 _JPEG_LS = 0xF7
-# All but the marks of Huffman tables, of arithmetic tables, and one that is reserved.
+# All except the markers of Huffman tables and arithmetic tables, and a reserved one.
 _FRAMES = {*range(0xC0, 0xD0), _JPEG_LS} - {0xC4, 0xC8, 0xCC}
 _UNKNOWN_SAMPLING = "Could not determine subsampling"
 _UNKNOWN_TRANSFORM = "Unknown Adobe color transform"
 _UNKNOWN_JFIF = "unknown JFIF revision"
 
 _STDERR = threading.Lock()
-_ROWS_TO_SEE = 32  # Of the gray image that a check gives, in either direction.
+_ROWS_TO_SEE = 32  # Minimum side of the gray image that `check` returns.
 
 
 class JpegError(Exception):
-    """The data are not a whole JPEG image."""
+    """The data are not an intact JPEG image."""
 
 
 class UnusualJpegError(JpegError):
-    """The decoder does not know this kind of JPEG, which says nothing about its data."""
+    """The decoder does not support this kind of JPEG; its data may be intact."""
 
 
 class Header(NamedTuple):
-    """What a JPEG says of itself before its first scan.
+    """The header of a JPEG before its first scan.
 
     Attributes:
-        height: As stored, in pixels.
-        width: As stored, in pixels.
+        height: Height as stored, in pixels.
+        width: Width as stored, in pixels.
         num_components: 1 for gray, 3 for color, 4 for CMYK or YCCK.
-        kind: The second byte of the start-of-frame mark.
-        depth: Bits of a component.
-        orientation: As in EXIF, 1 to 8.
-        buffer_bytes: What libjpeg has to keep of the image while it decodes, in bytes.
-        is_tidy: Whether nothing but segments lies before the first scan, and an end mark behind it.
+        kind: The second byte of the start-of-frame marker.
+        depth: Bits per component.
+        orientation: EXIF orientation, 1 to 8.
+        buffer_bytes: Bytes that libjpeg buffers while it decodes.
+        is_tidy: Whether there are only segments before the first scan, and an end marker after it.
         profile: The ICC profile of its colors; empty if there is none.
     """
 
@@ -84,17 +84,17 @@ class Header(NamedTuple):
 
     @property
     def is_everyday(self) -> bool:
-        """Whether every decoder shows these colors and this coding alike."""
+        """Whether every decoder decodes these colors and this coding alike."""
         return self.kind in _EVERYDAY and self.depth == 8 and self.num_components in {1, 3}
 
     @property
     def oddity(self) -> str:
-        """The coding, in words, where it is one that many decoders do not know; empty where it is not."""
+        """Description of the coding if many decoders do not support it; otherwise empty."""
         return _SELDOM.get(self.kind, "")
 
     @property
     def missing_decoder(self) -> str:
-        """What cannot be decoded, in words; empty where it can."""
+        """Description of the unsupported feature; empty if the image can be decoded."""
         if self.kind == _JPEG_LS:
             return "JPEG-LS"
         if self.depth != 8:
@@ -103,10 +103,10 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes) -> Header:
-    """Returns what is said before the first scan of a JPEG; junk between the segments is skipped.
+    """Returns the header of a JPEG; junk between the segments is skipped.
 
     Raises:
-        JpegError: There is no such header.
+        JpegError: There is no valid header.
     """
     exif: list[bytes] = []
     profile: list[bytes] = []
@@ -134,7 +134,7 @@ def read_header(data: bytes) -> Header:
     depth, height, width, num_components = struct.unpack_from(">BHHB", data, frame + 4)
     if height == 0 or width == 0:
         raise JpegError("a side of 0 pixels")
-    # Each costs a pass over the whole image, and may have no more than 32 bytes.
+    # Each scan costs a pass over the complete image, and may be as short as 32 bytes.
     end = data.find(_END, scan) if kind in _PROGRESSIVE else scan
     if (num_scans := data.count(_SCAN_MARK, scan, end if end >= 0 else len(data))) > _MAX_SCANS:
         raise JpegError(f"{num_scans:,} scans, an encoder writes about 10")
@@ -154,13 +154,13 @@ def read_header(data: bytes) -> Header:
 
 
 def check(data: bytes, header: Header) -> tuple[GrayImage, int]:
-    """Decodes a gray or color JPEG to its end, and returns a small gray image, and pixels to each of its pixels.
+    """Decodes a gray or color JPEG to its end, and returns a small gray image and its reduction factor.
 
-    As strict as a decode of all colors at full size, in 0.6 of its time: libjpeg warns where it reads the coded data,
-    and it reads them all. Of 300,000 mutations of 637 JPEGs of all kinds not one was judged differently.
+    As strict as a full-size color decode, in 0.6 of its time: libjpeg's warnings come from entropy decoding, which is
+    complete here too. The verdicts on 300,000 mutations of 637 JPEGs of all kinds were identical.
 
     Returns:
-        uint8 [ceil(height / n), ceil(width / n)], and n, one of 8, 4, 2, 1: the largest that leaves 32 pixels a side.
+        uint8 [ceil(height / n), ceil(width / n)], and n, one of 8, 4, 2, 1: the largest that keeps 32 pixels per side.
 
     Raises:
         JpegError: libjpeg had an error or a warning.
@@ -176,9 +176,9 @@ def decode(data: bytes, header: Header, *, min_size: int = 0) -> RgbImage:
 
     Args:
         data: A JPEG.
-        header: Of `data`.
-        min_size: Where positive, an image that is at least twice as large is made smaller while it is decoded,
-            which is cheaper and smooth; both sides keep at least so many pixels.
+        header: The header of `data`.
+        min_size: If positive, an image that is at least twice as large is reduced while it is decoded, which is cheaper
+            and smooth; both sides keep at least this many pixels.
 
     Raises:
         JpegError: libjpeg had an error or a warning.
@@ -193,7 +193,7 @@ def decode(data: bytes, header: Header, *, min_size: int = 0) -> RgbImage:
 
 
 def decoding_bytes(header: Header, *, min_size: int = 0) -> int:
-    """Returns what `decode` takes of memory at the most, in bytes."""
+    """Returns the peak memory of `decode`, in bytes."""
     size = _worthwhile(min_size, header)
     eighths = -(-8 * size // min(header.height, header.width)) if size else 8
     num_pixels = header.height * header.width * eighths**2 // 64
@@ -209,14 +209,14 @@ def encode(image: RgbImage, quality: int, *, halve_colors: bool) -> bytes:
 
 
 def repair(data: bytes, error: JpegError) -> tuple[bytes, str]:
-    """Returns `data` without what its decoder minds though it is not needed, and with an end mark; and what was done.
+    """Returns `data` without harmless junk and with an end marker, and a description of the repair.
 
     Args:
-        data: A JPEG that was refused.
-        error: Why it was.
+        data: A rejected JPEG.
+        error: Why it was rejected.
     """
     if _UNKNOWN_TRANSFORM in str(error):
-        # Then libjpeg takes the colors for what they most often are, and so does a decoder that is not told at all.
+        # libjpeg then assumes the usual color transform, as do decoders that find no marker.
         return _without_adobe_transform(data), "unknown color transform read as the usual one"
     if _UNKNOWN_JFIF in str(error):
         return _with_jfif_version(data), "unknown version of JFIF read as 1.2"
@@ -229,7 +229,7 @@ def _without_junk(data: bytes, error: JpegError) -> bytes:
     scans = data[segments[-1][1] :] if segments and segments[-1][0] == _SCAN else b""
     end = scans.rfind(_END)
     if end < 0 and any(mark in _PROGRESSIVE for mark, _, _ in segments):
-        return data  # Nothing would tell whether the last scans, the fine detail, are missing.
+        return data  # It would be unknown whether the last scans, with the fine detail, are missing.
     scans = scans[:end] if end >= 0 else scans
     padding = re.search(r"(\d+) extraneous bytes before marker 0xd9", str(error))
     if padding and len(set(scans[-int(padding[1]) :])) == 1:
@@ -255,15 +255,15 @@ def _with_jfif_version(data: bytes) -> bytes:
 
 
 def first_warning(data: bytes, header: Header) -> str:
-    """Returns what libjpeg minds about a JPEG of whatever sampling, in its words; empty if nothing.
+    """Returns libjpeg's first warning about a JPEG of any sampling; empty if there is none.
 
-    OpenCV decodes them all and goes on after errors, but has libjpeg write its first warning to stderr.
+    OpenCV decodes all samplings and continues after errors, but libjpeg writes its first warning to stderr.
     """
     import cv2
 
-    # As in `check`: in gray, an eighth where that is possible, all coded data are read.
+    # As in `check`: decoding to gray at 1/8 size, if possible, still reads all coded data.
     how = cv2.IMREAD_GRAYSCALE if header.kind == _LOSSLESS else cv2.IMREAD_REDUCED_GRAYSCALE_8
-    # Of the whole process: other threads that decode such a JPEG wait.
+    # stderr belongs to the whole process: other threads that decode such a JPEG wait.
     with _STDERR, open(os.memfd_create("libjpeg"), "rb") as said:  # noqa: PTH123 - It has no path.
         stderr = os.dup(2)
         os.dup2(said.fileno(), 2)
@@ -278,8 +278,8 @@ def first_warning(data: bytes, header: Header) -> str:
 
 
 def _worthwhile(min_size: int, header: Header) -> int:
-    # Shrinking by 7/8 costs more than it saves, and blurs. A lossless image cannot be shrunk: libjpeg-turbo 3.1
-    # writes all of it to where a small one was to be, and that is the end of the process.
+    # Scaling by 7/8 costs more than it saves, and blurs. Lossless images must not be scaled: libjpeg-turbo 3.1 writes
+    # the full image into the small buffer, which crashes the process.
     return 0 if min(header.height, header.width) < 2 * min_size or header.kind == _LOSSLESS else min_size
 
 
@@ -300,7 +300,7 @@ def _decode(data: bytes, colorspace: str, min_height: int, min_width: int) -> np
 
 
 def _cmyk_to_rgb(cmyk: npt.NDArray[np.uint8]) -> RgbImage:
-    """Returns RGB from CMYK as Adobe stores it, inverted; a strip at a time, as Pillow's images are copies."""
+    """Converts CMYK as Adobe stores it, inverted, to RGB; in strips, because Pillow copies its input."""
     height, width, _ = cmyk.shape
     rgb = np.empty((height, width, 3), np.uint8)
     rows = max(1, (1 << 20) // width)
@@ -312,11 +312,11 @@ def _cmyk_to_rgb(cmyk: npt.NDArray[np.uint8]) -> RgbImage:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yields mark, start and end of the segments up to the head of the first scan; passes over what is between them."""
+    """Yields marker, start and end of the segments up to the header of the first scan; skips junk between them."""
     position = len(START)
     while (position := data.find(b"\xff", position)) >= 0 and position + 4 <= len(data):
         mark = data[position + 1]
-        if not 0xC0 <= mark <= 0xFE or 0xD0 <= mark <= 0xD9:  # Junk, or marks that carry no segment.
+        if not 0xC0 <= mark <= 0xFE or 0xD0 <= mark <= 0xD9:  # Junk, or markers without a segment.
             position += 1
             continue
         end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
@@ -327,12 +327,12 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _is_needed(mark: int) -> bool:
-    # Of the application segments only JFIF's and Adobe's tell how the colors are meant. The scan is no header.
+    # Among application segments only JFIF's and Adobe's define the colors. The scan is not part of the header.
     return mark in {_APP0, _APP14} or not (_APP1 <= mark <= _APP15 or mark in {_COMMENT, _SCAN})
 
 
 def _num_samples(shares: bytes, num_pixels: int) -> int:
-    """Returns how many samples the components have, of which each has its share of the resolution, across and down."""
+    """Returns the total number of samples of all components, given their sampling factors."""
     factors = [divmod(share, 16) for share in shares]
     largest = max((across for across, _ in factors), default=1) * max(
         (down for _, down in factors), default=1

@@ -1,4 +1,4 @@
-"""Every format but JPEG, through Pillow, which is strict about most of them."""
+"""Decodes all formats except JPEG with Pillow, which is strict about most of them."""
 
 import contextlib
 import functools
@@ -24,12 +24,9 @@ from shardstream.ingest.images.image_errors import (
 from shardstream.ingest.images.jpeg import START as JPEG_START
 from shardstream.ingest.images.jpeg import GrayImage, RgbImage
 
-# Pillow reads more formats (EPS, FLI, ...), but those are never right for a photo and would only widen what a hostile
-# file can reach.
-_PILLOW_FORMATS = [
-    name for name in SUFFIXES if name not in {"MPO", "HEIF"}
-]  # MPO is what it calls some JPEGs.
-# What a file starts with, to say of one that cannot be read what it was meant to be.
+# Pillow reads more formats (EPS, FLI, ...), but those are never used for photos and would increase the attack surface.
+_PILLOW_FORMATS = [name for name in SUFFIXES if name not in {"MPO", "HEIF"}]  # Pillow calls some JPEGs MPO.
+# Signatures, to name the format of an unreadable file.
 _MARKS = {
     "JPEG": JPEG_START,
     "PNG": png.START[:4],
@@ -43,10 +40,10 @@ _HALVED_COLORS = {"JPEG", "MPO", "WEBP", "AVIF", "HEIF"}
 _LOSSLESS_WEBP, _WEBP_HEADER_BYTES = b"VP8L", 4096
 _MIN_DEEP_LEVEL, _PNG_DEPTH_AT = 16, 24
 _RGB_MODES = {"RGB", "RGBA", "RGBX", "P", "PA"}
-_GREY_SIZE = 64  # Pixels on the shorter side, at least, of the gray image that a check gives.
-# What Pillow takes to load an image, bytes a pixel, as measured; in all other formats what the image itself has.
+_GREY_SIZE = 64  # Minimum pixels of the shorter side of the gray image that a check returns.
+# Measured memory of Pillow's loading, in bytes per pixel; for all other formats the size of the image itself.
 _LOADING_BYTES = {"WEBP": 18, "AVIF": 18, "HEIF": 18, "JPEG2000": 26, "ICO": 16}
-_MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}  # Else 4, of "RGB" too.
+_MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}  # Otherwise 4, including "RGB".
 # Tags of a TIFF.
 _BITS, _COMPRESSION, _ROWS_PER_STRIP, _PLANES, _TILE_WIDTH, _TILE_HEIGHT = 258, 259, 278, 284, 322, 323
 
@@ -54,16 +51,16 @@ _Seen = TypeVar("_Seen")
 
 
 class Decoded(NamedTuple):
-    """An image as a person sees it.
+    """A decoded, upright image.
 
     Attributes:
-        rgb: uint8 [height, width, 3]; may be smaller than the source where a small one was asked for.
-        height: Of the upright source, in pixels.
-        width: Of the upright source, in pixels.
-        repairs: What had to be done to see it, in words.
-        has_halved_colors: Whether its format most often keeps half the resolution for colors alone: a drawing from
-            another format may be nothing but noise, 60 levels from what it was, where it is stored that way.
-        profile: The ICC profile that its colors are to be converted from; empty where they are those of sRGB.
+        rgb: Pixels, uint8 [height, width, 3]; may be smaller than the source if `min_size` allowed it.
+        height: Height of the upright source in pixels.
+        width: Width of the upright source in pixels.
+        repairs: Descriptions of the repairs that were necessary.
+        has_halved_colors: Whether its format usually stores colors at half the resolution (4:2:0). Storing a drawing
+            from another format in that way may turn it into noise, 60 levels off.
+        profile: The ICC profile to convert the colors from; empty for sRGB.
     """
 
     rgb: RgbImage
@@ -75,10 +72,10 @@ class Decoded(NamedTuple):
 
 
 def decode(data: bytes, suffix: str, *, min_size: int, max_pixels: int) -> Decoded:
-    """Returns the image in `data` as a person sees it; the arguments are those of `decode.decode`.
+    """Returns the decoded image; the arguments are those of `decode.decode`.
 
     Raises:
-        ImageError: It is not an image, not whole, or too large.
+        ImageError: The file is not an image, corrupt, or too large.
     """
     if is_camera_raw(data, suffix):
         raise ImageError("no decoder: a camera's raw file; convert it to JPEG")
@@ -86,13 +83,13 @@ def decode(data: bytes, suffix: str, *, min_size: int, max_pixels: int) -> Decod
 
 
 def check_png(data: bytes, max_pixels: int) -> tuple[GrayImage, int] | None:
-    """Decodes a PNG that says it is plain to its end, and returns a small gray image of it.
+    """Decodes a PNG with a plain header to its end, and returns a small gray image of it.
 
     Returns:
-        uint8 [ceil(height / n), ceil(width / n)], and n; None where it is not as plain and whole as it says.
+        uint8 [ceil(height / n), ceil(width / n)], and n; None if it is corrupt or not as plain as its header says.
 
     Raises:
-        ImageError: As `decode`.
+        ImageError: As for `decode`.
     """
     if not png.is_whole(data):
         return None
@@ -100,16 +97,16 @@ def check_png(data: bytes, max_pixels: int) -> tuple[GrayImage, int] | None:
 
 
 def misnamed(source_format: str, suffix: str) -> tuple[str, ...]:
-    """Returns what is wrong with the name of a file of this format, in words, if anything is."""
+    """Returns a description of the suffix mismatch of a file of this format, if there is one."""
     if suffix.lower() in SUFFIXES[source_format]:
         return ()
     return (f"{source_format} named {suffix or 'without a suffix'}",)
 
 
 def _with_pillow(data: bytes, max_pixels: int, see: Callable[[Image.Image], _Seen]) -> _Seen:
-    """Returns what `see` makes of the opened image; what is wrong with the file becomes a ImageError."""
+    """Returns the result of `see` on the opened image; converts errors of the file to ImageError."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # Corrupt EXIF, odd tags: the pixels decide.
+        with warnings.catch_warnings(action="ignore"):  # Corrupt EXIF, odd tags: only the pixels matter.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with _open(data, _formats(data)) as image:
                 check_pixels(image.height, image.width, max_pixels)
@@ -120,14 +117,14 @@ def _with_pillow(data: bytes, max_pixels: int, see: Callable[[Image.Image], _See
         _reject_unknown(data)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(too_many_pixels(max_pixels)) from None
-    except Exception as error:  # Pillow's readers raise nearly everything on broken files.
+    except Exception as error:  # Pillow's readers raise almost any exception on corrupt files.
         raise ImageError(f"corrupt: {_one_line(error)}") from None
 
 
 def _open(data: bytes, formats: Sequence[str]) -> Image.Image:
-    """Does what `Image.open` does, but for its limit of pixels, which the whole process has: we have one of our own.
+    """Opens an image like `Image.open`, but without its process-wide pixel limit: we have our own.
 
-    Pillow's guards images inside of images (ICO, TIFF) that are larger than their container all the same.
+    Pillow's limit still applies to images inside containers (ICO, TIFF) that are larger than the container says.
     Source: PIL/Image.py of Pillow 11 and 12.
     """
     Image.init()
@@ -136,7 +133,9 @@ def _open(data: bytes, formats: Sequence[str]) -> Image.Image:
             continue
         factory, accept = Image.OPEN[name]
         accepted = accept is None or accept(data[:16])
-        if not accepted or isinstance(accepted, str):  # A text says why it cannot read what is its format.
+        if not accepted or isinstance(
+            accepted, str
+        ):  # A string says why the format is recognized but unsupported.
             continue
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
             return factory(io.BytesIO(data), "")
@@ -144,7 +143,7 @@ def _open(data: bytes, formats: Sequence[str]) -> Image.Image:
 
 
 def _formats(data: bytes) -> list[str]:
-    """Returns the formats that Pillow may take `data` for: those of photos, and HEIC where its reader is installed."""
+    """Returns the formats that Pillow may try for `data`: those of photos, and HEIC if its plugin is installed."""
     return [*_PILLOW_FORMATS, "HEIF"] if is_heif(data) and _has_heif() else _PILLOW_FORMATS
 
 
@@ -175,8 +174,8 @@ def _see(image: Image.Image, data: bytes, suffix: str, min_size: int) -> Decoded
     check_memory(len(data) + max(_loading_bytes(image, len(data)), _own_bytes(image) + 3 * num_pixels))
     if _is_animated(image):
         repairs.append("first frame of several")
-    if source_format != "TIFF":  # Loading a TIFF turns it and forgets the tag.
-        image.load()  # Before EXIF: a PNG loads to find it, and an error of that would seem to be one of EXIF.
+    if source_format != "TIFF":  # Loading a TIFF rotates it and drops the tag.
+        image.load()  # Before EXIF: a PNG is loaded to find it, and a load error would look like an EXIF error.
     orientation = _orientation(image)
     image.load()
     if orientation != 1:
@@ -184,11 +183,11 @@ def _see(image: Image.Image, data: bytes, suffix: str, min_size: int) -> Decoded
     height, width = image.height, image.width
     profile = image.info.get("icc_profile") or b"" if image.mode in _RGB_MODES else b""
     rgb = to_rgb(image, min_size=min_size, repairs=repairs)
-    # A profile says how dark they are meant: linear colors have small numbers.
+    # Not with a profile: linear colors have small values.
     is_dark = 0 < rgb.max(initial=0) < _MIN_DEEP_LEVEL and not name_of_profile(profile)
     if is_dark and _has_deep_colors(image, data):
         raise ImageError("colors of 16 bits that use less than a sixteenth of their range; rescale them")
-    image.close()  # Its memory, before a turned copy is made.
+    image.close()  # Frees its memory before a rotated copy is made.
     if source_format != "TIFF":
         rgb = turn(rgb, orientation)
         height, width = (width, height) if orientation >= 5 else (height, width)
@@ -201,14 +200,14 @@ def _see(image: Image.Image, data: bytes, suffix: str, min_size: int) -> Decoded
 
 
 def _has_deep_colors(image: Image.Image, data: bytes) -> bool:
-    """Whether colors have 16 bits, of which Pillow takes the upper 8."""
+    """Whether colors have 16 bits, which Pillow reduces to the upper 8."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return max(image.tag_v2.get(_BITS, (8,))) > 8
     return image.format == "PNG" and data[_PNG_DEPTH_AT : _PNG_DEPTH_AT + 1] == b"\x10"
 
 
 def _check_planes(image: Image.Image) -> None:
-    """Raises ImageError for an uncompressed TIFF with its colors in planes of 16 bits: Pillow reads them as 8."""
+    """Raises ImageError for an uncompressed TIFF with 16-bit color planes, which Pillow reads as 8-bit."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tags = image.tag_v2
         if (tags.get(_PLANES), tags.get(_COMPRESSION)) == (2, 1) and max(tags.get(_BITS, (8,))) > 8:
@@ -216,15 +215,15 @@ def _check_planes(image: Image.Image) -> None:
 
 
 def _own_bytes(image: Image.Image) -> int:
-    # Pillow keeps the address of each row.
+    # Plus 8 bytes per row: Pillow keeps a pointer to each.
     return image.height * (image.width * _MODE_BYTES.get(image.mode, 4) + 8)
 
 
 def _loading_bytes(image: Image.Image, num_bytes: int) -> int:
-    """Returns about how many bytes it takes to load `image` from a file of `num_bytes`, besides the file."""
+    """Estimates the memory to load `image` from a file of `num_bytes`, in addition to the file."""
     num_pixels = image.height * image.width
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        # One strip or tile at a time is unpacked, if packed; all of them may be one. Turning makes a copy.
+        # Decompresses one strip or tile at a time, but there may be only one. Rotating makes a copy.
         tags = image.tag_v2
         rows, columns = tags.get(_TILE_HEIGHT), tags.get(_TILE_WIDTH)
         part = rows * columns if rows and columns else tags.get(_ROWS_PER_STRIP, image.height) * image.width
@@ -234,14 +233,14 @@ def _loading_bytes(image: Image.Image, num_bytes: int) -> int:
     if image.format in _LOADING_BYTES:
         return (
             num_bytes + num_pixels * _LOADING_BYTES[image.format]
-        )  # Their decoders keep a copy of the file.
+        )  # These decoders keep a copy of the file.
     return _own_bytes(image)
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Broken EXIF in a whole image; Pillow lets many kinds of errors through.
+    except Exception:  # Corrupt EXIF in an intact image; Pillow raises many kinds of errors.
         return 1
     return orientation if orientation in range(1, 9) else 1
 
@@ -249,7 +248,7 @@ def _orientation(image: Image.Image) -> int:
 def _is_animated(image: Image.Image) -> bool:
     try:
         return bool(getattr(image, "is_animated", False)) and image.format != "MPO"
-    except Exception:  # Broken later frames do not matter: the first one is what counts.
+    except Exception:  # Corrupt later frames do not matter: only the first is used.
         return True
 
 

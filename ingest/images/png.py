@@ -1,4 +1,4 @@
-"""Which PNG files every decoder shows alike, so that their bytes can stay as they are."""
+"""Recognizes PNG files that every decoder decodes alike, so that their bytes can be stored unchanged."""
 
 import struct
 import zlib
@@ -9,17 +9,17 @@ START = b"\x89PNG\r\n\x1a\n"
 
 _END, _PROFILE = b"IEND", b"iCCP"
 _MAX_PROFILE_BYTES = 4 << 20
-_BYTES_AT_A_TIME = 1 << 20  # Of the pixels, of which there may be hundreds of millions.
-# Bits, and then gray or RGB, the one way to pack and to filter, and row by row.
+_BYTES_AT_A_TIME = 1 << 20  # Chunk size of decompression: there may be hundreds of millions of pixels.
+# Bit depth, color type (gray or RGB), compression, filter, interlacing.
 _PLAIN = ([8, 0, 0, 0, 0], [8, 2, 0, 0, 0])
-# Transparency and animation are read differently here and there.
+# Decoders differ in transparency and animation.
 _NEEDED, _TELLING = {b"IDAT", _END}, {b"IDAT", _END, b"tRNS", b"acTL"}
 _MAY_TURN = {b"eXIf", b"iTXt", b"zTXt", b"tEXt"}
 _TEXTS_THAT_MAY_TURN = (b"XML:com.adobe.xmp\0", b"Raw profile type ")
 
 
 class Chunk(NamedTuple):
-    """A named part: its content lies from `start` to before `end`, its checksum behind that."""
+    """A chunk: its content is from `start` to before `end`, followed by its checksum."""
 
     name: bytes
     start: int
@@ -27,13 +27,13 @@ class Chunk(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What the chunks of a PNG say of it, without a look into its pixels.
+    """The properties of a PNG from its chunks, without decoding pixels.
 
     Attributes:
-        height: In pixels.
-        width: In pixels.
-        is_plain: Whether it is 8-bit gray or RGB, row by row, opaque and still, and has all its chunks.
-        is_tidy: Whether there are no EXIF or XMP data, which may say that it lies on its side.
+        height: Height in pixels.
+        width: Width in pixels.
+        is_plain: Whether it is 8-bit gray or RGB, not interlaced, opaque, not animated, and has all its chunks.
+        is_tidy: Whether there are no EXIF or XMP data, which may have an orientation.
         profile: The ICC profile of its colors; empty if there is none.
     """
 
@@ -45,7 +45,7 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes) -> Header | None:
-    """Returns what the chunks say, or None where they do not begin with the right one."""
+    """Returns the header, or None if the file does not start with a valid IHDR chunk."""
     names, is_tidy, profile = set(), True, b""
     for chunk in _chunks(data):
         names |= {chunk.name} & _TELLING  # Not all: a hostile file may have millions.
@@ -61,9 +61,9 @@ def read_header(data: bytes) -> Header | None:
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether all of a plain PNG is right: each checksum, and as many pixels as the header says.
+    """Whether a plain PNG is intact: all checksums match, and it has exactly the pixels that the header says.
 
-    Pillow does not mind too many pixels, nor what a chunk that it does not need has for a checksum.
+    Pillow ignores surplus pixels, and checksums of chunks that it does not need.
     """
     width, height, _, color = struct.unpack_from(">IIBB", data, next(_chunks(data)).start)
     num_bytes = height * (1 + width * (3 if color == 2 else 1))
@@ -72,7 +72,7 @@ def is_whole(data: bytes) -> bool:
 
 
 def _chunks(data: bytes) -> Iterator[Chunk]:
-    """Yields the chunks up to the end, or up to the first that is not whole."""
+    """Yields the chunks up to the end, or up to the first incomplete one."""
     position = len(START)
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, position)
@@ -92,7 +92,7 @@ def _is_right(data: bytes, chunk: Chunk) -> bool:
 
 
 def _unpack_profile(content: bytes) -> bytes:
-    """Returns the profile in a chunk of a name, a zero, the method, and the packed bytes; empty where it is broken."""
+    """Returns the profile of a chunk with a name, a zero, the method, and compressed bytes; empty if it is corrupt."""
     _, _, packed = content.partition(b"\0")
     try:
         return zlib.decompressobj().decompress(packed[1:], _MAX_PROFILE_BYTES)
@@ -107,7 +107,7 @@ def _may_turn(data: bytes, chunk: Chunk) -> bool:
 
 
 def _holds(parts: Iterator[memoryview], num_bytes: int) -> bool:
-    """Whether the compressed `parts` end, and hold so many bytes; what is more than that is not unpacked."""
+    """Whether the compressed `parts` end after exactly `num_bytes`; does not decompress more than that."""
     stream = zlib.decompressobj()
     found = 0
     try:

@@ -17,12 +17,12 @@ class ProcessedImage(NamedTuple):
     """The verdict on one file and, unless it is rejected, the image to store.
 
     Attributes:
-        verdict: What became of it.
+        verdict: The verdict, one of VERDICTS.
         reason: How it was repaired or why it was rejected; empty if ok.
         stored: The bytes for the record.
         size: Height and width of the stored image, in pixels.
         source_size: Height and width of the upright source, in pixels.
-        perceptual_hash: 64 bits, of which few differ between images that look alike; None where it was not decoded.
+        perceptual_hash: 64-bit hash, with a small Hamming distance for similar images; None if it was not decoded.
     """
 
     verdict: Literal["ok", "repaired", "rejected"]
@@ -40,11 +40,11 @@ def process_image(
 
     Args:
         data: The content of the file.
-        suffix: Of its name, such as ".JPG": an image under another format's name counts as repaired.
+        suffix: Suffix of its name, such as ".JPG": an image with another format's suffix counts as repaired.
         image: How images are stored.
-        max_pixels: An image that says it has more is refused before it is decoded.
-        check: "full" decodes every image to its end; "header" believes the header of one that can be stored as it
-            is, and decodes the others.
+        max_pixels: Images with more pixels according to their header are rejected before they are decoded.
+        check: "full" decodes every image to its end; "header" trusts the header of images that can be stored unchanged,
+            and decodes only the others.
     """
     try:
         source = read_source(data, suffix, max_pixels)
@@ -58,7 +58,7 @@ def process_image(
 
 
 def _keep(source: Source, image: ImageSettings, how: Check) -> ProcessedImage | None:
-    """Returns the verdict on a source that can be stored as it is: encoding again would cost quality and time."""
+    """Returns the verdict on a source that can be stored unchanged: re-encoding would cost quality and time."""
     size = source.clean_size
     if size is None or image.encoding == "raw" or size != (image.size or size[0], image.size or size[1]):
         return None
@@ -72,13 +72,13 @@ def _keep(source: Source, image: ImageSettings, how: Check) -> ProcessedImage | 
 
 
 def _make(source: Source, image: ImageSettings) -> ProcessedImage:
-    """Returns the verdict on a source that has to be decoded, and what is stored in its place."""
-    # Twice the final size: averaging four pixels or more hides how the decoder made them.
+    """Returns the verdict on a source that has to be decoded, with the re-encoded image."""
+    # Twice the final size: averaging at least four pixels hides artifacts of the decoder's scaling.
     decoded = decode(source, min_size=2 * (image.size or 0))
     rgb = decoded.rgb if image.size is None else resize(decoded.rgb, image.size, image.resize)
-    if decoded.profile:  # Of the small image: a tenth of the work, and no difference to be seen.
+    if decoded.profile:  # After resizing: a tenth of the work, without a visible difference.
         rgb = to_srgb(rgb, decoded.profile)
-    # Stretched, the small image shows all of the large one, and a hash of it costs less.
+    # A stretched image shows the complete source, and hashing it is cheaper.
     perceptual_hash = hash_rgb(rgb if image.resize == "stretch" else decoded.rgb)
     return ProcessedImage(
         "repaired" if decoded.repairs else "ok",
@@ -91,12 +91,12 @@ def _make(source: Source, image: ImageSettings) -> ProcessedImage:
 
 
 def resize(rgb: RgbImage, size: int, rule: Resize) -> RgbImage:
-    """Returns `rgb` as [size, size, 3].
+    """Returns `rgb` resized to [size, size, 3].
 
     Args:
-        rgb: uint8 [height, width, 3].
-        size: In pixels.
-        rule: "stretch" ignores the shape, "crop" takes the middle square, "pad" adds black bands.
+        rgb: The image, uint8 [height, width, 3].
+        size: Height and width in pixels.
+        rule: "stretch" ignores the aspect ratio, "crop" takes the center square, "pad" adds black bars.
     """
     height, width = rgb.shape[:2]
     if rule == "stretch":
@@ -116,8 +116,8 @@ def resize(rgb: RgbImage, size: int, rule: Resize) -> RgbImage:
 def _scale(rgb: RgbImage, height: int, width: int) -> RgbImage:
     import cv2
 
-    # The mean over an area neither blurs nor aliases when shrinking; for enlarging it would make blocks. One after the
-    # other: of an image that shrinks in one direction and grows in the other OpenCV takes no means at all.
+    # Area interpolation neither blurs nor aliases when downscaling, but makes blocks when upscaling. Two passes: if one
+    # side shrinks and the other grows, OpenCV does not use area interpolation at all.
     rows, columns = min(rgb.shape[0], height), min(rgb.shape[1], width)
     scaled = rgb
     if (rows, columns) != rgb.shape[:2]:

@@ -1,4 +1,4 @@
-"""The members of a .zip or .tar, one after the other, in the order in which they lie on the disk."""
+"""Reads the members of a .zip or .tar sequentially, in on-disk order."""
 
 import calendar
 import contextlib
@@ -11,7 +11,7 @@ from typing import IO, NamedTuple
 
 from shardstream.ingest.common.errors import DatasetError
 
-# The reader of files takes no larger ones either.
+# Same limit as for plain files.
 _MAX_FILE_BYTES = 400_000_000
 _UTF8_FLAG, _ENCRYPTED_FLAG = 0x800, 0x1
 _MAX_SECS = 1 << 33  # Nanoseconds since 1970 fit into 64 bits until the year 2242.
@@ -21,11 +21,11 @@ class Member(NamedTuple):
     """A file in an archive.
 
     Attributes:
-        path: As it is in the archive.
-        size_bytes: As the archive has it.
-        mtime_ns: In nanoseconds since 1970.
-        skipped: Why it cannot be taken, such as a link; empty for a plain file.
-        content: Its bytes; None where there are none to be had.
+        path: Path as stored in the archive.
+        size_bytes: Size as stored in the archive.
+        mtime_ns: Modification time in nanoseconds since 1970.
+        skipped: Why it is skipped, such as a link; empty for a plain file.
+        content: File object with its bytes; None if it has none.
     """
 
     path: str
@@ -36,11 +36,11 @@ class Member(NamedTuple):
 
 
 def read_members(path: Path, check_space: Callable[[int], None]) -> Iterator[Member]:
-    """Yields what is in an archive, but for its folders.
+    """Yields the members of an archive except folders.
 
     Args:
         path: A .zip or .tar file, compressed or not.
-        check_space: Is given the bytes of all members, where the archive says them before anything is read.
+        check_space: Called with the total size of all members if the archive states it up front.
 
     Raises:
         DatasetError: The archive is encrypted.
@@ -51,7 +51,7 @@ def read_members(path: Path, check_space: Callable[[int], None]) -> Iterator[Mem
 def _zip_members(path: Path, check_space: Callable[[int], None]) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         infos = [info for info in archive.infolist() if not info.is_dir()]
-        infos.sort(key=lambda info: info.header_offset)  # In the order in which they lie on the disk.
+        infos.sort(key=lambda info: info.header_offset)  # On-disk order: sequential reads.
         if any(info.flag_bits & _ENCRYPTED_FLAG for info in infos):
             raise DatasetError(f"{path}: encrypted; unpack it with its password and give the folder")
         check_space(sum(info.file_size for info in infos))
@@ -66,13 +66,13 @@ def _zip_members(path: Path, check_space: Callable[[int], None]) -> Iterator[Mem
 
 
 def _zip_secs(info: zipfile.ZipInfo) -> float:
-    with contextlib.suppress(ValueError):  # Some programs write no time: month 0, day 0.
+    with contextlib.suppress(ValueError):  # Some programs write no date: month 0, day 0.
         return calendar.timegm((*info.date_time, 0, 0, 0))
     return 0
 
 
 def _time_ns(secs: float) -> int:
-    """Returns a time in nanoseconds; 0 where it is none: an archive may say NaN, or the year 30,000."""
+    """Returns a time in nanoseconds; 0 if it is invalid: an archive may say NaN, or the year 30,000."""
     return int(secs * 1_000_000_000) if abs(secs) < _MAX_SECS else 0
 
 
@@ -90,14 +90,14 @@ def _size_reason(size_bytes: int) -> str:
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Returns a member's path. Who writes no UTF-8 mostly writes what the system's files are called in."""
+    """Returns a member's path. Programs that do not write UTF-8 mostly use the system's encoding of file names."""
     name = info.orig_filename.split("\0")[0] if "\0" not in info.filename else info.filename
     if not info.flag_bits & _UTF8_FLAG:
         raw = name.encode("cp437", "replace")
         for encoding in (
             "utf-8",
             "cp949",
-        ):  # macOS writes the former without saying so, Windows in Korea the latter.
+        ):  # macOS writes UTF-8 without setting the flag, Windows in Korea writes CP949.
             with contextlib.suppress(UnicodeDecodeError):
                 name = raw.decode(encoding)
                 break
@@ -108,7 +108,7 @@ def _tar_members(path: Path) -> Iterator[Member]:
     # As a stream: read once from front to back, however it is compressed.
     with tarfile.open(path, "r|*") as archive:
         for info in archive:
-            archive.members = []  # type: ignore[attr-defined] - It keeps them all, a gigabyte of a million.
+            archive.members = []  # type: ignore[attr-defined] - tarfile keeps all members: 1 GB per million.
             if info.isdir():
                 continue
             reason = "" if info.isfile() else "links in the archive"

@@ -1,7 +1,6 @@
-"""IMAGES as a .zip or .tar: its members are spooled once, in order, into numbered files that the usual path reads.
+"""IMAGES as a .zip or .tar: its members are extracted once, in order, into numbered files that the map step reads.
 
-Nothing is written under a name from the archive: where a member would lead to does not matter, and only its bytes and
-the path that it stands for are kept.
+No file is named after a member, so a malicious path cannot escape the folder; only a member's bytes and path are kept.
 """
 
 import dataclasses
@@ -32,7 +31,7 @@ from shardstream.ingest.pipeline.split_folders import split_of_word
 
 _INDEX = "index.json"  # Written last: a spool that has it is complete.
 _COPY_BYTES = 1 << 20
-# Images hardly shrink, bitmaps of one color do: what grows beyond both was made to fill a disk.
+# Zip bomb limits: images hardly compress, only bitmaps of one color do, so larger ratios are meant to fill the disk.
 _MAX_RATIO, _MAX_UNSUSPICIOUS_BYTES = 200, 2 << 30
 _KEPT_FREE_BYTES = 256 << 20
 _MAX_NAMED = 3
@@ -44,14 +43,14 @@ _REMEDY = "get it again, or unpack it and give the folder"
 
 @dataclasses.dataclass(slots=True)
 class _Spooled:
-    """What was spooled so far.
+    """The members that were spooled so far.
 
     Attributes:
         files: Size, time and number of the spooled file by path.
-        skipped: How many members were left out, by reason.
-        notes: What a person should know, in sentences.
-        outside: The first few names that lead out of the archive.
-        corrupt: The paths of members whose bytes are not those that were packed.
+        skipped: The number of skipped members by reason.
+        notes: Notes for the user, in sentences.
+        outside: The first few paths that lead out of the archive.
+        corrupt: The paths of members with a checksum mismatch.
     """
 
     files: dict[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
@@ -62,16 +61,16 @@ class _Spooled:
 
 
 def open_archive(path: Path, spool: Path | None, layout: Layout) -> Found:
-    """Returns the files of an archive, which lie in numbered files in `spool` then.
+    """Extracts an archive into numbered files in `spool` and returns its files.
 
     Args:
         path: A .zip or .tar file, compressed or not.
-        spool: The folder to put them into; what an earlier call put there of the same archive is used again.
-        layout: Which files are left out.
+        spool: The folder to extract to; files of the same archive from an earlier call are reused.
+        layout: Which files are skipped.
 
     Raises:
-        DatasetError: It is no archive, or one that cannot be read.
-        MachineError: There is not enough space for its files.
+        DatasetError: The file is not a readable archive.
+        MachineError: There is not enough disk space for its files.
     """
     if not zipfile.is_zipfile(path) and not _is_tar(path):
         if _starts_as_zip(path):
@@ -121,13 +120,13 @@ def _spool(path: Path, spool: Path, layout: Layout) -> _Spooled:
             except _CORRUPT_MEMBER:
                 target.write_bytes(
                     b""
-                )  # Not the bytes that were packed: an empty file is rejected by its path.
+                )  # Checksum mismatch: keeps the path with an empty file, which is rejected.
                 spooled.corrupt.append(name)
                 is_taken = True
             if not is_taken:
                 spooled.skipped[f"not images ({sidecar_suffix(name)})"] += 1
                 continue
-            # The last one of a name, as unpacking leaves it.
+            # The last member of a path wins, as in unpacking.
             spooled.files[name] = (target.stat().st_size, member.mtime_ns, number)
             number += 1
     if spooled.outside:
@@ -157,7 +156,7 @@ def _reason_to_skip(name: str | None, file_filter: FileFilter) -> str:
 
 
 def _plain_path(path: str) -> str | None:
-    """Returns the path below the folder that the archive stands for; None where it would lead out of it."""
+    """Returns the path relative to the root of the archive; None if it leads out of it."""
     parts = [part for part in path.split("/") if part not in {"", "."}]
     if path.startswith("/") or ".." in parts or not parts or "\0" in path or _DRIVE.fullmatch(parts[0]):
         return None
@@ -165,7 +164,7 @@ def _plain_path(path: str) -> str | None:
 
 
 def _copy(member: Member, target: Path, space: "_Space") -> bool:
-    """Writes a member into a file; returns whether it was taken, and not a sidecar by its first bytes."""
+    """Writes a member to a file; returns False if it is skipped because its first bytes say it is a sidecar."""
     content = member.content
     if content is None:
         return False
@@ -186,8 +185,8 @@ class _Space:
     """Keeps an archive from filling the disk.
 
     Args:
-        archive: The file.
-        folder: Where its members are written.
+        archive: Path of the archive.
+        folder: The folder its members are extracted to.
     """
 
     def __init__(self, archive: Path, folder: Path) -> None:
@@ -198,7 +197,7 @@ class _Space:
         self._next_check = 0
 
     def check(self, num_bytes: int) -> None:
-        """Raises an error where so many bytes more are too many for the archive or for the disk."""
+        """Raises an error if `num_bytes` more exceed the limits of the archive or the space on the disk."""
         if self._written + num_bytes > self._limit:
             raise DatasetError(
                 f"{self._archive}: unpacks to {(self._written + num_bytes) / 1e9:.1f} GB or more, over {_MAX_RATIO} "
@@ -212,7 +211,7 @@ class _Space:
             )
 
     def take(self, num_bytes: int) -> None:
-        """Notes bytes that are about to be written."""
+        """Counts bytes that are about to be written."""
         self._written += num_bytes
         if self._written >= self._next_check:
             self.check(0)
@@ -239,7 +238,7 @@ def _list(spool: Path, spooled: _Spooled, layout: Layout) -> Found:
 def _without_wrapper(
     files: dict[str, tuple[int, int, int]], layout: Layout
 ) -> dict[str, tuple[int, int, int]]:
-    """Returns the files without the one folder around all of them that many archives have: it stands for them."""
+    """Strips the single top folder that many archives have around all files."""
     while True:
         tops = {path.partition("/")[0] for path in files}
         inner = {path.split("/")[1] for path in files if path.count("/") >= 2}
@@ -270,7 +269,7 @@ def _save(path: Path, spool: Path, layout: Layout, spooled: _Spooled) -> None:
 
 
 def _load(path: Path, spool: Path, layout: Layout) -> _Spooled | None:
-    """Returns what lies in `spool`, if it is all of this archive."""
+    """Returns the files in `spool` if they are complete and come from this archive."""
     try:
         content = json.loads((spool / _INDEX).read_bytes())
         if content["archive"] != _identity(path, layout):

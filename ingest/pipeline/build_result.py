@@ -1,4 +1,4 @@
-"""What a build or an update came to."""
+"""The result of a build or an update."""
 
 import dataclasses
 
@@ -11,16 +11,16 @@ from shardstream.ingest.pipeline.steps import Assembled
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class BuildResult:
-    """What a build or an update came to.
+    """The result of a build or an update.
 
     Attributes:
         info: The dataset.
-        findings: What is worth a look in it.
-        passed_over: The number of files that were not looked at, by reason.
-        num_read: How many files were read.
-        source_bytes: The size of all files.
-        seconds: How long it took.
-        num_shards_written: How many of its shards were written; the others are those that were there.
+        findings: Issues that deserve a look.
+        passed_over: The number of skipped files by reason.
+        num_read: The number of files that were read.
+        source_bytes: The total size of all files.
+        seconds: Wall-clock time.
+        num_shards_written: The number of shards that were written; the others were reused.
         changes: What an update changed; None for a build.
     """
 
@@ -37,7 +37,7 @@ class BuildResult:
 def summarize(
     catalog: Catalog, assembled: Assembled, *, num_read: int, seconds: float, changes: Changes | None = None
 ) -> BuildResult:
-    """Returns what a finished job came to."""
+    """Returns the result of a finished job."""
     return BuildResult(
         info=assembled.info,
         findings=find_issues(catalog, assembled.info),

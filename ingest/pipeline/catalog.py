@@ -1,4 +1,4 @@
-"""All files and what became of them, in columns: 85 bytes a file, so that a hundred million fit into memory."""
+"""All files and their results, in columns: 85 bytes per file, so that a hundred million fit into memory."""
 
 from collections.abc import Iterator
 
@@ -21,26 +21,26 @@ _ROWS_AT_ONCE = 1 << 18
 
 
 class Catalog:
-    """A row for each file of the listing, in its order.
+    """One row per file of the listing, in its order.
 
     Attributes:
         listing: The files.
         sources: The files that hold records.
-        reasons: How files were repaired or why they were rejected, each once; the first is empty.
-        digests: SHA-256 of each file's content, uint64 [files, 4], all 0 for one that could not be read.
-        judged: What became of the file alone, an index into VERDICTS, uint8 [files].
-        verdicts: What became of it among the others, an index into VERDICTS, uint8 [files].
+        reasons: How files were repaired or why they were rejected, without repetition; the first is empty.
+        digests: SHA-256 of each file's content, uint64 [files, 4], all 0 for a file that could not be read.
+        judged: Verdict on the file alone, an index into VERDICTS, uint8 [files].
+        verdicts: Verdict after comparison with the other files, an index into VERDICTS, uint8 [files].
         reason_numbers: An index into `reasons`, uint32 [files].
-        source_numbers: Where the record is: an index into `sources`, uint32 [files],
-        offsets: the offset there, uint64 [files],
-        lengths: and its bytes, framing included, 0 where there is none, uint32 [files].
-        heights, widths: Of the upright pictures, in pixels, uint32 [files].
+        source_numbers: The file with the record, an index into `sources`, uint32 [files].
+        offsets: Byte offset of the record in that file, uint64 [files].
+        lengths: Bytes of the record including framing, 0 if there is no record, uint32 [files].
+        heights, widths: Size of the upright images in pixels, uint32 [files].
         has_hash: Whether the perceptual hash is known, bool [files].
         hashes: The perceptual hash, uint64 [files].
-        originals: For a duplicate the row that it is a duplicate of, for others the row itself, uint32 [files].
-        splits: An index into SPLIT_NAMES, NO_SPLIT for a file that is in none, uint8 [files].
+        originals: The row that a duplicate is a duplicate of; for other files the row itself, uint32 [files].
+        splits: An index into SPLIT_NAMES, or NO_SPLIT, uint8 [files].
         shards: The number of the shard that holds the record, uint32 [files].
-        positions: The number of the record in its shard, uint32 [files].
+        positions: The index of the record in its shard, uint32 [files].
     """
 
     def __init__(self, listing: Listing) -> None:
@@ -86,7 +86,7 @@ class Catalog:
         return tuple(np.bincount(labels, minlength=len(self.listing.class_names)).tolist())
 
     def kept(self) -> npt.NDArray[np.bool_]:
-        """Returns which files have a record of their own, bool [files]."""
+        """Returns the mask of files that have their own record, bool [files]."""
         return self.verdicts <= REPAIRED
 
     def reason(self, row: int) -> str:
@@ -99,21 +99,21 @@ class Catalog:
         return self.reasons[self.reason_numbers[row]]
 
     def reason_number(self, reason: str) -> int:
-        """Returns the index of `reason` in `reasons`, new or not."""
+        """Returns the index of `reason` in `reasons`, adding it if it is new."""
         number = self._reason_numbers.setdefault(reason, len(self.reasons))
         if number == len(self.reasons):
             self.reasons.append(reason)
         return number
 
     def add_unit(self, rows: npt.NDArray[np.uint32], pictures: str, unit: TaskResults) -> int:
-        """Notes what a unit of the map step came to; returns how many files have another content than was known.
+        """Stores the results of a map task; returns the number of files whose content differs from the known one.
 
         Args:
-            rows: The files of the unit.
-            pictures: The file with their records.
-            unit: What became of them.
+            rows: The files of the task.
+            pictures: Path of the file with their records.
+            unit: Their results.
         """
-        judged = unit.table["verdict"] != UNCHANGED  # Of the others all is known.
+        judged = unit.table["verdict"] != UNCHANGED  # The rows of unchanged files are already filled.
         self.digests[rows] = unit.table["digest"]
         rows, table = rows[judged], unit.table[judged]
         self.judged[rows] = table["verdict"]
@@ -131,20 +131,20 @@ class Catalog:
 
 
 def settle_identical(catalog: Catalog) -> None:
-    """Keeps one of identical files: the first by path. Under two classes none is right, so none is kept.
+    """Keeps the first by path of identical files, or none of them if they are in several classes.
 
-    Where the source gives the splits, the copy of the test split is kept before that of validation and of train: a copy
-    in training would make the held-out one easier than it is.
+    If the source gives the splits, test copies are kept before validation and train copies: a copy in the training data
+    would make the held-out example too easy.
     """
     catalog.verdicts[:] = catalog.judged
     catalog.originals[:] = np.arange(len(catalog.originals))
-    # Stable: of identical files the first by path comes first.
+    # lexsort is stable: identical files stay in path order.
     order = np.lexsort((*_held_out_last(catalog.listing), *catalog.digests.T))
     order = order[catalog.judged[order] <= REPAIRED]
     if not len(order):
         return
     differs = np.zeros(len(order) - 1, bool)
-    for word in range(4):  # One after the other: a copy of all digests would be the largest thing in memory.
+    for word in range(4):  # Word by word: a copy of all digests would be the largest array in memory.
         words = catalog.digests[order, word]
         differs |= words[1:] != words[:-1]
     starts = np.flatnonzero(np.concatenate(([True], differs)))
@@ -157,14 +157,14 @@ def settle_identical(catalog: Catalog) -> None:
 
 
 def _held_out_last(listing: Listing) -> list[npt.NDArray[np.uint8]]:
-    """Returns the key that sorts given splits as test, validation, train; none where no splits are given."""
+    """Returns the key that sorts given splits as test, validation, train; empty if no splits are given."""
     return [(NO_SPLIT - listing.given_splits).astype(np.uint8)] if len(listing.given_splits) else []
 
 
 def draw_rows(
     catalog: Catalog, rows: npt.NDArray[np.uint32], seed: int, purpose: str
 ) -> npt.NDArray[np.uint64]:
-    """Returns the number that the content of each row is drawn, uint64 [rows]."""
+    """Returns the hash of each row's content that determines its split, uint64 [rows]."""
     numbers = np.empty(len(rows), np.uint64)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         chosen = rows[start : start + _ROWS_AT_ONCE]
@@ -179,12 +179,12 @@ def shuffled_rows(
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64]]:
     """Returns the rows of `split` in the order of hashes of their content and the seed, and the hashes, uint64 [rows].
 
-    Shards that are read one after the other are then mixed already, and a new file moves none of the others.
+    Shards read sequentially are then already shuffled, and a new file does not move any other.
     """
     rows = np.flatnonzero(catalog.splits == SPLIT_NAMES.index(split)).astype(np.uint32)
     hashes = draw_rows(catalog, rows, seed, "order")
     rows = rows[np.argsort(hashes, kind="stable")]
-    hashes.sort()  # Where they are: a sorted copy would be the largest thing in memory.
+    hashes.sort()  # In place: a sorted copy would be the largest array in memory.
     return rows, hashes
 
 

@@ -1,4 +1,4 @@
-"""What an update changes, and whether that is plausible: the folder may be half-synced, or the wrong one."""
+"""What an update changes, and whether that is plausible: the folder may be partly synced, or the wrong one."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,19 +16,19 @@ _MAX_SHOWN = 5
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Changes:
-    """What is different from the older dataset.
+    """The differences from the previous dataset.
 
     Attributes:
-        num_new: Files that were not there.
-        num_changed: Files of the same path and other content.
-        num_gone: Files that are there no more.
-        num_moved: Files in another class than they were in: with the content of one that is gone, or of the same path,
-            where a table says so.
-        num_renamed: Files with the content of one that is gone, in the same class.
-        gone: The paths of the first few that are gone, moved or renamed.
-        classes_added: Classes that were not there.
-        classes_removed: Classes that are there no more.
-        renumbered: The old and the new label of each class that has another one.
+        num_new: Number of added files.
+        num_changed: Number of files with the same path and different content.
+        num_gone: Number of removed files.
+        num_moved: Number of files that changed their class: they have the content of a removed file, or the same path
+            and another class in the table.
+        num_renamed: Number of files with the content of a removed file of the same class.
+        gone: The first few paths that were removed, moved or renamed.
+        classes_added: Added classes.
+        classes_removed: Removed classes.
+        renumbered: The old and the new label of each class whose label changes.
     """
 
     num_new: int
@@ -43,10 +43,10 @@ class Changes:
 
 
 def check_classes(old: DatasetInfo, listing: Listing, *, allow_class_changes: bool) -> None:
-    """Refuses an update that removes a class or gives one another label number.
+    """Refuses an update that removes a class or changes the label of one, unless allowed.
 
     Raises:
-        ConfigError: It would, and nobody allowed it.
+        ConfigError: The update would do so without `allow_class_changes`.
     """
     added, removed, renumbered = _class_changes(old, listing)
     if allow_class_changes or not (removed or renumbered):
@@ -69,17 +69,17 @@ def check_classes(old: DatasetInfo, listing: Listing, *, allow_class_changes: bo
 def check_gone(
     old: DatasetInfo, listing: Listing, state: PreviousState, *, max_gone: float, num_reappeared: int | None
 ) -> None:
-    """Refuses an update from a folder in which too many files are gone. Those of removed classes do not count.
+    """Refuses an update from a folder in which too many files are missing. Files of removed classes do not count.
 
     Args:
-        old: The older dataset.
-        listing: The files that are there now.
-        state: What the older dataset knows of them.
-        max_gone: The largest fraction of the older dataset's files.
-        num_reappeared: How many of those that are gone are there under another path; None before that is known.
+        old: The previous dataset.
+        listing: The current files.
+        state: What the previous dataset knows about them.
+        max_gone: Maximum fraction of the previous dataset's files that may be missing.
+        num_reappeared: How many of the missing files were found at another path; None before that is known.
 
     Raises:
-        LimitError: Too many are gone.
+        LimitError: Too many files are missing.
     """
     removed = {old.class_names.index(name) for name in _class_changes(old, listing)[1]}
     num_gone = sum(label not in removed for label in state.gone_labels)
@@ -98,13 +98,13 @@ def check_gone(
 
 
 def find_changes(old: DatasetInfo, catalog: Catalog, state: PreviousState, known: np.ndarray) -> Changes:
-    """Returns what is different, once all files are judged.
+    """Returns the differences after all files were processed.
 
     Args:
-        old: The older dataset.
+        old: The previous dataset.
         catalog: All files.
-        state: What the older dataset knows of them.
-        known: The SHA-256 that each file had there, uint64 [files, 4].
+        state: What the previous dataset knows about them.
+        known: The previous SHA-256 of each file, uint64 [files, 4].
     """
     labels_before = {name: label for label, name in enumerate(old.class_names)}
     gone: dict[bytes, int] = {}
@@ -137,7 +137,7 @@ def find_changes(old: DatasetInfo, catalog: Catalog, state: PreviousState, known
 
 
 def differs(old: DatasetInfo, catalog: Catalog, state: PreviousState, known: np.ndarray) -> bool:
-    """Whether the new dataset is another one than `old`, be it in one row of its manifest."""
+    """Whether the new dataset differs from `old`, even in a single row of its manifest."""
     if state.is_moved or catalog.listing.class_names != old.class_names:
         return True
     if len(state.gone_labels) or not state.same_times.all():
@@ -150,7 +150,7 @@ def differs(old: DatasetInfo, catalog: Catalog, state: PreviousState, known: np.
 def _class_changes(
     old: DatasetInfo, listing: Listing
 ) -> tuple[list[str], list[str], dict[str, tuple[int, int]]]:
-    """Returns the classes that are new, those that are gone, and those with another label."""
+    """Returns the added classes, the removed classes, and those whose label changes."""
     before = {name: label for label, name in enumerate(old.class_names)}
     now = {name: label for label, name in enumerate(listing.class_names)}
     renumbered = {

@@ -1,8 +1,8 @@
-"""What lies beside photos and was never meant to be one: told by name, suffix and first bytes."""
+"""Recognizes files among images that are not images, by name, suffix and first bytes."""
 
 import re
 
-# Left behind by file servers, file managers, photo programs and archivers; compared in lower case.
+# Created by file servers, file managers, photo programs and archivers; compared in lower case.
 _FOLDERS = {
     "@eadir",
     "@recycle",
@@ -43,13 +43,13 @@ _FILES = {
     "aquota.group",
     "dvc.lock",
 }
-# What a check of a disk of Windows has found.
+# Windows chkdsk puts recovered fragments there.
 _FOUND_FOLDER = re.compile(r"found\.\d{3}")
-# A download's mark of Windows; as it came through WSL, an archive or a network the colon may be another character.
+# The Windows mark of downloads; WSL, archives and network shares may replace the colon by another character.
 _ZONE = "zone.identifier"
-# Other streams beside a file's own bytes, as they come through WSL or an archive.
+# Other alternate data streams, as they appear through WSL or in an archive.
 _STREAM = re.compile(r".+:(smartscreen|mshield|com\.(apple|dropbox)\.[\w.]+)")
-# Sidecars, annotations, notes, code, videos, sound: no image whatever is in them, unless their first bytes say so.
+# Sidecars, annotations, notes, code, video, audio: not images, unless their first bytes say so.
 _SUFFIXES = """
     aae ann aria2 aux bak bib bpw caption cfg ckpt conf cop cos cpg crc crdownload css csv dat data db dbf doc docx dop
     download dvc eml
@@ -60,7 +60,7 @@ _SUFFIXES = """
     3gp aac amr avi flac flv insv lrv m2ts m4a m4v mkv mov mp3 mp4 mpeg mpg mts ogg ogv wav webm wmv
 """
 _SIDECARS = frozenset(_SUFFIXES.split())
-# A camera's thumbnail of a video is a JPEG, and still no photo.
+# A camera's thumbnail of a video is a JPEG but not a photo.
 _ALWAYS = {"thm"}
 _IMAGE_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"8BPS")
 _IMAGE_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"}
@@ -68,12 +68,12 @@ HEAD_BYTES = 16
 
 
 def is_clutter(name: str) -> bool:
-    """Whether no person has put a file or folder of that name there."""
+    """Whether a file or folder of that name was created by a program, not by the user."""
     return bool(clutter_kind(name))
 
 
 def clutter_kind(name: str) -> str:
-    """Returns what a file or folder is that no person has put there, in words; empty for all others."""
+    """Returns a description of a file or folder that was created by a program; empty for all others."""
     if name.startswith("."):
         return "hidden"
     lower = name.lower()
@@ -88,19 +88,19 @@ def clutter_kind(name: str) -> str:
 
 
 def sidecar_suffix(name: str) -> str:
-    """Returns the suffix, such as ".json", of a file that by its name is no image; empty for all others."""
+    """Returns the suffix, such as ".json", if it says that the file is not an image; otherwise empty."""
     _, dot, suffix = name.rpartition(".")
     suffix = suffix.lower()
     return f".{suffix}" if dot and (suffix in _SIDECARS or suffix in _ALWAYS) else ""
 
 
 def is_sidecar(suffix: str, head: bytes) -> bool:
-    """Whether a file with one of the suffixes of `sidecar_suffix` is no image by its first bytes either."""
+    """Whether the first bytes confirm that a file with a suffix from `sidecar_suffix` is not an image."""
     return suffix[1:] in _ALWAYS or not _is_image(head)
 
 
 def _is_image(head: bytes) -> bool:
     if head.startswith(_IMAGE_MARKS) or (head[4:8] == b"ftyp" and head[8:12] in _IMAGE_BRANDS):
         return True
-    # A text may begin with "BM" or "RIFF" as well.
+    # Text may also start with "BM" or "RIFF".
     return (head[:2] == b"BM" and head[6:10] == bytes(4)) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")

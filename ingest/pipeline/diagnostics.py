@@ -1,4 +1,4 @@
-"""What is worth a look before a dataset is trained on: rejected files, leaks between splits, classes to check."""
+"""Issues to look at before training on a dataset: rejected files, leaks between splits, classes to check."""
 
 import collections
 import dataclasses
@@ -20,22 +20,22 @@ from shardstream.ingest.pipeline.series import series_notes
 _MAX_FILES = 10
 _MAX_NAMED = 3
 _LOSSES = ("first frame", "to 8", "transparen")
-# The perceptual hash of one color: no frequency but the lowest, or not even that where it is black.
+# The perceptual hashes of single-color images: only the lowest frequency, or none if the image is black.
 _FLAT_HASHES = np.array([0, 1 << 63], np.uint64)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Findings:
-    """What is worth a look.
+    """Issues in a dataset that deserve a look.
 
     Attributes:
         rejections: The number of rejected files by reason, without its details.
         rejected: Path and reason of the first few of them.
-        look_alikes: Images in different splits that are alike; None where nobody has looked.
-        notes: What else there is to know, in sentences.
-        repairs: The number of repaired files by what was done.
-        lossy: Path and repair of the first few of those that lost something by it.
-        conflicts: Path and reason of the first few files that were left out, as several classes have their content.
+        look_alikes: Near-duplicate images in different splits; None if they were not searched for.
+        notes: Other notes, in sentences.
+        repairs: The number of repaired files by kind of repair.
+        lossy: Path and repair of the first few files with a lossy repair.
+        conflicts: Path and reason of the first few files that were dropped because several classes have their content.
     """
 
     rejections: dict[str, int]
@@ -53,7 +53,7 @@ class Findings:
 
 
 def find_issues(catalog: Catalog, info: DatasetInfo) -> Findings:
-    """Returns what is worth a look in a dataset that has just been made."""
+    """Returns the issues of a newly built dataset."""
     repaired = list(_files_of(catalog, REPAIRED))
     return Findings(
         _count_reasons(collections.Counter(reason for _, reason in rejected_files(catalog))),
@@ -83,12 +83,12 @@ def _is_any(_: str) -> bool:
 
 
 def _is_lossy(repair: str) -> bool:
-    """Whether something of the image was lost by a repair: frames, depth or transparency."""
+    """Whether a repair lost part of the image: frames, bit depth or transparency."""
     return any(words in repair for words in _LOSSES)
 
 
 def look_through_manifest(info: DatasetInfo) -> Findings:
-    """Returns what is worth a look in a dataset on disk, of which `verify` compares each row.
+    """Returns the issues of a dataset on disk, from its manifest.
 
     Raises:
         DatasetError: Its manifest is missing or corrupt.
@@ -138,7 +138,7 @@ def _flat_images(catalog: Catalog) -> list[str]:
 
 
 def _size_hint(catalog: Catalog, info: DatasetInfo) -> list[str]:
-    """Returns a note where every image is enlarged, which costs space and time and adds nothing."""
+    """Returns a note if every image is upscaled, which costs space and time and adds nothing."""
     size, kept = info.image.size, catalog.kept()
     if size is None or not kept.any():
         return []

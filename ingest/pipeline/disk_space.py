@@ -1,4 +1,4 @@
-"""Whether the disk has room for a job, asked before hours of work."""
+"""Checks before a long job whether the disk has enough space."""
 
 import math
 import shutil
@@ -8,18 +8,18 @@ from shardstream.ingest.common.byte_size import format_size
 from shardstream.ingest.common.errors import MachineError
 from shardstream.ingest.images.settings import ImageSettings
 
-# Of what is certain: an even surface as JPEG has so many bytes a pixel.
+# Lower bound: a JPEG of a uniform surface.
 _MIN_BYTES_PER_PIXEL = 0.02
 _MIN_RECORD_BYTES = 700
 
 
 def check_free_space(num_files: int, image: ImageSettings, folders: list[Path]) -> None:
-    """Raises MachineError where a disk has less room than the smallest records of so many files take.
+    """Raises MachineError if a disk has less space than the smallest possible records of the files take.
 
     Args:
         num_files: The number of files to process.
-        image: How they are stored.
-        folders: Where records are written to, each of them once.
+        image: How the images are stored.
+        folders: The folders that records are written to, without repetition.
     """
     needed = num_files * _min_record_bytes(image)
     by_disk: dict[int, list[Path]] = {}
@@ -36,7 +36,7 @@ def check_free_space(num_files: int, image: ImageSettings, folders: list[Path]) 
 
 
 def check_room_for_shards(num_bytes: int, folder: Path) -> None:
-    """Raises MachineError where the disk of `folder` has less room than shards of `num_bytes` take."""
+    """Raises MachineError if the disk of `folder` has less space than shards of `num_bytes` take."""
     free = _free_bytes(folder)
     if free < num_bytes:
         raise MachineError(
@@ -46,18 +46,18 @@ def check_room_for_shards(num_bytes: int, folder: Path) -> None:
 
 
 def has_room(num_bytes: int, folder: Path) -> bool:
-    """Whether the disk of `folder` has room for so many bytes."""
+    """Whether the disk of `folder` has space for `num_bytes`."""
     return num_bytes <= _free_bytes(folder)
 
 
 def _free_bytes(folder: Path) -> float:
-    """Returns the room on the disk of `folder`; infinity where it is a service that does not say."""
+    """Returns the free bytes on the disk of `folder`; infinity if it is a service that does not report them."""
     usage = shutil.disk_usage(folder)
     return usage.free if usage.total else math.inf
 
 
 def _num_bytes(folder: Path) -> int:
-    """Returns what a job that was stopped has there already."""
+    """Returns the bytes that an interrupted job has already written to `folder`."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

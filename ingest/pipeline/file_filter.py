@@ -1,4 +1,4 @@
-"""--exclude and --include: which files of the source folder are taken."""
+"""--exclude and --include: which files of the source folder are used."""
 
 import functools
 import re
@@ -8,7 +8,7 @@ from shardstream.ingest.common.errors import ConfigError
 
 
 class FileFilter:
-    """Globs on names and on paths inside the source folder. What is excluded is so even where it is included, too."""
+    """Globs on names and on paths relative to the source folder. Exclusion takes precedence over inclusion."""
 
     def __init__(self, exclude: Sequence[str] = (), include: Sequence[str] = ()) -> None:
         self._exclude = [(pattern, _compile("--exclude", pattern)) for pattern in exclude]
@@ -16,26 +16,26 @@ class FileFilter:
 
     @property
     def takes_all(self) -> bool:
-        """Whether there is no glob at all, and nothing to ask."""
+        """Whether there are no globs at all."""
         return not self._exclude and not self._include
 
     def excluded_by(self, path: str) -> str:
-        """Returns the glob that leaves out a file or folder, whose folders above were asked before; empty if none."""
+        """Returns the glob that excludes a file or folder whose parents are not excluded; empty if none does."""
         return next((pattern for pattern, matches in self._exclude if matches.fullmatch(path)), "")
 
     def includes(self, path: str) -> bool:
-        """Whether a file, or what is below a folder, is taken by its path; all are where nothing is included."""
+        """Whether the path of a file or folder matches an --include glob; always true without such globs."""
         return not self._include or any(matches.fullmatch(path) for matches in self._include)
 
     def includes_below(self, path: str) -> bool:
-        """Whether a file is taken by its own path or by one of the folders above it."""
+        """Whether the path of a file or one of its parents matches an --include glob."""
         parts = path.split("/")
         return any(self.includes("/".join(parts[: i + 1])) for i in range(len(parts)))
 
 
 @functools.lru_cache(maxsize=256)
 def _compile(option: str, pattern: str) -> re.Pattern[str]:
-    """Returns what a glob matches: "*" and "?" no "/", "**" also that; without a "/" the name at any depth."""
+    """Compiles a glob: "*" and "?" do not match "/", "**" does; without a "/" it matches names at any depth."""
     glob = pattern.removeprefix("./").rstrip("/")
     if not glob:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Labels that are none of one class an image: of several classes, or numbers to be predicted."""
+"""Recognizes labels of other tasks than single-label classification: multi-label and regression."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -10,12 +10,12 @@ _MIN_NUMBERS = 10
 
 
 def refuse_other_tasks(table: Path, labels: Collection[str], num_files: int) -> None:
-    """Raises DatasetError where the labels of a table are not classes.
+    """Raises DatasetError if the labels of a table are not classes.
 
     Args:
-        table: For errors.
-        labels: All different labels.
-        num_files: The number of files that have them.
+        table: Path of the table, for errors.
+        labels: All distinct labels.
+        num_files: The number of labeled files.
     """
     for separator in _SEPARATORS:
         for label in sorted(labels):

@@ -1,4 +1,4 @@
-"""--labels FILE.csv: the classes, and where it says so the splits, from a table."""
+"""--labels FILE.csv: classes, and optionally splits, from a table."""
 
 import os
 import posixpath
@@ -22,7 +22,7 @@ _NONE = -1
 
 
 class _Files:
-    """The files of the source, found by what people write in tables."""
+    """Looks up source files by the paths or names that tables contain."""
 
     def __init__(self, root: Path, found: Found, table: Path) -> None:
         self._root = root
@@ -35,12 +35,10 @@ class _Files:
             self._exact[path] = row
             for index, key in ((self._by_name, path), (self._by_stem, posixpath.splitext(path)[0])):
                 for part in {key, posixpath.basename(key)}:
-                    index[part] = (
-                        row if part not in index else _NONE
-                    )  # Two of that name: neither is meant for sure.
+                    index[part] = row if part not in index else _NONE  # Ambiguous: two files have that name.
 
     def find(self, path: str) -> int | None:
-        """Returns the row of the file that `path` means; None where there is none, -1 where there are several."""
+        """Returns the row of the file that `path` refers to; None if there is none, -1 if there are several."""
         path = unicodedata.normalize("NFC", path).replace("\\", "/")
         if path.startswith("/"):
             path = os.path.relpath(path, self._root.resolve())
@@ -50,14 +48,14 @@ class _Files:
                 return self._exact[candidate]
         parts = path.split("/")
         for index in (self._by_name, self._by_stem):
-            for start in range(len(parts)):  # A table may be older than the folder around its images.
+            for start in range(len(parts)):  # The images may have been moved to another folder since.
                 if (row := index.get("/".join(parts[start:]))) is not None:
                     return row
         return None
 
     @staticmethod
     def _table_folder(root: Path, table: Path) -> str:
-        """Returns the folder of the table inside of the source."""
+        """Returns the folder of the table relative to the source."""
         return os.path.relpath(table.resolve().parent, root.resolve())
 
 
@@ -70,19 +68,19 @@ def by_table(
     table: Path,
     max_missing: float,
 ) -> Listing:
-    """Returns the files that the table names, with its classes and splits.
+    """Returns the files listed in the table, with its classes and splits.
 
     Args:
         root: The source, for errors.
         found: Its files.
         layout: The columns of the table.
-        class_names: The classes in label order; sorted by name where none are given.
-        table: The file.
-        max_missing: The largest fraction of the files in the table that may be missing.
+        class_names: The classes in label order; sorted by name if empty.
+        table: Path of the table.
+        max_missing: Maximum fraction of the files in the table that may be missing.
 
     Raises:
         ConfigError: There is no such file or column, or the classes are not `class_names`.
-        DatasetError: It cannot be read, or says two things of one file.
+        DatasetError: The table cannot be read, or has contradictory lines for a file.
         LimitError: More files are missing than `max_missing` allows.
     """
     files = _Files(root, found, table)
@@ -170,7 +168,7 @@ def _check_missing(
 def _check_no_class_missing(
     root: Path, table: Path, missing: Sequence[Row], found: Collection[Row], class_names: Sequence[str]
 ) -> None:
-    """Refuses a class of which no file is there, as a class folder without images is, unless others are named."""
+    """Refuses a class without any existing file, like an empty class folder, unless `class_names` are given."""
     absent = {row.label for row in missing} - {row.label for row in found}
     absent = sorted({class_name(table, label) for label in absent})
     if class_names:

@@ -1,4 +1,4 @@
-"""What to say of a source that is laid out otherwise than expected."""
+"""Error messages and notes for sources with an unexpected layout."""
 
 import collections
 import re
@@ -44,7 +44,7 @@ def sample(names: Sequence[str]) -> str:
 
 
 def refuse_split_folders(root: Path, found: Found) -> None:
-    """Raises a DatasetError where the top folders are splits and not classes."""
+    """Raises a DatasetError if the top folders are splits and not classes."""
     below = _folders_below(found)
     tops = below[""]
     splits = split_folders(tops)
@@ -69,7 +69,7 @@ def refuse_split_folders(root: Path, found: Found) -> None:
 
 
 def _folders_below(found: Found) -> dict[str, list[str]]:
-    """Returns the names of the folders in each folder."""
+    """Returns the names of the sub-folders of each folder."""
     below: dict[str, list[str]] = collections.defaultdict(list)
     for path in found.folders[1:]:
         parent, _, name = path.rpartition("/")
@@ -78,7 +78,7 @@ def _folders_below(found: Found) -> dict[str, list[str]]:
 
 
 def _without_repetition(path: str, below: dict[str, list[str]]) -> str:
-    """Returns the folder that holds the classes where unpacking has made "train/train" of "train"."""
+    """Returns the folder that holds the classes if unpacking turned "train" into "train/train"."""
     while len(below[path]) == 1 and (
         below[path][0] == path.rpartition("/")[2] or split_of_word(below[path][0])
     ):
@@ -87,7 +87,7 @@ def _without_repetition(path: str, below: dict[str, list[str]]) -> str:
 
 
 def refuse_split_names(root: Path, names: Sequence[str]) -> None:
-    """Raises a DatasetError where the classes that were found at another level than the first are splits."""
+    """Raises a DatasetError if the classes found below the first level are splits."""
     splits = split_folders(names)
     if len(splits) == len(names) and len(set(splits.values())) > 1:
         raise DatasetError(
@@ -97,7 +97,7 @@ def refuse_split_names(root: Path, names: Sequence[str]) -> None:
 
 
 def refuse_no_splits(root: Path, found: Found) -> NoReturn:
-    """Raises a DatasetError where no top folder is a split, and says where such folders are."""
+    """Raises a DatasetError that no top folder is a split, and says where such folders are."""
     below = _folders_below(found)
     path = ""
     while len(below[path]) == 1:
@@ -110,7 +110,7 @@ def refuse_no_splits(root: Path, found: Found) -> NoReturn:
 
 
 def refuse_strange_splits(root: Path, classes: Mapping[str, Sequence[str]]) -> None:
-    """Raises a DatasetError where a split has no class that there is a training image of.
+    """Raises a DatasetError if a split shares no class with the training split.
 
     Args:
         root: The source.
@@ -136,7 +136,7 @@ def _refuse_flat_splits(root: Path, found: Found, names: Sequence[str]) -> NoRet
 
 
 def refuse_few_classes(root: Path, found: Found, layout: Layout, names: Sequence[str]) -> NoReturn:
-    """Raises a DatasetError that says what was found where two classes were expected."""
+    """Raises a DatasetError that says what was found instead of at least two classes."""
     _refuse_formats(root, found)
     _refuse_outside_links(root, found)
     table = _table_hint(root, found)
@@ -185,19 +185,19 @@ def _table_hint(root: Path, found: Found) -> str:
 
 
 def _likely_table(found: Found) -> str:
-    """Returns the file beside the folders that is most likely a table of labels; empty where there is none."""
+    """Returns the top-level file that is most likely a table of labels; empty if there is none."""
     tables = [name for name in found.top_names if name.lower().endswith(_TABLES)]
     return min(tables, key=_table_rank, default="")
 
 
 def _table_rank(name: str) -> tuple[bool, bool, str]:
-    # Competitions have a table of the answers that they want as well, with labels that are none.
+    # Competitions also have a sample submission, whose labels are placeholders.
     is_other = any(word in name.lower() for word in ("submi", "test"))
     return is_other, not any(word in name.lower() for word in ("label", "train")), name
 
 
 def _folder_of_classes(found: Found, top: str) -> str:
-    """Returns the first folder from `top` down that has several folders; empty where there is none."""
+    """Returns the first folder from `top` down with several sub-folders; empty if there is none."""
     children = _folders_below(found)
     path = next((path for path in found.folders[1:] if "/" not in path and shown(path) == top), "")
     while len(children[path]) == 1:
@@ -212,7 +212,7 @@ def _children(found: Found, path: str) -> list[str]:
 
 
 def nested_note(found: Found, *, is_below_splits: bool) -> list[str]:
-    """Returns a note on folders inside of classes, which may have been meant for classes."""
+    """Returns a note on folders inside classes, which may be meant as classes."""
     above = 1 if is_below_splits else 0
     counts = np.bincount(found.listing.labels, minlength=len(found.folders))
     inside: dict[str, dict[str, None]] = {}
@@ -243,7 +243,7 @@ def nested_note(found: Found, *, is_below_splits: bool) -> list[str]:
 
 
 def case_note(names: Sequence[str]) -> list[str]:
-    """Returns a note on classes whose names are one to systems that do not tell upper from lower case."""
+    """Returns a note on classes whose names differ only in case, and so collide on case-insensitive systems."""
     by_folded: dict[str, list[str]] = collections.defaultdict(list)
     for name in names:
         by_folded[name.casefold()].append(name)

@@ -1,4 +1,4 @@
-"""Folders to classes and splits: the top folders, those below given splits, another level, or the deepest ones."""
+"""Maps folders to classes and splits: the top folders, those below given splits, another level, or the deepest ones."""
 
 import dataclasses
 import unicodedata
@@ -29,13 +29,13 @@ _NONE = -1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Folders:
-    """What the folders mean.
+    """The class and split of each folder.
 
     Attributes:
         classes: The class of the files in each folder, an index into `names`, or -1, int64 [folders].
         splits: Their split, an index into SPLIT_NAMES, or NO_SPLIT, uint8 [folders].
-        names: The names of the classes as they were found.
-        parents: The folders that each class was found in.
+        names: The class names in the order they were found.
+        parents: The parent folders of each class.
     """
 
     classes: npt.NDArray[np.int64]
@@ -45,16 +45,16 @@ class _Folders:
 
 
 def by_folders(root: Path, found: Found, layout: Layout, class_names: Sequence[str]) -> Listing:
-    """Returns the files of the classes that the folders are.
+    """Returns the files with the classes that their folders give them.
 
     Args:
         root: The source, for errors.
         found: Its files.
         layout: Which folders are the classes.
-        class_names: The classes in label order; sorted by name where none are given.
+        class_names: The classes in label order; sorted by name if empty.
 
     Raises:
-        DatasetError: There are fewer than two classes, one is without files, or folders are called alike.
+        DatasetError: There are fewer than two classes, a class has no files, or class names collide.
         ConfigError: The classes are not `class_names`.
     """
     given = _given_splits(root, found) if layout.splits_from_folders else {}
@@ -91,12 +91,12 @@ def order_classes(root: Path, found: Sequence[str], class_names: Sequence[str]) 
 
 
 def class_name(root: Path, name: str) -> str:
-    """Returns the name of a class as a person reads it.
+    """Returns the display name of a class, in composed form (NFC).
 
     Raises:
-        DatasetError: It could not be written down as one line.
+        DatasetError: The name does not fit on one line.
     """
-    # macOS stores "음" in three pieces (NFD), everybody else in one (NFC): the same name to a person.
+    # macOS stores "음" as three code points (NFD), other systems as one (NFC): the same name to the user.
     name = unicodedata.normalize("NFC", shown(name))
     if name != name.strip() or "\n" in name:
         shortened = f"{name[:60]}..." if len(name) > 60 else name
@@ -105,7 +105,7 @@ def class_name(root: Path, name: str) -> str:
 
 
 def _given_splits(root: Path, found: Found) -> dict[str, str]:
-    """Returns the split of each top folder that is one."""
+    """Returns the splits by the names of their top folders."""
     tops = [path for path in found.folders[1:] if "/" not in path]
     splits = split_folders(tops)
     if not splits:
@@ -144,7 +144,7 @@ def _read_folders(root: Path, found: Found, layout: Layout, given: Mapping[str, 
     counts = np.bincount(found.listing.labels, minlength=len(found.folders))
     for i, path in enumerate(found.folders):
         if layout.class_depth is None and not counts[i]:
-            continue  # A folder without files of its own is no class, however deep it lies.
+            continue  # A folder without files of its own is not a class at any depth.
         parts = path.split("/") if path else []
         above = 0
         if given:
@@ -165,7 +165,7 @@ def _read_folders(root: Path, found: Found, layout: Layout, given: Mapping[str, 
         if classes[i] == len(parents):
             parents.append(set())
         parents[classes[i]].add("/".join(parts[above : level - 1]))
-    if layout.include:  # What nothing of is included is no class.
+    if layout.include:  # A folder without included files is not a class.
         numbers, parents = _forget_empty(found, numbers, parents, classes)
     if layout.class_depth is None:
         _check_one_parent(root, numbers, parents)
@@ -175,7 +175,7 @@ def _read_folders(root: Path, found: Found, layout: Layout, given: Mapping[str, 
 def _forget_empty(
     found: Found, numbers: Mapping[str, int], parents: list[set[str]], classes: npt.NDArray[np.int64]
 ) -> tuple[dict[str, int], list[set[str]]]:
-    """Returns the classes that have files, with numbers without gaps, which `classes` then has as well."""
+    """Returns the classes that have files, and renumbers `classes` without gaps."""
     of_files = classes[found.listing.labels]
     used = np.unique(of_files[of_files >= 0])
     classes[~np.isin(classes, used)] = _NONE

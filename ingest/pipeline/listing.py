@@ -1,4 +1,4 @@
-"""The files of a source, in columns: where each lies, and to which class and split it belongs."""
+"""The files of a source, in columns: path, class and split of each."""
 
 import array
 import collections
@@ -16,8 +16,8 @@ from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 from shardstream.ingest.pipeline.file_filter import FileFilter
 from shardstream.ingest.pipeline.walk import FolderWalk, FoundFolder
 
-_MAX_TIME_NS = (1 << 63) - 1  # The year 2262; file systems go on for centuries.
-# For a file whose split nobody has given.
+_MAX_TIME_NS = (1 << 63) - 1  # The year 2262; file systems can store later times.
+# For a file without a given split.
 NO_SPLIT = len(SPLIT_NAMES)
 
 
@@ -25,10 +25,10 @@ class SourceFile(NamedTuple):
     """One file of a class.
 
     Attributes:
-        path: Relative to the source folder, with "/" between its parts, as the file system has it.
+        path: Path relative to the source folder, with "/" as separator, as the file system has it.
         label: The number of its class.
-        size_bytes: When it was listed.
-        mtime_ns: When it was last changed, in nanoseconds since 1970.
+        size_bytes: Its size when it was listed.
+        mtime_ns: Modification time in nanoseconds since 1970.
     """
 
     path: str
@@ -38,18 +38,18 @@ class SourceFile(NamedTuple):
 
 
 class Listing:
-    """All files of all classes, in the order of their paths' bytes, whatever order the disk lists them in.
+    """All files of all classes, sorted by the bytes of their paths, independent of the file system's order.
 
-    Kept in columns: 28 bytes a file and its path, a fifth of what objects would take.
+    Stored in columns: 28 bytes per file plus its path, a fifth of the memory of objects.
 
     Attributes:
-        root: The folder that the files lie in.
-        class_names: In label order, in Unicode's composed form (NFC).
-        skipped: How many files were not looked at, by reason.
-        notes: What a person should know of the layout, in sentences.
+        root: The folder with the files.
+        class_names: Class names in label order, in Unicode's composed form (NFC).
+        skipped: The number of skipped files by reason.
+        notes: Notes on the layout for the user, in sentences.
         given_splits: The split that the source gives each file, an index into SPLIT_NAMES or NO_SPLIT, uint8 [files];
-            empty where it gives none.
-        numbers: For an archive the number of the spooled file that each is in, int64 [files]; else empty.
+            empty if it gives no splits.
+        numbers: For an archive the number of each file's spooled file, int64 [files]; otherwise empty.
     """
 
     def __init__(self, root: Path, class_names: tuple[str, ...]) -> None:
@@ -79,7 +79,7 @@ class Listing:
         return os.fsdecode(bytes(self._paths[self._ends[row] : self._ends[row + 1]]))
 
     def location(self, row: int) -> str:
-        """Returns where a file lies below `root`: by its path, or by its number where it comes from an archive."""
+        """Returns the path of a file on disk relative to `root`; for an archive the path of its spooled file."""
         return spooled_name(int(self.numbers[row])) if len(self.numbers) else self.path(row)
 
     @property
@@ -89,12 +89,12 @@ class Listing:
 
     @property
     def sizes(self) -> npt.NDArray[np.int64]:
-        """The bytes of each file, int64 [files]."""
+        """The size of each file in bytes, int64 [files]."""
         return np.frombuffer(self._sizes, np.int64)
 
     @property
     def mtimes(self) -> npt.NDArray[np.int64]:
-        """When each file was last changed, in nanoseconds since 1970, int64 [files]."""
+        """The modification time of each file, in nanoseconds since 1970, int64 [files]."""
         return np.frombuffer(self._mtimes, np.int64)
 
     def add(self, path: bytes, label: int, status: os.stat_result) -> None:
@@ -110,7 +110,7 @@ class Listing:
         self._mtimes.append(min(max(mtime_ns, -_MAX_TIME_NS), _MAX_TIME_NS))
 
     def select(self, rows: npt.NDArray[np.intp]) -> "Listing":
-        """Returns a listing of these rows alone, without classes and splits."""
+        """Returns a listing of the given rows only, without classes and splits."""
         chosen = Listing(self.root, ())
         chosen.skipped, chosen.notes = self.skipped, self.notes
         for row in rows.tolist():
@@ -123,12 +123,12 @@ class Listing:
     def set_classes(
         self, class_names: tuple[str, ...], labels: npt.NDArray[np.uint32], splits: npt.NDArray[np.uint8]
     ) -> None:
-        """Gives each file its class and, where the source gives any, its split.
+        """Sets the class of each file and, if the source gives splits, its split.
 
         Args:
-            class_names: In label order.
-            labels: uint32 [files].
-            splits: As `given_splits`.
+            class_names: Class names in label order.
+            labels: The class of each file, uint32 [files].
+            splits: Like `given_splits`.
         """
         self.class_names = class_names
         self._labels = array.array("I", labels.astype(np.uint32).tobytes())
@@ -136,12 +136,12 @@ class Listing:
 
 
 class Found(NamedTuple):
-    """What lies in the source, before anything is known of classes.
+    """The content of the source before classes are assigned.
 
     Attributes:
         listing: All files; the label of each is the number of its folder.
         folders: The paths of the folders, by their numbers; number 0 is the source itself, "".
-        top_names: What lies in the source itself, left out or not.
+        top_names: The names of all top-level entries, including skipped ones.
     """
 
     listing: Listing
@@ -150,15 +150,17 @@ class Found(NamedTuple):
 
 
 def spooled_name(number: int) -> str:
-    """Returns the name of the file that a member of an archive is spooled into."""
-    return f"{number // 1000:06d}/{number:09d}"  # A folder of a million files is slow on many a file system.
+    """Returns the relative path of the spooled file for a member of an archive."""
+    return (
+        f"{number // 1000:06d}/{number:09d}"  # Many file systems are slow with a million files in one folder.
+    )
 
 
 def list_files(root: Path, layout: Layout) -> Found:
     """Lists all files below `root` that may be images.
 
     Raises:
-        DatasetError: There is no such folder, or one in it cannot be listed.
+        DatasetError: The folder does not exist, or a folder cannot be listed.
     """
     if not root.is_dir():
         raise DatasetError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}")
@@ -175,5 +177,5 @@ def list_files(root: Path, layout: Layout) -> Found:
 
 
 def shown(path: str) -> str:
-    """Returns a path that can be written down: bytes that are not UTF-8 are spelled out."""
+    """Returns a printable path: bytes that are not UTF-8 are escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

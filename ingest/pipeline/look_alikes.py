@@ -1,8 +1,8 @@
-"""A second, stricter look at pairs whose perceptual hashes are near: are they one image?
+"""A second, stricter check of pairs with similar perceptual hashes: are they copies of one image?
 
-A perceptual hash has the lowest frequencies alone, so hands in front of one wall, or letters in one frame, differ in
-few bits. What tells them apart are finer details: thumbnails of 24x24 colors with their blur taken off, and the
-correlation of what is left. docs/benchmarks.md has how many pairs of each kind were right.
+A perceptual hash keeps only the lowest frequencies, so different hands in front of one wall, or letters in one frame,
+differ in few bits. Finer details tell them apart: the correlation of high-pass filtered 24x24 color thumbnails.
+docs/benchmarks.md has the precision for each kind of pair.
 """
 
 import dataclasses
@@ -25,12 +25,12 @@ NEITHER, BURST, SAME = range(3)
 
 _SIZE = 24
 _BLUR_PIXELS = 1.5
-# Copies at half the size, of JPEG quality 10, blurred, a fifth brighter or cropped by 2 % all have more than 0.94. Of
-# pairs that are not one image the nearest had 0.89.
+# Copies at half the size, of JPEG quality 10, blurred, 20 % brighter or cropped by 2 % all have more than 0.94. The
+# highest correlation of different images was 0.89.
 _MIN_SAME = 0.93
 _MIN_BURST = 0.6
 _MAX_NUMBERS_APART = 3
-# Below this there are no details: what is left of noise would decide. Levels of 255.
+# Below this the thumbnail has no details and the correlation is noise. In levels of 255.
 _MIN_DETAIL_LEVELS = 1.0
 _MAX_FLAT_DIFFERENCE = 2.0
 _LUMA = np.array(
@@ -38,7 +38,7 @@ _LUMA = np.array(
 )  # ITU-R BT.601, as JPEG and every conversion to gray.
 _MAX_GRAY_DIFFERENCE = 3.0  # Between the colors of a gray image, in levels.
 _PAIRS_PER_TASK = 64
-# Of more leaks than that some are compared: enough to say how many of the rest are right.
+# Of more leaks than this only a sample is compared: enough to estimate the precision of the rest.
 _MAX_COMPARED = 200
 _MAX_STORED = 100
 _NUMBERED = re.compile(r"(.*?)(\d{1,15})(\D*)", re.DOTALL)
@@ -48,14 +48,14 @@ Thumbnails = npt.NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CompareTask:
-    """Pairs of records that are to be compared.
+    """Pairs of records to compare.
 
     Attributes:
-        number: Of the task.
-        sources: The files that hold the records, each record once.
-        offsets: Where each is in its file.
-        lengths: Its bytes there, framing included.
-        pairs: The pairs, by the numbers of the records.
+        number: Number of the task.
+        sources: The file of each record, without repetition of records.
+        offsets: Byte offset of each record in its file.
+        lengths: Bytes of each record including framing.
+        pairs: The pairs, as indices of the records.
     """
 
     number: int
@@ -66,7 +66,7 @@ class CompareTask:
 
 
 def find_leaks(catalog: Catalog, engine: Engine) -> LookAlikes:
-    """Returns the pairs of images that are alike and yet lie in different splits."""
+    """Returns the pairs of near-duplicate images in different splits."""
     rows = np.flatnonzero(catalog.kept() & catalog.has_hash).astype(np.uint32)
     candidates = straddling(rows[find_pairs(catalog.hashes[rows])], catalog.splits)
     chosen = np.unique(
@@ -86,12 +86,12 @@ def find_leaks(catalog: Catalog, engine: Engine) -> LookAlikes:
 
 
 def compare(catalog: Catalog, pairs: Pairs, engine: Engine) -> npt.NDArray[np.uint8]:
-    """Returns of each pair of rows whether it is SAME, BURST or NEITHER, uint8 [pairs].
+    """Returns for each pair of rows whether it is SAME, BURST or NEITHER, uint8 [pairs].
 
     Args:
-        catalog: With the places of the records.
-        pairs: uint32 [pairs, 2], of rows that have records.
-        engine: What decodes them.
+        catalog: The catalog with the locations of the records.
+        pairs: Pairs of rows that have records, uint32 [pairs, 2].
+        engine: The engine that decodes them.
     """
     likeness = np.zeros(len(pairs))
     for number, found in engine.run_all(correlate, _tasks(catalog, pairs), alone=correlate):
@@ -102,12 +102,12 @@ def compare(catalog: Catalog, pairs: Pairs, engine: Engine) -> npt.NDArray[np.ui
 def classify(
     pairs: npt.NDArray[np.integer], likeness: npt.NDArray[np.float64], path: Callable[[int], str]
 ) -> npt.NDArray[np.uint8]:
-    """Returns of each pair of rows whether it is SAME, BURST or NEITHER, uint8 [pairs].
+    """Returns for each pair of rows whether it is SAME, BURST or NEITHER, uint8 [pairs].
 
     Args:
-        pairs: [pairs, 2], of rows.
-        likeness: Of each pair, what `correlation` gives.
-        path: Gives the path of a row.
+        pairs: Pairs of rows, [pairs, 2].
+        likeness: The `correlation` of each pair.
+        path: Returns the path of a row.
     """
     kinds = np.full(len(pairs), NEITHER, np.uint8)
     kinds[_find_bursts(pairs, likeness, path)] = BURST
@@ -118,9 +118,9 @@ def classify(
 def _find_bursts(
     pairs: npt.NDArray[np.integer], likeness: npt.NDArray[np.float64], path: Callable[[int], str]
 ) -> npt.NDArray[np.intp]:
-    """Returns the numbers of the pairs that resemble each other and follow one another by their names.
+    """Returns the indices of the similar pairs with consecutive numbers in their names.
 
-    Where most images that resemble each other do not follow one another, those that do are chance: letters by one hand.
+    If most similar images are not consecutive, those that are occur by chance, such as letters in one handwriting.
     """
     similar = np.flatnonzero((likeness >= _MIN_BURST) & (likeness < _MIN_SAME))
     follow = np.array([_follow(path(one), path(other)) for one, other in pairs[similar].tolist()], bool)
@@ -128,8 +128,8 @@ def _find_bursts(
 
 
 def correlation(one: Thumbnails, other: Thumbnails) -> float:
-    """Returns how far the details of two thumbnails agree, from -1 to 1; 1 for two flat ones of one color."""
-    if _is_gray(one) or _is_gray(other):  # A copy in gray is a copy.
+    """Returns the correlation of the details of two thumbnails, from -1 to 1; 1 for two flat ones of one color."""
+    if _is_gray(one) or _is_gray(other):  # A grayscale copy counts as a copy.
         one, other = one @ _LUMA, other @ _LUMA
     details = _details(one), _details(other)
     lengths = [float(np.linalg.norm(detail)) for detail in details]
@@ -173,7 +173,7 @@ def _thumbnail(source: str, offset: int, length: int) -> Thumbnails:
 
 
 def make_thumbnail(rgb: npt.NDArray[np.uint8]) -> Thumbnails:
-    """Returns what `correlation` compares of an image, uint8 [height, width, 3]."""
+    """Returns the thumbnail that `correlation` compares; `rgb` is uint8 [height, width, 3]."""
     import cv2
 
     return np.asarray(cv2.resize(rgb, (_SIZE, _SIZE), interpolation=cv2.INTER_AREA), np.float32)
@@ -192,7 +192,7 @@ def _is_gray(thumbnail: Thumbnails) -> bool:
 
 
 def _follow(one: str, other: str) -> bool:
-    """Whether two files are numbered one after the other, as shots of one scene are."""
+    """Whether two files have consecutive numbers, like shots of one scene."""
     first, second = _NUMBERED.fullmatch(one), _NUMBERED.fullmatch(other)
     if first is None or second is None:
         return False

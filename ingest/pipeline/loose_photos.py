@@ -1,4 +1,4 @@
-"""Photos as they lie in folders, without categories: found, read once and judged as a build judges them."""
+"""Finds and processes images in folders without classes, in the same way as a build."""
 
 import hashlib
 import os
@@ -19,10 +19,10 @@ from shardstream.ingest.images.settings import ImageSettings
 from shardstream.ingest.pipeline.clutter import is_clutter
 from shardstream.ingest.pipeline.listing import shown
 
-# What a worker gives back at once: some megabytes.
+# A worker returns some megabytes at once.
 _CHUNK = 32
 _MAX_PIXELS = 130_000_000
-# A file that is named like a photo may be anything; a build reads no larger one either.
+# Same limit as in a build: a file named like an image may be anything.
 _MAX_FILE_BYTES = 400_000_000
 
 
@@ -30,8 +30,8 @@ class JudgedPhoto(NamedTuple):
     """One file with its verdict.
 
     Attributes:
-        path: As it was given, or below the folder that was given.
-        sha256: Of its content, in hexadecimal; empty where it could not be read.
+        path: Path as given, or below the given folder.
+        sha256: SHA-256 of its content in hexadecimal; empty if it could not be read.
         judged: The verdict, and the image as a build would store it.
     """
 
@@ -41,7 +41,7 @@ class JudgedPhoto(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Some files, how the images are to be stored, and where the worker notes which file it is at."""
+    """Some files, how to store the images, and the path where the worker logs its current file."""
 
     number: int
     paths: Sequence[str]
@@ -51,7 +51,7 @@ class Chunk(NamedTuple):
 
 
 class JudgedChunk(NamedTuple):
-    """What became of a chunk."""
+    """The results of a chunk."""
 
     number: int
     photos: Sequence[JudgedPhoto]
@@ -60,10 +60,10 @@ class JudgedChunk(NamedTuple):
 def find_photos(paths: Sequence[Path]) -> list[str]:
     """Returns all files of `paths`, which are files and folders; folders in the order of their names, all levels.
 
-    Hidden files and what file managers leave behind are skipped in folders.
+    Hidden files and files that file managers create are skipped in folders.
 
     Raises:
-        DatasetError: A path is not there.
+        DatasetError: A path does not exist.
     """
     found: list[str] = []
     for path in paths:
@@ -77,7 +77,7 @@ def find_photos(paths: Sequence[Path]) -> list[str]:
 
 
 def process_photos(paths: Sequence[str], image: ImageSettings) -> Iterator[JudgedPhoto]:
-    """Yields each file with its verdict, in order, each read once; processes do the work."""
+    """Yields each file with its verdict, in order. Worker processes read each file once."""
     with tempfile.TemporaryDirectory(prefix="shardstream-") as logs:
         chunks = [
             Chunk(number, paths[start : start + _CHUNK], image, Path(logs) / str(number))
@@ -118,7 +118,7 @@ def _judge_chunk(chunk: Chunk) -> JudgedChunk:
                 photos.append(JudgedPhoto(path, "", ProcessedImage("rejected", REASON)))
                 continue
             attempts.note(number)
-            # What hangs hears no Python: the alarm ends the process, and the log says at which file.
+            # A hung decoder runs no Python handlers: the alarm kills the process, and the log names the file.
             signal.alarm(MAX_SECS_PER_ITEM)
             photos.append(_judge(path, chunk.image))
             signal.alarm(0)
@@ -126,7 +126,7 @@ def _judge_chunk(chunk: Chunk) -> JudgedChunk:
 
 
 def _judge_alone(chunk: Chunk) -> JudgedChunk:
-    """Judges a chunk whose worker died: the file that kills its decoder is rejected, the others are kept."""
+    """Processes a chunk whose worker died: files that crash the decoder are rejected, the others are kept."""
     return run_isolated(
         _judge_chunk, chunk, log=chunk.log, without=lambda chunk, items: chunk._replace(crashing=items)
     )

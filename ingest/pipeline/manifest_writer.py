@@ -25,12 +25,12 @@ def write_manifest(catalog: Catalog, path: Path, metadata: bytes) -> None:
     Columns: path (relative to the source folder), size_bytes, mtime_ns, sha256 (hexadecimal, null if the file
     could not be read), class_name, verdict, reason (how it was repaired, why it was rejected, which file it is
     a duplicate of), split, shard, position (null where there is no record), source_height and source_width (of
-    the upright picture, in pixels), perceptual_hash (64 bits).
+    the upright image, in pixels), perceptual_hash (64 bits).
 
     Args:
         catalog: All files.
-        path: Of the manifest.
-        metadata: What goes into it beside the rows.
+        path: Path of the manifest.
+        metadata: Metadata to store with the rows.
     """
     schema = manifest_schema().with_metadata({METADATA_KEY: metadata})
     with path.open("wb") as file, make_writer(file, schema) as writer:
@@ -40,9 +40,9 @@ def write_manifest(catalog: Catalog, path: Path, metadata: bytes) -> None:
 
 
 def load_arrow() -> None:
-    """Loads what writing takes, 0.12 s of a core: one has nothing to do while worker processes start.
+    """Imports pyarrow early: 0.12 s of a core that is idle while worker processes start.
 
-    Where that fails, it fails again when it is needed, and is said there.
+    A failure is ignored here: it occurs again, and is reported, when the manifest is written.
     """
     with contextlib.suppress(ImportError, MemoryError):
         import pyarrow.parquet  # noqa: F401

@@ -1,9 +1,9 @@
-"""The map step: a unit of files becomes a file of pictures and a file of verdicts.
+"""The map step: each task turns some source files into a file of records and a file of results.
 
-A unit's name is a hash of all that decides its result: the files with their sizes and times, and how pictures
-are judged and stored. So a result that is there is the right one, and work that was done before a kill is found again
-without a word about it anywhere. Nothing waits for the disk: of work that is thrown away in the end most never needs to
-reach it. What a power cut leaves of it is read through before it is treated as complete.
+Results are content-addressed: the name of a task is a hash of everything that determines its result (the files with
+their sizes and times, and the processing settings). An existing result is therefore valid, and an interrupted job
+resumes without a journal. Nothing is flushed to disk, because the results are temporary; instead, results found at a
+restart are verified completely before they are used, since a power cut may have truncated them.
 """
 
 import dataclasses
@@ -28,30 +28,30 @@ from shardstream.ingest.images.settings import ProcessingSettings
 from shardstream.ingest.pipeline.listing import Listing, shown
 from shardstream.ingest.pipeline.results import REJECTED, RESULTS_VERSION, ResultsWriter, TaskResults
 
-# A unit is what a kill can cost a worker, and what is judged again in halves where a decoder dies.
+# An interrupted worker loses at most one task; after a decoder crash the task is bisected.
 _MAX_FILES_PER_UNIT = 256
-# Of small jobs there are at least some hundred units, so that all workers end at about the same time.
+# Small jobs have at least some hundred tasks, so that all workers finish at about the same time.
 _MIN_BYTES_PER_UNIT, _MAX_BYTES_PER_UNIT, _UNITS_PER_JOB = 4 << 20, 32 << 20, 256
-# What one unit has learnt of the disk, the next one in this process knows.
+# Shared by all tasks of this process: the latency of the disk does not depend on the task.
 _PACE = LatencyEstimate()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MapTask:
-    """Some files, and how to judge them.
+    """Some files, and how to process them.
 
     Attributes:
-        name: A hash of all that decides the result.
+        name: A hash of everything that determines the result.
         root: The source folder.
-        paths: Of the files inside of it, at least one.
-        sizes: The bytes of each.
-        labels: The class of each.
-        known: The SHA-256 that each file had when it was judged before, empty where it was not: a file that still
-            has it is not judged again. Empty where no file was.
-        judging: How pictures are judged and stored.
-        folder: Where the results go.
-        crashing: The numbers of files that killed two worker processes: rejected without being opened again.
-        locations: Where each file lies below `root`, where that is not its path: members of an archive are spooled.
+        paths: Paths of the files relative to `root`, at least one.
+        sizes: The size of each file in bytes.
+        labels: The class of each file.
+        known: The SHA-256 of each file that was processed before, which is skipped if its content still has it; empty
+            for the other files. An empty sequence if no file is known.
+        judging: How images are processed and stored.
+        folder: The folder for the results.
+        crashing: The indices of files that crashed two worker processes: rejected without being opened again.
+        locations: The location of each file below `root` if it is not its path: members of an archive are spooled.
     """
 
     name: str
@@ -67,22 +67,22 @@ class MapTask:
 
     @property
     def pictures_path(self) -> Path:
-        """A TFRecord file of the accepted pictures' Examples."""
+        """Path of the TFRecord file with the Examples of the accepted images."""
         return _path(self.folder, self.name, "pictures")
 
     @property
     def attempts_path(self) -> Path:
-        """Which file a worker is at."""
+        """Path of the log of the file that a worker is processing."""
         return _path(self.folder, self.name, "attempts")
 
     @property
     def verdicts_path(self) -> Path:
-        """What became of each file. Written last: where it is, the unit is done."""
+        """Path of the file with the results. Written last: if it exists, the task is done."""
         return _path(self.folder, self.name, "verdicts")
 
 
 class MapTaskDone(NamedTuple):
-    """What a unit came to, for those who watch."""
+    """The result of a task, for progress reports."""
 
     num_files: int
     num_bytes: int
@@ -90,7 +90,7 @@ class MapTaskDone(NamedTuple):
 
 
 class MapPlan:
-    """The units of a job, each made when it is asked for: there may be a million of them."""
+    """The tasks of a job, created lazily: there may be a million of them."""
 
     def __init__(
         self,
@@ -101,14 +101,14 @@ class MapPlan:
         folder: Path,
         known: npt.NDArray[np.uint64] | None = None,
     ) -> None:
-        """Cuts `rows` of the listing into units. Where, depends on the sizes of the files alone.
+        """Splits `rows` of the listing into tasks. The boundaries depend only on the file sizes.
 
         Args:
             listing: All files.
-            rows: Those to process_image, in order.
-            judging: How pictures are judged and stored.
-            folder: Where the results go.
-            known: The SHA-256 that each row of the listing had before, uint64 [files, 4], 0 where none is known.
+            rows: The rows to process, in order.
+            judging: How images are processed and stored.
+            folder: The folder for the results.
+            known: The previous SHA-256 of each row of the listing, uint64 [files, 4], 0 if unknown.
         """
         self._listing = listing
         self._rows = rows
@@ -152,14 +152,14 @@ class MapPlan:
 
     @property
     def num_files(self) -> int:
-        """The number of files in all units."""
+        """The number of files in all tasks."""
         return len(self._rows)
 
     def results(self) -> Iterator[tuple[npt.NDArray[np.uint32], Path, TaskResults]]:
-        """Yields the rows of each unit, its file of pictures and its verdicts, once all units are done.
+        """Yields the rows of each task, its file of records and its results, once all tasks are done.
 
         Raises:
-            MachineError: Work in progress was damaged.
+            MachineError: Work in progress is missing or corrupt.
         """
         for number in range(len(self)):
             unit = self._names[number]
@@ -185,18 +185,18 @@ class MapPlan:
                 yield shown(self._listing.path(int(rows[i]))), reason
 
     def rows(self, number: int) -> npt.NDArray[np.uint32]:
-        """Returns the rows of the listing that unit `number` holds."""
+        """Returns the rows of the listing in task `number`."""
         return self._rows[self._starts[number] : self._starts[number + 1]]
 
 
 def process_task(unit: MapTask) -> MapTaskDone:
-    """Judges each file of `unit` and writes the unit's two files, unless they are there.
+    """Processes each file of `unit` and writes the two result files, unless they exist.
 
     Raises:
-        MachineError: The source folder is gone.
+        MachineError: The source folder disappeared.
     """
     verdicts = _find_done(unit)
-    if verdicts is None or verdicts.has_unread:  # What could not be read may be readable by now.
+    if verdicts is None or verdicts.has_unread:  # Unreadable files may be readable by now.
         verdicts = _write_pictures(unit)
         with open_atomic_nosync(unit.verdicts_path) as file:
             file.write(verdicts.encode())
@@ -204,10 +204,10 @@ def process_task(unit: MapTask) -> MapTaskDone:
 
 
 def process_task_in_parts(unit: MapTask) -> MapTaskDone:
-    """Processes a task whose worker died, in processes of its own; a file that kills two of them is rejected.
+    """Processes a task whose worker died, in its own processes; a file that crashes two of them is rejected.
 
     Raises:
-        MachineError: Its process dies at no file.
+        MachineError: The process dies without having opened a file.
     """
     return run_isolated(process_task, unit, log=unit.attempts_path, without=_without)
 
@@ -217,7 +217,7 @@ def _without(unit: MapTask, crashing: frozenset[int]) -> MapTask:
 
 
 def _cut(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Returns where each unit starts, and the end of the last."""
+    """Returns the start of each task, and the end of the last."""
     total = int(sizes.sum())
     most = min(_MAX_BYTES_PER_UNIT, max(_MIN_BYTES_PER_UNIT, total // _UNITS_PER_JOB))
     ends = np.cumsum(sizes)
@@ -231,12 +231,12 @@ def _cut(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _path(folder: Path, name: str, suffix: str) -> Path:
-    # A folder of a million files is slow to work in on many a file system.
+    # Many file systems are slow with a million files in one folder.
     return folder / name[:2] / f"{name}.{suffix}"
 
 
 def _find_done(unit: MapTask) -> TaskResults | None:
-    """Returns the verdicts of a unit that was done before, if all of it is as it was written."""
+    """Returns the results of a task that was done before, if its files are intact."""
     try:
         verdicts = TaskResults.load(unit.verdicts_path)
         verdicts.check_pictures(unit.pictures_path)
@@ -271,7 +271,7 @@ def _judge_files(unit: MapTask) -> Iterator[tuple[bytes, ProcessedImage | None, 
                 yield b"", ProcessedImage("rejected", REASON), b""
                 continue
             attempts.note(number)
-            # What hangs hears no Python: the alarm ends the process, and the log says at which file.
+            # A hung decoder runs no Python handlers: the alarm kills the process, and the log names the file.
             signal.alarm(MAX_SECS_PER_ITEM)
             judged = _judge_content(unit, number, next(contents))
             signal.alarm(0)
@@ -294,10 +294,10 @@ def _judge_content(unit: MapTask, number: int, data: Content) -> tuple[bytes, Pr
 
 
 def _check_source(root: Path, path: str, error: OSError) -> None:
-    """Tells a file that cannot be read from a disk that fails or went away.
+    """Distinguishes an unreadable file from a failing or unmounted disk.
 
     Raises:
-        MachineError: The error is none of the file, or its folder is not there any more.
+        MachineError: The error is caused by the machine, or the folder of the file disappeared.
     """
     if is_machine_error(error):
         raise MachineError(

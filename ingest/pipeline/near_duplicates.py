@@ -1,10 +1,9 @@
-"""Which images look alike: pairs and groups of perceptual hashes that differ in few bits.
+"""Near-duplicate images: pairs and groups of perceptual hashes with a small Hamming distance.
 
-Two hashes of 64 bits that are cut into nine pieces and differ in at most six bits have three equal pieces at
-least. So one sort for each choice of three pieces, by these pieces first, brings every such pair together
-among few others: 84 sorts of plain numbers instead of all pairs. It is the idea of Norouzi, Punjani and Fleet
-2012, "Fast search in Hamming space with multi-index hashing", and of Manku, Jain and Das Sarma 2007,
-"Detecting near-duplicates for web crawling".
+If two 64-bit hashes differ in at most six bits and are cut into nine pieces, at least three pieces are equal. Sorting
+by each choice of three pieces therefore brings every such pair close together: 84 integer sorts instead of comparing
+all pairs. The idea is from Norouzi, Punjani and Fleet 2012, "Fast search in Hamming space with multi-index hashing",
+and Manku, Jain and Das Sarma 2007, "Detecting near-duplicates for web crawling".
 """
 
 import itertools
@@ -15,12 +14,12 @@ import numpy.typing as npt
 
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 
-# Copies of 200 photos at a half or a quarter of the size, in gray, blurred or as a JPEG of quality 10 differ
-# from them in at most 4 bits. Of those cropped by 2 %, a fifth brighter or with a word written across, 99, 98
-# and 89 % differ in at most 6 bits; 94, 90 and 76 % in at most 4. Of all pairs of 740 photos, ten show one
-# image: they differ in at most 2 bits, and all others in 11 or more. It does not go higher because errors grow
-# with the square of the images: of 62 million pairs of sixteenths of these photos, many of them sky or wall,
-# 17 differ in at most 4 bits, 44 in at most 6, 121 in at most 8.
+# Copies of 200 photos at a half or a quarter of the size, in gray, blurred or as a JPEG of quality 10 differ from the
+# originals in at most 4 bits. Of copies cropped by 2 %, 20 % brighter or with text across, 99, 98 and 89 % differ in at
+# most 6 bits; 94, 90 and 76 % in at most 4. Among all pairs of 740 photos, ten are true duplicates, which differ in at
+# most 2 bits; all others differ in 11 or more. A larger threshold would give too many false positives, whose number
+# grows with the square of the number of images: of 62 million pairs of crops of a sixteenth of these photos, often sky
+# or wall, 17 differ in at most 4 bits, 44 in at most 6, 121 in at most 8.
 MAX_DISTANCE = 6
 
 Pairs = npt.NDArray[np.uint32]
@@ -29,18 +28,17 @@ _Field = tuple[int, int]
 
 _HASH_BITS = 64
 _ALL_BITS = np.uint64((1 << _HASH_BITS) - 1)
-# A perceptual hash has a bit set for each coefficient above the median: half of them, and no fewer than 27 in any
-# of 740 photos. Where most coefficients are 0, as in flat images, stripes and ramps, few are set, and all such
+# A perceptual hash has a bit set for each coefficient above the median: about half of them, and at least 27 in each of
+# 740 photos. If most coefficients are 0, as in flat images, stripes and gradients, few bits are set, and all such
 # images would look alike.
 _MIN_BITS = 24
-# Three pieces of nine are a key of 21 bits: half a neighbor for a row by chance at a million rows, fifty at
-# a hundred.
+# Three of nine pieces are a key of 21 bits: 0.5 random neighbors per row at a million rows, 50 at a hundred million.
 _EQUAL_PIECES = 3
-# Neighboring bits are neighboring frequencies, and alike in images with little detail. Taken from all
-# over, the most common key of such images is half as common.
+# Neighboring bits are neighboring frequencies, and correlated in images with little detail. With interleaved bits the
+# most common key of such images is half as common.
 _SPREAD = [(bit * 11 % _HASH_BITS, 1) for bit in range(_HASH_BITS)]
 _BLOCK_ROWS = 1 << 14  # 128 KiB stay in the cache: three times as fast as whole arrays.
-# What bounds the work in crowds; chance alone stays far below at a hundred million rows.
+# Bounds the work in crowds; random neighbors stay far below this at a hundred million rows.
 _MAX_NEIGHBOURS = 256
 _MAX_NEAR_IN_BLOCK = 16 * _BLOCK_ROWS
 _MIN_PAIRS_OF_CROWDS = 1 << 20
@@ -49,22 +47,22 @@ _MIN_PAIRS_OF_CROWDS = 1 << 20
 def find_pairs(hashes: _Hashes, max_distance: int = MAX_DISTANCE) -> Pairs:
     """Returns the pairs of rows whose images look alike.
 
-    A million rows take 1.4 s of one core, ten million 28 s. The peak of memory is 40 bytes a row beside
-    `hashes`, and 90 where most images look like several others.
+    A million rows take 1.4 s on one core, ten million 28 s. Peak memory is 40 bytes per row in addition to `hashes`,
+    and 90 if most images look like several others.
 
-    Rows with equal hashes are each paired with the first of them: k rows make k - 1 pairs, and that first row
-    stands for them all beside other hashes. A hash with fewer than 24 bits set is in no pair: its image has no
-    detail that would tell it from others, or there is no image.
+    Rows with equal hashes are each paired with the first of them: k rows make k - 1 pairs, and the first row represents
+    them in pairs with other hashes. A hash with fewer than 24 bits set is in no pair: its image has too little detail,
+    or there is no image.
 
-    All pairs of differing hashes are found unless they crowd, as the frames of a film do. Where more than 256
-    hashes share a key, or a row has more than 16 near ones throughout a block of 16,384, not all of these are
-    compared; and where there are more pairs than rows, and more than a million, groups with more pairs than
-    rows keep those that link them. So each pair is right, and groups stay whole but for a few hashes at the
-    edge of a crowd.
+    All pairs of differing hashes are found unless they form crowds, as the frames of a video do. If more than 256
+    hashes share a key, or a row has more than 16 near ones throughout a block of 16,384, not all of these are compared;
+    and if there are more pairs than rows, and more than a million, groups with more pairs than rows keep only the pairs
+    that link them. So each returned pair is correct, and groups are complete except for a few hashes at the edge of a
+    crowd.
 
     Args:
-        hashes: uint64 [rows], as `process.perceptual_hash` gives them; 0 for a row that is not to be compared.
-        max_distance: The number of bits in which two hashes may differ.
+        hashes: Hashes from `process.perceptual_hash`, uint64 [rows]; 0 for a row to ignore.
+        max_distance: The maximum number of bits in which two hashes may differ.
 
     Returns:
         uint32 [pairs, 2], each pair once, sorted, the smaller row first.
@@ -88,7 +86,7 @@ def find_pairs(hashes: _Hashes, max_distance: int = MAX_DISTANCE) -> Pairs:
 
 
 def group_rows(num_rows: int, pairs: Pairs) -> npt.NDArray[np.uint32]:
-    """Returns for each row, uint32 [num_rows], the smallest row that it is linked with, over any number of pairs."""
+    """Returns the smallest row of each row's connected component, uint32 [num_rows]."""
     return _link(num_rows, pairs)[0]
 
 
@@ -97,17 +95,17 @@ def straddling(pairs: Pairs, splits: npt.NDArray[np.uint8]) -> Pairs:
 
     Args:
         pairs: uint32 [pairs, 2].
-        splits: For each row an index into SPLIT_NAMES, or one more for a row that is in none.
+        splits: For each row an index into SPLIT_NAMES, or NO_SPLIT.
     """
     a, b = splits[pairs].T
     return pairs[(a != b) & (np.maximum(a, b) < len(SPLIT_NAMES))]
 
 
 def _link(num_rows: int, pairs: Pairs) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
-    """Returns the smallest row linked with each, and the numbers of pairs that suffice to link them: no circles.
+    """Returns the smallest row of each row's component, and the indices of pairs that form a spanning forest.
 
-    Each round hangs every tree that touches a smaller one below the smallest of these: 15 rounds for a chain
-    of a million rows in random order.
+    Each round attaches every tree to the smallest of its neighboring trees: 15 rounds for a chain of a million rows in
+    random order.
     """
     roots = np.arange(num_rows, dtype=np.uint32)
     best = np.empty(num_rows, np.uint64)
@@ -118,7 +116,7 @@ def _link(num_rows: int, pairs: Pairs) -> tuple[npt.NDArray[np.uint32], npt.NDAr
         apart = ends[:, 0] != ends[:, 1]
         numbers, ends = numbers[apart], ends[apart]
         lower, upper = np.minimum(*ends.T), np.maximum(*ends.T)
-        # Below just any smaller one, a large row would link the many around it at one a round.
+        # With an arbitrary smaller tree, a row with many neighbors would link them at one per round.
         offers = _pack(lower, numbers)
         best[upper] = _ALL_BITS
         np.minimum.at(best, upper, offers)
@@ -137,7 +135,7 @@ def _pairs_of_distinct(values: _Hashes, max_distance: int) -> npt.NDArray[np.uin
     found, num_found = [np.empty(0, np.uint64)], 0
     for hashes, partners in _neighbors(values, max_distance):
         a, b = np.searchsorted(values, hashes), np.searchsorted(values, partners)
-        new = crowds[a] != crowds[b]  # A pair inside of a crowd links nothing.
+        new = crowds[a] != crowds[b]  # A pair inside a crowd links nothing new.
         found.append(_pack(np.minimum(a, b)[new], np.maximum(a, b)[new]))
         num_found += len(found[-1])
         if num_found > limit:
@@ -148,7 +146,7 @@ def _pairs_of_distinct(values: _Hashes, max_distance: int) -> npt.NDArray[np.uin
 
 
 def _neighbors(values: _Hashes, max_distance: int) -> Iterator[tuple[_Hashes, _Hashes]]:
-    """Yields hashes and as many partners that are near them: each pair once, from the first sort that can find it."""
+    """Yields hashes and their near partners in parallel arrays: each pair once, from the first sort that finds it."""
     num_pieces = max_distance + _EQUAL_PIECES
     bounds = [_HASH_BITS * number // num_pieces for number in range(num_pieces + 1)]
     pieces = [(low, high - low) for low, high in itertools.pairwise(bounds)]
@@ -171,10 +169,10 @@ def _near_in_table(
     """Yields values of the sorted `table`, and partners with the same key that differ from them in few bits.
 
     Args:
-        table: uint64 [rows].
-        max_distance: In bits.
-        key_offset: Above it lies the key.
-        differing: Masks, of which each has to have a bit that differs.
+        table: Sorted values, uint64 [rows].
+        max_distance: Maximum distance in bits.
+        key_offset: The lowest bit of the key.
+        differing: Masks; the values must differ within each of them.
     """
     rest = np.uint64((1 << key_offset) - 1)
     for start in range(0, len(table), _BLOCK_ROWS):
@@ -184,7 +182,7 @@ def _near_in_table(
             left = table[start : start + len(right)]
             bits = left ^ right
             if bits.min(initial=_ALL_BITS) > rest or num_near > _MAX_NEAR_IN_BLOCK:
-                break  # No key of this block has so many rows, or it is one crowd.
+                break  # No key of this block has more rows, or the block is one crowd.
             near = np.flatnonzero(np.bitwise_count(bits) <= max_distance)
             num_near += len(near)
             bits = bits[near]
@@ -198,7 +196,7 @@ def _near_in_table(
 
 
 def _rearrange(values: _Hashes, fields: Sequence[_Field]) -> _Hashes:
-    """Returns the values with their bits in another order: `fields` says where each is taken from, highest first."""
+    """Returns the values with permuted bits: `fields` says where each is taken from, highest first."""
     result = np.zeros_like(values)
     for start in range(0, len(values), _BLOCK_ROWS):
         block, out = values[start : start + _BLOCK_ROWS], result[start : start + _BLOCK_ROWS]
@@ -211,7 +209,7 @@ def _rearrange(values: _Hashes, fields: Sequence[_Field]) -> _Hashes:
 def _thin_out(
     pairs: npt.NDArray[np.uint64], crowds: npt.NDArray[np.uint32]
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
-    """Returns `pairs` without those that crowds can do without, and for each row its crowd, or itself if in none.
+    """Returns `pairs` without redundant pairs of crowds, and for each row its crowd, or itself if it is in none.
 
     A crowd is a group with more pairs than rows; once a crowd, it remains one.
     """

@@ -1,4 +1,4 @@
-"""Which files are work of ours: nothing else is ever removed."""
+"""Recognizes the files that this package writes: nothing else is ever removed."""
 
 import errno
 import logging
@@ -15,14 +15,14 @@ from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 from shardstream.ingest.dataset.tfds_files import FILENAMES as TFDS
 
 DESCRIPTIONS = (METADATA, MANIFEST, INDEX, *TFDS)
-# What file managers leave in every folder that they show.
+# Created by file managers in every folder that they show.
 CLUTTER = (".DS_Store", "Thumbs.db", "desktop.ini")
-# What NFS calls a removed file that somebody still reads; it goes by itself.
+# NFS renames a removed file that is still open; it disappears when it is closed.
 _OPEN_ON_NFS = ".nfs"
 _PART = r"(\.[0-9a-f]{12}\.part)?"
 _TASK_FILE = re.compile(rf"[0-9a-f]{{32}}\.(pictures|verdicts){_PART}|[0-9a-f]{{32}}\.attempts")
 _SHARD = re.compile(rf".+\.tfrecord-\d{{5,}}-of-\d{{5,}}{_PART}")
-# Of an archive: folders, members and their list, see `archives`.
+# The spool of an archive: folders, members and their index, see `archives`.
 _SPOOLED = re.compile(rf"\d{{6,}}|index\.json{_PART}")
 _DESCRIPTION = re.compile(rf"({'|'.join(map(re.escape, DESCRIPTIONS))}){_PART}")
 _MAX_SHOWN = 3
@@ -31,35 +31,35 @@ logger = logging.getLogger(__name__)
 
 
 def is_task_file(name: str) -> bool:
-    """Whether the map step gives files such names."""
+    """Whether `name` is the name of a file of the map step."""
     return _TASK_FILE.fullmatch(name) is not None
 
 
 def is_spooled_file(name: str) -> bool:
-    """Whether the members of an archive lie in files of such names."""
+    """Whether `name` is the name of a spooled member of an archive, or of their folders and index."""
     return _SPOOLED.fullmatch(name) is not None
 
 
 def is_shard(name: str) -> bool:
-    """Whether shards have such names."""
+    """Whether `name` is the name of a shard."""
     return _SHARD.fullmatch(name) is not None
 
 
 def is_dataset_file(name: str) -> bool:
-    """Whether a file of that name may be part of a dataset in progress."""
+    """Whether `name` may be the name of a file of a dataset in progress."""
     return is_shard(name) or _DESCRIPTION.fullmatch(name) is not None
 
 
 def remove_files(folder: Path, is_ours: Callable[[str], bool]) -> None:
-    """Removes the files in `folder` and in its sub-folders whose names are ours, and the folders that are empty then.
+    """Removes our own files in `folder` and its sub-folders, and the folders that are then empty.
 
-    Links are not followed. What cannot be removed stays: on NFS a file that a worker has open, for one.
+    Links are not followed. Files that cannot be removed stay, such as files on NFS that a worker has open.
     """
     names = _names(folder)
     try:
         with (
             ThreadPoolExecutor() as threads
-        ):  # Gigabytes are given back to the disk and the memory, file by file.
+        ):  # Removing gigabytes takes time in the file system for each file: use threads.
             list(threads.map(lambda name: _remove(folder / name, is_ours), names))
     except RuntimeError:  # No thread can be started.
         for name in names:
@@ -68,7 +68,7 @@ def remove_files(folder: Path, is_ours: Callable[[str], bool]) -> None:
 
 
 def remove_named(folder: Path, names: Iterable[str]) -> None:
-    """Removes the files of these names in `folder`, and the folder if it is empty then."""
+    """Removes the files of these names in `folder`, and the folder if it is then empty."""
     for name in (*names, *CLUTTER):
         if (folder / name).is_symlink() or not (folder / name).is_dir():
             _try_to((folder / name).unlink)
@@ -76,7 +76,7 @@ def remove_named(folder: Path, names: Iterable[str]) -> None:
 
 
 def keep_leftovers(folder: Path, data: Path) -> None:
-    """Moves what is left of `folder`, which others put there, beside `data`, and says so."""
+    """Moves the remaining files of `folder`, which are not ours, to a folder next to `data`, and logs it."""
     names = [name for name in _names(folder) if not name.startswith(_OPEN_ON_NFS)]
     if not names:
         return
@@ -89,7 +89,7 @@ def keep_leftovers(folder: Path, data: Path) -> None:
 
 
 def shortened(names: Iterable[str]) -> str:
-    """Returns the first few names for a sentence."""
+    """Returns the first few names for a message."""
     listed = [escape_control_chars(name) for name in sorted(names)]
     return ", ".join(listed[:_MAX_SHOWN]) + (", ..." if len(listed) > _MAX_SHOWN else "")
 

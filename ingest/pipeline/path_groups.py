@@ -1,4 +1,4 @@
-"""Groups of files by a regular expression, which may take for ever on a path: in a process of its own, with a limit."""
+"""Groups files by a regular expression, in a process of its own with a time limit: backtracking may never end."""
 
 import itertools
 import re
@@ -10,11 +10,11 @@ from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.execution.processes import open_pools
 
 _PATHS_AT_ONCE = 16_384
-_MAX_SECS = 20  # For so many paths; an ordinary expression takes 0.02.
+_MAX_SECS = 20  # Per batch of paths; an ordinary expression takes 0.02.
 
 
 def find_groups(pattern: str, paths: Iterable[str]) -> Iterator[str | None]:
-    """Yields the first group of `pattern` in each path, None where there is none.
+    """Yields the first group of `pattern` in each path, None if it does not match.
 
     Raises:
         ConfigError: The expression takes too long.

@@ -1,7 +1,7 @@
-"""Reading many records with few requests, each of which may cost a disk a seek.
+"""Reads many records with few requests, each of which may cost a disk seek.
 
-Records are asked for in the order of a shard, which is none of the files that they are in. They are read a window at a
-time: all records of a window in the order of their places, those that lie beside each other with one request.
+Records are requested in shard order, which is not the order of the files that hold them. They are read one window at a
+time: all records of a window in the order of their locations, adjacent records with one request.
 """
 
 import dataclasses
@@ -11,22 +11,22 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-# What one process holds in memory: records that wait for their turn.
+# Records that one process buffers in memory until their turn.
 WINDOW_BYTES = 128 << 20
 MAX_REQUEST_BYTES = 8 << 20
-# To read over so much takes a disk no longer than to seek behind it.
+# Reading over a gap of this size takes a disk no longer than a seek.
 _MAX_GAP_BYTES = 32 << 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RecordPlaces:
-    """Where records are, in the order in which they are wanted.
+    """The locations of records, in the order in which they are requested.
 
     Attributes:
-        sources: The files that are read.
-        source_numbers: For each record an index into `sources`, uint32 [records].
-        offsets: And the offset there, uint64 [records].
-        lengths: And the bytes there, framing included, uint32 [records].
+        sources: The files to read.
+        source_numbers: The file of each record, an index into `sources`, uint32 [records].
+        offsets: The byte offset of each record in its file, uint64 [records].
+        lengths: The bytes of each record including framing, uint32 [records].
     """
 
     sources: Sequence[str]
@@ -38,11 +38,11 @@ class RecordPlaces:
         return len(self.lengths)
 
     def describe(self, record: int) -> tuple[str, int]:
-        """Returns the file of a record, and its offset there."""
+        """Returns the file of a record and its offset there, for errors."""
         return self.sources[int(self.source_numbers[record])], int(self.offsets[record])
 
     def windows(self) -> Iterator[slice]:
-        """Yields consecutive records of at most WINDOW_BYTES, or one that is larger."""
+        """Yields slices of consecutive records of at most WINDOW_BYTES, or of one larger record."""
         ends = np.cumsum(self.lengths, dtype=np.int64)
         start = 0
         while start < len(ends):
@@ -52,23 +52,23 @@ class RecordPlaces:
             start = end
 
     def requests(self, window: slice) -> list[npt.NDArray[np.intp]]:
-        """Returns the records of a window as they lie in their files, those of each request together."""
+        """Returns the records of a window in file order, grouped by request."""
         numbers, offsets = self.source_numbers[window], self.offsets[window].astype(np.int64)
         order = np.lexsort((offsets, numbers))
         numbers, offsets, lengths = numbers[order], offsets[order], self.lengths[window][order]
         is_near = offsets[1:] - (offsets[:-1] + lengths[:-1]) <= _MAX_GAP_BYTES
-        # By parts of the file, not by what was read before: computed for all at once.
+        # Requests are cut at fixed parts of the file, not by accumulated size, so that this vectorizes.
         in_one_part = offsets[1:] // MAX_REQUEST_BYTES == offsets[:-1] // MAX_REQUEST_BYTES
         joined = (numbers[1:] == numbers[:-1]) & is_near & in_one_part
         return np.split(order + window.start, np.flatnonzero(~joined) + 1)
 
 
 def read_records(places: RecordPlaces) -> Iterator[bytes]:
-    """Yields each record as it is in its file, framing included; shorter where its file ends before. Checks nothing."""
+    """Yields each record with its framing, unchecked; shorter if its file is truncated."""
     for window in places.windows():
         records = _read_window(places, window)
         records.reverse()
-        while records:  # What was yielded leaves the memory.
+        while records:  # Frees each record after it was yielded.
             yield records.pop()
 
 
@@ -77,7 +77,9 @@ def _read_window(places: RecordPlaces, window: slice) -> list[bytes]:
     number, descriptor = -1, -1
     try:
         for request in places.requests(window):
-            if places.source_numbers[request[0]] != number:  # One is open at a time: there may be a million.
+            if (
+                places.source_numbers[request[0]] != number
+            ):  # One open file at a time: there may be a million.
                 if descriptor >= 0:
                     os.close(descriptor)
                 number, descriptor = int(places.source_numbers[request[0]]), -1

@@ -1,4 +1,4 @@
-"""What became of each file of a unit: one file with a line of reasons and a table of fixed width."""
+"""The results of a map task for each of its files: one file with a line of reasons and a fixed-width table."""
 
 import dataclasses
 import json
@@ -13,15 +13,15 @@ from shardstream.ingest.dataset.records import RecordError, check_origin, frame,
 from shardstream.ingest.images.process import ProcessedImage
 
 OK, REPAIRED, DUPLICATE, CONFLICT, REJECTED = range(len(VERDICTS))
-# Of 256 files and their reasons.
+# Upper bound for 256 files and their reasons.
 _MAX_BYTES = 16 << 20
-UNCHANGED = len(VERDICTS)  # The content is the one that was judged before; only known inside of a job.
+UNCHANGED = len(VERDICTS)  # The content was processed before; only used within a job.
 
-# In the name of a task: another layout or meaning of these files is another number.
+# Part of the task names: increase it when the layout or meaning of these files changes.
 RESULTS_VERSION = 1
 
 # digest: SHA-256 of the file, 0 if it could not be read.
-# reason: an index into the reasons. offset, num_bytes: of the record in the unit's file of images, framing included.
+# reason: an index into the reasons. offset, num_bytes: of the record in the task's file of records, framing included.
 # source_height, source_width: of the upright image, in pixels. has_hash: whether perceptual_hash is known.
 TABLE = np.dtype(
     [
@@ -40,11 +40,11 @@ TABLE = np.dtype(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TaskResults:
-    """The verdicts on the files of a unit, before they are compared with others.
+    """The verdicts on the files of a task, before files are compared with each other.
 
     Attributes:
-        table: A row of TABLE for each file.
-        reasons: How a file was repaired or why it was rejected; the first one is empty.
+        table: One row of TABLE per file.
+        reasons: How files were repaired or why they were rejected; the first is empty.
     """
 
     table: npt.NDArray[np.void]
@@ -52,10 +52,10 @@ class TaskResults:
 
     @classmethod
     def load(cls, path: Path) -> "TaskResults":
-        """Reads what `encode` gave.
+        """Reads a file with the output of `encode`.
 
         Raises:
-            RecordError: It is corrupt.
+            RecordError: The file is corrupt.
         """
         reasons, _, rows = unframe(read_regular(path, max_bytes=_MAX_BYTES)).partition(b"\n")
         try:
@@ -64,17 +64,17 @@ class TaskResults:
             raise RecordError(f"not what the map step writes ({error})") from None
 
     def encode(self) -> bytes:
-        """Returns the content of the unit's file of verdicts."""
-        # As a record: its checksum tells of what a power cut left half written.
+        """Returns the content of the task's results file."""
+        # Framed as a record: its checksum detects a file that a power cut left incomplete.
         return frame(json.dumps(self.reasons).encode() + b"\n" + self.table.tobytes())
 
     @property
     def has_unread(self) -> bool:
-        """Whether there is a file whose content nobody saw: it could not be read, or killed its process."""
+        """Whether a file was not read: it was unreadable or crashed its worker process."""
         return bool((~self.table["digest"].any(axis=1)).any())
 
     def check_pictures(self, path: Path) -> None:
-        """Raises RecordError unless the unit's file of images has all records that these verdicts tell of."""
+        """Raises RecordError unless the task's file of records has all records of these results."""
         digests = self.table["digest"].astype(">u8")
         with open_regular(path) as file:
             for row in np.flatnonzero(self.table["num_bytes"]).tolist():
@@ -83,7 +83,7 @@ class TaskResults:
 
 
 class ResultsWriter:
-    """Collects verdicts, file by file."""
+    """Collects the results of a task file by file."""
 
     def __init__(self, num_files: int) -> None:
         self._table = np.zeros(num_files, TABLE)
@@ -92,14 +92,14 @@ class ResultsWriter:
     def set(
         self, number: int, sha256: bytes, judged: ProcessedImage | None, offset: int, num_bytes: int
     ) -> None:
-        """Notes what became of file `number`.
+        """Sets the result of file `number`.
 
         Args:
-            number: In the unit.
-            sha256: Of its content, 32 bytes; empty if it could not be read.
-            judged: The verdict; None if the content is known from before.
-            offset: Of its record.
-            num_bytes: Of its record.
+            number: Index of the file in the task.
+            sha256: SHA-256 of its content, 32 bytes; empty if it could not be read.
+            judged: The verdict; None if the content was processed before.
+            offset: Byte offset of its record.
+            num_bytes: Bytes of its record.
         """
         row = self._table[number]
         if sha256:
@@ -116,5 +116,5 @@ class ResultsWriter:
 
     @property
     def all(self) -> TaskResults:
-        """What was collected."""
+        """Returns the collected results."""
         return TaskResults(self._table, list(self._reasons))

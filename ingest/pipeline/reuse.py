@@ -1,4 +1,4 @@
-"""What a dataset that is there knows of the files that it was made of."""
+"""Reuses what the previous dataset knows about the source files."""
 
 import array
 import collections
@@ -26,21 +26,21 @@ _JUDGED = {"ok": OK, "repaired": REPAIRED, "rejected": REJECTED}
 
 @dataclasses.dataclass(slots=True)
 class PreviousState:
-    """What an older dataset says of the files of a catalog.
+    """What the previous dataset knows about the files of a catalog.
 
     Attributes:
         found: Which files it knows, bool [files].
-        same: Which files have the path, size and time that they had, and were read, bool [files].
-        same_times: Which files have the path, size and time that they had, bool [files].
-        labels: The class that each had, in the numbers of today; -1 where it is unknown or gone, int32 [files].
-        verdicts: What became of each, an index into VERDICTS, uint8 [files].
-        unread: Why those that nobody could read were rejected, by row.
-        num_before: The number of files that the older dataset was made of.
-        num_gone_records: How many files with a record are gone.
-        gone_labels: The class of each file that is gone, by the older dataset's number.
-        gone_digests: SHA-256 of each, 32 bytes one behind the other.
-        gone_paths: The first few of them.
-        is_moved: Whether the source gives one of them another class or split than it had.
+        same: Which files have the same path, size and time, and were read, bool [files].
+        same_times: Which files have the same path, size and time, bool [files].
+        labels: The previous class of each file, as a current label; -1 if unknown or removed, int32 [files].
+        verdicts: The previous verdict of each file, an index into VERDICTS, uint8 [files].
+        unread: The reasons of files that were rejected as unreadable, by row.
+        num_before: The number of source files of the previous dataset.
+        num_gone_records: The number of removed files that had a record.
+        gone_labels: The class of each removed file, as a label of the previous dataset.
+        gone_digests: The SHA-256 of each removed file, 32 bytes each, concatenated.
+        gone_paths: The paths of the first few removed files.
+        is_moved: Whether the source gives a known file another class or split than before.
     """
 
     found: np.ndarray
@@ -66,15 +66,15 @@ class PreviousState:
 
     @property
     def num_found(self) -> int:
-        """How many of the files are there still."""
+        """The number of files that still exist."""
         return self.num_before - len(self.gone_labels)
 
 
 def load_previous(catalog: Catalog, old: DatasetInfo) -> PreviousState:
-    """Fills the rows of `catalog` whose paths are in the manifest of `old` with what that says of them.
+    """Fills the rows of `catalog` whose paths are in the manifest of `old` from that manifest.
 
-    A file that was a duplicate or a conflict has no record there: it is treated as accepted, with a record of no
-    bytes. Whether its file still is the same, the caller decides.
+    A file that was a duplicate or a conflict has no record there: it is treated as accepted, with a record of 0 bytes.
+    The caller decides whether the file itself is still the same.
 
     Raises:
         DatasetError: The manifest or a shard of `old` is missing or corrupt.
@@ -115,7 +115,7 @@ def load_previous(catalog: Catalog, old: DatasetInfo) -> PreviousState:
         if before["split"] is not None:
             catalog.source_numbers[row] = shard_numbers[before["split"], before["shard"]]
             catalog.positions[row] = before["position"]
-            catalog.lengths[row] = 1  # Has a record: where, the shards will say.
+            catalog.lengths[row] = 1  # Has a record; its location is filled in from the index.
     _find_records(catalog, old)
     return state
 
@@ -129,7 +129,7 @@ def _note_gone(state: PreviousState, before: dict, label: int) -> None:
 
 
 def _is_moved(listing: Listing, row: int, before: dict) -> bool:
-    """Whether a table of labels says something else of a file than it did. A folder cannot: it is in the path."""
+    """Whether the table of labels changed the class or split of a file. A folder cannot: it is part of the path."""
     if before["class_name"] != listing.class_names[listing.labels[row]]:
         return True
     split = listing.given_splits[row] if len(listing.given_splits) else NO_SPLIT
@@ -142,10 +142,10 @@ def _rows(old: DatasetInfo) -> Iterator[dict]:
 
 
 def _matches(listing: Listing, before: Iterator[dict]) -> Iterator[tuple[int | None, dict]]:
-    """Yields each row of an older manifest, and the row of the listing with its path.
+    """Yields each row of the previous manifest, with the row of the listing that has its path.
 
-    Both are in the order of their paths' bytes, so one walk through both is enough; but for paths with a backslash. In
-    the manifest bytes that are not UTF-8 are spelled out with one, in another order, and two files could look like one.
+    Both are sorted by the bytes of their paths, so a single merge pass is enough, except for paths with a backslash:
+    the manifest escapes bytes that are not UTF-8 with it, which changes the order and may make two paths equal.
     """
     spelled: dict[str, list[int]] = {}
     spelt_before: list[dict] = []
@@ -168,7 +168,7 @@ def _matches(listing: Listing, before: Iterator[dict]) -> Iterator[tuple[int | N
 
 
 def _plain_paths(listing: Listing, spelled: dict[str, list[int]]) -> Iterator[tuple[int, bytes]]:
-    """Yields rows and paths without a backslash; notes the others in `spelled`."""
+    """Yields rows and paths without a backslash; collects the others in `spelled`."""
     for row in range(len(listing)):
         path = shown(listing.path(row))
         if "\\" in path:
@@ -178,12 +178,12 @@ def _plain_paths(listing: Listing, spelled: dict[str, list[int]]) -> Iterator[tu
 
 
 def _find_records(catalog: Catalog, old: DatasetInfo) -> None:
-    """Sets offset and length of each record that was taken over, by its position in its shard."""
+    """Sets offset and length of each reused record, by its position in its shard."""
     rows = np.flatnonzero(catalog.lengths)
     order = rows[np.argsort(catalog.source_numbers[rows], kind="stable")]
     starts = np.searchsorted(catalog.source_numbers[order], np.arange(len(catalog.sources) + 1))
     numbers = {Path(source).name: number for number, source in enumerate(catalog.sources)}
-    # Format 3 has no index: its shards say where their records are.
+    # Format 3 has no index: its shards are scanned for the offsets.
     index = open_index(old) if old.format_version == FORMAT_VERSION else scan_shards(old, old.shards.values())
     firsts = first_rows(old)
     for filename, shard in old.shards.items():

@@ -1,4 +1,4 @@
-"""Which files are there, and to which class and split does each belong?"""
+"""Lists the files of a source with their classes and splits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,14 +23,14 @@ def scan_folder(
 
     Args:
         root: The folder whose sub-folders are the classes, or an archive of it.
-        class_names: The classes in label order; sorted by name where none are given.
-        layout: Where class and split come from; the top folders are the classes where it is not given.
-        labels: The table of labels, where the layout has one.
-        max_missing: The largest fraction of the files that the table names that may be missing.
-        spool: Where the files of an archive are put; None where there is no place for them.
+        class_names: The classes in label order; sorted by name if empty.
+        layout: Where class and split come from; by default the top folders are the classes.
+        labels: Path of the table of labels if the layout has one.
+        max_missing: Maximum fraction of the files in the table that may be missing.
+        spool: The folder that an archive is extracted to; None if there is none.
 
     Raises:
-        DatasetError: There is nothing there to make a dataset of, and what is there.
+        DatasetError: The source is not usable as a dataset; the message says what was found.
         ConfigError: The classes are not `class_names`.
         LimitError: More files are missing than `max_missing` allows.
     """

@@ -1,7 +1,7 @@
-"""Series in file names: shots that were numbered one after the other, and ids that several files share.
+"""Finds series by file names: consecutively numbered shots, and ids that several files share.
 
-Images of one series look alike, and one in train makes its neighbor in a held-out split easy: an accuracy that is too
-good. A name says that there may be a series; whether its images are alike, their perceptual hashes do.
+Images of one series look alike, and one of them in train leaks into held-out neighbors: the measured accuracy is too
+high. Names only suggest a series; perceptual hashes tell whether its images are similar.
 """
 
 import collections
@@ -17,9 +17,9 @@ from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.listing import NO_SPLIT, shown
 from shardstream.ingest.pipeline.split_assignment import DUPLICATES
 
-# A hundred million names would take minutes, and a part of them says the same.
+# A hundred million names would take minutes, and a sample gives the same answer.
 _MAX_ROWS = 200_000
-# What is printed for --keep-together, and what finds the groups here.
+# Printed as the value for --keep-together, and used here to find the groups.
 SHARED_ID = r"(?:^|/)([^/]*\d[^/]*)[_-][^/_-]*$"
 BLOCKS_OF_TEN = r"^(.*)\d\.[^./]*$"
 _NUMBERED = re.compile(r"^(.*?)(\d{1,15})(\D*)$", re.DOTALL)
@@ -28,15 +28,15 @@ _MIN_GROUPS = 10
 _MAX_GROUP_FRACTION = 0.1
 _MIN_GROUPED_FRACTION = 0.2
 _MIN_CONCERNED = 5
-# Hashes of unrelated images differ in 32 of 64 bits; those of neighbors in a series in clearly fewer.
+# Hashes of unrelated images differ in 32 of 64 bits on average; those of neighbors in a series in clearly fewer.
 _NEAR_BITS = 20
 _MIN_NEAR_FRACTION, _MIN_NEAR_RATIO = 0.2, 3.0
 
 
 def series_notes(catalog: Catalog, rule: SplitRule, layout: Layout) -> list[str]:
-    """Returns what to say of series whose images were put into different splits, with the option that keeps them."""
+    """Returns notes on series that are spread over several splits, with the option that keeps them together."""
     if layout.has_given_splits or rule.keep_together != DUPLICATES:
-        return []  # Whoever made the splits, or chose what stays together, has thought of it.
+        return []  # The user gave the splits, or already chose which files stay together.
     rows = np.flatnonzero(catalog.kept())[:_MAX_ROWS]
     paths = [shown(catalog.listing.path(row)) for row in rows.tolist()]
     splits = catalog.splits[rows]
@@ -118,11 +118,11 @@ def _numbered(
 def _are_alike(
     neighbors: npt.NDArray[np.intp], labels: npt.NDArray[np.uint32], hashes: npt.NDArray[np.uint64]
 ) -> bool:
-    """Whether neighbors by number are nearer to each other than other images of their class are."""
+    """Whether images with neighboring numbers are more similar than other images of their class."""
     ones = neighbors[:, 0]
     order = ones[np.argsort(labels[ones], kind="stable")]
     _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
-    # Half a class away: far from each other by number as well.
+    # The baseline: images half a class apart, which are also far apart by number.
     place = np.arange(len(order)) - np.repeat(starts, counts)
     others = order[
         np.repeat(starts, counts) + (place + np.repeat(counts, counts) // 2) % np.repeat(counts, counts)

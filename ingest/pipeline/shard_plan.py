@@ -1,4 +1,4 @@
-"""Which record goes into which shard: a pure function of what the records are."""
+"""Assigns records to shards: a pure function of the records."""
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from shardstream.ingest.pipeline.shards import ShardSpec
 
 Rows = npt.NDArray[np.uint32]
 _HASH_BITS = 64
-# metadata.json has 220 bytes for each, and is read whole by whoever opens the dataset.
+# metadata.json has 220 bytes per shard, and is read completely whenever the dataset is opened.
 _MAX_SHARDS = 80_000
 
 
@@ -31,17 +31,17 @@ class PlannedShard(NamedTuple):
 
 
 class ShardPlan:
-    """The shards of all splits. Each is spelled out when it is asked for: all of them may not fit into memory."""
+    """The shards of all splits. Their specs are created lazily: together they may not fit into memory."""
 
     def __init__(
         self, catalog: Catalog, folder: Path, *, name: str, splits: Mapping[str, Sequence[Rows]]
     ) -> None:
-        """Notes in `catalog` where each record goes.
+        """Sets shard and position of each record in `catalog`.
 
         Args:
             catalog: All files.
-            folder: Where the shards will be written.
-            name: Of the dataset.
+            folder: The folder for the shards.
+            name: Name of the dataset.
             splits: The rows of each shard of each split.
         """
         self.shards: list[PlannedShard] = []
@@ -54,7 +54,7 @@ class ShardPlan:
                 self.shards.append(PlannedShard(path, split, rows))
 
     def specs(self, *, without: Collection[str]) -> Iterator[ShardSpec]:
-        """Yields what is to be written, but for the files of these names."""
+        """Yields the specs of the shards to write, except those with the file names in `without`."""
         return (
             make_spec(self._catalog, shard.path, shard.rows)
             for shard in self.shards
@@ -67,12 +67,12 @@ class ShardPlan:
         return sum(len(shard.rows) for shard in self.shards)
 
     def rows(self, *, without: Collection[str]) -> Rows:
-        """Returns the rows of all shards but those of these names, in order."""
+        """Returns the rows of all shards except those with the file names in `without`, in order."""
         chosen = [shard.rows for shard in self.shards if shard.path.name not in without]
         return np.concatenate(chosen) if chosen else np.empty(0, np.uint32)
 
     def first_rows(self) -> dict[str, int]:
-        """Returns the row of the index at which each shard begins, by the name of its file."""
+        """Returns the first row of each shard in the index, by file name."""
         ends = itertools.accumulate((len(shard.rows) for shard in self.shards), initial=0)
         return {shard.path.name: first for shard, first in zip(self.shards, ends, strict=False)}
 
@@ -82,12 +82,12 @@ class ShardPlan:
 
 
 def plan_by_hash(catalog: Catalog, folder: Path, *, name: str, seed: int, shard_bytes: int) -> ShardPlan:
-    """Returns the plan of shards of about `shard_bytes`: each holds the records of a range of hashes, see `cut`.
+    """Returns a plan with shards of about `shard_bytes`, each with the records of a range of hashes, see `cut`.
 
-    They are larger where there would be more than _MAX_SHARDS.
+    Shards are larger if there would be more than _MAX_SHARDS.
     """
     num_bytes = int(catalog.lengths[catalog.splits != NO_SPLIT].sum(dtype=np.int64))
-    # Two halves of a range that was cut have more than that together, so there are about twice as many at most.
+    # The two halves of a range that was cut exceed max_bytes together, so there are at most about twice as many.
     max_bytes = max(3 * shard_bytes // 2, 2 * num_bytes // _MAX_SHARDS)
     splits: dict[str, list[Rows]] = {}
     for split in SPLIT_NAMES:
@@ -98,7 +98,7 @@ def plan_by_hash(catalog: Catalog, folder: Path, *, name: str, seed: int, shard_
 
 
 def plan_as_written(catalog: Catalog, folder: Path, info: DatasetInfo) -> ShardPlan:
-    """Returns the plan of shards with as many records each as those of `info`, whichever rule has cut those."""
+    """Returns a plan with the same number of records per shard as in `info`, whatever rule produced those."""
     splits: dict[str, list[Rows]] = {}
     for name, split in info.splits.items():
         rows, _ = shuffled_rows(catalog, name, seed=info.split_rule.seed)
@@ -108,22 +108,22 @@ def plan_as_written(catalog: Catalog, folder: Path, info: DatasetInfo) -> ShardP
 
 
 def cut(hashes: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint32], *, max_bytes: int) -> list[int]:
-    """Returns where each shard starts and, last, the number of records.
+    """Returns the start of each shard and, last, the number of records.
 
-    All hashes are halved, and again each half whose records have more than `max_bytes`: so a shard is a range of hashes
-    that depends on the records in it and in its other half alone. Records that come or go change their own shard; one
-    that grows too large becomes two, and no other shard is another one for that. No shard is empty.
+    The range of hashes is halved recursively until each half has at most `max_bytes`. So a shard is a range of hashes
+    that depends only on the records in it and in its sibling. Added or removed records change only their own shard, and
+    a shard that grows too large is split in two; all other shards stay the same. No shard is empty.
 
     Args:
-        hashes: Of the records, uint64 [records], ascending.
-        lengths: The bytes of each, uint32 [records].
-        max_bytes: Only a shard of one record is larger. Most have more than half of that.
+        hashes: Hashes of the records, uint64 [records], ascending.
+        lengths: The bytes of each record, uint32 [records].
+        max_bytes: Maximum size; only a shard of a single record is larger. Most shards have more than half of it.
     """
     ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     starts: list[int] = []
     ranges = (
         [(0, len(hashes), _HASH_BITS)] if len(hashes) else []
-    )  # Records that agree in all but so many bits.
+    )  # Records that agree in all but the lowest bits.
     while ranges:
         start, end, bits = ranges.pop()
         if ends[end] - ends[start] <= max_bytes or end - start == 1 or not bits:
@@ -136,12 +136,12 @@ def cut(hashes: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint32], *, max_
 
 
 def make_spec(catalog: Catalog, path: Path, rows: Rows) -> ShardSpec:
-    """Returns what is to be written so that the file `path` holds the records of `rows`, in this order."""
+    """Returns the spec of a shard at `path` with the records of `rows`, in this order."""
     return ShardSpec(path, record_places(catalog, rows), catalog.digests[rows], catalog.labels[rows])
 
 
 def record_places(catalog: Catalog, rows: Rows) -> RecordPlaces:
-    """Returns where the records of `rows` are now, with the names of their files alone."""
+    """Returns the current locations of the records of `rows`, with only the sources that they use."""
     sources, numbers = np.unique(catalog.source_numbers[rows], return_inverse=True)
     return RecordPlaces(
         sources=[catalog.sources[source] for source in sources],

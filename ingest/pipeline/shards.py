@@ -1,4 +1,4 @@
-"""The reduce step: records in shard order, copied from where the map step or an older dataset has them."""
+"""The reduce step: copies records in shard order from the files of the map step or of the previous dataset."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -29,12 +29,12 @@ from shardstream.ingest.pipeline.record_reads import RecordPlaces, read_records
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ShardSpec:
-    """A shard to be written: the records it will hold, in order, and where they are now.
+    """A shard to write: its records in order, and their current locations.
 
     Attributes:
-        path: Of the file to write.
-        places: Of the records.
-        digests: SHA-256 of the file that each record was made of, uint64 [records, 4].
+        path: Path of the file to write.
+        places: Locations of the records.
+        digests: SHA-256 of the source file of each record, uint64 [records, 4].
         labels: The class of each record, uint32 [records].
     """
 
@@ -45,36 +45,36 @@ class ShardSpec:
 
 
 class WrittenShard(NamedTuple):
-    """A shard that was written: its description, and the rows of the index, `INDEX_DTYPE` [num_examples]."""
+    """A written shard: its description and its rows of the index, `INDEX_DTYPE` [num_examples]."""
 
     info: ShardInfo
     rows: npt.NDArray[np.void]
 
 
 def write_shard(spec: ShardSpec) -> WrittenShard:
-    """Writes one shard and returns what it is.
+    """Writes one shard and returns its description.
 
     Raises:
-        DatasetError: A record that is to be copied is damaged, or is another one than expected.
+        DatasetError: A record to copy is corrupt, or is not the expected one.
     """
     with open_atomic(spec.path) as file, HashingWriter(file) as writer:
         return _write_records(spec, writer)
 
 
 def write_shard_alone(spec: ShardSpec) -> WrittenShard:
-    """Writes a shard whose worker died, in a process of its own.
+    """Retries a shard whose worker died, in its own process.
 
     Raises:
-        MachineError: That died as well.
+        MachineError: That process died as well.
     """
     return run_again(write_shard, spec, spec.path.name)
 
 
 def run_again(function: Callable[[Task], Result], task: Task, filename: str) -> Result:
-    """Runs a task whose worker died while it wrote a file, in a process of its own.
+    """Retries a task whose worker died while it wrote a file, in its own process.
 
     Raises:
-        MachineError: That died as well.
+        MachineError: That process died as well.
     """
     try:
         return run_alone(function, task)
@@ -86,10 +86,10 @@ def run_again(function: Callable[[Task], Result], task: Task, filename: str) -> 
 
 
 def read_intact(places: RecordPlaces) -> Iterator[tuple[bytes, bytes]]:
-    """Yields each record, framed and bare.
+    """Yields each record with and without framing.
 
     Raises:
-        DatasetError: One is damaged.
+        DatasetError: A record is corrupt.
     """
     for record, framed in enumerate(read_records(places)):
         try:
@@ -111,7 +111,7 @@ def _write_records(spec: ShardSpec, writer: HashingWriter) -> WrittenShard:
         except RecordError as error:
             raise _damaged(spec.places, record, error) from None
         labelled = with_label(payload, labels[record])
-        # The order of the classes may be another one than when it was judged.
+        # The label order may have changed since the record was encoded.
         written = framed if labelled is payload else frame(labelled)
         writer.write(written)
         checksums.append(written[-CHECKSUM_BYTES:])

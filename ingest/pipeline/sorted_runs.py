@@ -1,9 +1,9 @@
-"""Records brought into the order of the shards by passes through the whole disk, where each seek costs milliseconds.
+"""External merge sort of records into shard order, for disks where each seek costs milliseconds.
 
-The map step leaves records in the order of their files, and a shard has one of each: to read a hundred million of them
-one by one takes a disk eleven days. An external merge sort takes a few passes instead: first files that fill a window
-are read and written as one run in the order of the shards, then runs are merged, a hundred at a time. What is left for
-the shards is a piece of each run.
+The map step leaves records in file order, and a shard has records from everywhere: reading a hundred million of them
+one by one takes a disk eleven days. A merge sort takes a few sequential passes instead: first, files that together fill
+a window are read and written as one run in shard order; then runs are merged, about a hundred at a time. Each shard
+then reads one piece of each run.
 """
 
 import dataclasses
@@ -25,23 +25,23 @@ from shardstream.ingest.pipeline.record_reads import RecordPlaces
 from shardstream.ingest.pipeline.shard_plan import Rows, record_places
 from shardstream.ingest.pipeline.shards import read_intact, run_again
 
-# So many runs are merged at once: a window has a piece of a mebibyte of each.
+# Runs merged at once: a window then has a piece of 1 MiB of each.
 _MAX_MERGED = 128
-# What a disk that is slow to seek reads or writes of one file.
+# Sequential throughput of a disk with slow seeks.
 _BYTES_PER_SEC = 100e6
 _NUM_SAMPLES = 16
-# Runs of both passes and the shards.
+# The runs of two passes, and the shards.
 _COPIES = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunTask:
-    """A run to be written.
+    """A run to write.
 
     Attributes:
-        number: Of the run in its pass.
-        path: Of the file to write.
-        places: Of its records, in the order of the shards.
+        number: Number of the run in its pass.
+        path: Path of the file to write.
+        places: Locations of its records, in shard order.
     """
 
     number: int
@@ -50,13 +50,13 @@ class RunTask:
 
 
 def sort_where_seeks_are_slow(catalog: Catalog, rows: Rows, folder: Path, engine: Engine) -> None:
-    """Sorts records until it is as quick to read them as they are, and notes in `catalog` where they are then.
+    """Sorts records until another pass would no longer save time, and updates their locations in `catalog`.
 
     Args:
         catalog: All files.
-        rows: Those whose records are wanted, in the order in which they are.
-        folder: Where runs are written. They are left there.
-        engine: What the work runs on.
+        rows: The rows whose records are needed, in the desired order.
+        folder: The folder for the runs, which are left there.
+        engine: The engine that runs the work.
     """
     if not len(rows):
         return
@@ -72,13 +72,13 @@ def sort_where_seeks_are_slow(catalog: Catalog, rows: Rows, folder: Path, engine
 
 
 def is_worth_a_pass(num_requests: float, secs_per_request: float, num_bytes: int) -> bool:
-    """Whether to read and write all bytes once takes less time than the requests that records in order do not take."""
+    """Whether one pass over all bytes takes less time than the requests that it saves."""
     in_order = 1 + num_bytes / record_reads.WINDOW_BYTES + num_bytes / record_reads.MAX_REQUEST_BYTES
     return (num_requests - in_order) * secs_per_request > 2 * num_bytes / _BYTES_PER_SEC
 
 
 def estimate_requests(catalog: Catalog, rows: Rows) -> float:
-    """Returns about how many requests read the records of `rows` in this order, of a sample of windows."""
+    """Estimates from a sample of windows how many requests read the records of `rows` in this order."""
     num_bytes = int(catalog.lengths[rows].sum(dtype=np.int64))
     num_windows = max(1, round(num_bytes / record_reads.WINDOW_BYTES))
     size = -(-len(rows) // num_windows)
@@ -91,7 +91,7 @@ def estimate_requests(catalog: Catalog, rows: Rows) -> float:
 
 
 def merge(catalog: Catalog, rows: Rows, folder: Path, engine: Engine) -> list[Path]:
-    """Writes the records of `rows` as fewer files than they are in, each in this order; returns the files."""
+    """Merges the files with the records of `rows` into fewer, each in this order; returns the new files."""
     group_numbers = _group_sources(catalog, rows)[catalog.source_numbers[rows]]
     order = np.argsort(group_numbers, kind="stable")
     bounds = np.searchsorted(group_numbers[order], np.arange(int(group_numbers.max()) + 2))
@@ -122,7 +122,7 @@ def write_run(task: RunTask) -> int:
     """Writes a run and returns its number.
 
     Raises:
-        DatasetError: A record is damaged.
+        DatasetError: A record is corrupt.
     """
     with open_atomic_nosync(task.path) as file:
         for framed, _ in read_intact(task.places):
@@ -131,20 +131,20 @@ def write_run(task: RunTask) -> int:
 
 
 def write_run_alone(task: RunTask) -> int:
-    """Writes a run whose worker died, in a process of its own.
+    """Retries a run whose worker died, in its own process.
 
     Raises:
-        MachineError: That died as well.
+        MachineError: That process died as well.
     """
     return run_again(write_run, task, task.path.name)
 
 
 def _group_sources(catalog: Catalog, rows: Rows) -> np.ndarray:
-    """Returns the number of the run, intp [sources], that the records of each source go to."""
+    """Returns the run that the records of each source go to, intp [sources]."""
     numbers = catalog.source_numbers[rows]
     num_bytes = np.bincount(numbers, weights=catalog.lengths[rows], minlength=len(catalog.sources))
     used = np.flatnonzero(num_bytes)
-    # Files that fill a window together are read from their beginnings to their ends, whatever their order is.
+    # Files that together fill a window are read sequentially from start to end, whatever the order of the records.
     by_size = (np.cumsum(num_bytes[used]) // record_reads.WINDOW_BYTES).astype(np.intp)
     by_count = np.arange(len(used)) // _MAX_MERGED
     chosen = by_size if 2 * len(np.unique(by_size)) <= len(used) else by_count
@@ -154,7 +154,7 @@ def _group_sources(catalog: Catalog, rows: Rows) -> np.ndarray:
 
 
 def _secs_per_request(catalog: Catalog, rows: Rows) -> float:
-    """Returns how long it takes on average to read a record that is anywhere."""
+    """Returns the average time to read a record at a random location."""
     chosen = rows[_evenly(len(rows))].tolist()
     began = time.monotonic()
     for row in chosen:

@@ -1,4 +1,4 @@
-"""Which split each file of a catalog goes to, and what lies in two splits that should not."""
+"""Assigns the files of a catalog to splits, keeping duplicates and groups together."""
 
 import re
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ DUPLICATES, NEAR_DUPLICATES = "duplicates", "near-duplicates"
 
 
 def group_pattern(keep_together: str) -> re.Pattern[str] | None:
-    """Returns what finds the group of a file in its path, if `keep_together` is a regular expression.
+    """Returns the compiled pattern if `keep_together` is a regular expression.
 
     Raises:
-        ConfigError: It is none of the words, and no regular expression with a group.
+        ConfigError: It is neither one of the keywords nor a regular expression with a group.
     """
     if keep_together in {DUPLICATES, NEAR_DUPLICATES}:
         return None
@@ -40,18 +40,18 @@ def group_pattern(keep_together: str) -> re.Pattern[str] | None:
 
 
 def assign_splits(catalog: Catalog, rule: SplitRule, engine: Engine) -> None:
-    """Sets the split of each kept file: identical content, wherever it lies, always goes to the same one.
+    """Sets the split of each kept file. The same content always gets the same split, whatever its path.
 
     Args:
         catalog: All files.
-        rule: The fractions, and what goes together.
-        engine: What compares images that may be near-duplicates.
+        rule: The fractions, and which files stay together.
+        engine: The engine that compares possible near-duplicates.
     """
     rows = np.flatnonzero(catalog.kept()).astype(np.uint32)
     catalog.splits[:] = NO_SPLIT
     fractions, given = rule.fractions, catalog.listing.given_splits
     if len(given):
-        # What nothing is given for is held out of the training images.
+        # Splits that the source does not give are drawn from the training images.
         catalog.splits[rows] = given[rows]
         rows = rows[given[rows] == SPLIT_NAMES.index(TRAIN)]
         fractions = drawn_splits(catalog, rule)
@@ -86,7 +86,7 @@ def _drawn(
 
 
 def _leaders(catalog: Catalog, rows: npt.NDArray[np.uint32], engine: Engine) -> npt.NDArray[np.uint32]:
-    """Returns for each row the row of its group of images that look alike whose content decides for all."""
+    """Returns for each row the leader of its group of near-duplicates, whose content determines the split of all."""
     members = np.flatnonzero(catalog.has_hash[rows])
     pairs = find_pairs(catalog.hashes[rows[members]])
     kinds = compare(catalog, rows[members[pairs]].astype(np.uint32), engine)

@@ -1,4 +1,4 @@
-"""Which folder names, and which words in a table, mean a split: all the usual spellings."""
+"""Recognizes folder names and table values that mean a split, in all usual spellings."""
 
 import collections
 import re
@@ -13,7 +13,7 @@ _WORDS = {
     TEST: "test testing tst 테스트 테스트용 시험 시험용 测试 測試 テスト",
 }
 _SPLIT_OF_WORD = {word: split for split, words in _WORDS.items() for word in words.split()}
-# Words that say nothing about the split: "train_images", "Test Set", "valid-data", "ILSVRC2012_img_val".
+# Words without meaning for the split: "train_images", "Test Set", "valid-data", "ILSVRC2012_img_val".
 _FILLERS = """
     image images img imgs photo photos pic pics picture pictures set data dataset split folder dir files
     데이터 이미지 데이터셋
@@ -29,9 +29,9 @@ def split_of_word(word: str) -> str:
 
 
 def split_folders(names: Iterable[str]) -> dict[str, str]:
-    """Returns the split of each folder name that means one; of one with other words if its siblings have them too.
+    """Returns the split of each folder name that means one. Names may have other words if their siblings share them.
 
-    So "seg_train" and "seg_test" are splits, and "training_shoes" beside "boots" is none.
+    So "seg_train" and "seg_test" are splits, but "training_shoes" next to "boots" is not.
     """
     parsed = {name: _parse(name) for name in names}
     siblings: dict[tuple[str, ...], set[str]] = collections.defaultdict(set)

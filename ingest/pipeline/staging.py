@@ -1,4 +1,4 @@
-"""DATA.incomplete: where a dataset is put together until it is complete, and takes its name in one rename."""
+"""DATA.incomplete: the folder where a dataset is assembled, before one rename publishes it."""
 
 import contextlib
 import dataclasses
@@ -41,12 +41,12 @@ class StagingArea:
     """The folders of a job in progress.
 
     Attributes:
-        data: The folder that the dataset will be, or is.
-        root: Work in progress, beside `data`.
-        units: The results of the map step; kept over a kill.
-        shards: Where workers write shards, a folder that no other run has: a worker that outlives the command that it
-            worked for, as on a cluster, would otherwise put its shard among those of the next command.
-        dataset: The dataset that is being put together, by this process alone; made anew each time.
+        data: The dataset folder, which may not exist yet.
+        root: The folder for work in progress, next to `data`.
+        units: The results of the map step; they survive a kill.
+        shards: The folder where workers write shards, unique to this run: a worker that outlives its command, as on a
+            cluster, would otherwise put its shard among those of the next command.
+        dataset: The dataset being assembled, written only by this process; recreated on each run.
     """
 
     data: Path
@@ -57,16 +57,16 @@ class StagingArea:
 
     @classmethod
     def of(cls, data: Path, root: Path, units: Path) -> "StagingArea":
-        """Returns the staging area below `root`, of which nothing has to be there yet."""
+        """Returns the staging area below `root`, which does not have to exist yet."""
         return cls(data, root, units, shards=root / "shards" / uuid.uuid4().hex, dataset=root / "dataset")
 
     @property
     def spool(self) -> Path:
-        """Where the members of an archive lie meanwhile; kept over a kill, and removed with `units`."""
+        """The folder for extracted members of an archive; survives a kill, and is removed with `units`."""
         return self.units / "spool"
 
     def begin(self) -> None:
-        """Makes the folders, and removes what an earlier run has written and this one will write again."""
+        """Creates the folders, and removes output of an earlier run that this one will write again."""
         for folder in (self.dataset, self.shards.parent):
             remove_files(folder, is_dataset_or_task_file)
         keep_leftovers(self.dataset, self.data)
@@ -74,11 +74,11 @@ class StagingArea:
             folder.mkdir(parents=True, exist_ok=True)
 
     def take(self, shard: str) -> None:
-        """Takes a shard that a worker of this run has written into the dataset."""
+        """Moves a shard that a worker of this run has written into the dataset."""
         (self.shards / shard).rename(self.dataset / shard)
 
     def link(self, shard: str, name: str) -> bool:
-        """Gives a shard of the older dataset a second name in the new one; returns whether the file system can."""
+        """Hard-links a shard of the previous dataset into the new one; returns False if the file system cannot."""
         try:
             if (self.data / shard).is_symlink():
                 return False
@@ -88,10 +88,10 @@ class StagingArea:
         return True
 
     def publish(self) -> None:
-        """Gives the dataset its name, which nothing but an empty folder may have.
+        """Renames the dataset to DATA, which must not exist or be an empty folder.
 
         Raises:
-            ConfigError: Something of that name appeared while the job ran.
+            ConfigError: DATA was created while the job ran.
         """
         fsync_folder_contents(self.dataset)
         publish_folder(self.dataset, self.data)
@@ -99,10 +99,10 @@ class StagingArea:
         self.remove()
 
     def replace(self, names: Iterable[str]) -> None:
-        """Gives the dataset its name, which an older one has until then; removes the files of that.
+        """Replaces the previous dataset at DATA by the new one, and removes its files.
 
         Args:
-            names: The files of the older one. Whatever else is in its folder by now is kept beside DATA.
+            names: The files of the previous dataset. All other files in its folder are kept in a folder next to DATA.
         """
         fsync_folder_contents(self.dataset)
         exchange(self.dataset, self.data)
@@ -112,14 +112,14 @@ class StagingArea:
         self.remove()
 
     def remove(self) -> None:
-        """Removes all work in progress, as far as it can be: the dataset is complete without that."""
+        """Removes all work in progress, best effort: the dataset is complete without it."""
         self.remove_units()
         for folder in (self.dataset, self.shards.parent):
             remove_files(folder, is_dataset_or_task_file)
         remove_named(self.root, _FILES)
 
     def remove_units(self) -> None:
-        """Removes the results of the map step, and what was spooled for it."""
+        """Removes the results of the map step and the spooled archive members."""
         remove_files(self.spool, is_spooled_file)
         remove_files(self.units, is_task_file)
 
@@ -138,18 +138,18 @@ def has_staging(data: Path) -> bool:
 def open_staging(
     data: Path, options: Mapping[str, object], *, restart: bool = False, work_dir: Path | None = None
 ) -> Iterator[StagingArea]:
-    """Gives the staging area of `data` to one process alone.
+    """Locks and opens the staging area of `data` for this process.
 
     Args:
-        data: The folder that the dataset will be, or is.
-        options: What decides the work in progress, by the names of the options, in types that JSON has.
-        restart: Whether unfinished work that is there is thrown away.
-        work_dir: Where the map step's work lies instead, such as a quicker disk.
+        data: The dataset folder, which may not exist yet.
+        options: The options that determine the work in progress, by name, as JSON values.
+        restart: Whether to discard existing unfinished work.
+        work_dir: Another folder for the output of the map step, such as on a faster disk.
 
     Raises:
-        ConfigError: Another process is at work there, there is unfinished work of other options, or something at our
-            names that is no work of ours.
-        MachineError: No space, or a disk that fails.
+        ConfigError: Another process holds the lock, there is unfinished work with other options, or the staging folder
+            contains foreign files.
+        MachineError: No space, or a failing disk.
     """
     data = _followed(data)
     if is_mount_point(data):
@@ -178,20 +178,20 @@ def open_staging(
         except UserError:
             has_results = any(path.name != place.spool.name for path in units.iterdir())
             if not has_results and not (root / REJECTED_LIST).exists():
-                place.remove()  # Nothing was done that the next command would have to fit to.
+                place.remove()  # No work was done that the next command could resume.
             raise
 
 
 @contextlib.contextmanager
 def open_repair_place(data: Path) -> Iterator[StagingArea]:
-    """Gives a place to repair the dataset `data` in to one process alone.
+    """Locks and opens a staging area for the repair of the dataset `data`.
 
-    It lies inside of the staging area and leaves unfinished work there as it is: an `update` that found a corrupt
-    shard goes on once that is repaired.
+    It lies inside the normal staging area and keeps unfinished work there: an `update` that found a corrupt shard can
+    resume after the repair.
 
     Raises:
-        ConfigError: Another process is at work there, or something at our names that is no work of ours.
-        MachineError: No space, or a disk that fails.
+        ConfigError: Another process holds the lock, or the staging folder contains foreign files.
+        MachineError: No space, or a failing disk.
     """
     data = _followed(data)
     root = _root(data)
@@ -217,7 +217,7 @@ def _remove_repair(place: StagingArea) -> None:
 
 
 def _followed(data: Path) -> Path:
-    """Returns the folder itself where `data` is a link to it: that is what is replaced, not the link."""
+    """Resolves `data` if it is a link: the folder is replaced, not the link."""
     return data.resolve() if data.is_symlink() else data
 
 
@@ -226,9 +226,9 @@ def _root(data: Path) -> Path:
 
 
 def _locked(data: Path) -> contextlib.AbstractContextManager[None]:
-    """Keeps other processes out of the staging area of `data`."""
+    """Locks the staging area of `data` against other processes."""
     path = data.with_name(f"{data.name}.lock")
-    with contextlib.suppress(FileExistsError):  # A file: to open the lock in it says so.
+    with contextlib.suppress(FileExistsError):  # If it is a file, opening the lock inside it reports that.
         path.parent.mkdir(parents=True, exist_ok=True)
     return lock_file(
         path, busy=f"{_root(data)}: another process is at work there; wait for it or choose another DATA"
@@ -236,17 +236,17 @@ def _locked(data: Path) -> contextlib.AbstractContextManager[None]:
 
 
 def _prepare_root(root: Path, units: Path) -> None:
-    """Makes `root` if it is missing, and refuses one that others made: nothing in it may be written or removed."""
+    """Creates `root` if it is missing, and refuses a folder with foreign files: those must not be touched."""
     refuse_link(root)
     root.mkdir(parents=True, exist_ok=True)
     _refuse_links(root, units)
-    own = (*_FOLDERS, *(f"{name}." for name in _FILES))  # The latter of a write that was killed.
+    own = (*_FOLDERS, *(f"{name}." for name in _FILES))  # The latter are left by killed writes.
     others = [
         path.name
         for path in root.iterdir()
         if path.name not in _FOLDERS | _FILES and not path.name.startswith(own)
     ]
-    others = [name for name in others if name != "lock"]  # Of older versions.
+    others = [name for name in others if name != "lock"]  # Created by older versions.
     if others:
         raise ConfigError(
             f"{root}: holds files that are no work in progress ({shortened(others)}); move them elsewhere"
@@ -254,7 +254,7 @@ def _prepare_root(root: Path, units: Path) -> None:
 
 
 def _refuse_links(root: Path, units: Path) -> None:
-    """Refuses links and other things at the names where we write."""
+    """Refuses links and special files at the paths that we write to."""
     refuse_link(root)
     for folder in (*(root / name for name in _FOLDERS), units):
         refuse_link(folder)
@@ -267,7 +267,7 @@ def _refuse_links(root: Path, units: Path) -> None:
 
 
 def _check_options(place: StagingArea, options: Mapping[str, object]) -> None:
-    """Checks that unfinished work is of the same options, or notes them where there is none."""
+    """Checks that unfinished work has the same options, or saves them if there is none."""
     path = place.root / OPTIONS
     if not path.exists():
         write_atomic(path, json.dumps(options).encode())

@@ -1,4 +1,4 @@
-"""From files to a dataset in the staging area: the steps that `build` and `update` share."""
+"""The steps from files to a dataset in the staging area that `build` and `update` share."""
 
 import csv
 import dataclasses
@@ -33,7 +33,7 @@ from shardstream.ingest.pipeline.split_assignment import assign_splits, drawn_sp
 from shardstream.ingest.pipeline.staging import REJECTED_LIST, StagingArea
 from shardstream.ingest.pipeline.unchanged_shards import PreviousShards
 
-# What worker processes run.
+# Imported by worker processes.
 TASK_MODULES = (
     "shardstream.ingest.pipeline.map_tasks",
     "shardstream.ingest.pipeline.shards",
@@ -50,17 +50,17 @@ def process_files(
     max_rejected: float = 1.0,
     place: StagingArea | None = None,
 ) -> None:
-    """Processes the files of `plan`, and notes in `catalog` what became of them, each by itself and among the others.
+    """Processes the files of `plan`, and stores their verdicts in `catalog`, including duplicates.
 
     Args:
         catalog: All files.
-        plan: Those to process.
-        engine: What the work runs on.
-        max_rejected: The largest fraction of all files that may be rejected.
-        place: Where the list of rejected files is written.
+        plan: The files to process.
+        engine: The engine that runs the work.
+        max_rejected: Maximum fraction of all files that may be rejected.
+        place: The staging area for the list of rejected files.
 
     Raises:
-        LimitError: It is certain already that more will be rejected.
+        LimitError: It is already certain that more will be rejected.
     """
     threading.Thread(target=load_arrow).start()
     num_rejected = 0
@@ -79,11 +79,11 @@ def process_files(
 
 
 def check_verdicts(catalog: Catalog, *, max_rejected: float, place: StagingArea) -> None:
-    """Checks that there is enough to make a dataset of.
+    """Checks that enough images are left for a dataset.
 
     Raises:
         LimitError: A larger fraction than `max_rejected` was rejected.
-        DatasetError: A class has no picture left.
+        DatasetError: A class has no image left.
     """
     listing = catalog.listing
     if catalog.counts["rejected"] > max_rejected * len(listing):
@@ -124,7 +124,7 @@ class Assembled(NamedTuple):
 
     Attributes:
         info: Its description.
-        num_written: How many of its shards were written; the others are those of an older dataset.
+        num_written: The number of shards that were written; the others are reused from the previous dataset.
     """
 
     info: DatasetInfo
@@ -145,7 +145,7 @@ def assemble(
     find_look_alikes: bool,
     previous: PreviousShards | None = None,
 ) -> Assembled:
-    """Writes the dataset of all kept files into `place.dataset`; takes shards that are there already from `previous`.
+    """Writes the dataset of all kept files into `place.dataset`; reuses unchanged shards of `previous`.
 
     Raises:
         DatasetError: A split would be empty.
@@ -180,7 +180,7 @@ def assemble(
 
 
 def write_descriptions(catalog: Catalog, info: DatasetInfo, place: StagingArea) -> DatasetInfo:
-    """Writes all files but the shards into `place.dataset`; returns `info` with the manifest's hash."""
+    """Writes all files except the shards into `place.dataset`; returns `info` with the manifest's hash."""
     write_tfds_files(info, place.dataset)
     manifest = place.dataset / MANIFEST
     write_manifest(catalog, manifest, info.encode())
@@ -190,7 +190,7 @@ def write_descriptions(catalog: Catalog, info: DatasetInfo, place: StagingArea) 
 
 
 def _check_splits(catalog: Catalog, rule: SplitRule) -> None:
-    """Checks that no split is empty that images are drawn for: of all images, or of those given for training."""
+    """Checks that no split that images are drawn for is empty."""
     kept, given = catalog.kept(), catalog.listing.given_splits
     num_images = int((kept & (given == SPLIT_NAMES.index(TRAIN))).sum() if len(given) else kept.sum())
     drawn = drawn_splits(catalog, rule) if len(given) else SPLIT_NAMES
@@ -204,9 +204,9 @@ def _check_splits(catalog: Catalog, rule: SplitRule) -> None:
 
 
 def _link_unchanged(plan: ShardPlan, place: StagingArea, previous: PreviousShards) -> dict[str, ShardInfo]:
-    """Links the shards that are the same as before; returns those of the older dataset by their new names.
+    """Hard-links the unchanged shards; returns the old descriptions by the new names.
 
-    What a file system without hard links cannot link is written again, to the same bytes.
+    On a file system without hard links they are written again, with the same bytes.
     """
     found = previous.find_unchanged(plan)
     return {name: shard for name, shard in found.items() if place.link(shard.filename, name)}
@@ -247,5 +247,5 @@ def _splits(catalog: Catalog, plan: ShardPlan, shards: Mapping[str, ShardInfo]) 
             class_counts=catalog.class_counts(split),
         )
         for split in SPLIT_NAMES
-        if plan.filenames(split)  # TFDS cannot read a split that is empty.
+        if plan.filenames(split)  # TFDS cannot read an empty split.
     }

@@ -1,4 +1,4 @@
-"""The lines of a table of labels, in the encodings and with the delimiters that people's programs write."""
+"""Reads a table of labels, in the encodings and with the delimiters that common programs write."""
 
 import csv
 import dataclasses
@@ -11,13 +11,13 @@ from shardstream.ingest.common.errors import ConfigError, DatasetError, UserErro
 from shardstream.ingest.common.safe_files import read_regular
 from shardstream.ingest.dataset.layout import Layout
 
-# By falling likelihood.
+# Most likely first.
 _PATH_COLUMNS = (
     "path file filename file_name filepath file_path image image_name image_path image_id img id name"
 )
 _LABEL_COLUMNS = "label class class_name category target species breed diagnosis dx labels y"
 _DELIMITERS = ",;\t|"
-# Excel writes these where it does not write UTF-8, of Korea and of the West; which one, the paths in it tell.
+# Excel's encodings other than UTF-8, Korean and Western; matching the paths in the table decides which it is.
 _LEGACY_ENCODINGS = ("cp949", "cp1252")
 _MAX_TABLE_BYTES = 2 << 30  # Tens of millions of lines.
 _MAX_HEADER_CHARS = 1 << 20
@@ -36,16 +36,16 @@ class Row:
 
 
 def read_table(table: Path, layout: Layout, is_file: Callable[[str], bool]) -> tuple[list[Row], list[str]]:
-    """Returns the lines of a table, and what a person should know of them, in sentences.
+    """Returns the lines of a table, and notes for the user, in sentences.
 
     Args:
-        table: The file.
+        table: Path of the table.
         layout: Its columns.
-        is_file: Whether a path in the table means a file of the source.
+        is_file: Returns whether a path in the table refers to a file of the source.
 
     Raises:
         ConfigError: There is no such file or column.
-        DatasetError: It is no table, or has no header or lines that are not complete.
+        DatasetError: The file is not a table, has no header, or has incomplete lines.
     """
     best: list[Row] = []
     num_found, best_encoding = -1, ""
@@ -77,11 +77,11 @@ def _rows(table: Path, text: str, layout: Layout, is_file: Callable[[str], bool]
 
 
 def guess_columns(table: Path, layout: Layout) -> Layout:
-    """Returns `layout` with the columns of the table that it does not name, by the names that they usually have.
+    """Returns `layout` with its missing columns filled in from the usual column names.
 
     Raises:
-        ConfigError: There is no such file, or no column of such a name.
-        DatasetError: It is no table.
+        ConfigError: There is no such file, or no column with a usual name.
+        DatasetError: The file is not a table.
     """
     _, text = next(_decodings(table, _read(table)))
     _, header = next(_lines(table, text), (0, []))
@@ -114,7 +114,7 @@ def _read(table: Path) -> bytes:
 
 
 def _decodings(table: Path, content: bytes) -> Iterator[tuple[str, str]]:
-    """Yields encodings and what the table says in each: one where its encoding is certain."""
+    """Yields encodings and the decoded text in each; only one if the encoding is certain."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         encodings: Sequence[str] = ("utf-16",)
     else:
@@ -143,7 +143,7 @@ def _lines(table: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     try:
         for cells in reader:
             stripped = [cell.strip() for cell in cells]
-            # Excel is told of the delimiter in a line before the header: "sep=;".
+            # A line before the header may tell Excel the delimiter: "sep=;".
             if any(stripped) and not (
                 is_header and stripped[0] in {"sep=", *(f"sep={it}" for it in _DELIMITERS)}
             ):
@@ -165,7 +165,7 @@ def _row(table: Path, line: int, cells: Sequence[str], columns: Sequence[int]) -
 
 
 def _columns(table: Path, header: Sequence[str], layout: Layout) -> tuple[int, int, int]:
-    """Returns the numbers of the columns with path, label and split, -1 where there is none for the split."""
+    """Returns the indices of the columns with path, label and split, -1 if there is none for the split."""
     numbers = []
     for option, wanted in (
         ("--path-column", layout.path_column),

@@ -1,4 +1,4 @@
-"""Shards that the dataset has that is replaced: they get a second name in the new one, and are not written again."""
+"""Finds shards of the previous dataset that stay the same: they are hard-linked instead of written again."""
 
 from collections.abc import Iterator, Mapping
 
@@ -12,10 +12,10 @@ from shardstream.ingest.pipeline.shard_plan import Rows, ShardPlan
 
 
 class PreviousShards:
-    """The shards of the dataset that is replaced. Records are where `load_previous` said, or were made since."""
+    """The shards of the previous dataset. Records are reused from it (see `load_previous`) or were made since."""
 
     def __init__(self, old: DatasetInfo, catalog: Catalog, state: PreviousState) -> None:
-        """Notes which records have the label that they had. The sources of `catalog` begin with the shards of `old`."""
+        """Finds the records with an unchanged label. The sources of `catalog` start with the shards of `old`."""
         self.info = old
         self._shards = tuple(old.shards.values())
         self._catalog = catalog
@@ -26,16 +26,16 @@ class PreviousShards:
 
     @property
     def holds_all(self) -> bool:
-        """Whether every record of the new dataset is one of the old."""
+        """Whether every record of the new dataset is a record of the old one."""
         return bool((self._catalog.source_numbers[self._catalog.kept()] < len(self._shards)).all())
 
     def find_unchanged(self, plan: ShardPlan) -> dict[str, ShardInfo]:
-        """Returns the shard with the very records of a planned one, in their order, by the name of the latter."""
+        """Returns the old shards with exactly the records of a planned shard, in order, by the planned file name."""
         found = {shard.path.name: self._find(shard.rows) for shard in plan.shards}
         return {name: shard for name, shard in found.items() if shard is not None}
 
     def index_rows(self, unchanged: Mapping[str, ShardInfo]) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields the rows of the index of each shard that `find_unchanged` gave, `INDEX_DTYPE` [num_examples].
+        """Yields the rows of the index of each shard from `find_unchanged`, `INDEX_DTYPE` [num_examples].
 
         Args:
             unchanged: The old shards by their new names.

@@ -1,4 +1,4 @@
-"""The files below a folder, one level at a time, in the order of their paths' bytes."""
+"""Walks the files below a folder, sorted by the bytes of their paths."""
 
 import collections
 import os
@@ -13,20 +13,20 @@ from shardstream.ingest.common.retries import retry_transient
 from shardstream.ingest.pipeline.clutter import HEAD_BYTES, clutter_kind, is_sidecar, sidecar_suffix
 from shardstream.ingest.pipeline.file_filter import FileFilter
 
-# Two links at each of 22 levels are four million ways to one file, and none of them is a circle.
+# Two links at each of 22 levels are four million paths to one file, without any cycle.
 _MAX_LINKED_VISITS = 8
 OUTSIDE_LINK = "links that lead out of IMAGES (--follow-links follows them)"
 
 
 class FoundFile(NamedTuple):
-    """A file, by its path inside the source folder, and what the file system says of it."""
+    """A file: its path relative to the source folder, and its stat result."""
 
     path: bytes
     status: os.stat_result
 
 
 class FoundFolder(NamedTuple):
-    """A folder that is gone through, by its path inside the source folder."""
+    """A folder that is walked: its path relative to the source folder."""
 
     path: bytes
 
@@ -39,14 +39,14 @@ class _Name(NamedTuple):
 
 class _Answer(NamedTuple):
     status: os.stat_result | None
-    skipped: str  # Why the file is left out; empty where it is taken.
+    skipped: str  # Why the file is skipped; empty if it is used.
 
 
 class FolderWalk:
-    """Goes through a folder.
+    """Walks a folder.
 
     Attributes:
-        skipped: How many files and folders were left out, by reason.
+        skipped: The number of skipped files and folders by reason.
     """
 
     def __init__(self, root: Path, file_filter: FileFilter, *, follow_links: bool) -> None:
@@ -118,7 +118,7 @@ class FolderWalk:
     def _enter(
         self, status: os.stat_result, name: _Name, above: list[tuple[int, int]]
     ) -> tuple[int, int] | None:
-        """Returns what identifies a folder that is to be gone through; None where it leads back or was seen often."""
+        """Returns the identity of a folder to walk; None if it is a link cycle or was visited too often."""
         identity = status.st_dev, status.st_ino
         if identity in above:
             self.skipped["links in a circle"] += 1
@@ -132,14 +132,14 @@ class FolderWalk:
 
 
 def _names(folder: bytes) -> list[_Name]:
-    """Returns what is in `folder`, in order; names alone, since a folder of a million files has a million of them."""
+    """Returns the sorted entries of `folder`; only names, since a folder may have a million files."""
     try:
         found = retry_transient(lambda: _scan(folder))
     except OSError as error:
         if is_machine_error(error):
             raise
         raise _unreadable(folder, "listed", error) from None
-    # A folder ends in "/", and so sorts as it does inside of the paths below it.
+    # With a trailing "/" a folder sorts in the same way as the paths below it.
     found.sort(key=lambda name: name.name + b"/" * name.is_folder)
     return found
 
@@ -152,7 +152,7 @@ def _scan(folder: bytes) -> list[_Name]:
 def _is_folder(entry: "os.DirEntry[bytes]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # A link to itself, or to where nobody may look: processed, and rejected, like any file.
+    except OSError:  # A link to itself or to an inaccessible path: processed, and rejected, like any file.
         return False
 
 
@@ -169,7 +169,7 @@ def _ask(path: bytes, name: _Name) -> _Answer:
     if name.is_folder:
         return _Answer(status, "")
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
-        return _Answer(status, "neither file nor folder")  # Reading a pipe would wait for ever.
+        return _Answer(status, "neither file nor folder")  # Reading a pipe would block forever.
     suffix = sidecar_suffix(os.fsdecode(name.name))
     if suffix and is_sidecar(suffix, _head(path)):
         return _Answer(status, f"not images ({suffix})")
@@ -177,7 +177,7 @@ def _ask(path: bytes, name: _Name) -> _Answer:
 
 
 def _status(path: bytes) -> os.stat_result:
-    """Returns what the file system says of a file, or of a link to nothing: processed, and rejected, like any file."""
+    """Returns the stat result of a file, or of a broken link itself: processed, and rejected, like any file."""
     try:
         return retry_transient(lambda: os.stat(path))  # noqa: PTH116
     except OSError as error:
@@ -199,7 +199,7 @@ def _head(path: bytes) -> bytes:
     except OSError as error:
         if is_machine_error(error):
             raise
-        return b""  # Its suffix is all there is to go by.
+        return b""  # Unreadable: only the suffix is known.
 
 
 def _read_head(path: bytes) -> bytes:
