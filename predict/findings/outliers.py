@@ -14,7 +14,7 @@ _SEED = 0
 
 
 def content_distances(features: DatasetFeatures, split: str, outcomes: PredictionTable) -> np.ndarray:
-    """Returns the distance of each predicted image from its class in robust standard deviations, float64 [num_examples].
+    """Returns float64 [num_examples], the distance of each image from its class in robust standard deviations.
 
     The mean cosine similarity to the five nearest images of the class in the complete dataset is compared with the
     median of the class and with that of those five (similar to the local outlier factor, Breunig et al. 2000): a class
