@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from shardstream.predict.output.result import Report
 
 HELD_OUT = 0.3
-# Of the longer side: a photo of 1,200 pixels is blurred by 20 of them.
+# Fraction of the longer side: a photo of 1,200 pixels is blurred by 20 pixels.
 BLUR = 1 / 60
 
 
@@ -48,7 +48,7 @@ class PlantConfig:
     """Photos whose paths have the same first group of this pattern are held out together."""
 
 
-# The paths of what was planted, by kind; of a photo that is twice both.
+# Paths of the planted mistakes, by kind; for duplicates both paths.
 Planted = dict[str, list[set[str]]]
 
 
@@ -67,7 +67,7 @@ def main(config: PlantConfig) -> None:
 
 
 def try_one(config: PlantConfig, seed: int, folder: Path) -> dict[str, object]:
-    """Returns a row of the table: how many of each kind were found, and how long the lists are."""
+    """Returns a row of the table: how many mistakes of each kind were found, and the lengths of the lists."""
     chance = random.Random(seed)
     copy_photos(config, chance, folder)
     planted = plant(folder / "held-out", chance)
@@ -106,7 +106,7 @@ def copy_photos(config: PlantConfig, chance: random.Random, folder: Path) -> Non
 
 
 def plant(folder: Path, chance: random.Random) -> Planted:
-    """Plants mistakes among the photos of a folder and returns where they are."""
+    """Plants mistakes among the photos of a folder and returns their paths."""
     categories = sorted(path.name for path in folder.iterdir())
     left = chance.sample(photos := sorted(folder.glob("*/*")), len(photos))
 
@@ -138,24 +138,24 @@ def plant(folder: Path, chance: random.Random) -> Planted:
 
 
 def open_photo(path: Path) -> Image.Image:
-    """Returns the upright photo."""
+    """Returns the photo turned upright."""
     with Image.open(path) as photo:
         return ImageOps.exif_transpose(photo).convert("RGB")
 
 
 def is_oblong(path: Path) -> bool:
-    """Returns whether one side is longer than the other by a tenth or more."""
+    """Returns whether one side is at least a tenth longer than the other."""
     width, height = open_photo(path).size
     return max(width, height) >= 1.1 * min(width, height)
 
 
 def save(photo: Image.Image, path: Path, *, quality: int = 95) -> None:
-    """Writes a JPEG, whatever the path is called."""
+    """Writes a JPEG, regardless of the suffix of the path."""
     photo.save(path, "JPEG", quality=quality)
 
 
 def make_report(config: PlantConfig, seed: int, folder: Path) -> "Report":
-    """Trains on the others and returns what the report says of those held out."""
+    """Trains on the others and returns the report on those held out."""
     from shardstream.ingest.commands.build import build_dataset
     from shardstream.ingest.commands.config import BuildConfig
     from shardstream.predict.inference.selection import select_all

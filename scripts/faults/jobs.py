@@ -87,7 +87,7 @@ class Scene:
 
 
 def make_scene(photos: Path, folder: Path, *, workers: int) -> Scene:
-    """Makes the datasets that a campaign compares with, and measures how long that takes."""
+    """Makes the reference datasets of a campaign, and measures the duration."""
     older = _make_older_photos(photos, folder / "older_photos")
     scene = Scene(folder, photos, workers, folder / "old/d", folder / "reference/d", {})
     for before, data in ((older, scene.old), (photos, scene.reference)):
@@ -102,7 +102,7 @@ def make_scene(photos: Path, folder: Path, *, workers: int) -> Scene:
 
 
 def _make_older_photos(photos: Path, older: Path) -> Path:
-    """Copies the photos as they may have been: some are missing, some have another name, and some another content."""
+    """Copies the photos in an assumed earlier state: some are missing, some renamed, and some have other content."""
     paths = sorted(path for path in photos.rglob("*") if path.is_file())
     for number, path in enumerate(paths):
         copy = older / path.relative_to(photos)
@@ -115,7 +115,7 @@ def _make_older_photos(photos: Path, older: Path) -> Path:
 
 
 def contents(folder: Path) -> Contents:
-    """Returns what is in the files of a folder."""
+    """Returns the hashes of the files in a folder."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
