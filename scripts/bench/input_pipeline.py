@@ -2,18 +2,19 @@
 
     python -m scripts.bench.input_pipeline PHOTOS [--count 3000] [--rounds 2] [--peers FOLDER] [--ways ours limit]
 
-PHOTOS has category folders. Their JPEGs are copied until there are --count, turned and mirrored in up to eight ways, as
-scripts/bench/ingest.py does. `shardstream-ingest build --image-size 300` makes our dataset of them, and each peer's
-format is made of its very JPEGs, so that all decode the same bytes; only FFCV encodes them anew, at the same quality.
-Each way is a program in scripts/bench/peers/, run in a process of its own for some epochs; the ways take turns for
-several rounds, and the table has the medians: of the first epochs, and of all later ones. Batches have 32 pictures in
-uint8, but for Keras's `image_dataset_from_directory`, which offers float32 alone. What is timed: an epoch from asking
-for its batches to the last one, with all imports done and TensorFlow started; worker processes start in the first
-epoch. All files are in the page cache. Peers that decode with what they are given get simplejpeg, which is quicker than
-their own examples.
+PHOTOS has category folders. Their JPEGs are copied until there are --count, rotated and mirrored in up to eight ways,
+as in scripts/bench/ingest.py. `shardstream-ingest build --image-size 300` makes our dataset of them, and each peer's
+format is made of the same stored JPEGs, so that all decode the same bytes; only FFCV re-encodes them, at the same
+quality.
+Each way is a program in scripts/bench/peers/, run in a separate process for some epochs; the ways alternate for several
+rounds, and the table has the medians: of the first epochs, and of all later ones. Batches have 32 images in uint8,
+except for Keras's `image_dataset_from_directory`, which supports only float32. Timed is an epoch from requesting its
+batches to the last one, with all imports done and TensorFlow started; worker processes start in the first epoch. All
+files are in the page cache. Peers that let the user choose the decoder get simplejpeg, which is faster than the decoder
+of their own examples.
 
-The environments of the peers are made in --peers with pip, once. What cannot be made or does not run is a row of the
-table that says why.
+The environments of the peers are created in --peers with pip, once. A peer that cannot be installed or fails is a row
+of the table with the reason.
 """
 
 import contextlib
