@@ -2,11 +2,11 @@ r"""Plants mistakes among photos that a model has not seen, and counts how many 
 
     python -m scripts.bench.planted_mistakes PHOTOS [--seeds 1 2 3] [--image-size 96] [--group '/(\d+)_']
 
-For each seed three in ten of the photos are held out (those of one group together), and a model is trained on the
-others as `shardstream-train` does by itself. Among those held out 5 are put into another category, 5 that are not
-square lie on their side, 5 are blurred, and of 10 there is a second copy, compressed anew; no photo is in two of these.
-A photo counts as found where the page names it in the list that is meant for it: labels to check, pictures unlike their
-class, look-alikes. The lists are as long as in any report.
+For each seed three in ten of the photos are held out (grouped by --group), and a model is trained on the others
+with the defaults of `shardstream-train`. Of the held-out photos, 5 are moved to another category, 5 that are not square
+are rotated by 90 degrees, 5 blurred, and 10 get a recompressed copy; no photo is used twice. A photo counts as found
+if the page names it in the corresponding list: labels to check, images unlike their class, look-alikes. The lists are
+as long as in any report.
 """
 
 import dataclasses

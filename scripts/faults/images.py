@@ -1,12 +1,12 @@
-"""Judges thousands of broken images and says what went wrong with ingest, if anything did.
+"""Processes thousands of corrupted images and reports violations by ingest, if any.
 
     python -m scripts.faults.images [ODD] [--count 20000] [--seed 1]
 
-Each image of ODD, or of a few that are drawn here in all formats, is broken in one of eight ways and judged twice, for
-`--image-size original` and 128, in worker processes. What must never happen: a worker that dies, one that takes more
-than 10 seconds or more than 1 GB of memory, an error that ingest did not foresee, and an accepted picture that
-TensorFlow cannot decode or finds of another size. The offending images are written to --out. Prints a table and one
-JSON line; ends with 1 if anything went wrong.
+Each image of ODD, or of a few drawn here in all formats, is corrupted in one of eight ways and processed twice,
+for `--image-size original` and 128, in worker processes. Violations are: a worker that dies, one that takes more than
+10 seconds or more than 1 GB of memory, an unexpected exception, and an accepted image that TensorFlow cannot decode or
+finds to be of another size. The offending images are written to --out. Prints a table and one JSON line; exits with 1
+if there was any violation.
 """
 
 import collections

@@ -2,13 +2,13 @@
 
     python -m scripts.faults.train --kills 50 --terms 20
 
-Each run trains `small` for a few epochs on drawn pictures of 16x16, with deterministic operations: from each cache
-tier, on two devices, and on two hosts where the kernel gives this process a network of its own. Each kind of run is
-trained once undisturbed; a run that is disturbed, and started again until it is finished, has to come to the same
-weights, bit for bit, in best.keras and last.keras, and to the same history. It prints two tables and one JSON line,
-and leaves with 1 if any promise was broken; the folder of such a round is kept and named. "start" is what happens
-before the process has saved a state of its own: reading, building, compiling. The same --seed makes the same choices,
-though not at the same microsecond.
+Each run trains `small` for a few epochs on drawn images of 16x16, with deterministic operations: with each cache tier,
+on two devices, and on two hosts if the kernel allows this process a network of its own. Each kind of run is trained
+once undisturbed; a run that is disturbed, and restarted until it is finished, must reach the same weights, bit for bit,
+in best.keras and last.keras, and the same history. It prints two tables and one JSON line, and exits with 1 if any
+guarantee was violated; the folder of such a round is kept and named. "start" is the phase before the process has saved
+a state of its own: reading, building, compiling. The same --seed makes the same choices, though not at the same
+microsecond.
 """
 
 import dataclasses
