@@ -1,1 +1,1 @@
-"""A trained model and a dataset folder in, a report on what was right and wrong out."""
+"""Reports on the predictions of a trained model on a dataset folder."""

@@ -1,4 +1,4 @@
-"""The command shardstream-predict. Loads TensorFlow only after the options are understood."""
+"""The command shardstream-predict. Loads TensorFlow only after the options are validated."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from shardstream.predict.config import PredictConfig
 
 PROG = "shardstream-predict"
 
-# The only command; as its name is empty, a run folder may have any.
+# The only command; with an empty name, so that a run folder may have any name.
 _COMMAND = ""
 
 
@@ -34,9 +34,9 @@ def _predict(config: PredictConfig, *, command: str, images: Path | None = None)
     """Reports on a dataset, or on loose photos.
 
     Args:
-        config: What the user asked for.
-        command: What the user called, for the page.
-        images: What the user gave, where the dataset was made of it for this report.
+        config: The options.
+        command: The command line, for the page.
+        images: The source images, if the dataset was made for this report.
     """
     log_to_stderr()
     if config.labelled:
@@ -50,7 +50,7 @@ def _predict(config: PredictConfig, *, command: str, images: Path | None = None)
 
         check_display()  # Before the long work.
 
-    # What can be wrong with the options is found before TensorFlow's seconds.
+    # Errors in the options are found before TensorFlow is loaded.
     from shardstream.predict.inference.selection import choose_split, select
     from shardstream.predict.metrics.gate import Limits, enforce
     from shardstream.predict.output.staging import check_report_folder
@@ -104,7 +104,7 @@ def _predict(config: PredictConfig, *, command: str, images: Path | None = None)
         from shardstream.predict.output.viewer import show_pictures
 
         show_pictures(report.pictures, report.lettering)
-    enforce(report.checks)  # At the end: the report of a model that is not good enough is the one to read.
+    enforce(report.checks)  # Last: the report of a failing model is the one to read.
     return 0
 
 
@@ -129,11 +129,11 @@ def _predict_labelled(config: PredictConfig, *, command: str) -> int:
 
 
 def _is_dataset(path: Path) -> bool:
-    """Returns whether `path` is a dataset folder, or was meant to be one.
+    """Returns whether `path` is, or was meant to be, a dataset folder.
 
-    A folder with metadata.json, or one that TensorFlow Datasets wrote. One with records and neither is a dataset that
-    is not whole, and what is not there is more likely a dataset that has another name than a photo: both errors say
-    so. Everything else are photos.
+    That is a folder with metadata.json, or one written by TensorFlow Datasets. A folder with records and neither is an
+    incomplete dataset, and a missing path is more likely a misspelt dataset than a photo: both errors say so.
+    Everything else is photos.
     """
     if not path.exists():
         return True

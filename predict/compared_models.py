@@ -1,4 +1,4 @@
-"""The models of a report: the one it is of, and others that see the same records."""
+"""The models of a report: its subject, and others that predict the same records."""
 
 import dataclasses
 import time
@@ -28,16 +28,16 @@ from shardstream.train.runs.saved_model import ModelInfo
 
 
 class ComparedModel:
-    """A model that says of each record what it thinks, in the order of the dataset's classes, and is timed."""
+    """A model that predicts records, in the class order of the dataset, and is timed."""
 
     def __init__(self, run_dir: Path, predictor: Predictor, info: DatasetInfo, *, decode: bool) -> None:
-        """Takes a model whose classes are those of the dataset.
+        """Takes a model with the classes of the dataset.
 
         Args:
             run_dir: Its run folder.
             predictor: The model.
-            info: Of the dataset.
-            decode: Whether it sees images in another size than the batches bring them.
+            info: The dataset.
+            decode: Whether its input size differs from that of the batches.
         """
         self.run_dir = run_dir
         self.info = predictor.info
@@ -51,7 +51,7 @@ class ComparedModel:
         """Returns float32 [len(batch.records), num_classes] probabilities.
 
         Raises:
-            DatasetError: The model gives something else than a probability for each class.
+            DatasetError: The output of the model is not a probability for each class.
         """
         seen = dataclasses.replace(batch, images=self._decode(batch))
         began = time.perf_counter()
@@ -62,7 +62,7 @@ class ComparedModel:
 
     @property
     def cost(self) -> Cost:
-        """What it takes; an image of a batch that is not full counts as those of a full one, which it costs."""
+        """Returns the cost; an incomplete batch counts as a complete one, since it is padded and takes as long."""
         num_pictures = max(1, self._num_batches) * BATCH_SIZE
         return Cost(
             num_parameters=self.info.num_parameters,
@@ -72,7 +72,7 @@ class ComparedModel:
 
 
 class OtherPredictionsBuilder:
-    """Takes what another model says of batches and keeps 12 bytes of each record."""
+    """Collects the predictions of another model, 12 bytes per record."""
 
     def __init__(self, count: int) -> None:
         self._columns = {
@@ -83,7 +83,7 @@ class OtherPredictionsBuilder:
         self._num_added = 0
 
     def add(self, batch: RecordBatch, probabilities: np.ndarray) -> None:
-        """Takes the next records with float32 [len(batch.records), num_classes] probabilities."""
+        """Adds the next records with float32 [len(batch.records), num_classes] probabilities."""
         rows = slice(self._num_added, self._num_added + len(probabilities))
         labels = [record.label for record in batch.records]
         numbers = np.arange(len(probabilities))
@@ -93,21 +93,21 @@ class OtherPredictionsBuilder:
         self._num_added = rows.stop
 
     def finish(self) -> OtherPredictions:
-        """Returns the columns of everything that came."""
+        """Returns the columns of all added records."""
         return OtherPredictions(**self._columns)
 
 
 class ModelComparison:
-    """Has other models look at what the first one has seen, and writes down what all of them say."""
+    """Runs other models on the records of the first one, and writes the predictions of all of them."""
 
     def __init__(self, others: Sequence[ComparedModel], count: int, files: PredictionsFiles | None) -> None:
-        """Is told how many records will come."""
+        """Takes the number of records to come."""
         self._others = others
         self._builders = [OtherPredictionsBuilder(count) for _ in others]
         self._files = files
 
     def write(self, batch: RecordBatch, probabilities: np.ndarray) -> None:
-        """Takes the next records with what the first model says: float32 [len(batch.records), num_classes]."""
+        """Adds the next records with probabilities of the first model: float32 [len(batch.records), num_classes]."""
         said = [other.predict(batch) for other in self._others]
         for builder, of_other in zip(self._builders, said, strict=True):
             builder.add(batch, of_other)
@@ -117,7 +117,7 @@ class ModelComparison:
     def compare(
         self, outcomes: PredictionTable, weights: np.ndarray, *, num_classes: int
     ) -> list[Comparison]:
-        """Returns how each of the other models fares against the first."""
+        """Returns the comparison of each of the other models with the first."""
         names = short_names([other.run_dir for other in self._others])
         comparisons = [
             compare(outcomes, builder.finish(), weights, name=name, cost=other.cost, num_classes=num_classes)
@@ -127,10 +127,10 @@ class ModelComparison:
 
 
 def load_compared_models(run_dirs: Sequence[Path], info: DatasetInfo) -> list[ComparedModel]:
-    """Loads the models of some runs; images come in the size that the first one wants.
+    """Loads the models of several runs; images have the size of the first one's input.
 
     Raises:
-        DatasetError: A run has no model, or one that knows other classes than the dataset has.
+        DatasetError: A run has no model, or one with other classes than the dataset.
     """
     models = check_models(run_dirs, info)
     wanted = [(model.image_size, model.resize) for model in models]
@@ -141,10 +141,10 @@ def load_compared_models(run_dirs: Sequence[Path], info: DatasetInfo) -> list[Co
 
 
 def check_models(run_dirs: Sequence[Path], info: DatasetInfo) -> list[ModelInfo]:
-    """Returns what is known of the models of some runs, the first of which has the classes in the dataset's order.
+    """Returns the metadata of the models of several runs; the first must have the class order of the dataset.
 
     Raises:
-        DatasetError: A run has no model, or one that knows other classes than the dataset has.
+        DatasetError: A run has no model, or one with other classes than the dataset.
     """
     models = [ModelInfo.load(run_dir) for run_dir in run_dirs]
     check_same_classes(run_dirs[0], models[0], info)
@@ -154,14 +154,14 @@ def check_models(run_dirs: Sequence[Path], info: DatasetInfo) -> list[ModelInfo]
 
 
 def short_names(run_dirs: Sequence[Path]) -> list[str]:
-    """Returns what people call each run: its folder's name where no other run has it, else its path."""
+    """Returns the display name of each run: its folder's name if unique, else its path."""
     names = [run_dir.resolve().name for run_dir in run_dirs]
     counts = Counter(names)
     return [str(run_dir) if counts[name] > 1 else name for run_dir, name in zip(run_dirs, names, strict=True)]
 
 
 def _check_classes(run_dir: Path, model: ModelInfo, info: DatasetInfo) -> None:
-    # In any order: a number for each class by its name is all that is compared.
+    # In any order: outputs are matched to classes by name.
     if sorted(model.class_names) != sorted(info.class_names):
         differing = sorted(set(model.class_names) ^ set(info.class_names))[:5]
         raise DatasetError(
@@ -171,7 +171,7 @@ def _check_classes(run_dir: Path, model: ModelInfo, info: DatasetInfo) -> None:
 
 
 def _decoder(stored: ImageSettings, model: ModelInfo) -> Callable[[RecordBatch], np.ndarray]:
-    """Returns what makes the images of a batch as a model wants them, from the stored bytes as training does."""
+    """Returns a function that decodes a batch at the input size of a model, as in training."""
 
     def decode_batch(batch: RecordBatch) -> np.ndarray:
         encoded = [record.encoded for record in batch.records]

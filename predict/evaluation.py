@@ -1,4 +1,4 @@
-"""The figures and findings of a report, computed without writing anything."""
+"""The metrics and findings of a report, computed without writing anything."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,23 +49,23 @@ def evaluate(
     files: PredictionsFiles | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
-    """Predicts the selected records and returns what is to be said of them.
+    """Predicts the selected records and returns the report.
 
     Args:
-        run_dir: The folder of the training run.
-        info: Of the dataset.
-        selection: Which of its records.
-        compare: The run folders of other models that see the same records.
-        sampling: Which of them are shown first.
-        gallery_size: How many images the report has at most.
-        limits: What the predictions have to meet.
-        seed: Decides which images of too many it has.
-        explain: Whether features of all images of the dataset are computed, unless the cache has them: for the most
-            similar training images, and for the labels of the whole dataset.
-        command: What the user called.
-        images: Where the dataset was made for this report alone, what it was made of.
-        files: Where the predictions are written as they come; None for nowhere.
-        on_progress: Is told after each batch how many images were in it.
+        run_dir: The run folder.
+        info: The dataset.
+        selection: The records to predict.
+        compare: The run folders of other models to compare on the same records.
+        sampling: Which records to show first.
+        gallery_size: Maximum number of images in the report.
+        limits: Thresholds that the predictions must meet.
+        seed: Seed of the random choice of images to show.
+        explain: Whether to compute features of all images of the dataset, unless cached: for the nearest training
+            images, and for the label check of the complete dataset.
+        command: The command line.
+        images: The source images, if the dataset was made for this report only.
+        files: Writer of the predictions; None to write nothing.
+        on_progress: Called after each batch with its number of images.
 
     Raises:
         DatasetError: The run has no model, or one for other classes; a shard is corrupt.
@@ -121,10 +121,10 @@ def evaluate(
 
 
 def evaluate_config(config: PredictConfig) -> Report:
-    """Returns the report that the options of the command ask for, without writing it.
+    """Returns the report requested by the command's options, without writing it.
 
     Raises:
-        ConfigError, DatasetError: As the command would say.
+        ConfigError, DatasetError: As in the command.
     """
     info = load_info(config.data)
     selection = select(
@@ -158,7 +158,7 @@ def _find_neighbors(
     model: ModelInfo,
     features: DatasetFeatures | None,
 ) -> Neighbors | None:
-    """Returns the most similar training images of those that the report shows; None where they are not known."""
+    """Returns the nearest training images of the images shown; None if unknown."""
     if features is None or selection.split not in features.splits:
         return None
     is_same = model.dataset_fingerprint == info.fingerprint
@@ -184,7 +184,7 @@ def _load_changed(
     comparisons: Sequence[Comparison],
     model: ModelInfo,
 ) -> dict[int, Shown]:
-    """Returns the images that the page shows of those that only one of two models predicts correctly."""
+    """Returns the images to show of those that only one of two models predicts correctly."""
     rows = np.unique(np.concatenate([np.array([], np.int64), *(one.shown_rows() for one in comparisons)]))
     max_bytes = _CHANGED_BYTES // max(len(rows), 1)
     shown = load_shown(info, selection.split, outcomes, rows, model=model, max_bytes=max_bytes)

@@ -1,4 +1,4 @@
-"""Images in class folders as a test set: a dataset that is made for one report, and goes with it."""
+"""Images in class folders as a test set: a temporary dataset for one report."""
 
 import contextlib
 import tempfile
@@ -13,19 +13,19 @@ from shardstream.train.runs.saved_model import ModelInfo
 
 @contextlib.contextmanager
 def labelled_dataset(run: Path, images: Path, labels: Path | None) -> Iterator[tuple[Path, str | None]]:
-    """Makes a dataset of labelled images, stored as those that the model was trained on, and removes it at the end.
+    """Makes a dataset of labelled images, with the image settings of the training dataset, and removes it at the end.
 
     Args:
         run: The run folder of the model.
-        images: Class folders, split folders above them, or an archive of such.
-        labels: The table of labels, where the classes come from one.
+        images: Class folders, split folders above them, or an archive of these.
+        labels: The table of labels, if the classes come from one.
 
     Yields:
-        The dataset folder, and the split that all images are in; None where the source gives the splits.
+        The dataset folder, and the split of all images; None if the source defines the splits.
 
     Raises:
         ConfigError: The classes are not those of the model.
-        DatasetError: The images cannot be used, or there is no model.
+        DatasetError: The images are unusable, or there is no model.
     """
     from shardstream.ingest.commands.build import build_dataset
     from shardstream.ingest.commands.config import BuildConfig

@@ -1,4 +1,4 @@
-"""A run and loose photos in, a page and a table of their predicted classes out. Their labels are unknown."""
+"""Classifies loose photos without labels, and writes a page and a table."""
 
 import csv
 import heapq
@@ -31,12 +31,12 @@ from shardstream.train.runs.saved_model import ModelInfo
 
 TABLE = "predictions.csv"
 
-# The page names so many rejected files; the table has all.
+# Number of rejected files on the page; the table has all.
 _MAX_REJECTED = 200
 
 
 class _Gallery:
-    """Keeps the images of each class that the model is least sure of, as many of each class as there are places."""
+    """Keeps the least confident images of each predicted class, up to the same number for each."""
 
     def __init__(self, model: ModelInfo, size: int) -> None:
         self._encoding: Encoding = model.encoding
@@ -50,7 +50,7 @@ class _Gallery:
         heap = self._heaps[int(probabilities.argmax())]
         rank = (-float(probabilities.max()), -self._num_offered)
         self._num_offered += 1
-        # The place of an image is that of the most certain one of the class that has the most.
+        # An image replaces the most confident one of the largest class.
         largest = max(self._heaps, key=len) if self._num_kept >= self._size else None
         if not self._size or (largest is not None and len(heap) >= len(largest) and rank < heap[0][:2]):
             return
@@ -61,7 +61,7 @@ class _Gallery:
             self._num_kept -= 1
 
     def cards(self) -> list[list[dict[str, Any]]]:
-        """Returns the cards of each class, the least sure ones first."""
+        """Returns the cards of each class, least confident first."""
         return [
             [card for *_, card in sorted(heap, key=lambda e: e[:2], reverse=True)] for heap in self._heaps
         ]
@@ -86,10 +86,10 @@ class _Gallery:
 
 
 def check_out(out: Path, paths: Sequence[Path]) -> None:
-    """Ensures that nothing is written among the photos.
+    """Ensures that nothing is written into the folders of the photos.
 
     Raises:
-        ConfigError: The report would lie in one of their folders.
+        ConfigError: The report would be inside one of their folders.
     """
     for path in paths:
         folder = (path if path.is_dir() else path.parent).resolve()
@@ -112,17 +112,16 @@ def report_photos(
 ) -> PhotoReport:
     """Predicts photos in one pass and writes index.html, predictions.csv and metrics.json.
 
-    A photo is judged and stored as it was for the dataset that the model was trained on: so the model sees what it
-    would see of a record.
+    Photos are processed and stored as for the training dataset, so the model input is the same as that of a record.
 
     Args:
         run_dir: The folder of the training run.
         paths: The files.
-        out: Made where it is not there; files of the same names are replaced, others stay.
-        gallery_size: How many images the page has at most.
-        lang: The language of the page.
-        command: What the user called, for the page.
-        on_progress: Is told how many more files were looked at.
+        out: The report folder, created if missing; files of the same names are replaced, others stay.
+        gallery_size: Maximum number of images on the page.
+        lang: Language of the page.
+        command: The command line, for the page.
+        on_progress: Called with the number of files just processed.
 
     Raises:
         DatasetError: The run has no model, or no file is an image.
@@ -169,7 +168,7 @@ def report_photos(
 def _predict(
     predictor: Predictor, paths: Sequence[str], on_progress: Callable[[int], None]
 ) -> Iterator[tuple[JudgedPhoto, np.ndarray | None, np.ndarray | None]]:
-    """Yields each file with its pixels and probabilities; None where it was rejected."""
+    """Yields each file with its pixels and probabilities; None if it was rejected."""
     model = predictor.info
     photos = process_photos(paths, model.stored)
     while batch := list(itertools.islice(photos, BATCH_SIZE)):
@@ -199,7 +198,7 @@ def _row(photo: JudgedPhoto, probabilities: np.ndarray | None, info: ModelInfo) 
 
 
 def _written(path: str) -> str:
-    # A name that is not UTF-8 cannot be written as it is.
+    # A name that is not UTF-8 cannot be written unchanged.
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

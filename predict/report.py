@@ -1,4 +1,4 @@
-"""A run and records in, a folder with the page, the tables, the figures and the plots out."""
+"""Builds the report of a run on records: a folder with the page, tables, metrics and plots."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -40,29 +40,29 @@ def build_report(
     images: Path | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
-    """Predicts the selected records and writes the page and the files beside it.
+    """Predicts the selected records and writes the page and all other files.
 
     Args:
-        run_dir: The folder of the training run.
-        info: Of the dataset.
-        selection: Which of its records.
-        out: Made where it is not there; an earlier report in it is replaced, files of others stay.
-        lang: The language of the page.
-        compare: As the following ones, see `evaluation.evaluate`.
-        sampling: Which images are shown first.
-        gallery_size: How many images the page has at most.
-        limits: What the predictions have to meet.
-        seed: Decides which images of too many it has.
+        run_dir: The run folder.
+        info: The dataset.
+        selection: The records to predict.
+        out: The report folder, created if missing; an earlier report is replaced, other files stay.
+        lang: Language of the page.
+        compare: See `evaluation.evaluate`, as for the following options.
+        sampling: Which records to show first.
+        gallery_size: Maximum number of images on the page.
+        limits: Thresholds that the predictions must meet.
+        seed: Seed of the random choice of images to show.
         explain: See `evaluation.evaluate`.
-        command: What the user called, for the page.
+        command: The command line, for the page.
         images: See `evaluation.evaluate`.
-        on_progress: Is told after each batch how many images were in it.
+        on_progress: Called after each batch with its number of images.
 
     Raises:
-        ConfigError: The folder has files that are no report.
+        ConfigError: The folder has files that are not a report.
         DatasetError: The run has no model, or one for other classes; a shard is corrupt.
     """
-    check_models([run_dir, *compare], info)  # Before anything is made.
+    check_models([run_dir, *compare], info)  # Before anything is created.
     with staging_in(out) as staging:
         with predictions_files(
             staging / PARQUET, staging / TABLE, info.class_names, others=short_names(compare)
@@ -92,7 +92,7 @@ def build_report(
 
 
 def _write_findings(report: Report, staging: Path) -> None:
-    """Writes findings.csv, and into the tables of predictions what was found of each."""
+    """Writes findings.csv, and adds the findings of each record to the tables of predictions."""
     findings, outcomes, split = report.findings, report.outcomes, report.selection.split
     columns = finding_columns(findings, outcomes, split)
     add_columns(staging / PARQUET, staging / TABLE, columns)

@@ -45,7 +45,7 @@ __all__ = [
     "train_and_evaluate",
 ]
 
-# Classes whose modules are loaded when they are used.
+# Classes whose modules are imported on first use.
 _LAZY = {
     "Dataset": "shardstream.train.data.dataset",
     "ResumeCallback": "shardstream.train.runs.resume_callback",
@@ -63,7 +63,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _version() -> str:
-    import importlib.metadata  # A tenth of a second with a cold cache, for something that is seldom asked for.
+    import importlib.metadata  # A tenth of a second with a cold cache, and rarely needed.
 
     try:
         return importlib.metadata.version("shardstream")
@@ -76,11 +76,11 @@ def build_dataset(images: str | os.PathLike[str], data: str | os.PathLike[str], 
 
     Args:
         images: The folder with a sub-folder for each class.
-        data: The dataset folder to make.
-        options: Those of the command, in snake case: `image_size=300`, `class_names=["food", "interior"]`.
+        data: The dataset folder to create.
+        options: Options of the command, in snake case: `image_size=300`, `class_names=["food", "interior"]`.
 
     Raises:
-        ConfigError: An option has a value that cannot be used, or there is no such option.
+        ConfigError: An option has an invalid value, or does not exist.
         DatasetError: The images cannot be used.
         LimitError: More files were rejected than `max_rejected` allows.
         MachineError: The disk is full or fails; the same call resumes.
@@ -99,17 +99,17 @@ def load_dataset(
     validation_share: float | None = None,
     seed: int = 123,
 ) -> "Dataset":
-    """Returns the dataset folder `data`: ours, or any that TensorFlow Datasets wrote.
+    """Returns the dataset in the folder `data`: ours, or any written by TensorFlow Datasets.
 
     Args:
         data: The folder.
-        cache_dir: Where what is found out about folders of others is kept.
-        validation_share: The fraction of the train split to hold out, for folders with a train split alone.
+        cache_dir: Where scan results of TFDS folders are kept.
+        validation_share: The fraction of the train split to hold out, for datasets with only a train split.
         seed: Decides which examples are held out.
 
     Raises:
-        ConfigError: `validation_share` for a dataset that has a validation split.
-        DatasetError: It is not a dataset folder, not complete, or corrupt.
+        ConfigError: `validation_share` is given for a dataset that has a validation split.
+        DatasetError: Not a dataset folder, incomplete, or corrupt.
     """
     from shardstream.train.data.dataset import load_dataset as load
 
@@ -121,11 +121,11 @@ def train_and_evaluate(config: "TrainConfig | None" = None, /, **options: Any) -
     """Trains a model and keeps the best one in a run folder, as `shardstream-train` does.
 
     Args:
-        config: All options at once; or give them one by one:
-        options: Those of the command, in snake case; `data_dir` and `run` are required.
+        config: All options at once; or give them as keyword arguments:
+        options: Options of the command, in snake case; `data_dir` and `run` are required.
 
     Raises:
-        ConfigError, DatasetError, MachineError: As the command would say.
+        ConfigError, DatasetError, MachineError: As in the command.
     """
     from shardstream.train.config import TrainConfig
 
@@ -150,7 +150,7 @@ def embed(
         images: Paths, the bytes of files, or uint8 arrays [height, width, 3], RGB.
 
     Raises:
-        ConfigError: The weights of the backbone are not installed as they were published.
+        ConfigError: The weights of the backbone are not installed or were modified.
         DatasetError: There is no such run, or an image cannot be decoded.
     """
     from shardstream.train.startup import start_tensorflow
@@ -163,7 +163,7 @@ def embed(
 
 
 def evaluate(run: str | os.PathLike[str], data: str | os.PathLike[str], **options: Any) -> "Report":
-    """Returns the figures and findings of a model on a dataset, as a report of `shardstream-predict` has them.
+    """Returns the metrics and findings of a model on a dataset, as in a report of `shardstream-predict`.
 
     Nothing is written. Every image of the validation split is predicted unless options say otherwise.
 
@@ -177,7 +177,7 @@ def evaluate(run: str | os.PathLike[str], data: str | os.PathLike[str], **option
         `.summary.accuracy` has `.value`, `.low` and `.high`; `.metrics` is what metrics.json holds.
 
     Raises:
-        ConfigError, DatasetError: As the command would say.
+        ConfigError, DatasetError: As in the command.
     """
     from shardstream.predict.config import PredictConfig
 
@@ -211,7 +211,7 @@ def load_classifier(run: str | os.PathLike[str]) -> "ImageClassifier":
 
 
 def _make_config(config_type: type, options: dict[str, Any]) -> Any:
-    """Returns a command's config from keyword options: paths and sequences in any form that Python has."""
+    """Returns a command's config from keyword options: paths and sequences may have any usual Python type."""
     import dataclasses
     import difflib
     import typing

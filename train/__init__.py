@@ -1,1 +1,1 @@
-"""A dataset folder in, a trained Keras model and its run folder out."""
+"""Trains a Keras model on a dataset folder and writes its run folder."""

@@ -1,4 +1,4 @@
-"""Starts the command shardstream-train. What it does is in cli.py, whose imports take a while."""
+"""Entry point of shardstream-train. The command is in cli.py, whose imports take a while."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How sure the best model of a run may be: its last layer is scaled by a temperature from validation predictions."""
+"""Calibrates the best model of a run: its last layer is scaled by a temperature fitted to validation predictions."""
 
 import dataclasses
 import logging
@@ -21,12 +21,12 @@ _SPLIT = "validation"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Calibration:
-    """What became of a model.
+    """Result of the calibration.
 
     Attributes:
-        temperature: What its logits are divided by.
-        weights: With that, in Keras's order.
-        val_loss: The cross-entropy on the validation split with that.
+        temperature: Divisor of the logits.
+        weights: Calibrated weights, in Keras's order.
+        val_loss: Calibrated cross-entropy on the validation split.
     """
 
     temperature: float
@@ -35,17 +35,17 @@ class Calibration:
 
 
 def calibrate(setup: ResolvedConfig, model: keras.Model, weights: Sequence[np.ndarray]) -> Calibration | None:
-    """Returns what makes the probabilities of a model what they should be; None from too few images.
+    """Returns the calibration of a model; None with too few images.
 
-    The most probable class of an image stays the same.
+    Predicted classes do not change.
 
     Args:
         setup: The run.
-        model: In float32; its weights are replaced by `weights`.
-        weights: In Keras's order.
+        model: The model in float32; its weights are replaced by `weights`.
+        weights: Weights to calibrate, in Keras's order.
 
     Raises:
-        DatasetError: A shard is missing, cut or corrupt.
+        DatasetError: A shard is missing, truncated or corrupt.
     """
     num_examples = num_good_examples(setup, _SPLIT)
     if num_examples < MIN_EXAMPLES:

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from shardstream.train.runs.result import TrainResult
     from shardstream.train.runs.status import RunStatus
 
-# The command that is meant where none is named.
+# The default command.
 _TRAIN = ""
 
 
 def run_command(argv: Sequence[str] | None = None) -> int:
-    """Runs the command that `argv` names and returns its exit code."""
+    """Runs the command given by `argv` and returns its exit code."""
     commands = {
         _TRAIN: (TrainConfig, train),
         "doctor": (DoctorConfig, doctor),
@@ -32,8 +32,8 @@ def run_command(argv: Sequence[str] | None = None) -> int:
 
 
 def train(config: TrainConfig) -> int:
-    """Trains, prints what came of it and returns the exit code."""
-    # TensorFlow takes seconds to load: not for --help or a typo, nor for a folder that is not there.
+    """Trains, prints the result and returns the exit code."""
+    # TensorFlow takes seconds to load: not for --help or a typo, nor for a missing folder.
     _check_folders(config)
     from shardstream.train.startup import start_tensorflow
 
@@ -46,7 +46,7 @@ def train(config: TrainConfig) -> int:
     warn_of_unused_gpu()
     result = train_and_evaluate(config)
     if not is_chief:
-        return 0  # One of several workers speaks for all.
+        return 0  # Only the chief prints.
     if config.json:
         print(json_line(dataclasses.asdict(result) | {"run": str(result.run)}))
     else:
@@ -55,8 +55,8 @@ def train(config: TrainConfig) -> int:
 
 
 def doctor(config: DoctorConfig) -> int:
-    """Measures, prints how fast input and step are and what would help, and returns the exit code."""
-    # This host alone is measured: nobody waits for others.
+    """Measures, prints the speed of input and training step and what would help, and returns the exit code."""
+    # Only this host is measured: no other worker is waiting.
     os.environ.pop("TF_CONFIG", None)
     from shardstream.train.data.folder import load_info
 
@@ -85,7 +85,7 @@ def doctor(config: DoctorConfig) -> int:
 
 
 def status(config: StatusConfig) -> int:
-    """Prints how far a run is and returns the exit code."""
+    """Prints the progress of a run and returns the exit code."""
     from shardstream.train.runs.status import look_at
 
     found = look_at(config.run)
@@ -97,7 +97,7 @@ def status(config: StatusConfig) -> int:
 
 
 def export(config: ExportConfig) -> int:
-    """Writes the model of a run for other programs, prints where it is and returns the exit code."""
+    """Exports the model of a run, prints its path and returns the exit code."""
     from shardstream.train.runs.run_folder import RunFolder
 
     RunFolder(config.run).check_has_model()

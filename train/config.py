@@ -41,14 +41,14 @@ OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="N")]
 OptionalSchedule = Annotated[ScheduleName | None, tyro.conf.arg(metavar="cosine|constant")]
 OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="NUMBER")]
 
-# NumPy's and Keras's generators take no more.
+# The limit of NumPy's and Keras's generators.
 _MAX_SEED = 2**32 - 1
-# What the weights and their optimizer are calculated in.
+# The maximum of float32, in which weights and optimizer are computed.
 _MAX_FLOAT32 = 3.4e38
-# Each step of a call is traced of its own: 7 of `small` take 30 s on 2 cores.
+# Each step of a call is traced separately: 7 of `small` take 30 s on 2 cores.
 _MAX_STEPS_PER_EXECUTION = 1000
 
-# What goes with training by gradients alone.
+# Options that apply only to training by gradients.
 _GRADIENT_OPTIONS = (
     *(
         "epochs",
@@ -165,7 +165,7 @@ class TrainConfig:
             head_epochs=self.head_epochs,
             warmup_epochs=self.warmup_epochs,
         )
-        # Four halvings in `small`, and two in `notebook`, have to leave something.
+        # Images must survive four halvings in `small`, and two in `notebook`.
         _check_at_least(8, image_size=self.image_size)
         _check_at_most(MAX_IMAGE_SIZE, image_size=self.image_size)
         _check_at_most(_MAX_SEED, seed=self.seed)

@@ -1,4 +1,4 @@
-"""What a run learns from, decoded before its first step."""
+"""Decodes the data of a run before its first step."""
 
 import contextlib
 
@@ -11,7 +11,7 @@ from shardstream.train.resolve import ResolvedConfig, fine_tune
 
 
 def make_data(setup: ResolvedConfig) -> TrainingData:
-    """Returns what a run learns from and evaluates on, decoded into the cache that was asked for."""
+    """Returns the training and evaluation data of a run, decoded into the requested cache."""
     config = setup.config
     return make_training_data(
         setup.data,
@@ -28,12 +28,12 @@ def make_data(setup: ResolvedConfig) -> TrainingData:
 
 def _cache(config: TrainConfig) -> Tier:
     if config.cache == "auto" and config.model in BACKBONES and fine_tune(config) == "none":
-        return "none"  # Each image is decoded once.
+        return "none"  # Each image is decoded only once.
     return config.cache
 
 
 class _DecodingProgress:
-    """Shows how far a cache is filled: a bar for each."""
+    """Shows the progress of filling caches, with a bar for each."""
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()

@@ -1,4 +1,4 @@
-"""Features of images by a pretrained backbone, or by the model of a run."""
+"""Features of images, from a pretrained backbone or the model of a run."""
 
 import io
 from collections.abc import Iterable
@@ -21,9 +21,9 @@ from shardstream.train.models.pretrained import load_pretrained
 from shardstream.train.models.registry import BACKBONES
 from shardstream.train.runs.saved_model import load_model
 
-# A file that says it has more pixels is refused before it is decoded.
+# A file that declares more pixels is refused before it is decoded.
 _MAX_PIXELS = 100_000_000
-# As ingest reads.
+# The same limit as in ingest.
 _MAX_FILE_BYTES = 400_000_000
 
 Image = str | Path | bytes | np.ndarray
@@ -33,11 +33,11 @@ def embed(model: str | Path, images: Iterable[Image]) -> np.ndarray:
     """Returns the features of images, float32 [num_images, num_features], rounded to float16.
 
     Args:
-        model: "lite0", "lite1" or "lite2", or the folder of a run, whose features are what its last layer sees.
+        model: "lite0", "lite1" or "lite2", or a run folder, for the features that the last layer of its model receives.
         images: Paths, the bytes of files, or uint8 arrays [height, width, 3], RGB.
 
     Raises:
-        ConfigError: The weights of the backbone are not installed as they were published.
+        ConfigError: The weights of the backbone are not installed or were modified.
         DatasetError: There is no such run, or an image cannot be decoded.
     """
     backbone, stored = _load(model)
@@ -60,7 +60,7 @@ def embed(model: str | Path, images: Iterable[Image]) -> np.ndarray:
 
 
 def _load(model: str | Path) -> tuple[keras.Model, ImageSettings]:
-    """Returns what computes features, and how the images that it was trained on are stored."""
+    """Returns the feature extractor, and the settings of the images it was trained on."""
     if isinstance(model, str) and model in BACKBONES:
         size = BACKBONES[model]
         inputs: Any = keras.Input((size, size, 3))
@@ -98,7 +98,7 @@ def _pixels(image: Image, number: int, stored: ImageSettings, image_size: int) -
 
 
 def _to_png(image: np.ndarray) -> bytes:
-    # As a file, so that an array takes the same way as an image that a file holds.
+    # As a file, so that an array is processed exactly like an image file.
     file = io.BytesIO()
     PIL.Image.fromarray(image).save(file, "PNG", compress_level=0)
     return file.getvalue()

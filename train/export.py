@@ -1,4 +1,4 @@
-"""A trained model as a file that other programs run: SavedModel, TFLite, ONNX or Keras."""
+"""Exports a trained model to a file for other programs: SavedModel, TFLite, ONNX or Keras."""
 
 import dataclasses
 import importlib.metadata
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 Format = Literal["savedmodel", "tflite", "onnx", "keras"]
 Quantization = Literal["none", "float16"]
 
-# What a float16 file costs is measured on so many validation images at most.
+# Number of validation images to measure the effect of float16 with.
 _NUM_MEASURED = 500
 _BATCH_SIZE = 50
 _ONNX_OPSET = 17
@@ -48,12 +48,12 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class QuantizationCost:
-    """What half precision does to the predictions of validation images.
+    """Effect of half precision on predictions of validation images.
 
     Attributes:
-        num_examples: How many images.
-        accuracy: Of the model as it was trained.
-        accuracy_quantized: Of the file.
+        num_examples: Number of images.
+        accuracy: Accuracy of the original model.
+        accuracy_quantized: Accuracy of the quantized file.
         max_difference: The largest difference of a probability.
     """
 
@@ -65,7 +65,7 @@ class QuantizationCost:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExportResult:
-    """What was written: the file, what describes it, its size, and what quantization cost if that was measured."""
+    """Result of an export: the file, its description, its size, and the cost of quantization if measured."""
 
     path: Path
     description: Path
@@ -74,10 +74,10 @@ class ExportResult:
 
 
 def export_model(run_dir: Path, *, format: Format, quantize: Quantization = "none") -> ExportResult:
-    """Writes the best model of a run to RUN/export/FORMAT, with its classes and how images are prepared beside it.
+    """Writes the best model of a run to RUN/export/FORMAT, together with its classes and image settings.
 
-    The file takes uint8 RGB images [n, height, width, 3] at the size of the model, and gives float32 probabilities
-    [n, num_classes]. Images are not resized in it: TFLite has no resizing by area, which training uses.
+    The file takes uint8 RGB images [n, height, width, 3] at the size of the model, and returns float32 probabilities
+    [n, num_classes]. It does not resize images: TFLite has no area resizing, which training uses.
 
     Raises:
         ConfigError: The format needs a package that is not installed, or cannot be quantized.
@@ -87,7 +87,7 @@ def export_model(run_dir: Path, *, format: Format, quantize: Quantization = "non
         raise ConfigError(f"--quantize {quantize} is for --format tflite; {format} files are float32")
     if format == "onnx":
         _check_onnx()
-    RunFolder(run_dir).check_has_model()  # A model file alone has no folder that the export could go into.
+    RunFolder(run_dir).check_has_model()  # A model file alone has no folder to export to.
     model, info = load_model(run_dir)
     best_model = RunFolder(run_dir).best_model
     folder = run_dir / "export" / format
@@ -138,7 +138,7 @@ def _write(
 
 
 class _Module(tf.Module):
-    """The model behind one function of uint8 images."""
+    """The model as a function of uint8 images."""
 
     def __init__(self, model: keras.Model, info: ModelInfo) -> None:
         super().__init__()
@@ -209,10 +209,10 @@ def _version(package: str) -> str:
 
 
 def _replace(folder: Path, beside: Path) -> None:
-    """Moves an export to its place; an earlier one of ours makes room, anything else does not.
+    """Moves an export to its place; replaces an earlier export of ours, but nothing else.
 
     Raises:
-        ConfigError: What is there is no export.
+        ConfigError: The target exists and is not an export.
     """
     if folder.exists():
         if not (folder / DESCRIPTION).is_file():
@@ -222,7 +222,7 @@ def _replace(folder: Path, beside: Path) -> None:
 
 
 def _measure(run_dir: Path, model: keras.Model, info: ModelInfo, path: Path) -> QuantizationCost | None:
-    """Returns what a TFLite file costs on validation images, if the dataset is still where it was."""
+    """Returns the cost of a TFLite file on validation images, if the dataset still exists."""
     dataset = find_training_dataset(run_dir, info)
     if dataset is None or "validation" not in dataset.splits:
         logger.warning(
@@ -247,7 +247,7 @@ def _measure(run_dir: Path, model: keras.Model, info: ModelInfo, path: Path) -> 
 
 
 def run_tflite(interpreter: tf.lite.Interpreter, images: np.ndarray) -> np.ndarray:
-    """Returns float32 [len(images), num_classes] probabilities of uint8 images by a TFLite model."""
+    """Returns float32 [len(images), num_classes] probabilities of a TFLite model for uint8 images."""
     (before,), (after,) = interpreter.get_input_details(), interpreter.get_output_details()
     found = []
     for first in range(0, len(images), _BATCH_SIZE):

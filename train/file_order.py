@@ -1,4 +1,4 @@
-"""The images of a split in file order, as passes that nothing is trained in want them."""
+"""The images of a split in file order, for passes without training."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,6 +15,6 @@ def named_batches(setup: ResolvedConfig, split: str) -> Iterator[Sequence[Any]]:
 
 
 def num_good_examples(setup: ResolvedConfig, split: str) -> int:
-    """Returns how many images that is: those that the user allowed to skip are left out."""
+    """Returns the number of those images: skipped corrupt records are not counted."""
     bad = setup.bad_records.get(split)
     return setup.info.split(split).num_examples - (len(bad) if bad is not None else 0)

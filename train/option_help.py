@@ -1,6 +1,6 @@
-"""What `shardstream-train --help` says of options that take more than a line, and how it groups them."""
+"""Help texts of `shardstream-train` options that need more than a line, and the groups of options."""
 
-# Titles and fields in the order of the help: what matters first.
+# Titles and fields in the order of the help: most important first.
 TRAIN_GROUPS = {
     "model": ("model", "image_size", "fine_tune", "weights", "head_epochs", "fine_tune_learning_rate"),
     "data": ("validation_share", "cache", "cache_dir", "max_bad_records", "seed"),

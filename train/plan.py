@@ -1,4 +1,4 @@
-"""What `--model auto` tries: decided before training by the dataset and the options, and followed to the end."""
+"""The candidates of `--model auto`: determined before training by dataset and options, and never changed later."""
 
 import logging
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ logger = logging.getLogger(__name__)
 
 
 def make_plan(config: TrainConfig, *, image_size: int, num_train: int) -> tuple[str, ...]:
-    """Returns the models that are tried, in their order; what makes it fewer than two is logged.
+    """Returns the candidate models, in order; logs the reason if there are fewer than two.
 
-    The clock and the load of the machine have no say: the same options, dataset and installation give the same plan.
+    Time and machine load have no influence: the same options, dataset and installation give the same plan.
 
     Args:
         config: The options.
         image_size: Height and width in pixels.
-        num_train: Examples of the training split.
+        num_train: Number of training examples.
     """
     if reason := _why_no_backbone(config, image_size):
         logger.warning("auto: %s alone, for %s", AUTO_TRAINED, reason)
@@ -46,7 +46,7 @@ def _why_no_backbone(config: TrainConfig, image_size: int) -> str:
 
 
 def log_plan(candidates: Sequence[str], *, epochs: int) -> None:
-    """Says in one line what is going to be tried."""
+    """Logs in one line which models will be trained."""
     if len(candidates) > 1:
         logger.info(
             "auto: a classifier on the features of %s; then %s, %d epochs, unless cross-validation says that the "

@@ -1,7 +1,7 @@
-"""The beginning of a run whose backbone was trained elsewhere: features once, and a classifier fitted to them.
+"""First stage of a run with a pretrained backbone: computes features once, and fits a classifier to them.
 
-The run goes on from there: with `--fine-tune none` it is at its end, else the loop trains more of the model, and the
-head as it was fitted is what its epochs have to be better than.
+With `--fine-tune none` the run ends here; otherwise the loop fine-tunes more of the model, and the fitted head is the
+baseline that its epochs have to beat.
 """
 
 import dataclasses
@@ -49,12 +49,12 @@ _SPLITS = ("train", "validation")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FittedHead:
-    """A classifier on the features of a backbone, and how good it is.
+    """A classifier on the features of a backbone, with its metrics.
 
     Attributes:
         weights: float32 kernel [num_features, num_classes] and bias [num_classes], calibrated.
-        row: Of the history, as epoch 0, and the temperature of `weights`.
-        suffices: Whether no other model need be trained; None where there is no other.
+        row: Row of the history, as epoch 0, and the temperature of `weights`.
+        suffices: Whether no other model needs to be trained; None if there is no other.
     """
 
     weights: list[np.ndarray]
@@ -62,32 +62,32 @@ class FittedHead:
     suffices: bool | None
 
     def model_weights(self, model: keras.Model) -> list[np.ndarray]:
-        """Returns the weights of the backbone that `model` is named by and of this head; `model` gets them."""
+        """Loads the backbone that `model` is named by and this head into `model`, and returns all its weights."""
         load_pretrained_backbone(model, model.name)
         model.get_layer(CLASSIFIER).set_weights(self.weights)
         return model.get_weights()
 
 
 def load_pretrained_backbone(model: keras.Model, backbone: str) -> None:
-    """Gives `model` the published weights of its backbone.
+    """Loads the published weights of the backbone into `model`.
 
     Raises:
-        ConfigError: Their package is missing, of another version or altered.
+        ConfigError: Their package is missing, has another version or was modified.
     """
     load_backbone(model, backbone, load_pretrained(backbone))
 
 
 def fit_head(setup: ResolvedConfig, grace: str, *, is_first_of_two: bool = False) -> FittedHead:
-    """Returns the head that fits the training split, with its figures on both splits.
+    """Returns the head fitted to the training split, with its metrics on both splits.
 
     Args:
         setup: The run.
-        grace: How long there is after a signal, such as "30s".
-        is_first_of_two: Whether there is another model that could be trained after it.
+        grace: Grace period after a signal, such as "30s".
+        is_first_of_two: Whether another candidate may be trained after it.
 
     Raises:
-        DatasetError: A shard is missing, cut or corrupt.
-        StoppedError: A signal came.
+        DatasetError: A shard is missing, truncated or corrupt.
+        StoppedError: A signal was received.
     """
     if setup.config.deterministic:
         set_deterministic()
@@ -173,7 +173,7 @@ def _warn_of_rare_classes(info: DatasetInfo) -> None:
 
 
 class _Extractor:
-    """Computes the features of splits, or takes them from the cache."""
+    """Computes the features of splits, or reads them from the cache."""
 
     def __init__(self, setup: ResolvedConfig, stop: StopRequest) -> None:
         self._setup = setup
@@ -212,7 +212,7 @@ class _Extractor:
         return features
 
     def check_stop(self, done: int) -> None:
-        """Raises StoppedError if a signal came."""
+        """Raises StoppedError if a signal was received."""
         if number := self._stop.received:
             raise StoppedError(
                 f"stopped by {sender(number)} after the features of {done} images; the same command begins anew",
@@ -221,7 +221,7 @@ class _Extractor:
 
 
 def make_backbone(setup: ResolvedConfig) -> keras.Model:
-    """Returns the backbone of a run: images [batch, size, size, 3] in, features float32 [batch, num_features] out."""
+    """Returns the backbone of a run, from images [batch, size, size, 3] to features float32 [batch, num_features]."""
     with precision_scope(setup.precision):
         model = build_model(
             setup.config.model,

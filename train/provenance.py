@@ -1,4 +1,4 @@
-"""What a model file says of where it comes from."""
+"""Provenance metadata of a model file."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from shardstream.train.runs.saved_model import ModelInfo, ModelWriter
 
 
 def make_model_info(setup: ResolvedConfig, writer: ModelWriter) -> ModelInfo:
-    """Returns what travels with the model that `writer` writes."""
+    """Returns the metadata of the model that `writer` writes."""
     image = setup.info.image
     return ModelInfo(
         class_names=setup.info.class_names,

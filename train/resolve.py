@@ -56,12 +56,12 @@ SPLITS = ("train", "validation")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ResolvedConfig:
-    """A run with everything decided that its options leave open.
+    """A run with all open options resolved.
 
     Attributes:
-        config: Its options; those of the candidate that is trained by gradients where the user chose `auto`.
-        candidates: Of `auto`, in the order in which they are tried; empty where the user named a model.
-        frozen: Of `auto`: the candidate on frozen features, where there is another one.
+        config: Its options; with `auto`, those of the candidate that is trained by gradients.
+        candidates: With `auto`, the candidates in the order they are tried; empty if the user named a model.
+        frozen: With `auto`, the candidate on frozen features, if there is another one.
     """
 
     config: TrainConfig
@@ -80,27 +80,27 @@ class ResolvedConfig:
 
     @property
     def of_features(self) -> "ResolvedConfig | None":
-        """What begins with a classifier on features of a backbone: this run, the first of two candidates, or None."""
+        """The run that starts with a classifier on features: this run, the first of two candidates, or None."""
         return self if self.config.model in BACKBONES else self.frozen
 
     @property
     def info(self) -> DatasetInfo:
-        """What the dataset says of itself."""
+        """Metadata of the dataset."""
         return self.data.info
 
     @property
     def strategy(self) -> tf.distribute.Strategy:
-        """How the devices share a batch."""
+        """The distribution strategy."""
         return self.workers.strategy
 
     @property
     def num_replicas(self) -> int:
-        """How many devices share a batch."""
+        """Number of devices that share a batch."""
         return self.strategy.num_replicas_in_sync
 
     @property
     def num_workers(self) -> int:
-        """How many processes train together."""
+        """Number of processes that train together."""
         return self.workers.cluster.num_workers
 
     @property
@@ -110,12 +110,12 @@ class ResolvedConfig:
 
     @property
     def title(self) -> str:
-        """What the curves are called, in ASCII: not every machine has the letters of every name."""
+        """Title of the curves, in ASCII: not every machine has fonts for all scripts."""
         size = self.image_size
         return f"{self.config.model}, {size}x{size}, batches of {self.batch_size}, {self.precision}"
 
     def describe(self) -> dict[str, Any]:
-        """Returns what config.json says."""
+        """Returns the content of config.json."""
         options = {
             name: str(value) if isinstance(value, Path) else value
             for name, value in dataclasses.asdict(self.config).items()
@@ -145,16 +145,16 @@ class ResolvedConfig:
 
 
 def prepare(config: TrainConfig, candidates: Sequence[str] = ()) -> ResolvedConfig:
-    """Returns the run that `config` means on this machine: whatever can be refused is refused here.
+    """Returns `config` resolved for this machine; every check that can fail early is done here.
 
     Args:
         config: The options.
-        candidates: Of `auto`, where they were decided before: by the run that is gone on with, or by the chief.
+        candidates: Candidates of `auto` decided earlier, by the run to resume or by the chief.
 
     Raises:
         ConfigError: An option does not fit the dataset or the machine.
-        DatasetError: The dataset is not there, not complete or has no training or validation split.
-        LimitError: There are more corrupt records than may be skipped.
+        DatasetError: The dataset is missing, incomplete or has no training or validation split.
+        LimitError: More records are corrupt than may be skipped.
     """
     data = load_dataset(
         config.data_dir,
@@ -173,7 +173,7 @@ def prepare(config: TrainConfig, candidates: Sequence[str] = ()) -> ResolvedConf
         return _prepare_one(config, data, image_size)
     num_train = data.splits["train"].num_examples
     candidates = candidates or make_plan(config, image_size=image_size, num_train=num_train)
-    # What is for training by gradients is for one candidate alone.
+    # Options for training by gradients apply to only one candidate.
     of_backbone = dataclasses.replace(config, model=AUTO_BACKBONE, **gradient_defaults())
     resolved = [
         _prepare_one(
@@ -192,9 +192,11 @@ def prepare(config: TrainConfig, candidates: Sequence[str] = ()) -> ResolvedConf
 def _prepare_one(config: TrainConfig, data: Dataset, image_size: int) -> ResolvedConfig:
     num_examples = data.splits["train"].num_examples
     recipe = make_recipe(config.model, dataclasses.asdict(config))
-    batch_size = config.batch_size or default_batch_size(recipe, num_examples)  # Before devices are known.
+    batch_size = config.batch_size or default_batch_size(
+        recipe, num_examples
+    )  # The devices are not known yet.
     if config.model in BACKBONES and fine_tune(config) == "none":
-        batch_size = min(batch_size, num_examples)  # Nothing is trained in batches.
+        batch_size = min(batch_size, num_examples)  # No training in batches.
     if batch_size > num_examples:
         raise ConfigError(
             f"batch_size {batch_size} is larger than split 'train' with its {num_examples} examples; "
@@ -239,12 +241,12 @@ def _prepare_one(config: TrainConfig, data: Dataset, image_size: int) -> Resolve
 
 
 def fine_tune(config: TrainConfig) -> FineTune:
-    """Returns what of a backbone is trained by gradients."""
+    """Returns which part of a backbone is fine-tuned."""
     return config.fine_tune or "none"
 
 
 def make_model(setup: ResolvedConfig) -> tuple[Trainer, ModelWriter]:
-    """Returns the steps of a new model, and what writes it to disk."""
+    """Returns the trainer of a new model, and the writer that saves it."""
     config = setup.config
     shape = _shape(setup)
     set_seed(config.seed)
@@ -291,7 +293,7 @@ def make_model(setup: ResolvedConfig) -> tuple[Trainer, ModelWriter]:
 
 
 def make_writer(setup: ResolvedConfig) -> ModelWriter:
-    """Returns what writes a model of that kind to disk."""
+    """Returns the writer that saves a model of that kind."""
     with precision_scope("float32"):
         return ModelWriter(build_model(setup.config.model, **_shape(setup)))
 

@@ -45,15 +45,15 @@ logger = logging.getLogger(__name__)
 def train_and_evaluate(
     config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback] = ()
 ) -> TrainResult:
-    """Trains what `config` says, keeps the results in its run folder and returns the figures.
+    """Trains as `config` says, writes the results to the run folder and returns them.
 
     Raises:
         ConfigError: An option does not fit the dataset, the machine or an unfinished run, or the run folder is taken.
-        DatasetError: The dataset is not there, not complete or corrupt.
+        DatasetError: The dataset is missing, incomplete or corrupt.
         DivergedError: The loss became infinite or NaN.
-        StoppedError: SIGTERM, SIGHUP or Ctrl-C; the state is saved.
-        WorkerLostError: Another worker did not come, or is gone.
-        MachineError: The disk is full or fails at the end; while training goes on, that is a warning.
+        StoppedError: SIGTERM, SIGHUP or Ctrl-C was received; the state is saved.
+        WorkerLostError: Another worker did not connect, or was lost.
+        MachineError: The disk is full or fails at the end; during training, that is a warning.
     """
     if not find_cluster(config.hosts, config.rank).is_chief:
         workers = join_workers(strategy=config.strategy, hosts=config.hosts, rank=config.rank)
@@ -62,7 +62,7 @@ def train_and_evaluate(
     folder = RunFolder(config.run)
     folder.check()
     with folder.locked(), machine_errors(folder.path):
-        folder.check()  # Another process may have been there until now.
+        folder.check()  # Another process may have used it until now.
         workers = join_workers(strategy=config.strategy, hosts=config.hosts, rank=config.rank)
         with workers.noticing_losses():
             return _lead(config, folder, workers, callbacks)
@@ -71,7 +71,7 @@ def train_and_evaluate(
 def _lead(
     config: TrainConfig, folder: RunFolder, workers: Workers, callbacks: Sequence[keras.callbacks.Callback]
 ) -> TrainResult:
-    """Trains as the one process of a run, or as that of several workers which writes the run folder."""
+    """Trains as the chief, or only, process, which writes the run folder."""
     began = time.monotonic()
     checkpoints = Checkpoints(folder.checkpoints)
     unfinished = find_resumable(folder, checkpoints) if config.resume else None
@@ -84,7 +84,7 @@ def _lead(
         logger.warning("%s", note)
     checkpoint = unfinished.checkpoint if unfinished else None
     best_by = unfinished.options["best_by"] if unfinished else BEST_BY
-    del unfinished  # With the state, which is not held in memory for the whole run.
+    del unfinished  # With its state, so that it is not held in memory during the run.
     broadcast_run(workers, setup.describe(), checkpoint)
     stop = StopRequest(parse_secs("grace", config.grace))
     history = History(folder.history, best_by)
@@ -137,7 +137,7 @@ def _lead(
 
 
 def _first_of_two(setup: ResolvedConfig) -> tuple[ModelWriter, ModelInfo]:
-    """Returns what writes the model on features that another one has to be better than."""
+    """Returns writer and metadata of the model on features, which the other candidate has to beat."""
     writer = make_writer(setup)
     return writer, make_model_info(setup, writer)
 
@@ -151,7 +151,7 @@ def _create(folder: RunFolder, setup: ResolvedConfig) -> None:
 def _follow(
     config: TrainConfig, workers: Workers, callbacks: Sequence[keras.callbacks.Callback]
 ) -> TrainResult:
-    """Trains as one of the other workers, which do what the chief says and write nothing."""
+    """Trains as one of the other workers, which follow the chief and write nothing."""
     orders = receive_run(workers)
     setup = prepare(orders.resolve(config), orders.options["candidates"])
     orders.check_same(workers, setup.describe())
@@ -173,7 +173,7 @@ def _follow(
 
 @contextlib.contextmanager
 def sharing_records(workers: Workers) -> Iterator[None]:
-    """Adds to a batch whose loss was NaN or infinite what other workers had of it."""
+    """Adds to the error about a NaN or infinite loss the records that other workers had in the batch."""
     try:
         yield
     except DivergedError as error:
@@ -184,7 +184,7 @@ def sharing_records(workers: Workers) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _diverging(folder: RunFolder, saver: CheckpointManager, models: ModelSaver) -> Iterator[None]:
-    """Writes down all images of the step whose loss was NaN or infinite, and says which state is sound."""
+    """Writes down all images of the step whose loss was NaN or infinite, and names the last finite state."""
     try:
         yield
     except DivergedError as error:
@@ -214,15 +214,15 @@ def make_loop(
 
 
 def early_stopping(config: TrainConfig, history: Sequence[Mapping[str, float]]) -> list[EarlyStopping]:
-    """Returns the callback for it where it is asked for."""
-    # Epoch 0 is a head on features, perhaps of another model: none that training began with.
+    """Returns the early stopping callback, if requested."""
+    # Epoch 0 is a head on features, perhaps of another model: training did not start from it.
     trained = [row for row in history if row["epoch"]]
     return [EarlyStopping(trained, patience=patience)] if (patience := config.early_stopping) else []
 
 
 @contextlib.contextmanager
 def make_progress() -> Iterator[keras.callbacks.Callback]:
-    """Gives a bar on a terminal, and a line for every epoch elsewhere."""
+    """Gives a progress bar on a terminal, else a line for every epoch."""
     if not sys.stderr.isatty():
         yield ProgressLines()
         return

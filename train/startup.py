@@ -1,4 +1,4 @@
-"""Brings TensorFlow up without its chatter."""
+"""Starts TensorFlow without its startup messages."""
 
 import contextlib
 import os
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 
 def start_tensorflow() -> None:
-    """Imports TensorFlow and looks for devices, in silence unless something fails or the user wants to see.
+    """Imports TensorFlow and initializes devices, silently unless something fails or the user wants the messages.
 
-    TF_CPP_MIN_LOG_LEVEL alone does not keep TensorFlow 2.21 from writing a dozen lines about oneDNN and CUDA
-    to stderr while it is imported and when it first looks for devices: its logging is not set up yet by then.
-    A user who has set the variable gets all that it lets through.
+    TF_CPP_MIN_LOG_LEVEL alone does not keep TensorFlow 2.21 from writing a dozen lines about oneDNN and CUDA to stderr
+    during import and device initialization: its logging is not set up yet at that point. If the user has set the
+    variable, everything it lets through is shown.
 
-    Keras, which TensorFlow imports, loads scikit-learn and Matplotlib where they are installed, for wrappers and
-    plots of its own that no command uses: a fifth of the start. For commands only, as those wrappers are broken then.
+    Keras, imported by TensorFlow, loads scikit-learn and Matplotlib if installed, for wrappers and plots that no
+    command uses: a fifth of the startup time. Only for commands, as those wrappers do not work afterwards.
     """
     with _hidden("sklearn", "matplotlib"):
         if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
@@ -43,14 +43,14 @@ def _hidden(*names: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stderr_kept_for_failures() -> Iterator[None]:
-    """Holds back what is written to the file descriptor of stderr, C++ included, and shows it on an exception."""
+    """Buffers the output to the file descriptor of stderr, including that of C++, and shows it on an exception."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         original = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except Exception:  # Not Ctrl-C: the lines have nothing to do with it.
+        except Exception:  # Not Ctrl-C: the lines are unrelated to it.
             held.seek(0)
             os.write(original, held.read())
             raise

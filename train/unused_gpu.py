@@ -1,4 +1,4 @@
-"""Says so where a machine has an NVIDIA GPU and TensorFlow does not see it."""
+"""Warns if a machine has an NVIDIA GPU that TensorFlow does not see."""
 
 import importlib.metadata
 import logging
@@ -17,9 +17,9 @@ _SHOW_REASON = "TF_CPP_MIN_LOG_LEVEL=0 python -c 'import tensorflow as tf; tf.co
 
 
 def warn_of_unused_gpu() -> None:
-    """Logs one line, with the command that helps, where the CPU will train though there is a GPU. Loads TensorFlow.
+    """Logs one line, with the command to fix it, if training would use the CPU despite a GPU. Loads TensorFlow.
 
-    Says nothing where CUDA_VISIBLE_DEVICES hides all GPUs: that was the user's choice.
+    Silent if CUDA_VISIBLE_DEVICES hides all GPUs: that was the user's choice.
     """
     import tensorflow as tf
 
@@ -36,7 +36,7 @@ def _has_driver() -> bool:
         return True
     if not (program := shutil.which("nvidia-smi")):
         return False
-    # Images bring the program to machines that have no GPU, where it fails.
+    # Container images include the program on machines without a GPU, where it fails.
     try:
         found = subprocess.run([program, "-L"], check=False, capture_output=True, timeout=_ASKING_SECS)
     except (OSError, subprocess.TimeoutExpired):
@@ -54,7 +54,7 @@ def _remedy() -> str:
 
 
 def _lacks_libraries() -> bool:
-    """Returns whether packages that TensorFlow names for the use of a GPU are not installed."""
+    """Returns whether packages that TensorFlow needs to use a GPU are not installed."""
     wanted = [line for line in importlib.metadata.requires("tensorflow") or [] if "and-cuda" in line]
     return not wanted or not all(_is_installed(re.split(r"[^\w.-]", line)[0]) for line in wanted)
 

@@ -1,1 +1,1 @@
-"""What is worth a look: label issues, odd images, duplicates, the gallery."""
+"""Findings: label issues, odd images, duplicates, the gallery."""

@@ -1,4 +1,4 @@
-"""Images that are there twice and should not be: in different splits, or with different labels."""
+"""Duplicate images in different splits, or with different labels."""
 
 import dataclasses
 import logging
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_SHOWN = 24  # Of each kind, in the page; findings.csv has all.
+MAX_SHOWN = 24  # Of each kind on the page; findings.csv has all.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ManifestEntry:
-    """One of two images that look alike.
+    """One of two similar images.
 
     Attributes:
-        path: Of the source file, as the manifest has it.
-        class_name: Its class.
-        split: Its split.
-        position: Of its record in that split.
+        path: Path of the source file, as in the manifest.
+        class_name: Name of its class.
+        split: Name of its split.
+        position: Position of its record in that split.
     """
 
     path: str
@@ -46,7 +46,7 @@ class ManifestEntry:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EntryPair:
-    """Two images that are the same, or shots of one scene; the one of the predicted split first."""
+    """Two copies of an image, or shots of one scene; the one of the predicted split first."""
 
     one: ManifestEntry
     other: ManifestEntry
@@ -55,17 +55,17 @@ class EntryPair:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Duplicates:
-    """What is there twice in the whole dataset: the same image, or shots of one scene whose names follow each other.
+    """Duplicates in the complete dataset: copies of an image, or shots of one scene with consecutive file names.
 
     Attributes:
         num_leaks: Pairs of one class in different splits, one of them in the split that was predicted.
         num_copies: How many of these are the same image, by their pixels.
         num_contradictions: Pairs of different classes that are the same image.
         num_repeats: Pairs of one class in the split that was predicted.
-        num_conflicts: Files that were left out by ingest, as the very same image lies in two classes.
-        leaks: All of them, those that are the same image first.
-        contradictions: All of them.
-        repeats: All of them.
+        num_conflicts: Files excluded by ingest, because the identical image is in two classes.
+        leaks: All leaks, copies first.
+        contradictions: All contradictions.
+        repeats: All repeats.
         num_unknown: Pairs of similar hashes that were not compared, as there are too many.
     """
 
@@ -81,18 +81,18 @@ class Duplicates:
 
     @property
     def copies(self) -> list[ManifestEntry]:
-        """All that the page shows, each once."""
+        """All entries that the page shows, without repetition."""
         lists = (self.leaks, self.contradictions, self.repeats)
         pairs = [pair for pairs in lists for pair in pairs[:MAX_SHOWN]]
         return list(dict.fromkeys(copy for pair in pairs for copy in (pair.one, pair.other)))
 
 
 def find_duplicates(info: DatasetInfo, split_name: str) -> Duplicates | None:
-    """Returns which images are there twice; None where there is no manifest to be read.
+    """Returns the duplicates of a dataset; None if it has no readable manifest.
 
-    A model that has seen a copy of an image in training is better on it than it will be on new ones. The perceptual
-    hashes of the manifest name the candidates; they are alike of images of one thing on one background, too, so only
-    what the pixels confirm is listed.
+    A model does better on an image if it was trained on a copy. The perceptual hashes of the manifest select the
+    candidates; images of one object on the same background also have similar hashes, so only pairs confirmed by their
+    pixels are listed.
     """
     path = info.data_dir / MANIFEST
     try:
@@ -104,9 +104,9 @@ def find_duplicates(info: DatasetInfo, split_name: str) -> Duplicates | None:
                 table[name].combine_chunks().indices.fill_null(-1).to_numpy()
                 for name in ("split", "class_name")
             )
-            # Only what has a record: a duplicate that was left out does no harm.
+            # Only images with a record: a duplicate that was excluded does no harm.
             pairs = find_pairs(np.where(splits >= 0, hashes, 0).astype(np.uint64)).astype(np.int64)
-            # The nearest first: of very many the others are not looked at.
+            # Nearest first: if there are too many, the others are not compared.
             bits = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]])
             pairs = pairs[np.argsort(bits, kind="stable")]
             rows, places = np.unique(pairs, return_inverse=True)
@@ -118,7 +118,7 @@ def find_duplicates(info: DatasetInfo, split_name: str) -> Duplicates | None:
     entries = _Entries(info, table.take(rows), paths)
     pairs = places.reshape(-1, 2)
     splits, classes = splits[rows], classes[rows]
-    # The one of the split that was predicted comes first.
+    # The entry of the predicted split comes first.
     turned = (splits[pairs[:, 0]] != here) & (splits[pairs[:, 1]] == here)
     pairs[turned] = pairs[turned][:, ::-1]
     a, b = pairs.T
@@ -149,7 +149,7 @@ def find_duplicates(info: DatasetInfo, split_name: str) -> Duplicates | None:
 
 
 class _Entries:
-    """Rows of the manifest, kept as columns: there may be many."""
+    """Rows of the manifest, stored as columns: there may be many."""
 
     def __init__(self, info: DatasetInfo, rows: "pa.Table", paths: "pa.ChunkedArray") -> None:
         self._rows, self._paths = rows, paths
@@ -176,7 +176,7 @@ class _Entries:
 
 
 class _Pairs(Sequence[EntryPair]):
-    """Pairs of entries that are made when they are asked for."""
+    """Pairs of entries, created on access."""
 
     def __init__(self, entries: _Entries, pairs: np.ndarray, same: np.ndarray) -> None:
         self._entries, self._pairs, self._same = entries, pairs, same
@@ -198,7 +198,7 @@ class _Pairs(Sequence[EntryPair]):
 def load_thumbnails(
     info: DatasetInfo, copies: Sequence[ManifestEntry], *, model: ModelInfo, side: int = THUMBNAIL_SIDE
 ) -> dict[ManifestEntry, Picture]:
-    """Returns small images of `copies`; of a split whose shards are not here, none."""
+    """Returns thumbnails of `copies`; none for splits whose shards are not available."""
     pictures: dict[ManifestEntry, Picture] = {}
     for split in sorted({copy.split for copy in copies}):
         wanted = [copy for copy in copies if copy.split == split]

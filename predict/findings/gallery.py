@@ -1,4 +1,4 @@
-"""Which images are looked at, and those images."""
+"""Chooses the images of the gallery and loads them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from shardstream.predict.inference.selection import Sampling
 from shardstream.predict.inference.thumbnails import Picture, make_picture
 from shardstream.train.runs.saved_model import ModelInfo
 
-# Of the images that are shown, how many may be wrong ones where there are enough of both.
+# Maximum fraction of incorrect predictions among the images shown, if there are enough of both.
 _WRONG_SHARE = 0.75
 
 
@@ -29,18 +29,19 @@ class Shown:
 def choose_rows(
     outcomes: PredictionTable, sampling: Sampling, size: int, *, seed: int, named: np.ndarray
 ) -> np.ndarray:
-    """Returns int64 rows of `outcomes`, at most `size`: the images to be shown, the first to look at first.
+    """Returns int64 rows of `outcomes`, at most `size`: the images to show, most important first.
 
-    Where the sampling ranks (worst, confident-errors, borderline) they are the first of the ranking. Else all, or of
-    too many: mostly wrong ones, each pair of confused classes once before the highest losses fill up, and of the
-    right ones half that are nearly wrong and half at random, so that a filter finds something of everything.
+    If the sampling ranks (worst, confident-errors, borderline), these are the first of the ranking. Otherwise all
+    images, or if there are too many: mostly errors, first one of each confused pair of classes, then the highest
+    losses; and of the correct predictions half with a small margin and half at random, so that every filter finds
+    something.
 
     Args:
-        outcomes: What the model said.
-        sampling: What was asked for.
-        size: The most rows.
-        seed: Decides which right ones.
-        named: Rows that other parts of the page speak of and that are taken first.
+        outcomes: The predictions.
+        sampling: The sampling that the user requested.
+        size: Maximum number of rows.
+        seed: Seed of the random correct predictions.
+        named: Rows that other parts of the page refer to; they are taken first.
     """
     match sampling:
         case "worst":
@@ -78,16 +79,16 @@ def load_shown(
     max_bytes: int,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> list[Shown]:
-    """Returns the images of `rows`, in their order, read again from where they are stored.
+    """Returns the images of `rows`, in order, read again from their shards.
 
     Args:
-        info: Of the dataset.
-        split_name: Of the split that was predicted.
-        outcomes: What the model said of its records.
-        rows: int64, of `outcomes`, none twice.
-        model: How it wants its images.
-        max_bytes: Of each image.
-        on_progress: Is told how many more were read.
+        info: The dataset.
+        split_name: The predicted split.
+        outcomes: The predictions of its records.
+        rows: int64, rows of `outcomes` without repetition.
+        model: Metadata of the model, for its image settings.
+        max_bytes: Maximum size per image.
+        on_progress: Called with the number of images just read.
     """
     ordered = np.sort(rows)
     shown: dict[int, Shown] = {}
@@ -121,7 +122,7 @@ def _some_wrong(outcomes: PredictionTable, wrong: np.ndarray, count: int) -> np.
     wrong = wrong[_ranked(-outcomes.losses[wrong])]
     pairs = outcomes.labels[wrong].astype(np.int64) << 32 | outcomes.predicted[wrong]
     _, firsts, sizes = np.unique(pairs, return_index=True, return_counts=True)
-    # The worst of each pair, the most frequent pairs first, for half of the places.
+    # The worst of each pair, most frequent pairs first, for half of the places.
     of_pairs = firsts[_ranked(-sizes)][: count // 2]
     rest = np.setdiff1d(np.arange(len(wrong)), of_pairs)
     return wrong[np.concatenate([of_pairs, rest])[:count]]

@@ -1,4 +1,4 @@
-"""Which labels of a dataset are probably wrong: by features of all its images, or else by the model's predictions."""
+"""Finds probable label errors of a dataset, by features of all its images or else by the model's predictions."""
 
 import dataclasses
 import logging
@@ -23,9 +23,9 @@ from shardstream.train.engine.groups import find_groups
 
 logger = logging.getLogger(__name__)
 
-# Of images times classes: two minutes of two cores.
+# Images times classes: two minutes on two cores.
 _MAX_OUTPUTS = 1_000_000
-# Of a class with fewer images nothing is known where some of them are held out.
+# With fewer images in a class, nothing is known about it when some are held out.
 _MIN_OF_CLASS = 2 * NUM_FOLDS
 _SEED = 0
 
@@ -35,11 +35,11 @@ class LabelIssue:
     """An image whose label is probably wrong.
 
     Attributes:
-        entry: Which image.
-        label: The number of the class that it is filed as.
-        suggested: The number of the class that it looks like.
-        probability: Of that class.
-        wrong_label_probability: How probable it is that the label is wrong.
+        entry: The image.
+        label: Its given class.
+        suggested: The class that it looks like.
+        probability: Probability of the suggested class.
+        wrong_label_probability: Probability that the label is wrong.
     """
 
     entry: ManifestEntry
@@ -51,13 +51,13 @@ class LabelIssue:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LabelCheck:
-    """What was found of the labels.
+    """Result of the label check.
 
     Attributes:
-        source: Whether features of the whole dataset decided, or the model's predictions of the split.
-        num_checked: Of how many images.
-        issues: The most probable first.
-        errors: int64, rows of the predictions: the most confident errors, where `issues` has nothing to say.
+        source: Whether features of the complete dataset were used, or the model's predictions of the split.
+        num_checked: Number of images checked.
+        issues: Label issues, most probable first.
+        errors: int64, rows of the predictions: the most confident errors, if there are no `issues`.
     """
 
     source: Literal["features", "predictions"]
@@ -67,7 +67,7 @@ class LabelCheck:
 
     @property
     def expected_precision(self) -> float | None:
-        """The fraction of the list that is expected to be labelled wrong; None where nothing is listed."""
+        """The expected fraction of the list that is labelled wrong; None if the list is empty."""
         if not self.issues:
             return None
         return float(np.mean([issue.wrong_label_probability for issue in self.issues]))
@@ -78,9 +78,9 @@ def check_labels(
 ) -> LabelCheck:
     """Returns the images of the dataset whose label is probably wrong.
 
-    With features every image of every split is predicted by a linear head that was not fitted to it, and the labels
-    are held against that (Northcutt, Jiang and Chuang, "Confident Learning", 2021, begin in the same way). Where that
-    doubts no label, or there are no features, the model's own predictions of one split are what is looked at.
+    With features, every image of every split is predicted by a linear head that was not fitted to it, and the
+    predictions are compared with the labels (as in the first step of Northcutt, Jiang and Chuang, "Confident Learning",
+    2021). If that finds no label issue, or there are no features, the model's own predictions of one split are used.
     """
     by_model = find_label_issues(outcomes, num_classes=info.num_classes)
     found = None if features is None else check_by_features(info, features)
@@ -105,7 +105,7 @@ def check_labels(
 def check_by_features(
     info: DatasetInfo, features: DatasetFeatures
 ) -> tuple[LabelCheck, ClassPredictions] | None:
-    """Returns what features say, and the predictions that it follows from; None where they cannot."""
+    """Returns the result by features, and the out-of-fold predictions; None if features cannot be used."""
     splits = list(features.splits)
     labels = np.concatenate([features.splits[split].labels for split in splits])
     counts = np.bincount(labels, minlength=info.num_classes)

@@ -1,4 +1,4 @@
-"""Labels that are probably wrong, where the predictions tell them from the model's own errors."""
+"""Finds labels that are probably wrong, as distinct from the model's own errors."""
 
 import dataclasses
 
@@ -7,12 +7,12 @@ import numpy as np
 from shardstream.predict.inference.prediction import SMALLEST_PROBABILITY
 from shardstream.predict.inference.prediction_table import ClassPredictions
 
-# A label is listed where it is more likely wrong than correct, and another class more likely than not.
+# A label is listed if it is more likely wrong than correct, and one other class has more than half the probability.
 _LEAST_PROBABILITY = 0.5
-# Of the images that are predicted as confidently as those of the list so many have to be predicted correctly. Else
-# the model is as often wrong where it is confident, and its confidence says little about a label.
+# Minimum accuracy of the predictions at least as confident as those of the list. Below it, the model is wrong as often
+# when it is confident, and its confidence says little about a label.
 _LEAST_ACCURACY = 0.9
-# Twice the log likelihood that is lost at the lower 95 % limit of the fraction of wrong labels, one-sided.
+# Twice the drop of the log likelihood at the lower one-sided 95 % limit of the fraction of wrong labels.
 _LIKELIHOOD_RATIO = 2.706
 
 _SHARPNESS = np.geomspace(0.1, 4, 40)
@@ -23,13 +23,13 @@ _MOST_ERRORS = 24
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LabelIssues:
-    """Images whose label is probably wrong, or the most confident errors where nothing can be said of labels.
+    """Images whose label is probably wrong, and the most confident errors if labels cannot be judged.
 
     Attributes:
-        rows: int64, of the predictions, the most probable first.
-        probabilities: float64, how probable it is that the label is wrong; their mean is the fraction of the list that
-            is expected to be.
-        errors: int64, rows of the most confident errors beside these: worth a look, and nothing is claimed of them.
+        rows: int64, rows of the predictions, most probable first.
+        probabilities: float64, probability that each label is wrong; their mean is the expected fraction of wrong
+            labels in the list.
+        errors: int64, rows of the other most confident errors: worth a look, without a claim about their labels.
     """
 
     rows: np.ndarray
@@ -38,18 +38,18 @@ class LabelIssues:
 
     @property
     def expected_precision(self) -> float | None:
-        """The fraction of the list that is expected to be labelled wrong; None where nothing is listed."""
+        """The expected fraction of the list that is labelled wrong; None if the list is empty."""
         return float(self.probabilities.mean()) if len(self.rows) else None
 
 
 def find_label_issues(outcomes: ClassPredictions, *, num_classes: int) -> LabelIssues:
     """Returns the images whose label is probably wrong.
 
-    A mixture is fitted by maximum likelihood: a fraction of the labels is wrong, which then are any other class, and
-    the others have the probability that the model gives them once its probabilities are sharpened or flattened
-    (temperature scaling, Guo et al. 2017). Of a weak model the probabilities are flattened so far that its errors are
-    no surprise, and nothing is listed. The lower limit of the fraction is taken, so that a few surprising images
-    are no proof. It means little for images that the model was trained on.
+    A mixture is fitted by maximum likelihood: a fraction of the labels is wrong, uniformly over the other classes, and
+    the others follow the model's probabilities after temperature scaling (Guo et al. 2017). The probabilities of a
+    weak model become so flat that its errors are no surprise, and nothing is listed. The lower confidence limit of the
+    fraction is used, so that a few surprising images are not enough. It means little for images that the model was
+    trained on.
     """
     wrong = np.flatnonzero(~outcomes.right)
     lead = outcomes.probabilities[wrong] - outcomes.actual_probabilities[wrong]
@@ -61,7 +61,7 @@ def find_label_issues(outcomes: ClassPredictions, *, num_classes: int) -> LabelI
         of_noise = noise / (num_classes - 1) * (1 - label)
         chance = of_noise / (of_noise + (1 - noise) * label)
         order = np.argsort(-chance, kind="stable")
-        # The model itself has to prefer one other class to all others together.
+        # The model itself must prefer one other class to all others together.
         likely = (chance >= _LEAST_PROBABILITY) & (outcomes.probabilities[wrong] >= _LEAST_PROBABILITY)
         order = order[likely[order]]
         rows, probabilities = wrong[order], chance[order]
@@ -74,7 +74,7 @@ def find_label_issues(outcomes: ClassPredictions, *, num_classes: int) -> LabelI
 def _is_good_where_confident(outcomes: ClassPredictions, rows: np.ndarray) -> bool:
     if not len(rows):
         return False
-    # Wrong labels may be where a model is most confident of all: half of its correct predictions belong to it as well.
+    # Wrong labels may be where the model is most confident: half of its correct predictions are included as well.
     usual = np.median(outcomes.probabilities[outcomes.right]) if outcomes.right.any() else 1.0
     confident = outcomes.probabilities >= min(np.quantile(outcomes.probabilities[rows], 0.1), usual)
     return float(outcomes.right[confident].mean()) >= _LEAST_ACCURACY
@@ -96,15 +96,15 @@ def _fit(outcomes: ClassPredictions, num_classes: int) -> tuple[float, float]:
 
 
 def _log_likelihoods(label: np.ndarray, num_classes: int) -> list[float]:
-    """Returns the log likelihood for each fraction of wrong labels; `label` is how probable the labels are."""
+    """Returns the log likelihood for each fraction of wrong labels; `label` holds the probabilities of the labels."""
     others = (1 - label) / max(num_classes - 1, 1)
     return [float(np.log((1 - noise) * label + noise * others + 1e-300).sum()) for noise in _NOISE]
 
 
 def _label_probabilities(outcomes: ClassPredictions, sharpness: float, num_classes: int) -> np.ndarray:
-    """Returns float64 [num_examples], the probabilities of the labels once all are raised to the power `sharpness`.
+    """Returns float64 [num_examples], the probabilities of the labels after raising all to the power `sharpness`.
 
-    Of classes that are neither the label nor among the most probable ones only the sum is known: they share it.
+    Of classes that are neither the label nor among the most probable, only the sum is known: it is divided evenly.
     """
     top = np.maximum(outcomes.top_probabilities.astype(np.float64), SMALLEST_PROBABILITY)
     label = np.maximum(outcomes.actual_probabilities.astype(np.float64), SMALLEST_PROBABILITY)

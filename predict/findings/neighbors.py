@@ -1,4 +1,4 @@
-"""The training images that are most similar to an image, by features: what a model may have learnt its answer from."""
+"""Nearest training images by features: what a model may have learnt its answer from."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from shardstream.train.runs.saved_model import ModelInfo
 
 TRAIN = "train"
 
-# For each image, as many as a row of the large view has.
+# Neighbors per image: a row of the large view.
 NUM_NEIGHBORS = 3
 _MAX_TRAINING_IMAGES = 100_000
-# A block is 20 MB as float32.
+# A block takes 20 MB as float32.
 _BLOCK_ROWS = 4096
 # Smaller than a thumbnail of the lists: there may be 600 of them.
 _SIDE = 72
@@ -26,12 +26,12 @@ _SEED = 0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Neighbor:
-    """A training image that is similar to another image.
+    """A training image similar to another image.
 
     Attributes:
-        entry: Which image.
-        label: The number of its class.
-        similarity: The cosine of the features, at most 1.
+        entry: The training image.
+        label: Its class.
+        similarity: Cosine similarity of the features, at most 1.
     """
 
     entry: ManifestEntry
@@ -41,11 +41,11 @@ class Neighbor:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Neighbors:
-    """The most similar training images of some images.
+    """The nearest training images of some images.
 
     Attributes:
-        of_row: By the number of the prediction, the most similar first.
-        thumbnails: Small images of them, as far as the page has room.
+        of_row: Neighbors by row of the predictions, most similar first.
+        thumbnails: Their thumbnails, as far as the page has room.
     """
 
     of_row: Mapping[int, Sequence[Neighbor]]
@@ -61,15 +61,15 @@ def find_neighbors(
     model: ModelInfo,
     own_positions: np.ndarray | None = None,
 ) -> Neighbors:
-    """Returns the training images that are most similar to some images.
+    """Returns the nearest training images of some images.
 
     Args:
-        features: Of the training dataset; of more than 100,000 training images so many are looked at.
+        features: Features of the training dataset; at most 100,000 training images are searched.
         training: That dataset.
-        queries: float32 [num_images, num_features] of length 1.
-        rows: int64 [num_images], the numbers of their predictions.
-        model: How it wants its images.
-        own_positions: int64 [num_images]: where the images themselves are in the training split, if they are.
+        queries: float32 [num_images, num_features], unit vectors.
+        rows: int64 [num_images], their rows in the predictions.
+        model: Metadata of the model, for its image settings.
+        own_positions: int64 [num_images]: positions of the images themselves in the training split, if they are in it.
 
     Raises:
         DatasetError: A shard is corrupt.
@@ -85,7 +85,7 @@ def find_neighbors(
     for start in range(0, len(candidates) if count > 0 else 0, _BLOCK_ROWS):
         block = candidates[start : start + _BLOCK_ROWS]
         similarities = queries @ features.unit_vectors(TRAIN, block).T
-        if own_positions is not None:  # No image is its own neighbor.
+        if own_positions is not None:  # An image is not its own neighbor.
             similarities[own_positions[:, None] == block] = -1
         merged = np.concatenate([best, similarities], axis=1)
         order = np.argsort(-merged, axis=1, kind="stable")[:, :count]

@@ -1,4 +1,4 @@
-"""Images that are unlike the others of their class."""
+"""Finds images that are unlike the others of their class."""
 
 import dataclasses
 from typing import Literal
@@ -9,23 +9,23 @@ from shardstream.predict.inference.prediction_table import PredictionTable
 
 Oddity = Literal["blurred", "dark", "bright", "shape", "content"]
 
-# Distances from what is usual, in standard deviations. One of 740 normal values lies as far out.
+# Minimum distance in standard deviations. One of 740 normal values is this far out.
 _FAR = 3.0
-# Of 740 photos of three classes the farthest by content is at 4.2; of the photos of another class filed as one of them
-# three quarters are beyond 4.5.
+# Of 740 photos of three classes, the largest content distance is 4.2; of photos moved to another class, three quarters
+# are beyond 4.5.
 _FAR_CONTENT = 4.5
 
-# The least standard deviations that are assumed: of a class whose images are all alike, no difference is listed that
-# nobody sees. A fifth of the sharpness, 10 gray levels, and a shape that is wider or higher by a twentieth.
+# Minimum standard deviations: in a class of nearly identical images, invisible differences are not listed. A fifth of
+# the sharpness, 10 gray levels, and an aspect ratio that differs by a twentieth.
 _LEAST_SPREADS = (0.2, 10.0, 0.05)
 
-# A class may have several usual kinds of image: upright and lying ones, by day and by night. What so large a fraction
-# of a class has is usual, and so is what so many of all images have: the photos of a second camera are few of each
-# class. Three are never a kind.
+# A class may have several common kinds of image: portrait and landscape, day and night. A kind is common if this
+# fraction of the class has it, or this fraction of all images: photos of a second camera may be few in each class.
+# Three images are never a kind.
 _USUAL_FRACTION = 0.1
 _USUAL_OF_ALL = 0.05
 _MOST_ODD = 3
-# Shapes that differ by less are one, as are differences in sharpness and brightness.
+# Aspect ratios that differ by less are equal, as are differences in sharpness and brightness.
 _SAME_SHAPE = 0.03
 _SAME_DIFFERENCES = (0.2, 10.0)
 
@@ -35,9 +35,9 @@ class OddPicture:
     """An image that is unlike the others of its class.
 
     Attributes:
-        row: Of the outcomes.
-        oddity: What is odd about it.
-        distance: How far from the usual, in robust standard deviations.
+        row: Row of the predictions.
+        oddity: In which respect it is odd.
+        distance: Distance from the class in robust standard deviations.
     """
 
     row: int
@@ -46,15 +46,15 @@ class OddPicture:
 
 
 def find_odd_pictures(outcomes: PredictionTable, content: np.ndarray | None = None) -> list[OddPicture]:
-    """Returns the images that are far more blurred, darker, brighter, of another shape or content than their class.
+    """Returns the images far more blurred, darker, brighter, or of other shape or content than their class.
 
-    The farthest of each kind come first, then the second of each, so that no kind hides the others. Far is measured
-    by the median and the median distance from it, which the odd ones themselves do not move.
+    The most distant of each kind come first, then the second of each, so that no kind hides the others. Distances are
+    based on the median and the median absolute deviation, which outliers do not affect.
 
     Args:
-        outcomes: The images.
-        content: float [num_examples], how far their content is from that of their class, see
-            `outliers.content_distances`; None where that is not known.
+        outcomes: The predictions.
+        content: float [num_examples], content distance of each image from its class, see `outliers.content_distances`;
+            None if unknown.
     """
     labels = outcomes.labels
     shapes = np.log(np.maximum(outcomes.widths, 1) / np.maximum(outcomes.heights, 1))
@@ -89,7 +89,7 @@ def find_odd_pictures(outcomes: PredictionTable, content: np.ndarray | None = No
 
 
 def _far(distances: np.ndarray, labels: np.ndarray, limit: float = _FAR) -> np.ndarray:
-    """Returns the distances that are far and of which the class has only a few, and 0 in place of the others."""
+    """Returns the distances of images that are far and rare in their class, and 0 for the others."""
     is_far = distances > limit
     counts = np.bincount(labels)
     num_far = np.bincount(labels, is_far, len(counts))
@@ -98,14 +98,14 @@ def _far(distances: np.ndarray, labels: np.ndarray, limit: float = _FAR) -> np.n
 
 
 def _is_usual(values: np.ndarray, same: float) -> np.ndarray:
-    """Returns whether at least a twentieth of all images, and more than three, have about the value of each."""
+    """Returns whether at least a twentieth of all images, and more than three, have about the same value as each."""
     ordered = np.sort(values)
     alike = np.searchsorted(ordered, values + same, "right") - np.searchsorted(ordered, values - same, "left")
     return alike > max(_MOST_ODD, _USUAL_OF_ALL * len(values))
 
 
 def _differences(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns how far each value lies above the median of its class."""
+    """Returns the difference of each value from the median of its class."""
     away = np.zeros(len(values))
     for label in np.unique(labels):
         inside = labels == label
@@ -114,10 +114,10 @@ def _differences(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _distances(away: np.ndarray, labels: np.ndarray, least: float) -> np.ndarray:
-    """Returns the differences from the median of the class in robust standard deviations of the class."""
+    """Returns the differences from the class median in robust standard deviations of the class."""
     distances = np.zeros(len(away))
     for label in np.unique(labels):
         inside = labels == label
-        # 1.4826 makes the median distance a standard deviation of normal values.
+        # The factor 1.4826 converts the median absolute deviation of normal values to a standard deviation.
         distances[inside] = away[inside] / max(1.4826 * float(np.median(np.abs(away[inside]))), least)
     return distances

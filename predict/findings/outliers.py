@@ -1,4 +1,4 @@
-"""How unlike the other images of its class an image is, by features."""
+"""Distance of an image from the other images of its class, by features."""
 
 import numpy as np
 
@@ -6,20 +6,20 @@ from shardstream.predict.inference.backbone_features import DatasetFeatures
 from shardstream.predict.inference.prediction_table import PredictionTable
 
 _NUM_NEIGHBORS = 5
-# What is usual for a class is known from so many of its images.
+# Images of a class: fewer do not show what is usual, more are not compared.
 _MIN_OF_CLASS, _MAX_OF_CLASS = 20, 2000
-# Of cosines: where a class is almost one image, nothing that differs a little is far.
+# Minimum standard deviation of cosines: in a class of nearly identical images, a small difference is not far.
 _MIN_SPREAD = 0.02
 _SEED = 0
 
 
 def content_distances(features: DatasetFeatures, split: str, outcomes: PredictionTable) -> np.ndarray:
-    """Returns how far each predicted image is from its class, float64 [num_examples], in robust standard deviations.
+    """Returns float64 [num_examples], the distance of each image from its class in robust standard deviations.
 
-    What is measured is the mean cosine with the five most similar images of the class in the whole dataset, against
-    the median of the class and against those five (the local outlier factor, Breunig et al. 2000, compares in the same
-    way): a class may have many kinds of image, also one whose images are less alike than those of the others, as long
-    as each is there several times. 0 for small classes.
+    The mean cosine similarity to the five nearest images of the class in the complete dataset is compared with the
+    median of the class and with that of those five (similar to the local outlier factor, Breunig et al. 2000): a class
+    may have many kinds of image, even one whose images differ more from each other, as long as each occurs several
+    times. 0 for small classes.
     """
     distances = np.zeros(len(outcomes))
     if split not in features.splits:
@@ -43,7 +43,7 @@ def content_distances(features: DatasetFeatures, split: str, outcomes: Predictio
 
 
 class _Usual:
-    """What is usual of some values, and how many robust standard deviations others lie above it."""
+    """Median and spread of some values, to convert others to robust standard deviations above the median."""
 
     def __init__(self, values: np.ndarray) -> None:
         self._median = float(np.median(values))
@@ -54,7 +54,7 @@ class _Usual:
 
 
 def _members(features: DatasetFeatures, split: str, label: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the vectors of images of a class, and where they are in `split`: -1 for those of other splits."""
+    """Returns the feature vectors of a class, and their positions in `split`: -1 for those of other splits."""
     members = [
         (name, row)
         for name in features.splits
@@ -72,7 +72,7 @@ def _members(features: DatasetFeatures, split: str, label: int) -> tuple[np.ndar
 
 
 def _closeness(similarities: np.ndarray, is_same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean of the five highest similarities of each row, without those with itself, and where they are."""
+    """Returns the mean of the five highest similarities of each row, excluding itself, and their indices."""
     similarities = np.where(is_same, -1.0, similarities)
     nearest = np.argpartition(similarities, -_NUM_NEIGHBORS, axis=1)[:, -_NUM_NEIGHBORS:]
     return np.take_along_axis(similarities, nearest, axis=1).mean(axis=1), nearest

@@ -1,4 +1,4 @@
-"""Whether two records show the same image: the second look of ingest, at what a perceptual hash takes for alike."""
+"""Decides whether two records show the same image: compares the pixels of pairs with similar perceptual hashes."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from shardstream.predict.inference.records import read_batches
 logger = logging.getLogger(__name__)
 
 _DECODED = 96
-# Every pair costs two small decodes: a few seconds for all of them.
+# Each pair needs two small decodes: a few seconds in total.
 _MAX_PAIRS = 2000
 
 
@@ -27,20 +27,20 @@ def classify_pairs(
 ) -> dict[str, np.ndarray]:
     """Returns for each list of pairs whether they are SAME, BURST or NEITHER, uint8 [pairs].
 
-    Looks at 2,000 pairs, the first of each list, and no list takes the place of a shorter one. What was not looked at,
-    or lies in shards that are not here, is not known to be anything: NEITHER.
+    Compares at most 2,000 pairs, the first of each list, with short lists taken completely. Pairs that were not
+    compared, or whose shards are not available, are NEITHER.
 
     Args:
-        info: Of the dataset.
+        info: The dataset.
         splits: The split of each entry.
-        positions: int64, the place of each entry in its split.
-        path: Gives the path of an entry.
+        positions: int64, the position of each entry in its split.
+        path: Returns the path of an entry.
         pairs_of: Lists of pairs of entries, int64 [pairs, 2].
     """
     looked_at = {name: pairs_of[name][:count] for name, count in num_compared(pairs_of).items()}
     wanted = np.unique(np.concatenate([*looked_at.values()]))
     thumbnails = _load_thumbnails(info, splits, positions, wanted)
-    # All lists at once: whether names that follow one another mean anything shows in many pairs, not in the two of one.
+    # All lists together: whether consecutive file names are meaningful shows only in many pairs.
     compared = np.concatenate([*looked_at.values()])
     likeness = np.array(
         [
@@ -59,7 +59,7 @@ def classify_pairs(
 
 
 def num_compared(pairs_of: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Returns how many pairs of each list are looked at: all of the short ones, which the others share the rest of."""
+    """Returns how many pairs of each list to compare: all of short lists, while the others share the remainder."""
     left, counts = _MAX_PAIRS, {}
     for done, name in enumerate(sorted(pairs_of, key=lambda name: len(pairs_of[name]))):
         counts[name] = min(len(pairs_of[name]), left // (len(pairs_of) - done))

@@ -1,4 +1,4 @@
-"""What a report finds beyond its figures: where errors gather, and data worth a look."""
+"""All findings of a report besides its metrics: slices with more errors, and data issues."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -22,24 +22,24 @@ from shardstream.predict.inference.thumbnails import Picture
 from shardstream.predict.metrics.slices import Slice, find_slices
 from shardstream.train.runs.saved_model import ModelInfo
 
-# Of each list the page names so many; the files beside it have all.
+# Length of each list on the page; the files have all.
 NUM_NAMED = 24
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Findings:
-    """What is worth a look.
+    """Findings of a report.
 
     Attributes:
-        slices: Parts of the images, compared with others of the same classes.
-        labels: Images whose label is probably wrong, the most probable first.
-        label_rows: By the image of such a label, the number of its prediction, if it was predicted.
-        odd_pictures: Images unlike their class, the farthest first.
+        slices: Subsets of the images, compared with others of the same classes.
+        labels: Images whose label is probably wrong, most probable first.
+        label_rows: Row in the predictions of each image with a label issue, if it was predicted.
+        odd_pictures: Images unlike their class, most distant first.
         content_is_known: Whether their content was compared as well.
-        source_paths: Of the rows of predictions that the page names, whether their images are on it or not.
-        duplicates: What is there twice; None where the dataset cannot tell.
-        thumbnails: Images of the duplicates and of label issues that were not predicted, as far as their shards are
-            here.
+        source_paths: Source path of each row that the page names, whether its image is shown or not.
+        duplicates: Duplicate images; None if the dataset has no manifest.
+        thumbnails: Thumbnails of duplicates and of label issues that were not predicted, if their shards are
+            available.
     """
 
     slices: Sequence[Slice]
@@ -53,7 +53,7 @@ class Findings:
 
     @property
     def named_rows(self) -> np.ndarray:
-        """int64, the rows that the page names, each of which should have its image there."""
+        """int64, the rows that the page names, whose images should be shown."""
         issues = [
             self.label_rows[issue.entry]
             for issue in self.labels.issues[:NUM_NAMED]
@@ -76,15 +76,15 @@ def find_issues(
     model: ModelInfo,
     features: DatasetFeatures | None,
 ) -> Findings:
-    """Returns what is worth a look in the predictions of a split, and in the dataset it is of.
+    """Returns the findings in the predictions of a split, and in its dataset.
 
     Args:
-        info: Of the dataset.
-        split_name: The split that was predicted.
-        outcomes: What the model said.
+        info: The dataset.
+        split_name: The predicted split.
+        outcomes: The predictions.
         weights: float32, how many records of the split each stands for.
-        model: How it wants its images.
-        features: Of the dataset's images, if there are any.
+        model: Metadata of the model, for its image settings.
+        features: Features of the dataset's images, if available.
     """
     duplicates = find_duplicates(info, split_name)
     labels = check_labels(info, split_name, outcomes, features)
@@ -111,7 +111,7 @@ def find_issues(
 def find_label_rows(
     labels: LabelCheck, split_name: str, outcomes: PredictionTable
 ) -> dict[ManifestEntry, int]:
-    """Returns the numbers of the predictions of those images with label issues that were predicted."""
+    """Returns the rows in the predictions of the images with label issues, if they were predicted."""
     rows = {int(position): row for row, position in enumerate(outcomes.positions)} if labels.issues else {}
     return {
         issue.entry: rows[issue.entry.position]

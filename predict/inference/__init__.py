@@ -1,1 +1,1 @@
-"""Records in, predictions out: selection, reading, the model, the table of predictions."""
+"""Inference: selection of records, reading, the model, the table of predictions."""

@@ -1,6 +1,6 @@
-"""Features of every image of a dataset by a backbone that knows ImageNet, whatever the model of the report is.
+"""Features of every image of a dataset by a backbone pretrained on ImageNet, independent of the report's model.
 
-They are kept in the cache of features, which a later report, and a training of the same backbone, find there.
+They are kept in the feature cache, shared with later reports and with trainings of the same backbone.
 """
 
 import dataclasses
@@ -32,29 +32,29 @@ logger = logging.getLogger(__name__)
 
 BACKBONE = AUTO_BACKBONE
 
-# 2.6 kB of memory each.
+# At 2.6 kB of memory each.
 MAX_IMAGES = 100_000
-# Minutes of two cores; of more images only features from the cache are used, which training fills.
+# Takes minutes on two cores; for more images only cached features are used, which training computes.
 _MAX_COMPUTED = 10_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class DatasetFeatures:
-    """What the backbone makes of the images of a dataset.
+    """Features of the images of a dataset.
 
     Attributes:
-        splits: By name, in file order; one whose shards are not all here is missing.
+        splits: Features by split name, in file order; a split is missing if any of its shards is.
     """
 
     splits: Mapping[str, Features]
 
     @property
     def num_images(self) -> int:
-        """In all splits."""
+        """Number of images in all splits."""
         return sum(len(features.labels) for features in self.splits.values())
 
     def unit_vectors(self, split: str, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Returns float32 [rows, num_features] of length 1: their products are cosines."""
+        """Returns float32 [rows, num_features], unit vectors: their dot products are cosine similarities."""
         values = self.splits[split].values[rows].astype(np.float32)
         return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)
 
@@ -62,8 +62,8 @@ class DatasetFeatures:
 def load_features(info: DatasetInfo) -> DatasetFeatures | None:
     """Returns the features of all splits, from the cache or computed.
 
-    None, with the reason in the log, where the weights are not installed, or the dataset has too many images or none
-    that are large enough.
+    None, with the reason in the log, if the weights are not installed, or the dataset has too many images or none that
+    are large enough.
     """
     if reason := _why_not(info):
         logger.info("findings use the predictions alone: %s", reason)
@@ -86,7 +86,7 @@ def load_features(info: DatasetInfo) -> DatasetFeatures | None:
                 num_images,
             )
             return None
-        except ConfigError as error:  # The weights are not as they were published.
+        except ConfigError as error:  # The weights file was modified.
             logger.warning("findings use the predictions alone: %s", error)
             return None
         except DatasetError as error:
@@ -95,7 +95,7 @@ def load_features(info: DatasetInfo) -> DatasetFeatures | None:
 
 
 class _NotCachedError(Exception):
-    """Too many images, and their features are not in the cache."""
+    """Too many images, whose features are not in the cache."""
 
 
 def _refuse() -> Features:
@@ -116,7 +116,7 @@ def _why_not(info: DatasetInfo) -> str:
 
 
 class _Extractor:
-    """Computes the features of splits; the backbone is made for the first one."""
+    """Computes the features of splits; the backbone is built on first use."""
 
     def __init__(self, info: DatasetInfo) -> None:
         self._info = info
@@ -124,7 +124,7 @@ class _Extractor:
         self._extract: Callable[[Any], np.ndarray] | None = None
 
     def identity(self, split: str) -> dict[str, Any]:
-        """Returns what decides the features of a split: the same as in training with this backbone."""
+        """Returns what determines the features of a split: the same as in training with this backbone."""
         return features_identity(
             BACKBONE,
             dataset=self._info.fingerprint,

@@ -1,4 +1,4 @@
-"""A trained model and what it says about images."""
+"""A trained model and its predictions for images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,22 +18,22 @@ from shardstream.train.runs.saved_model import ModelInfo, check_probabilities, l
 
 
 class Predictor:
-    """A model, ready for images."""
+    """A model ready for inference."""
 
     def __init__(self, model: keras.Model, info: ModelInfo) -> None:
         self.info = info
-        self._model = model  # The traced function does not keep the weights alive that it reads.
+        self._model = model  # The traced function does not keep the weights it reads alive.
         shape = [BATCH_SIZE, info.image_size, info.image_size, 3]
-        # Called before it is traced, a function without variables is traced twice.
+        # Called before tracing: a function without variables would be traced twice.
         self._probabilities = tf.function(inference_function(model), autograph=False).get_concrete_function(
             tf.TensorSpec(shape, tf.uint8)
         )
 
     def warm_up(self, name: str) -> None:
-        """Compiles the model, called `name`, so that the first batch takes no longer than the others.
+        """Compiles the model, called `name`, so that the first batch is as fast as the others.
 
         Raises:
-            DatasetError: The model gives something else than a probability for each class.
+            DatasetError: The output of the model is not a probability for each class.
         """
         size = self.info.image_size
         self.predict_images(np.zeros((1, size, size, 3), np.uint8), name)
@@ -42,7 +42,7 @@ class Predictor:
         """Returns float32 [len(batch.records), num_classes] probabilities; at most `BATCH_SIZE` records at a time.
 
         Raises:
-            DatasetError: The model gives something else than a probability for each class.
+            DatasetError: The output of the model is not a probability for each class.
         """
         return self.predict_images(batch.images, batch.records[0].id)
 
@@ -51,10 +51,10 @@ class Predictor:
 
         Args:
             images: uint8 [count, image_size, image_size, 3].
-            name: Of the first one, for the error.
+            name: Name of the first image, for the error.
 
         Raises:
-            DatasetError: The model gives something else than a probability for each class.
+            DatasetError: The output of the model is not a probability for each class.
         """
         size = len(images)
         if size < BATCH_SIZE:
@@ -75,7 +75,7 @@ def load_predictor(run_dir: Path) -> Predictor:
         DatasetError: The run has no model, or one that would run code of its own.
     """
     model, info = load_model(run_dir)
-    # A crafted model can hold values that Keras takes and no layer can calculate with.
+    # A crafted model can hold values that Keras accepts and no layer can compute with.
     path = open_run(run_dir).best_model
     with parse_errors(path, "take a model that `shardstream-train` made"):
         predictor = Predictor(model, info)
@@ -84,7 +84,7 @@ def load_predictor(run_dir: Path) -> Predictor:
 
 
 def check_same_classes(run_dir: Path, model: ModelInfo, data: DatasetInfo) -> None:
-    """Refuses a model that tells other classes apart than the dataset has, or numbers them otherwise."""
+    """Refuses a model whose classes are not those of the dataset, in the same order."""
     if tuple(model.class_names) != tuple(data.class_names):
         raise DatasetError(
             f"{run_dir}: the model knows the classes {_listed(model.class_names)}, but {data.data_dir} has "

@@ -1,4 +1,4 @@
-"""A trained model for programs: images in, classes and probabilities out, prepared as for training."""
+"""A trained model as a Python API: returns classes and probabilities of images, prepared as in training."""
 
 import dataclasses
 import io
@@ -19,7 +19,7 @@ from shardstream.ingest.images.settings import Resize
 from shardstream.predict.inference.classifier import BATCH_SIZE, Predictor, load_predictor
 from shardstream.train.data.pixels import decode_images
 
-# As for files on the command line.
+# The same limit as for files on the command line.
 _MAX_PIXELS = 100_000_000
 _MAX_FILE_BYTES = 400_000_000
 
@@ -27,17 +27,17 @@ ImageSource = str | os.PathLike[str] | bytes | np.ndarray
 
 
 class ImageReadError(DatasetError, ValueError):
-    """An image cannot be read; says which one and why."""
+    """An image cannot be read; the message names it and the reason."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImagePrediction:
-    """What a model says of one image.
+    """Prediction for one image.
 
     Attributes:
-        class_name: The most probable class; of equally probable ones the first.
-        probability: Of that class.
-        probabilities: Of every class by its name, in label order.
+        class_name: The most probable class; the first one in case of a tie.
+        probability: Probability of that class.
+        probabilities: Probability of every class by name, in label order.
     """
 
     class_name: str
@@ -46,16 +46,16 @@ class ImagePrediction:
 
 
 class ImageClassifier:
-    """A trained model that any number of threads may use at once.
+    """A trained model, safe to use from several threads.
 
     Attributes:
-        class_names: In label order.
-        display_names: What people are shown for each class, in the same order.
-        image_size: Height and width in pixels that the model sees.
+        class_names: Class names in label order.
+        display_names: Names shown to people for each class, in the same order.
+        image_size: Height and width of the model input in pixels.
     """
 
     def __init__(self, predictor: Predictor) -> None:
-        """Takes a loaded model; `load_image_classifier` makes one of a run."""
+        """Takes a loaded model; `load_image_classifier` loads that of a run."""
         info = predictor.info
         self._predictor = predictor
         self._stored = info.stored
@@ -67,13 +67,13 @@ class ImageClassifier:
     def predict(self, images: ImageSource | Iterable[ImageSource]) -> list[ImagePrediction]:
         """Returns a prediction for each image, in order: the same as `shardstream-predict RUN IMAGES` writes.
 
-        Each is decoded, turned upright, stored and resized as it would be for the dataset of the model, in memory.
+        Each image is decoded, turned upright, stored and resized as for the training dataset, in memory.
 
         Args:
             images: Paths, the bytes of files, or RGB pixels, uint8 [height, width, 3]; any mixture of them.
 
         Raises:
-            ImageReadError: One is not an image that can be used; says which one and why. A DatasetError and ValueError.
+            ImageReadError: An image is unusable; names it and the reason. A DatasetError and ValueError.
         """
         if isinstance(images, str | bytes | os.PathLike) or (
             isinstance(images, np.ndarray) and images.ndim == 3
@@ -117,7 +117,7 @@ def load_image_classifier(run_dir: Path) -> ImageClassifier:
 
 
 def _read(number: int, source: ImageSource) -> tuple[str, str, bytes]:
-    """Returns what an image is called in errors, the suffix of its file, and its bytes."""
+    """Returns the name of an image for errors, the suffix of its file, and its bytes."""
     if isinstance(source, bytes):
         return f"image {number}", "", source
     if isinstance(source, np.ndarray):

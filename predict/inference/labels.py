@@ -1,4 +1,4 @@
-"""The classes of a split's records, from the manifest: no shard is read."""
+"""Labels of a split's records, from the manifest, without reading shards."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ from shardstream.ingest.dataset.metadata import DatasetInfo
 
 
 def read_labels(info: DatasetInfo, split_name: str) -> np.ndarray:
-    """Returns int32 [num_examples], the class of each record of a split in file order.
+    """Returns int32 [num_examples], the label of each record of a split in file order.
 
     Raises:
-        DatasetError: The manifest is missing or corrupt, or speaks of other records than the metadata.
+        DatasetError: The manifest is missing, corrupt, or does not match the metadata.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -1,4 +1,4 @@
-"""One streaming pass over records: each is read, predicted, written down and forgotten but for its columns."""
+"""One streaming pass over records: each is read, predicted and written; only its columns are kept in memory."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -14,7 +14,7 @@ from shardstream.train.runs.saved_model import ModelInfo
 
 
 class Model(Protocol):
-    """Says what it thinks of records."""
+    """Predicts records."""
 
     info: ModelInfo
 
@@ -24,10 +24,10 @@ class Model(Protocol):
 
 
 class Writer(Protocol):
-    """Takes what the model says as it comes."""
+    """Consumes predictions as they are made."""
 
     def write(self, batch: RecordBatch, probabilities: np.ndarray) -> None:
-        """Takes the next records with float32 [len(batch.records), num_classes] probabilities."""
+        """Writes the next records with float32 [len(batch.records), num_classes] probabilities."""
         ...
 
 
@@ -43,7 +43,7 @@ def predict_records(
     """Predicts the records at the ascending `positions` of a split in one pass.
 
     Raises:
-        DatasetError: A shard is corrupt, or the model gives no probabilities.
+        DatasetError: A shard is corrupt, or the model output is not probabilities.
     """
     outcomes = PredictionTableBuilder(positions, info.num_classes)
     batches = read_batches(

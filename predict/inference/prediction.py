@@ -1,11 +1,11 @@
-"""A stored image, and what the model says about it."""
+"""A stored image, and its prediction."""
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
-# As in Keras: a probability of 0 counts as this much, so that no loss is infinite. The largest is 16.1.
+# As in Keras: probabilities are clipped to this, so that no loss is infinite. The largest is 16.1.
 SMALLEST_PROBABILITY = 1e-7
 
 
@@ -14,15 +14,15 @@ class Record:
     """One stored image.
 
     Attributes:
-        shard: The file that holds it.
-        position: Its place in that file, counted from 0.
-        label: The number of its class.
-        source_path: Of the photo it was made from, relative to the folder of photos.
-        source_sha256: Of that photo's content, in hexadecimal.
-        source_height: Of the upright photo, in pixels.
-        source_width: Of the upright photo, in pixels.
+        shard: Name of its shard.
+        position: Its number in the shard, from 0.
+        label: Its label.
+        source_path: Path of the source file, relative to the source folder.
+        source_sha256: SHA-256 of that file, in hexadecimal.
+        source_height: Height of the upright source image in pixels.
+        source_width: Width of the upright source image in pixels.
         encoded: The stored bytes.
-        media_type: "image/jpeg" or "image/png"; None where the bytes are not an image that a browser shows.
+        media_type: "image/jpeg" or "image/png"; None if browsers cannot show the bytes.
     """
 
     shard: str
@@ -37,13 +37,13 @@ class Record:
 
     @property
     def id(self) -> str:
-        """The name that TensorFlow Datasets gives it: "photos-validation.tfrecord-00000-of-00001__17"."""
+        """The id that TensorFlow Datasets gives it: "photos-validation.tfrecord-00000-of-00001__17"."""
         return f"{self.shard}__{self.position}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RecordBatch:
-    """Records with their images as the model sees them: uint8 [len(records), image_size, image_size, 3]."""
+    """Records with their images as model input: uint8 [len(records), image_size, image_size, 3]."""
 
     records: Sequence[Record]
     images: np.ndarray
@@ -51,13 +51,13 @@ class RecordBatch:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Prediction:
-    """What the model says about one record.
+    """Prediction for one record.
 
     Attributes:
         record: The stored image.
-        top_labels: int32 [up to 5], the top_k classes, the top_k first.
-        top_probabilities: float32, of the same shape.
-        actual_probability: Of the record's label.
+        top_labels: int32 [up to 5], the most probable classes in descending order.
+        top_probabilities: float32, their probabilities.
+        actual_probability: Probability of the record's label.
     """
 
     record: Record
@@ -72,17 +72,17 @@ class Prediction:
 
     @property
     def predicted(self) -> int:
-        """The label of the highest probability; of equal ones the first."""
+        """The label with the highest probability; the first one in case of a tie."""
         return int(self.top_labels[0])
 
     @property
     def probability(self) -> float:
-        """Of the predicted label."""
+        """Probability of the predicted label."""
         return float(self.top_probabilities[0])
 
     @property
     def right(self) -> bool:
-        """Whether the prediction is the label."""
+        """Whether the prediction is correct."""
         return self.predicted == self.actual
 
     @property
@@ -92,5 +92,5 @@ class Prediction:
 
 
 def cross_entropy(probabilities: np.ndarray) -> np.ndarray:
-    """Returns the loss in nats, of the probabilities that the actual classes were given; no loss is -0."""
+    """Returns the loss in nats from the probabilities of the actual classes; never -0."""
     return -np.log(np.maximum(probabilities, SMALLEST_PROBABILITY)) + probabilities.dtype.type(0)

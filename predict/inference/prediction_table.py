@@ -1,4 +1,4 @@
-"""What a model said of many records, in columns: under 100 bytes for each record, however many there are."""
+"""Predictions of many records, stored in columns: under 100 bytes per record."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,20 +10,20 @@ from shardstream.predict.inference.prediction import RecordBatch, cross_entropy
 
 TOP = 5
 
-# Folders that are told apart; the rest counts as one. Nobody reads a list of more.
+# Maximum number of distinct folders; all others count as one. Nobody reads a longer list.
 _MAX_FOLDERS = 4096
 _OTHER_FOLDERS = "…"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ClassPredictions:
-    """Which classes labelled images are predicted as; row i of each array is of image i.
+    """Predicted classes of labelled images; row i of each array belongs to image i.
 
     Attributes:
-        labels: int32, what they are.
-        top_labels: int32 [num_examples, up to 5], the most probable classes first; of equal ones the first.
-        top_probabilities: float32, of the same shape.
-        actual_probabilities: float32, of the label.
+        labels: int32, actual classes.
+        top_labels: int32 [num_examples, up to 5], most probable classes in descending order, ties by label.
+        top_probabilities: float32, their probabilities.
+        actual_probabilities: float32, probabilities of the labels.
     """
 
     labels: np.ndarray
@@ -41,19 +41,19 @@ class ClassPredictions:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """float32 [num_examples], of the most probable class."""
+        """float32 [num_examples], probability of the most probable class."""
         return self.top_probabilities[:, 0]
 
     @property
     def margins(self) -> np.ndarray:
-        """float32 [num_examples], how much more probable the most probable class is than the next."""
+        """float32 [num_examples], difference between the highest and the second highest probability."""
         if self.top_probabilities.shape[1] == 1:
             return self.probabilities
         return self.top_probabilities[:, 0] - self.top_probabilities[:, 1]
 
     @property
     def right(self) -> np.ndarray:
-        """Whether each prediction is the label: bool [num_examples]."""
+        """Whether each prediction is correct: bool [num_examples]."""
         return self.predicted == self.labels
 
     @property
@@ -63,7 +63,7 @@ class ClassPredictions:
 
 
 def class_predictions(labels: np.ndarray, probabilities: np.ndarray) -> ClassPredictions:
-    """Returns what float32 [num_examples, num_classes] probabilities say of images with these labels."""
+    """Returns the predictions for float32 [num_examples, num_classes] probabilities of images with these labels."""
     top = top_k(probabilities)
     return ClassPredictions(
         labels=labels.astype(np.int32),
@@ -75,16 +75,16 @@ def class_predictions(labels: np.ndarray, probabilities: np.ndarray) -> ClassPre
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class PredictionTable(ClassPredictions):
-    """What a model said of records; row i of each array speaks of record i.
+    """Predictions of records; row i of each array belongs to record i.
 
     Attributes:
-        positions: int64, of the records in their split, ascending.
-        brier: float32, the squared distance of all probabilities from the truth: 0 to 2.
-        heights: int32, of the upright source photo in pixels.
-        widths: int32, of the same.
-        brightness: float32, of the image that the model saw; see `image_quality.measure`.
-        sharpness: float32, of the same.
-        folders: int32, the number of the folder that the source photo lies in.
+        positions: int64, positions of the records in their split, ascending.
+        brier: float32, the squared distance of all probabilities from the one-hot label: 0 to 2.
+        heights: int32, height of the upright source image in pixels.
+        widths: int32, width of the same.
+        brightness: float32, of the model input; see `image_quality.measure`.
+        sharpness: float32, of the model input.
+        folders: int32, the number of the source image's folder.
         folder_names: The folders by number.
     """
 
@@ -99,10 +99,10 @@ class PredictionTable(ClassPredictions):
 
 
 class PredictionTableBuilder:
-    """Takes batches and keeps their columns."""
+    """Collects the columns of batches."""
 
     def __init__(self, positions: np.ndarray, num_classes: int) -> None:
-        """Is told the positions of all records that will come, in their order."""
+        """Takes the positions of all records to come, in order."""
         count, top = len(positions), min(TOP, num_classes)
         self._folders: dict[str, int] = {}
         self._num_added = 0
@@ -121,7 +121,7 @@ class PredictionTableBuilder:
         }
 
     def add(self, batch: RecordBatch, probabilities: np.ndarray) -> None:
-        """Takes the next records with float32 [len(batch.records), num_classes] probabilities."""
+        """Adds the next records with float32 [len(batch.records), num_classes] probabilities."""
         records = batch.records
         labels = np.array([record.label for record in records], np.int32)
         found = class_predictions(labels, probabilities)
@@ -144,7 +144,7 @@ class PredictionTableBuilder:
         self._num_added = rows.stop
 
     def finish(self) -> PredictionTable:
-        """Returns the columns of everything that came."""
+        """Returns the table of all added records."""
         return PredictionTable(**self._columns, folder_names=tuple(self._folders))
 
     def _folder(self, source_path: str) -> int:
@@ -155,14 +155,14 @@ class PredictionTableBuilder:
 
 
 def top_k(probabilities: np.ndarray) -> np.ndarray:
-    """Returns int [rows, up to 5], the labels of the highest probabilities, of equal ones the first."""
+    """Returns int [rows, up to 5], the labels with the highest probabilities, ties by label."""
     top = min(TOP, probabilities.shape[1])
     if probabilities.shape[1] <= 4 * TOP:
         return np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-    # Sorting a thousand classes for each image would take longer than a small model.
+    # Sorting a thousand classes per image would take longer than a small model.
     some = np.sort(np.argpartition(-probabilities, top - 1, axis=1)[:, :top], axis=1)
     order = np.argsort(-np.take_along_axis(probabilities, some, axis=1), axis=1, kind="stable")
     top_labels = np.take_along_axis(some, order, axis=1)
-    # A partition takes any of equal ones; what the model is taken to say is the first.
+    # A partition picks any of several equal ones; the prediction is the first.
     top_labels[:, 0] = np.argmax(probabilities, axis=1)
     return top_labels

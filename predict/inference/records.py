@@ -1,4 +1,4 @@
-"""The chosen records of a split, read in one streaming pass and decoded as training decodes them."""
+"""Reads the selected records of a split in one streaming pass and decodes them as in training."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ _MEDIA_TYPES = {
     b"RIFF": "image/webp",
 }
 
-# Where an image is decoded and not looked at.
+# Placeholder size for images that are decoded but not used.
 _SMALL = 8
 _PATHS_BATCH = 32
 
@@ -37,12 +37,12 @@ def read_batches(
     resize: Resize,
     batch_size: int,
 ) -> Iterator[RecordBatch]:
-    """Yields the records at the ascending `positions` of a split; the last batch may be shorter.
+    """Yields the records at the ascending `positions` of a split; the last batch may be smaller.
 
-    Reads only the parts of shards that hold one of them, and holds a few batches in memory, however many there are.
+    Reads only the parts of shards that hold one of them, and keeps only a few batches in memory.
 
     Raises:
-        DatasetError: A shard is corrupt or short, or an image cannot be decoded.
+        DatasetError: A shard is corrupt or truncated, or an image cannot be decoded.
     """
     source = Dataset(info).source(split_name, image_size, resize=resize, with_records=True)
     first = 0
@@ -59,10 +59,10 @@ def read_batches(
 
 
 def read_source_paths(info: DatasetInfo, split_name: str, positions: np.ndarray) -> list[str]:
-    """Returns the source paths of the records at some positions of a split, in any order.
+    """Returns the source paths of the records at these positions of a split, in any order.
 
     Raises:
-        DatasetError: A shard is corrupt or short.
+        DatasetError: A shard is corrupt or truncated.
     """
     ordered = np.unique(positions)
     if not len(ordered):
@@ -78,7 +78,7 @@ def _record(info: DatasetInfo, index: SplitIndex, position: int, label: int, ser
     features = tf.train.Example.FromString(serialized).features.feature
     place = index.locate(position)
     shard = index.shards[place.shard].filename
-    # Records of other programs may say nothing of where they are from.
+    # Records of other programs may not name their source.
     encoded = features[info.image_key].bytes_list.value[0]
     name, sha256 = (_text(features, key) for key in ("image/filename", "image/sha256"))
     height, width = (_number(features, f"image/source_{side}") for side in ("height", "width"))
@@ -108,7 +108,7 @@ def _number(features: Mapping[str, tf.train.Feature], key: str) -> int | None:
 
 
 def media_type(encoded: bytes, encoding: Encoding) -> str | None:
-    """Returns what a browser calls the format of a stored image; None where it knows none."""
-    if encoding == "raw":  # Raw pixels may begin like a JPEG by chance.
+    """Returns the media type of a stored image; None if browsers cannot show it."""
+    if encoding == "raw":  # Raw pixels may start like a JPEG by chance.
         return None
     return next((kind for magic, kind in _MEDIA_TYPES.items() if encoded.startswith(magic)), None)

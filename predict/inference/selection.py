@@ -1,4 +1,4 @@
-"""Which records of a split are predicted, chosen by a rule and a seed before anything is predicted."""
+"""Selects the records of a split to predict, by a rule and a seed, before prediction."""
 
 import dataclasses
 from typing import Literal
@@ -11,28 +11,28 @@ from shardstream.predict.inference.labels import read_labels
 
 Rule = Literal["all", "batch", "uniform", "stratified"]
 
-# The batch of the notebook, which people still count in.
+# The batch size of the notebook, which people still count in.
 BATCH_SIZE = 32
 
 DEFAULT_SPLIT = "validation"
 
 Sampling = Literal["uniform", "stratified", "worst", "confident-errors", "borderline"]
-# What can only be ranked once the whole split is predicted.
+# Rankings that require predicting the complete split.
 RANKED: tuple[Sampling, ...] = ("worst", "confident-errors", "borderline")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Selection:
-    """The chosen records of a split.
+    """The selected records of a split.
 
     Attributes:
-        rule: How they were chosen.
-        split: The name of the split.
-        positions: Ascending int64 positions in file order over all shards, counted from 0.
+        rule: The rule of the selection.
+        split: Name of the split.
+        positions: Ascending int64 positions in file order over all shards, from 0.
         weights: float32, how many records of the split each of them stands for.
         num_available: The number of records in the split.
-        seed: What decided; None where nothing was drawn.
-        batch: The number of the batch, counted from 1; None where no batch was asked for.
+        seed: The seed; None if nothing was drawn.
+        batch: The number of the batch, from 1; None if no batch was requested.
     """
 
     rule: Rule
@@ -45,12 +45,12 @@ class Selection:
 
     @property
     def num_batches(self) -> int:
-        """How many batches the split has."""
+        """Number of batches in the split."""
         return -(-self.num_available // BATCH_SIZE)
 
     @property
     def description(self) -> str:
-        """How the records were chosen, for people."""
+        """Description of the selection for people."""
         images = f"images of the {self.split} split"
         match self.rule:
             case "all":
@@ -69,10 +69,10 @@ class Selection:
 
 
 def choose_split(info: DatasetInfo, name: str | None) -> str:
-    """Returns the split that is meant where none is named: validation, or the only one.
+    """Returns the split to predict: the given one, else validation, else the only one.
 
     Raises:
-        ConfigError: There are several, and none is called so.
+        ConfigError: There are several, and none is called validation.
     """
     if name is not None or DEFAULT_SPLIT in info.splits:
         return name or DEFAULT_SPLIT
@@ -93,10 +93,10 @@ def select(
     size: int,
     seed: int,
 ) -> Selection:
-    """Returns the records that the options ask for.
+    """Returns the selection that the options request.
 
     Raises:
-        ConfigError: There are not so many batches.
+        ConfigError: The batch number is too large.
         DatasetError: There is no such split, or the manifest is needed and corrupt.
     """
     num_available = info.split(split).num_examples
@@ -122,7 +122,7 @@ def select_all(split: str, num_available: int) -> Selection:
 
 
 def select_sample(split: str, num_available: int, size: int, *, seed: int) -> Selection:
-    """Returns `size` records, each equally likely and none twice, or all where there are not so many."""
+    """Returns `size` records drawn uniformly without replacement, or all if there are fewer."""
     if size >= num_available:
         return select_all(split, num_available)
     chosen = np.random.default_rng(seed).choice(num_available, size, replace=False, shuffle=False)
@@ -137,16 +137,16 @@ def select_sample(split: str, num_available: int, size: int, *, seed: int) -> Se
 
 
 def select_stratified(split: str, labels: np.ndarray, size: int, *, seed: int) -> Selection:
-    """Returns about `size` records, as many of each class as of any other where there are so many.
+    """Returns about `size` records, the same number of each class as far as possible.
 
-    A class with fewer gives all it has, and the others share the rest, so rare classes are seen. A record stands
-    for as many as its class has for each one drawn: figures of the whole split weigh it so.
+    Smaller classes are taken completely, and the others share the remainder, so rare classes are seen. A record
+    stands for num_class / num_drawn records of its class: metrics of the complete split use this weight.
 
     Args:
         split: The name of the split.
-        labels: int [num_available], the class of each record.
-        size: How many to draw; one of each class is drawn even where that makes more.
-        seed: Decides which.
+        labels: int [num_available], the label of each record.
+        size: How many to draw; at least one of each class is drawn, even if that is more.
+        seed: Seed of the draw.
     """
     if size >= len(labels):
         return select_all(split, len(labels))
@@ -170,22 +170,22 @@ def select_stratified(split: str, labels: np.ndarray, size: int, *, seed: int) -
 
 
 def share_out(counts: np.ndarray, size: int) -> np.ndarray:
-    """Returns how many to draw of each class: the same of each, as far as there are so many, and at least one."""
+    """Returns how many to draw of each class: equal numbers as far as possible, and at least one."""
     shares = np.zeros(len(counts), np.int64)
     order = np.argsort(counts, kind="stable")
     left = max(size, len(counts))
     for done, row in enumerate(order):
-        # The small classes come first, so that what they lack goes to the larger ones.
+        # Smallest classes first, so that larger ones make up for what they lack.
         shares[row] = min(counts[row], left // (len(counts) - done))
         left -= shares[row]
     return shares
 
 
 def select_batch(split: str, num_available: int, number: int) -> Selection:
-    """Returns the batch of 32 records with `number` counted from 1; the last one may be shorter.
+    """Returns the batch of 32 records with `number`, from 1; the last one may be smaller.
 
     Raises:
-        ConfigError: There are not so many batches.
+        ConfigError: The number is too large.
     """
     num_batches = -(-num_available // BATCH_SIZE)
     if number > num_batches:

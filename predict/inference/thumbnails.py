@@ -1,4 +1,4 @@
-"""Images for the page: the record's own bytes, or what the model saw in as many bytes as the page can bear."""
+"""Images for the page: the record's own bytes, or the model input compressed to the size that the page allows."""
 
 import base64
 import dataclasses
@@ -9,16 +9,16 @@ from PIL import Image
 
 from shardstream.predict.inference.prediction import Record
 
-# What all images of a page may take. Text makes them longer by a third: with the rest, 200 stay below 5 MB.
+# Budget of all images of a page. Base64 adds a third: with the rest, 200 images stay below 5 MB.
 PICTURE_BYTES = 3_000_000
 
-# Nobody looks closer in a page, and a browser needs longer to open larger ones. The smaller sides are for images
-# like noise, which no quality makes small enough.
+# Nobody looks closer on a page, and larger ones slow down the browser. The smaller sides are for noise-like images,
+# which no quality setting makes small enough.
 _SIDES = (384, 224, 112)
 
 THUMBNAIL_SIDE = 144
 
-# WebP at these looks as JPEG does at about 90 and 65, in two thirds of the bytes.
+# WebP at these qualities looks like JPEG at about 90 and 65, with two thirds of the bytes.
 _QUALITIES = (86, 76, 64, 50, 36)
 
 
@@ -29,7 +29,7 @@ class Picture:
     Attributes:
         media_type: "image/jpeg", "image/png" or "image/webp".
         content: The encoded bytes.
-        is_record: Whether they are the record's own; else they were made from the pixels that the model saw.
+        is_record: Whether they are the record's own bytes; otherwise they were encoded from the model input.
     """
 
     media_type: str
@@ -38,30 +38,30 @@ class Picture:
 
     @property
     def data_uri(self) -> str:
-        """The image as an address that holds all of it."""
+        """The image as a data URI."""
         return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode('ascii')}"
 
     def pixels(self) -> np.ndarray:
-        """Returns uint8 [height, width, 3] RGB; EXIF does not turn it, as it does not for the model."""
+        """Returns uint8 [height, width, 3] RGB; EXIF orientation is ignored, as in the model input."""
         with Image.open(io.BytesIO(self.content)) as image:
             return np.asarray(image.convert("RGB"))
 
 
 def make_picture(record: Record, pixels: np.ndarray, *, max_bytes: int) -> Picture:
-    """Returns the record's own bytes where a browser can show them and they are no more than `max_bytes`.
+    """Returns the record's own bytes if a browser can show them and they have at most `max_bytes`.
 
-    Else an image of what the model saw in at most so many bytes, or as few as it can be made.
+    Otherwise the model input encoded in at most `max_bytes`, or as few as possible.
 
     Args:
-        record: Whose image it is.
-        pixels: uint8 [image_size, image_size, 3], as the model saw them.
-        max_bytes: What the page can bear.
+        record: The record.
+        pixels: uint8 [image_size, image_size, 3], the model input.
+        max_bytes: Maximum size.
     """
     return picture_of(record.encoded, record.media_type, pixels, max_bytes=max_bytes)
 
 
 def picture_of(encoded: bytes, media_type: str | None, pixels: np.ndarray, *, max_bytes: int) -> Picture:
-    """Returns the same for an image that is no record; `media_type` is None where a browser cannot show it."""
+    """Returns the same for an image that is not a record; `media_type` is None if browsers cannot show it."""
     if media_type is not None and len(encoded) <= max_bytes:
         return Picture(media_type, encoded, is_record=True)
     content = b""
@@ -75,7 +75,7 @@ def picture_of(encoded: bytes, media_type: str | None, pixels: np.ndarray, *, ma
 
 
 def make_thumbnail(pixels: np.ndarray, side: int = THUMBNAIL_SIDE) -> Picture:
-    """Returns a small image of what the model saw, uint8 [height, width, 3]: some 3 kB at the usual side."""
+    """Returns a thumbnail of the model input, uint8 [height, width, 3]: about 3 kB at the default side."""
     return Picture("image/webp", _encode(_within(pixels, side), 60), is_record=False)
 
 

@@ -1,1 +1,1 @@
-"""Figures and their intervals: classification, calibration, comparison, slices, the gate."""
+"""Metrics and their intervals: classification, calibration, comparison, slices, the gate."""

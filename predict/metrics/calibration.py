@@ -1,4 +1,4 @@
-"""Whether the probabilities can be believed: 0.8 should be right eight times of ten."""
+"""Calibration: predictions with probability 0.8 should be correct eight times out of ten."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,29 +8,29 @@ import numpy as np
 from shardstream.predict.inference.prediction_table import PredictionTable
 from shardstream.predict.metrics.intervals import Estimate, Z, effective_size, proportion_estimate
 
-# As in Guo et al. 2017, "On Calibration of Modern Neural Networks", which most papers follow.
+# As in Guo et al. 2017, "On Calibration of Modern Neural Networks", and most later papers.
 NUM_BINS = 15
 
 _NUM_DRAWS = 4000
-# What chance adds to a distance d of standard deviation s is about 1.38 s exp(-(d/s)^2) in the mean: exactly so where
-# the true distance is 0, sqrt(2 / pi) s, and within 0.05 s of it from 2 s on.
+# Expected noise in a distance d of standard deviation s, about 1.38 s exp(-(d/s)^2): exact for a true distance of 0,
+# sqrt(2 / pi) s, and within 0.05 s from 2 s on.
 _BIAS = 1.382
-# Standard deviations from which on the sign of a distance is certain.
+# Standard deviations from which the sign of a distance is considered certain.
 _BEYOND_CHANCE = 3.0
 _NUM_COVERAGES = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Bin:
-    """The images whose probability lies in an interval that does not include its lower end.
+    """The images whose probability is in a half-open interval, without its lower end.
 
     Attributes:
         low: The lower end.
         high: The upper end.
-        num_right: How many of them are right.
-        num_wrong: How many are wrong.
-        confidence: Their mean probability; None where there are none.
-        accuracy: The share of right ones; None where there are none.
+        num_right: Number of correct predictions.
+        num_wrong: Number of incorrect predictions.
+        confidence: Mean probability; None for an empty bin.
+        accuracy: Fraction of correct predictions; None for an empty bin.
     """
 
     low: float
@@ -43,12 +43,12 @@ class Bin:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Coverage:
-    """What comes of answering only where the model is sure enough.
+    """Selective prediction: the result of answering only above a confidence threshold.
 
     Attributes:
-        share: Of the images that are answered.
+        share: Fraction of the images that are answered.
         threshold: The lowest probability among them.
-        accuracy: Of the answers.
+        accuracy: Accuracy of the answers.
     """
 
     share: float
@@ -58,13 +58,12 @@ class Coverage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """How far probabilities and facts agree.
+    """Calibration of the predicted probabilities.
 
     Attributes:
         bins: 15 of equal width.
-        ece: The expected calibration error: the mean distance of confidence and accuracy over the bins, without what
-            chance adds to it.
-        ece_uncorrected: The same with it, as other programs have it (Guo et al. 2017).
+        ece: The expected calibration error: the mean distance of confidence and accuracy over the bins, bias-corrected.
+        ece_uncorrected: The same without correction, as usually reported (Guo et al. 2017).
         confidence: The mean probability of the predicted class.
         coverage: The accuracy of the most confident 5 %, 10 % ... of the images.
     """
@@ -77,9 +76,9 @@ class Calibration:
 
 
 def calibrate(outcomes: PredictionTable, weights: np.ndarray) -> Calibration:
-    """Returns how far probabilities and facts agree; `weights` says for how many each of them stands."""
+    """Returns the calibration; `weights` says for how many images each prediction stands."""
     right, probabilities = outcomes.right, outcomes.probabilities
-    # A probability of exactly 0.2 belongs to the bin that ends there.
+    # A probability of exactly 0.2 belongs to the bin with this upper end.
     numbers = np.clip(np.ceil(probabilities.astype(np.float64) * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
     cells = 2 * numbers + right
     counts = np.bincount(cells, minlength=2 * NUM_BINS)
@@ -121,16 +120,15 @@ def _uncorrected_error(totals: np.ndarray, sums: np.ndarray) -> float:
 def _expected_error(
     counts: np.ndarray, totals: np.ndarray, sums: np.ndarray, squares: np.ndarray
 ) -> Estimate:
-    """Returns the expected calibration error without its bias, with an interval that holds for calibrated models too.
+    """Returns the bias-corrected expected calibration error, with an interval valid for calibrated models too.
 
-    The mean distance of confidence and accuracy is never 0, as chance alone moves the accuracy of a bin: of a
-    calibrated model and 200 images it is about 0.06. What chance adds to a distance is subtracted, as far as the
-    distance may be chance. The ends follow from the triangle inequality: a sum of distances is off by no more than the
-    sum of what chance does to each, by its sign alone where the distance is beyond chance. Conditional on the
-    probabilities, as the bins are.
+    The plug-in error is never 0, as the accuracy of a bin varies by chance: for a calibrated model and 200 images it
+    is about 0.06. The expected noise is subtracted from each distance, as far as the distance may be due to chance.
+    The interval follows from the triangle inequality: the error of a sum of distances is at most the sum of the errors
+    of each, with its sign only if the distance is significant. Conditional on the probabilities, as the bins are.
 
     Args:
-        counts: int [2 * bins], the number of images in each bin, incorrect and correct ones.
+        counts: int [2 * bins], the number of images in each bin, incorrect and correct predictions.
         totals: float, their weights.
         sums: float, their weighted probabilities.
         squares: float [bins], the sums of squared weights.
@@ -140,7 +138,7 @@ def _expected_error(
     by_bin, counts, squares = by_bin[filled], counts[filled], squares[filled]
     weights = by_bin.sum(axis=1)
     gaps = np.abs(sums.reshape(-1, 2).sum(axis=1)[filled] - by_bin[:, 1]) / weights
-    # One more of each kind: a bin without an error is not one that cannot have any.
+    # One more of each kind: a bin without errors in the sample may still have some.
     accuracies = (counts[:, 1] + 1) / (counts.sum(axis=1) + 2)
     deviations = np.sqrt(accuracies * (1 - accuracies) * squares) / weights
     fractions = weights / weights.sum()
@@ -160,7 +158,7 @@ def _coverages(probabilities: np.ndarray, right: np.ndarray, weights: np.ndarray
     points = []
     for share in np.arange(1, _NUM_COVERAGES + 1) / _NUM_COVERAGES:
         last = min(int(np.searchsorted(covered, share * covered[-1] * (1 - 1e-9))), len(order) - 1)
-        # Equal probabilities cannot be told apart by a threshold: all of them are answered.
+        # A threshold cannot separate equal probabilities: all of them are answered.
         threshold = probabilities[order[last]]
         last = int(np.searchsorted(-probabilities[order], -threshold, side="right")) - 1
         accuracy = proportion_estimate(found[last], covered[last], effective_size(weights[order[: last + 1]]))

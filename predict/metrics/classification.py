@@ -1,4 +1,4 @@
-"""What the predictions amount to: the figures of a report and of each class."""
+"""Classification metrics, overall and per class."""
 
 import dataclasses
 import math
@@ -15,25 +15,25 @@ from shardstream.predict.metrics.intervals import (
     proportion_interval,
 )
 
-# The Brier score of a confident mistake: 2 where all of the probability is on another class.
+# The Brier score of a confident error: 2 if all of the probability is on another class.
 _BRIER_OF_MISTAKE = 1.5
 
 _NUM_DRAWS = 300
-_MAX_CELLS = 1_000_000  # Of the matrices that are drawn at once: 8 MB.
+_MAX_CELLS = 1_000_000  # Matrices drawn at once: 8 MB.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClassMetrics:
-    """How one class fares.
+    """Metrics of one class.
 
     Attributes:
         label: The number of the class.
-        support: How many images are of it.
-        num_predicted: How many images were predicted as it.
-        num_right: How many were both.
-        precision: The fraction of the images predicted as it that are of it; None where none was.
-        recall: The share of its images that were found; None where no image is of it.
-        f1: Their harmonic mean; None where no image is of it and none was predicted as it.
+        support: Number of images of the class.
+        num_predicted: Number of images predicted as the class.
+        num_right: Number of correct predictions of the class.
+        precision: The fraction of the images predicted as the class that are of it; None if there are none.
+        recall: The fraction of its images predicted correctly; None if there are none.
+        f1: Their harmonic mean; None if no image is of the class and none was predicted as it.
     """
 
     label: int
@@ -47,19 +47,19 @@ class ClassMetrics:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Summary:
-    """The figures of one report, each weighed as its sample asks for.
+    """Metrics of a report, weighted according to its sample.
 
     Attributes:
         num_examples: The number of images predicted.
-        num_right: How many predictions were right.
-        accuracy: The share of right ones.
-        top5_accuracy: The share whose class is among the five top_k; None where there are no more classes.
-        balanced_accuracy: The mean recall of the classes that occur.
-        macro_f1: The mean F1 of the classes for which it is defined.
-        mean_loss: The mean cross-entropy, in nats; None for a single image, of which no interval is known.
-        brier: The mean squared distance of the probabilities from the truth: 0 to 2; None for a single image.
+        num_right: Number of correct predictions.
+        accuracy: Fraction of correct predictions.
+        top5_accuracy: Fraction whose label is among the five most probable; None with five classes or fewer.
+        balanced_accuracy: Mean recall of the classes that occur.
+        macro_f1: Mean F1 of the classes for which it is defined.
+        mean_loss: Mean cross-entropy, in nats; None for a single image, which gives no interval.
+        brier: Mean squared distance of the probabilities from the one-hot label: 0 to 2; None for a single image.
         classes: In label order.
-        confusion: Which class was predicted as which.
+        confusion: The confusion matrix.
     """
 
     num_examples: int
@@ -75,16 +75,16 @@ class Summary:
 
     @property
     def num_wrong(self) -> int:
-        """How many predictions were wrong."""
+        """Number of incorrect predictions."""
         return self.num_examples - self.num_right
 
     @property
     def untested(self) -> list[int]:
-        """The labels of the classes without an image: nothing is known of them."""
+        """The labels of the classes without an image, whose recall is unknown."""
         return [figures.label for figures in self.classes if not figures.support]
 
     def worst_classes(self, count: int) -> list[ClassMetrics]:
-        """Returns the classes with errors, the lowest recall first, at most `count`."""
+        """Returns the classes with errors, lowest recall first, at most `count`."""
         erring = [figures for figures in self.classes if figures.num_right < figures.support]
         return sorted(erring, key=lambda figures: (figures.num_right / figures.support, -figures.support))[
             :count
@@ -92,12 +92,12 @@ class Summary:
 
 
 def summarize(outcomes: PredictionTable, weights: np.ndarray, *, num_classes: int) -> Summary:
-    """Returns the figures of predictions.
+    """Returns the metrics of predictions.
 
     Args:
-        outcomes: At least one.
-        weights: float [num_examples], how many of the whole each stands for; the same within a class.
-        num_classes: Also counts classes that do not occur.
+        outcomes: The predictions, at least one.
+        weights: float [num_examples], how many images each stands for; the same within a class.
+        num_classes: Number of classes, including those that do not occur.
     """
     confusion = count_confusion(outcomes.labels, outcomes.predicted, weights, num_classes=num_classes)
     in_top = (outcomes.top_labels == outcomes.labels[:, np.newaxis]).any(axis=1)
@@ -108,7 +108,7 @@ def summarize(outcomes: PredictionTable, weights: np.ndarray, *, num_classes: in
         top5_accuracy=overall_estimate(in_top, weights, outcomes.labels) if num_classes > TOP else None,
         balanced_accuracy=balanced_accuracy(outcomes),
         macro_f1=macro_f1(confusion),
-        # A confident mistake: the actual class gets the square of an equal part.
+        # A confident error: the actual class adds the square of an equal part.
         mean_loss=mean_estimate(outcomes.losses, weights, high=2 * math.log(max(num_classes, 2))),
         brier=mean_estimate(outcomes.brier, weights, high=_BRIER_OF_MISTAKE),
         classes=class_metrics(outcomes, weights, confusion),
@@ -119,7 +119,7 @@ def summarize(outcomes: PredictionTable, weights: np.ndarray, *, num_classes: in
 def class_metrics(
     outcomes: PredictionTable, weights: np.ndarray, confusion: Confusion
 ) -> tuple[ClassMetrics, ...]:
-    """Returns how each class fares, in label order; arguments as for `summarize`."""
+    """Returns the metrics of each class, in label order; arguments as for `summarize`."""
     squares = np.bincount(
         np.searchsorted(_keys(confusion), _keys_of(outcomes, confusion)),
         np.square(weights, dtype=np.float64),
@@ -158,9 +158,9 @@ def _share(part: float, whole: float, squares: float) -> Estimate | None:
 
 
 def _f1(overlap: Estimate | None) -> Estimate | None:
-    """Returns F1 from the share of the images of a class or predicted as it which are both.
+    """Returns F1 from the fraction of the images of or predicted as a class that are both.
 
-    F1 = 2 s / (1 + s) rises with that share s, which is one of a binomial: so F1 has an interval in closed form too.
+    F1 = 2 s / (1 + s) is monotone in that fraction s, which is a proportion: so F1 has a closed-form interval too.
     """
     if overlap is None:
         return None
@@ -168,7 +168,7 @@ def _f1(overlap: Estimate | None) -> Estimate | None:
 
 
 def balanced_accuracy(outcomes: PredictionTable) -> Estimate:
-    """Returns the mean recall of the classes that occur: the accuracy where each class weighs the same."""
+    """Returns the mean recall of the classes that occur: the accuracy with equal class weights."""
     support = np.bincount(outcomes.labels)
     return overall_estimate(outcomes.right, 1 / support[outcomes.labels], outcomes.labels)
 
@@ -176,13 +176,13 @@ def balanced_accuracy(outcomes: PredictionTable) -> Estimate:
 def macro_f1(confusion: Confusion) -> Estimate:
     """Returns the mean F1 of the classes for which it is defined, with its interval.
 
-    Matrices are drawn anew around one in which each class has a correct image and an error more, as a class without an
-    error is not one that cannot have any. How far they lie apart says of how many images a proportion would lie
-    as far apart; how far their mean lies from the matrix is the bias of a ratio of small counts.
+    Resamples matrices around one in which each class has an additional correct image and error, as a class without
+    errors in the sample may still have some. Their spread gives the sample size at which a proportion would vary as
+    much; the distance of their mean from the matrix is the bias of a ratio of small counts.
     """
     support = confusion.support
     each = confusion.by_actual(confusion.weights) / np.maximum(support, 1)  # The weight of one image.
-    shrunk = support / (support + 2)  # The drawn matrices have as many images as this one.
+    shrunk = support / (support + 2)  # The drawn matrices have as many images as the original.
     rates = np.where(confusion.right, confusion.counts + 1, confusion.counts) * shrunk[confusion.actual]
     one_more = (each * shrunk)[np.newaxis]
     num_others = max(confusion.num_classes - 1, 1)
@@ -203,10 +203,10 @@ def macro_f1(confusion: Confusion) -> Estimate:
             for first in range(0, _NUM_DRAWS, at_once)
         ]
     )
-    # Of very few images all draws may be alike.
+    # With very few images all draws may be identical.
     size = min(float(support.sum()), max(centre * (1 - centre), 1e-3) / max(float(drawn.var()), 1e-6))
     unbiased = min(1.0, max(0.0, value - float(drawn.mean()) + centre))
-    # A sample of which the classes were drawn alike has less of that bias: the interval holds both.
+    # A sample with the same number of images per class has less of that bias: the interval covers both cases.
     ends = [proportion_interval(share * size, size) for share in (value, unbiased)]
     return Estimate(value, min(low for low, _ in ends), max(high for _, high in ends))
 
@@ -214,7 +214,7 @@ def macro_f1(confusion: Confusion) -> Estimate:
 def _draw_errors(
     rng: np.random.Generator, rates: np.ndarray, each: np.ndarray, num_draws: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the weights of drawn errors by actual and by predicted class, any other one: [num_draws, num_classes]."""
+    """Returns [num_draws, num_classes], the weights of drawn errors by actual and by predicted (any other) class."""
     num_classes = len(rates)
     cells = np.repeat(
         np.arange(num_draws * num_classes), rng.poisson(rates, (num_draws, num_classes)).ravel()
@@ -241,9 +241,9 @@ def _f1_means(
 
     Args:
         confusion: The cells.
-        counts: How many images each cell has.
-        each: What an image of each class weighs.
-        by_actual: More weight in the rows, [matrices, num_classes], off the diagonal.
+        counts: Number of images in each cell.
+        each: Weight of an image of each class.
+        by_actual: Additional off-diagonal weight in the rows, [matrices, num_classes].
         by_predicted: The same in the columns.
     """
     num_matrices, num_classes = by_actual.shape

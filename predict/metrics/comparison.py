@@ -1,7 +1,7 @@
-"""Two models on the same records: who is right where, and whether the difference is more than chance.
+"""Compares two models on the same records, and tests whether the difference is significant.
 
-The first model is the one that the report is of; the other one is compared with it. A fix is a record that the other
-one gets right and the first one does not, a regression the reverse.
+The first model is the subject of the report; the other one is compared with it. A fix is a record that only the other
+model predicts correctly, a regression one that only the first model does.
 """
 
 import dataclasses
@@ -20,18 +20,18 @@ from shardstream.predict.metrics.paired_tests import (
 )
 from shardstream.predict.metrics.slices import Attribute, parts_of
 
-# Fixes and regressions that are shown, of each.
+# Maximum number of fixes, and of regressions, to show.
 NUM_SHOWN = 12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class OtherPredictions:
-    """What another model said of the same records; row i of each array speaks of record i.
+    """Predictions of another model for the same records; row i of each array belongs to record i.
 
     Attributes:
-        predicted: int32, the top_k class, of equal ones the first.
-        probabilities: float32, of that class.
-        actual_probabilities: float32, of the label.
+        predicted: int32, the most probable class, the first one in case of a tie.
+        probabilities: float32, probability of that class.
+        actual_probabilities: float32, probability of the label.
     """
 
     predicted: np.ndarray
@@ -41,12 +41,12 @@ class OtherPredictions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What a model takes.
+    """Resources that a model needs.
 
     Attributes:
-        num_parameters: All, those that are not trained included.
-        file_bytes: Of best.keras.
-        ms_per_picture: Of the model alone, in full batches, measured while the report was made.
+        num_parameters: All parameters, including those not trained.
+        file_bytes: Size of best.keras.
+        ms_per_picture: Time of the model alone, in full batches, measured while the report was made.
     """
 
     num_parameters: int
@@ -56,19 +56,19 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """How both models fare on some of the records.
+    """Metrics of both models on a subset of the records.
 
     Attributes:
-        num_examples: How many records.
-        num_right: How many the first model gets right.
-        num_right_other: How many the other one does.
-        num_fixes: How many only the other one does.
-        num_regressions: How many only the first one does.
-        accuracy: Of the first model, weighted as the sample asks for.
-        accuracy_other: Of the other one.
-        difference: Accuracy of the other one less that of the first, with its paired interval.
-        p_value: How likely a difference as large as this were, if both models were equally good.
-        stands_out: Whether the difference is beyond chance, all parts and models that are compared taken together.
+        num_examples: Number of records.
+        num_right: Number of correct predictions of the first model.
+        num_right_other: Number of correct predictions of the other model.
+        num_fixes: Number of records that only the other model predicts correctly.
+        num_regressions: Number of records that only the first model predicts correctly.
+        accuracy: Accuracy of the first model, weighted according to the sample.
+        accuracy_other: Accuracy of the other model.
+        difference: Accuracy of the other model minus that of the first, with its paired interval.
+        p_value: Probability of a difference at least this large if both models were equally good.
+        stands_out: Whether the difference is significant over all compared parts and models together.
     """
 
     num_examples: int
@@ -85,7 +85,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ComparedSlice:
-    """How both models fare on the images that have something in common; see `slices.Slice`."""
+    """Metrics of both models on the images of a slice; see `slices.Slice`."""
 
     attribute: Attribute
     low: float
@@ -96,22 +96,22 @@ class ComparedSlice:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Comparison:
-    """What became of the same records with another model.
+    """Comparison with another model on the same records.
 
     Attributes:
-        name: Of the other model, for people.
-        accuracy: Of the other model.
+        name: Name of the other model, for people.
+        accuracy: Accuracy of the other model.
         whole: On all records.
-        classes: On the records of each class, in label order; None where none is of it.
-        p_value: Of the difference on all records, adjusted for the number of models that are compared (Holm 1979).
-        is_weighted: Whether the records have different weights, so that counting them says nothing.
-        agreement: The share of records that both take for the same class.
-        kappa: Agreement beyond chance (Cohen 1960): 1 is always, 0 as by chance; None where chance alone agrees always.
+        classes: On the records of each class, in label order; None for a class without records.
+        p_value: Of the difference on all records, adjusted for the number of compared models (Holm 1979).
+        is_weighted: Whether the records have different weights, so that raw counts are not meaningful.
+        agreement: The fraction of records for which both predict the same class.
+        kappa: Agreement beyond chance (Cohen 1960): 1 is perfect, 0 is chance; None if chance alone agrees always.
         fixes: int64 rows, the most confident first.
         regressions: int64 rows, the most confident first.
-        slices: On parts of the records, where both models differ.
-        cost: What the other model takes.
-        said: What the other model said of each record.
+        slices: On the slices in which both models differ.
+        cost: Cost of the other model.
+        said: Predictions of the other model.
     """
 
     name: str
@@ -130,16 +130,16 @@ class Comparison:
 
     @property
     def parts(self) -> list[Part]:
-        """Of the classes that occur and of the slices, in this order."""
+        """The parts of the classes that occur and of the slices, in this order."""
         return [*(part for part in self.classes if part is not None), *(one.part for one in self.slices)]
 
     @property
     def is_clear(self) -> bool:
-        """Whether the difference of both models is beyond chance, at a level of 5 % over all models."""
+        """Whether the difference of both models is significant, at a level of 5 % over all models."""
         return self.p_value < SIGNIFICANCE
 
     def shown_rows(self) -> np.ndarray:
-        """Returns int64 rows of the fixes and regressions that are shown as images."""
+        """Returns int64 rows of the fixes and regressions whose images are shown."""
         return np.concatenate([self.fixes[:NUM_SHOWN], self.regressions[:NUM_SHOWN]])
 
 
@@ -152,7 +152,7 @@ def compare(
     cost: Cost,
     num_classes: int,
 ) -> Comparison:
-    """Returns how another model fares on the records of `outcomes`, each weighed as the sample asks for."""
+    """Returns the comparison with another model on the records of `outcomes`, weighted according to the sample."""
     right, right_other = outcomes.right, other.predicted == outcomes.labels
     fixes, regressions = np.flatnonzero(~right & right_other), np.flatnonzero(right & ~right_other)
     whole = _part(right, right_other, weights, outcomes.labels)
@@ -174,10 +174,10 @@ def compare(
 
 
 def correct_for_multiplicity(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Returns the comparisons with p-values that are adjusted for how many there are (Holm 1979).
+    """Returns the comparisons with p-values adjusted for multiple testing (Holm 1979).
 
-    Those of whole models are one family. All classes and slices of all of them are another, of which only those that
-    are beyond chance together stand out.
+    Those of complete datasets are one family. All classes and slices of all models are another, of which only those
+    that are significant jointly stand out.
     """
     wholes = holm([one.p_value for one in comparisons])
     parts = [part for one in comparisons for part in one.parts]
@@ -210,8 +210,8 @@ def _slices(
 def _class_parts(
     labels: np.ndarray, right: np.ndarray, right_other: np.ndarray, num_classes: int
 ) -> tuple[Part | None, ...]:
-    """Returns how both models fare on each class, within which all weights are equal."""
-    # By counts: a mask for each of a thousand classes would take a kilobyte a record.
+    """Returns the metrics of both models on each class, within which all weights are equal."""
+    # By counting: a mask for each of a thousand classes would take a kilobyte per record.
     kinds = (np.ones(len(labels), bool), right, right_other, ~right & right_other, right & ~right_other)
     counts = np.stack([np.bincount(labels[kind], minlength=num_classes) for kind in kinds], axis=1)
     return tuple(_counted_part(*row) if row[0] else None for row in counts.tolist())
@@ -237,7 +237,7 @@ def _part(right: np.ndarray, right_other: np.ndarray, weights: np.ndarray, label
     part = _counted_part(len(right), *counts)
     if _is_uniform(weights):
         return part
-    # Of different weights counts say nothing: neither McNemar's test nor which model is better.
+    # With different weights, raw counts do not apply: neither McNemar's test nor which model is better.
     fractions = weights / weights.sum(dtype=np.float64)
     accuracy, accuracy_other, gained, given = (
         float(fractions[values].sum(dtype=np.float64)) for values in (right, right_other, fixed, lost)

@@ -1,4 +1,4 @@
-"""Which class was predicted as which: a confusion matrix of which only the cells that are not empty are kept."""
+"""A sparse confusion matrix: only the non-zero cells are stored."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ConfusedPair:
-    """How many images of one class were predicted as another.
+    """Images of one class that were predicted as another.
 
     Attributes:
         actual: The label.
-        predicted: The label that was predicted.
-        count: How many images were drawn.
+        predicted: The predicted class.
+        count: Number of images in the sample.
         share: Their fraction of the class.
-        share_of_errors: Their fraction of all errors, weighted as the sample asks for.
+        share_of_errors: Their fraction of all errors, weighted according to the sample.
     """
 
     actual: int
@@ -27,14 +27,14 @@ class ConfusedPair:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Confusion:
-    """Row i of each array speaks of the cell i; cells are ordered by actual, then by predicted.
+    """Row i of each array belongs to cell i; cells are ordered by actual, then by predicted class.
 
     Attributes:
-        num_classes: Also counts classes that do not occur.
+        num_classes: Number of classes, including those that do not occur.
         actual: int64, the label.
-        predicted: int64, the class it was predicted as.
-        counts: int64, how many images.
-        weights: float64, how many images of the whole they stand for.
+        predicted: int64, the predicted class.
+        counts: int64, number of images.
+        weights: float64, number of images they stand for.
     """
 
     num_classes: int
@@ -45,28 +45,28 @@ class Confusion:
 
     @property
     def right(self) -> np.ndarray:
-        """bool, the cells of the diagonal."""
+        """bool, the cells on the diagonal."""
         return self.actual == self.predicted
 
     @property
     def support(self) -> np.ndarray:
-        """int64 [num_classes], how many images are of each class."""
+        """int64 [num_classes], number of images of each class."""
         return self.by_actual(self.counts).astype(np.int64)
 
     def by_actual(self, values: np.ndarray) -> np.ndarray:
-        """Returns float64 [num_classes], the sums of what the cells have over the rows of the matrix."""
+        """Returns float64 [num_classes], the row sums of cell values."""
         return np.bincount(self.actual, values, self.num_classes)
 
     def by_predicted(self, values: np.ndarray) -> np.ndarray:
-        """Returns float64 [num_classes], the sums of what the cells have over the columns of the matrix."""
+        """Returns float64 [num_classes], the column sums of cell values."""
         return np.bincount(self.predicted, values, self.num_classes)
 
     def on_diagonal(self, values: np.ndarray) -> np.ndarray:
-        """Returns float64 [num_classes], what the cells of the diagonal have."""
+        """Returns float64 [num_classes], the cell values on the diagonal."""
         return np.bincount(self.actual[self.right], values[self.right], self.num_classes)
 
     def dense(self, labels: Sequence[int]) -> np.ndarray:
-        """Returns int64 [len(labels), len(labels)] counts of the part that these classes make."""
+        """Returns int64 [len(labels), len(labels)], the counts of the submatrix of these classes."""
         place = np.full(self.num_classes, -1)
         place[list(labels)] = np.arange(len(labels))
         rows, columns = place[self.actual], place[self.predicted]
@@ -76,7 +76,7 @@ class Confusion:
         return matrix
 
     def confused_pairs(self) -> list[ConfusedPair]:
-        """Returns each pair of classes that was confused, the most frequent in the whole first."""
+        """Returns each pair of classes that was confused, most frequent first by weight."""
         cells = np.flatnonzero(~self.right)
         weights = self.weights[cells]
         shares = weights / self.by_actual(self.weights)[self.actual[cells]]
@@ -94,7 +94,7 @@ class Confusion:
         ]
 
     def classes_with_most_errors(self, count: int) -> list[int]:
-        """Returns at most `count` labels in label order: those that take part in the most errors of the whole."""
+        """Returns at most `count` labels in label order: those involved in the most errors by weight."""
         wrong = np.where(self.right, 0, self.weights)
         errors = self.by_actual(wrong) + self.by_predicted(wrong)
         return sorted(np.argsort(-errors, kind="stable")[:count].tolist())

@@ -1,4 +1,4 @@
-"""Limits that a user sets for a model, and whether its predictions keep to them: the gate of a CI job."""
+"""Thresholds that the predictions of a model must meet: the gate of a CI job."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from shardstream.ingest.common.errors import LimitError
 from shardstream.predict.metrics.classification import Summary
 from shardstream.predict.metrics.intervals import Estimate
 
-# Of many classes below their limit the sentence names the worst; metrics.json has all.
+# Of many classes below the threshold the message names the worst; metrics.json has all.
 _NUM_NAMED = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """The least that is asked for, as shares; None where nothing is."""
+    """Minimum values, as fractions; None for no threshold."""
 
     accuracy: float | None = None
     class_recall: float | None = None
@@ -21,19 +21,19 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """One figure beside its limit.
+    """A metric and its threshold.
 
-    The figure itself is compared, not its interval: a job that passes today and fails tomorrow on the same images
-    would be worth nothing, and of a few images no interval lies above 0.95. Whether the interval holds the limit
-    is said, for then other images of the same kind may decide otherwise.
+    The metric itself is compared, not its interval: a job must not pass today and fail tomorrow on the same images, and
+    with few images no interval is above 0.95. The message says whether the interval contains the threshold, as other
+    images of the same kind may then give another result.
 
     Attributes:
         what: "accuracy", or "recall of 'food'".
-        option: That set the limit.
-        limit: The least that is asked for.
-        num_right: How many images were right.
-        num_examples: Of how many; where there are none nothing is shown, and the limit is not kept.
-        figure: Their share, weighed as the sample asks for; None where there is no image.
+        option: The option that set the threshold.
+        limit: The threshold.
+        num_right: Number of correct predictions.
+        num_examples: Number of images; without images the check fails.
+        figure: The fraction, weighted according to the sample; None without images.
     """
 
     what: str
@@ -45,27 +45,27 @@ class Check:
 
     @property
     def share(self) -> float | None:
-        """The figure; None where there is no image."""
+        """The value of the metric; None without images."""
         return None if self.figure is None else self.figure.value
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the figure; everything where there is no image."""
+        """The 95 % interval of the metric; [0, 1] without images."""
         return (0.0, 1.0) if self.figure is None else (self.figure.low, self.figure.high)
 
     @property
     def is_kept(self) -> bool:
-        """Whether the figure is at least the limit."""
+        """Whether the metric meets the threshold."""
         return self.share is not None and self.share >= self.limit
 
     @property
     def is_clear(self) -> bool:
-        """Whether the whole interval lies on the side of the figure."""
+        """Whether the complete interval is on the same side of the threshold as the metric."""
         low, high = self.interval
         return low >= self.limit if self.is_kept else high < self.limit
 
     def sentence(self) -> str:
-        """Returns the figure, the limit and how sure that is, in words."""
+        """Returns the metric, the threshold and how certain the result is, in words."""
         if self.share is None:
             return f"{self.what} is unknown: no image of that class was predicted ({self._asked})"
         (low, high), verb = self.interval, "meets" if self.is_kept else "is below"
@@ -80,7 +80,7 @@ class Check:
         return f"{self.option} {self._percent(self.limit)}"
 
     def _percent(self, value: float) -> str:
-        """Returns a percentage with as many digits as the figure needs to differ from its limit."""
+        """Returns a percentage with enough digits to differ from the threshold."""
         for digits in range(2, 9):
             if self.share in (None, self.limit) or f"{self.share:.{digits}%}" != f"{self.limit:.{digits}%}":
                 return f"{value:.{digits}%}"
@@ -88,7 +88,7 @@ class Check:
 
 
 def check_limits(summary: Summary, class_names: Sequence[str], limits: Limits) -> list[Check]:
-    """Returns a check for each limit: of the accuracy, and of the recall of each class, the lowest first."""
+    """Returns a check for each threshold: of the accuracy, and of the recall of each class, lowest first."""
     checks = []
     if limits.accuracy is not None:
         checks.append(
@@ -118,10 +118,10 @@ def check_limits(summary: Summary, class_names: Sequence[str], limits: Limits) -
 
 
 def enforce(checks: Sequence[Check]) -> None:
-    """Ensures that every limit is kept.
+    """Checks that every threshold is met.
 
     Raises:
-        LimitError: Some are not; says which and by how much.
+        LimitError: Some are not; names them and the differences.
     """
     missed = [check.sentence() for check in checks if not check.is_kept]
     if missed:

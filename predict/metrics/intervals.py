@@ -1,4 +1,4 @@
-"""How far a figure from a sample may be from the truth: 95 % intervals."""
+"""95 % confidence intervals of metrics from a sample."""
 
 import dataclasses
 import math
@@ -6,25 +6,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# The 97.5th percentile of the normal distribution: intervals hold with 95 % confidence.
+# The 97.5th percentile of the normal distribution, for 95 % intervals.
 Z = 1.959963984540054
 
-# The 5th percentiles of the means of Poisson distributions of which 0 to 3 were seen; at 4 Wilson's limit takes over.
+# Lower 5 % limits of the Poisson mean after observing 0 to 3 events; from 4 on Wilson's limit is used.
 _POISSON_LIMITS = (0.0, 0.0513, 0.3554, 0.8177, 1.555)
 
-# They hold for a small fraction of the examples.
+# These apply to a small fraction of the examples.
 _RARE = 0.15
 
-# Chance alone makes a difference below this p-value in one of 20 reports.
+# Significance level: chance alone gives a smaller p-value in one of 20 reports.
 SIGNIFICANCE = 0.05
 
-# Student's t for few degrees of freedom, which the expansion below does not reach.
+# Student's t for few degrees of freedom, where the expansion below is inaccurate.
 _EXACT_T = ((1.0, 12.706), (2.0, 4.303), (3.0, 3.182), (4.0, 2.776))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with the ends of its 95 % interval."""
+    """An estimate with the ends of its 95 % interval."""
 
     value: float
     low: float
@@ -32,22 +32,22 @@ class Estimate:
 
 
 def wilson_interval(num_right: float, num_examples: float) -> tuple[float, float]:
-    """Returns the 95 % interval of a share (Wilson 1927), which holds near 0 and 1 and for few examples."""
+    """Returns the 95 % interval of a proportion (Wilson 1927), valid near 0 and 1 and for few examples."""
     share = num_right / num_examples
     spread = Z * math.sqrt(share * (1 - share) / num_examples + Z**2 / (4 * num_examples**2))
     scale = 1 + Z**2 / num_examples
     centre = share + Z**2 / (2 * num_examples)
     low, high = (centre - spread) / scale, (centre + spread) / scale
-    # Rounding may pass 0, 1 or the share itself by 1e-16.
+    # Rounding may exceed 0, 1 or the proportion itself by 1e-16.
     return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
 def proportion_interval(num_right: float, num_examples: float) -> tuple[float, float]:
-    """Returns Wilson's interval, made longer where one to three are unlike all others.
+    """Returns Wilson's interval, extended if there are only one to three successes or failures.
 
-    There Wilson's interval is too short, and holds the truth in 91 instead of 95 of 100 samples at worst. So the limit
-    of the Poisson distribution replaces its nearer end (Brown, Cai and DasGupta 2001). In between, as of the effective
-    number of a weighted sample, it is interpolated.
+    There Wilson's interval is too short, with a coverage of 91 instead of 95 % at worst. So the limit of the Poisson
+    distribution replaces its nearer end (Brown, Cai and DasGupta 2001). Fractional counts, as with the effective size
+    of a weighted sample, are interpolated.
     """
     low, high = wilson_interval(num_right, num_examples)
     rare_right, rare_wrong = (
@@ -60,12 +60,12 @@ def proportion_interval(num_right: float, num_examples: float) -> tuple[float, f
 
 
 def proportion_estimate(part: float, whole: float, size: float) -> Estimate | None:
-    """Returns part / whole with the Wilson interval of a sample of `size`; None where there is nothing to divide by.
+    """Returns part / whole with the Wilson interval for a sample of `size`; None if `whole` is 0.
 
     Args:
-        part: The sum of the weights of those that count.
+        part: The sum of the weights of the successes.
         whole: The sum of all weights.
-        size: The effective size of the sample; the number of examples where all weigh the same.
+        size: The effective sample size; the number of examples if all weights are equal.
     """
     if whole <= 0:
         return None
@@ -74,26 +74,26 @@ def proportion_estimate(part: float, whole: float, size: float) -> Estimate | No
 
 
 def effective_size(weights: np.ndarray) -> float:
-    """Returns how many examples of equal weight tell as much as these (Kish 1965)."""
+    """Returns the effective sample size: the number of equally weighted examples as precise as these (Kish 1965)."""
     return float(weights.sum(dtype=np.float64) ** 2 / np.square(weights, dtype=np.float64).sum())
 
 
 def stratified_size(right: np.ndarray, weights: np.ndarray, strata: np.ndarray) -> float:
-    """Returns how many examples drawn uniformly would tell as much of the share of `right` as a stratified sample.
+    """Returns the size of a uniform sample that estimates the fraction of `right` as precisely as a stratified one.
 
-    Kish's size takes the classes for equally hard. Where the ones that stand for many are the hard ones, the variance
-    of the strata is larger, so the smaller size of both is returned: intervals are rather too wide than too narrow.
+    Kish's size assumes that all classes are equally hard. If classes with large weights are the hard ones, the variance
+    over the strata is larger, so the smaller of both sizes is returned: intervals are rather too wide than too narrow.
 
     Args:
         right: bool [num_examples].
         weights: float [num_examples], the same within a stratum.
-        strata: int [num_examples], the number of each one's stratum.
+        strata: int [num_examples], the stratum of each example.
     """
     size = effective_size(weights)
     counts = np.bincount(strata)
     drawn = counts > 0
     totals = np.bincount(strata, weights)[drawn] / weights.sum(dtype=np.float64)
-    # One more of each kind: a stratum without an error is not one that cannot have any.
+    # One more of each kind: a stratum without errors in the sample may still have some.
     shares = (np.bincount(strata, right)[drawn] + 1) / (counts[drawn] + 2)
     variance = np.sum(totals**2 * shares * (1 - shares) / counts[drawn])
     share = float(np.sum(totals * shares))
@@ -101,7 +101,7 @@ def stratified_size(right: np.ndarray, weights: np.ndarray, strata: np.ndarray) 
 
 
 def overall_estimate(right: np.ndarray, weights: np.ndarray, strata: np.ndarray) -> Estimate:
-    """Returns the weighted share of `right` with its interval; arguments as for `stratified_size`, at least one."""
+    """Returns the weighted fraction of `right` with its interval; arguments as for `stratified_size`, at least one."""
     uniform = bool((weights == weights[0]).all())
     size = float(len(weights)) if uniform else stratified_size(right, weights, strata)
     total = weights.sum(dtype=np.float64)
@@ -110,16 +110,16 @@ def overall_estimate(right: np.ndarray, weights: np.ndarray, strata: np.ndarray)
 
 
 def mean_estimate(values: np.ndarray, weights: np.ndarray, *, high: float) -> Estimate | None:
-    """Returns the weighted mean of values that are not negative, with its interval; None for a single value.
+    """Returns the weighted mean of non-negative values, with its interval; None for a single value.
 
-    Losses are skewed: a few images that were not drawn may hold most of the loss, so the normal interval of a good
-    model is far too narrow. As Agresti and Coull do for a proportion, the upper end takes one image more into
-    account: a confident mistake of the value `high`. The lower end is that of Student's t.
+    Losses are skewed: a few images outside the sample may hold most of the loss, so the normal interval of a good model
+    is far too narrow. As Agresti and Coull do for a proportion, the upper end includes one more image: a confident
+    error with the value `high`. The lower end uses Student's t.
 
     Args:
         values: float [num_examples].
         weights: float [num_examples].
-        high: The value of a confident mistake; a larger one among the values is taken instead.
+        high: The value of a confident error; a larger one among the values is used instead.
     """
     size = effective_size(weights)
     if len(values) < 2 or size <= 1:
@@ -147,7 +147,7 @@ def _moments(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
 def student_t(degrees: float) -> float:
     """Returns the 97.5th percentile of Student's t distribution, by the expansion of Cornish and Fisher.
 
-    Exact to three digits from four degrees of freedom on; of fewer it is too small, and the largest is used for all.
+    Accurate to three digits from four degrees of freedom on; below, it is too small, and tabulated values are used.
     """
     if degrees <= _EXACT_T[-1][0]:
         return next(value for limit, value in _EXACT_T if degrees <= limit)
@@ -166,7 +166,7 @@ def normal_p_value(z: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p-values adjusted for their number: one below 0.05 is a mistake in one of 20 reports (Holm 1979)."""
+    """Returns p-values adjusted for multiple testing (Holm 1979): one in 20 reports has a false positive below 0.05."""
     order = np.argsort(p_values, kind="stable")
     adjusted = np.empty(len(p_values))
     factors = len(p_values) - np.arange(len(p_values))

@@ -1,4 +1,4 @@
-"""Tests and intervals of two predictions of the same records: McNemar, a paired difference, Cohen's kappa."""
+"""Paired tests and intervals of two models on the same records: McNemar, difference of accuracies, Cohen's kappa."""
 
 import math
 
@@ -8,14 +8,14 @@ from shardstream.predict.metrics.intervals import Estimate, Z, effective_size, n
 
 
 def mcnemar(num_fixes: int, num_regressions: int) -> float:
-    """Returns the two-sided p-value of McNemar's test: exact, of a binomial distribution with p = 1/2.
+    """Returns the two-sided p-value of McNemar's exact test: of a binomial distribution with p = 1/2.
 
-    Exact for large counts too, where others take chi-square: it costs nothing, and of few images it is the only one
-    that is right. Records on which both models are right or both wrong say nothing about which one is better.
+    Exact for large counts too, where others use chi-square: it is cheap, and for few images only the exact test is
+    correct. Records that both models predict correctly or both incorrectly do not matter.
     """
     fewer, more = sorted((num_fixes, num_regressions))
     differing = fewer + more
-    # So many or less of the rarer kind: each number's chance is that of the one above times this.
+    # Sums up to the count of the rarer kind: each probability is that of the one above times this ratio.
     ratios = np.arange(fewer, 0, -1) / np.arange(more + 1, differing + 1)
     log_chance = math.lgamma(differing + 1) - math.lgamma(fewer + 1) - math.lgamma(more + 1)
     chance = math.exp(log_chance - differing * math.log(2)) * (1 + float(np.cumprod(ratios).sum()))
@@ -25,7 +25,7 @@ def mcnemar(num_fixes: int, num_regressions: int) -> float:
 def cohen_kappa(
     predicted: np.ndarray, other: np.ndarray, weights: np.ndarray, *, num_classes: int
 ) -> float | None:
-    """Returns the agreement of two labellings beyond chance; None where chance alone would make them agree."""
+    """Returns the agreement of two labellings beyond chance; None if chance alone would make them agree."""
     total = weights.sum(dtype=np.float64)
     agreement = weights[predicted == other].sum(dtype=np.float64) / total
     shares, shares_other = (
@@ -38,12 +38,12 @@ def cohen_kappa(
 def difference_estimate(fixes: float, regressions: float, size: float) -> Estimate:
     """Returns the difference of two accuracies on the same records with its interval (Bonett and Price 2012).
 
-    One more of each kind is taken into the interval, so that a few records without a difference are no proof.
+    The interval adds one more of each kind, so that a few records without a difference are not taken as proof.
 
     Args:
-        fixes: How many only the other model gets right.
-        regressions: How many only the first one does.
-        size: How many records there are; the effective number where they are weighed.
+        fixes: Number of records that only the other model predicts correctly.
+        regressions: Number of records that only the first model predicts correctly.
+        size: Number of records; the effective number if they are weighted.
     """
     gained, lost = (fixes + 1) / (size + 2), (regressions + 1) / (size + 2)
     spread = Z * math.sqrt((gained + lost - (gained - lost) ** 2) / (size + 2))
@@ -53,10 +53,10 @@ def difference_estimate(fixes: float, regressions: float, size: float) -> Estima
 
 
 def paired_size(fixed: np.ndarray, lost: np.ndarray, weights: np.ndarray, labels: np.ndarray) -> float:
-    """Returns how many pairs of equal weight would tell as much of the difference as a sample stratified by class.
+    """Returns the number of equally weighted pairs that estimate the difference as precisely as a stratified sample.
 
-    As `intervals.stratified_size`, for a difference: the smaller one of Kish's size and of that of the variances of
-    the strata.
+    As `intervals.stratified_size`, for a difference: the smaller of Kish's size and the size from the variances of the
+    strata.
     """
     counts = np.bincount(labels)
     drawn = counts > 0
@@ -69,7 +69,7 @@ def paired_size(fixed: np.ndarray, lost: np.ndarray, weights: np.ndarray, labels
 
 
 def difference_p_value(fixes: float, regressions: float, size: float) -> float:
-    """Returns the p-value of a weighted difference, which is below 0.05 where its interval does not hold 0."""
+    """Returns the p-value of a weighted difference, which is below 0.05 if its interval excludes 0."""
     gained, lost = (fixes + 1) / (size + 2), (regressions + 1) / (size + 2)
     variance = (gained + lost - (gained - lost) ** 2) / (size + 2)
     return normal_p_value((gained - lost) / math.sqrt(variance))

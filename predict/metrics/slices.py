@@ -1,4 +1,4 @@
-"""Where errors gather: parts of the images that have more or fewer of them than their classes explain."""
+"""Slices: subsets of the images with more or fewer errors than their classes explain."""
 
 import dataclasses
 import math
@@ -20,25 +20,25 @@ Attribute = Literal["size", "aspect", "brightness", "sharpness", "folder"]
 
 _NUM_PARTS = 4
 
-# Folders beyond these are tested no more: each test makes all others stricter.
+# Further folders are not tested: each test makes all others stricter.
 _MAX_FOLDERS = 100
-_FEWEST = 10  # Images of a part: fewer show nothing.
+_FEWEST = 10  # Minimum size of a slice: fewer images show nothing.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Slice:
-    """A part of the images.
+    """A subset of the images.
 
     Attributes:
-        attribute: What they have in common.
-        low: The least value of it; for a folder 0.
-        high: The largest value of it; for a folder 0.
-        folder: The folder; empty where it is none.
-        count: How many there are.
-        num_wrong: How many of them are wrong.
-        accuracy: The share of right ones.
-        expected: The accuracy that images of the same classes have.
-        p_value: How likely chance alone makes a difference so large in one of all parts (Holm 1979).
+        attribute: The attribute that they share.
+        low: Its minimum; 0 for a folder.
+        high: Its maximum; 0 for a folder.
+        folder: The folder; empty for other attributes.
+        count: Number of images.
+        num_wrong: Number of incorrect predictions.
+        accuracy: Fraction of correct predictions.
+        expected: The accuracy expected from the classes in the slice.
+        p_value: Probability of a difference this large by chance, adjusted for the number of slices (Holm 1979).
     """
 
     attribute: Attribute
@@ -53,16 +53,15 @@ class Slice:
 
     @property
     def stands_out(self) -> bool:
-        """Whether the difference is beyond chance, at a level of 5 % over all parts together."""
+        """Whether the difference is significant, at a level of 5 % over all slices."""
         return self.p_value < SIGNIFICANCE
 
 
 def find_slices(outcomes: PredictionTable, weights: np.ndarray) -> list[Slice]:
-    """Returns the parts by source size, aspect ratio, brightness, sharpness and folder, in this order.
+    """Returns the slices by source size, aspect ratio, brightness, sharpness and folder, in this order.
 
-    Each part is compared with the rest of the same classes (Mantel and Haenszel 1959), because a part with more of
-    a hard class is no discovery. `weights` says how many images of the whole each one stands for: the same within a
-    class.
+    Each slice is compared with the rest of the same classes (Mantel and Haenszel 1959), because a slice with more
+    images of a hard class is no finding. `weights` says how many images each stands for: the same within a class.
     """
     parts = parts_of(outcomes)
     wrong = ~outcomes.right
@@ -93,7 +92,7 @@ _Part = tuple[Attribute, float, float, str, np.ndarray]
 
 
 def parts_of(outcomes: PredictionTable) -> list[_Part]:
-    """Returns the parts, each with its attribute, its least and largest value, its folder, and its rows as bool."""
+    """Returns the slices, each with attribute, minimum, maximum, folder, and a bool mask of its rows."""
     return [*_parts_of_values(outcomes), *_parts_of_folders(outcomes)]
 
 
@@ -106,7 +105,7 @@ def _parts_of_values(outcomes: PredictionTable) -> Iterator[_Part]:
         "sharpness": outcomes.sharpness,
     }
     for attribute, values in attributes.items():
-        # Where many are equal, as sizes are, parts fall together: a value belongs to one part only.
+        # If many values are equal, as sizes are, slices are merged: a value belongs to only one slice.
         edges = np.unique(np.quantile(values, np.arange(1, _NUM_PARTS) / _NUM_PARTS, method="higher"))
         numbers = np.searchsorted(edges, values, side="right")
         for number in np.unique(numbers):
@@ -118,7 +117,7 @@ def _parts_of_values(outcomes: PredictionTable) -> Iterator[_Part]:
 def _parts_of_folders(outcomes: PredictionTable) -> Iterator[_Part]:
     pairs = np.unique(np.stack([outcomes.labels, outcomes.folders]), axis=1)
     if pairs.shape[1] == len(np.unique(pairs[0])):
-        return  # One folder for each class: it says nothing that the class does not.
+        return  # One folder per class: the same as the classes.
     counts = np.bincount(outcomes.folders)
     for folder in np.argsort(-counts, kind="stable")[:_MAX_FOLDERS]:
         inside = outcomes.folders == folder
@@ -129,7 +128,7 @@ def _parts_of_folders(outcomes: PredictionTable) -> Iterator[_Part]:
 def _compare(
     labels: np.ndarray, wrong: np.ndarray, inside: np.ndarray, weights: np.ndarray
 ) -> tuple[float, float]:
-    """Returns the accuracy that a part's classes let expect, and how likely chance differs from it so much."""
+    """Returns the accuracy expected from the classes of a slice, and the probability of the difference by chance."""
     total, num_wrong = np.bincount(labels), np.bincount(labels, wrong)
     num_inside, each = np.bincount(labels, inside), np.bincount(labels, weights) / np.maximum(total, 1)
     occurs, several = total > 0, total > 1
@@ -141,7 +140,7 @@ def _compare(
     variance = float(np.sum(w**2 * variances))
     if variance <= 0:
         return expected, 1.0
-    # A half less: counts are whole, the normal distribution is not. In the weight that the variance has.
+    # Continuity correction of one half, in the weight that the variance has.
     half = 0.5 * math.sqrt(variance / float(np.sum(variances)))
     distance = max(0.0, abs(float(np.sum(w * (found - k * m / n)))) - half)
     return expected, normal_p_value(distance / math.sqrt(variance))

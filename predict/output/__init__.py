@@ -1,1 +1,1 @@
-"""Files and screens: tables, metrics.json, plots, the terminal, the viewer."""
+"""Output: tables, metrics.json, plots, the terminal, the viewer."""

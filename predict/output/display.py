@@ -1,4 +1,4 @@
-"""Whether there is a display that a window can be opened on."""
+"""Checks whether there is a display to open a window on."""
 
 import os
 import subprocess
@@ -10,18 +10,18 @@ from shardstream.ingest.common.errors import ConfigError
 _ATTEMPT = "import cv2; cv2.namedWindow('x'); cv2.destroyAllWindows()"
 _INSTEAD = "leave it out and open the page of the report"
 
-# A display at the end of a dead connection answers never.
+# A display behind a dead connection never answers.
 _PATIENCE_SECS = 30
 
 
 def check_display(environment: Mapping[str, str] = os.environ) -> None:
     """Ensures that a window can be opened.
 
-    Without a display OpenCV does not raise an exception, it aborts the process. So the environment is asked
-    first, and then another process tries.
+    Without a display OpenCV aborts the process instead of raising an exception. So the environment is checked first,
+    and then a separate process tries.
 
     Raises:
-        ConfigError: There is no display, or an OpenCV that has no windows.
+        ConfigError: There is no display, or OpenCV was built without windows.
     """
     if sys.platform == "linux" and not (environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY")):
         raise ConfigError(
@@ -54,6 +54,6 @@ def _why_no_window(environment: Mapping[str, str]) -> str | None:
     if tried.returncode == 0:
         return None
     lines = [line.strip() for line in tried.stderr.splitlines() if line.strip()] or ["no reason given"]
-    # A traceback has its reason at the end, Qt says it first.
+    # A traceback has its reason at the end, Qt at the start.
     raised = [line for line in lines if "rror: " in line]
     return (raised[-1] if lines[0].startswith("Traceback") and raised else lines[0])[:200]

@@ -1,4 +1,4 @@
-"""findings.csv: every label issue, odd image and look-alike; the page shows the first of each."""
+"""findings.csv: every label issue, odd image and duplicate; the page shows the first of each."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from shardstream.predict.output.prediction_files import CSV_ENCODING, guarded
 
 FINDINGS = "findings.csv"
 
-# Each list has a column of its own with the rank, so that a spreadsheet can sort and count it.
+# Each list has its own column with the rank, so that a spreadsheet can sort and count it.
 _LISTS: tuple[str, ...] = ("label_issue", "odd_image", "leak", "contradiction", "repeat")
 _COLUMNS: tuple[str, ...] = (
     *_LISTS, "source_path", "class_name", "split", "predicted", "probability", "wrong_label_probability",
@@ -54,12 +54,12 @@ def write_findings(
     """Writes a row for each finding.
 
     Args:
-        path: The file.
-        findings: What was found.
-        outcomes: What the model said.
-        source_paths: Of the rows that are odd images.
-        split: That was predicted.
-        class_names: In label order.
+        path: Path of the file.
+        findings: The findings.
+        outcomes: The predictions.
+        source_paths: Source paths of the rows of odd images.
+        split: The predicted split.
+        class_names: Class names in label order.
     """
 
     def of_row(row: int) -> _Row:
@@ -122,7 +122,7 @@ def _of_pair(pair: EntryPair) -> _Row:
 def _look_alikes(
     duplicates: Duplicates | None, outcomes: PredictionTable, split: str
 ) -> Iterator[tuple[int, str]]:
-    """Yields the rows of images that look like another one, with the path of that one."""
+    """Yields the rows of duplicate images, with the path of the other copy."""
     if duplicates is None:
         return
     rows = {int(position): row for row, position in enumerate(outcomes.positions)}

@@ -1,4 +1,4 @@
-"""A font of this machine that has every character of some names, so that none becomes an empty box."""
+"""Finds an installed font with all characters of some names, so that none is drawn as an empty box."""
 
 import dataclasses
 import functools
@@ -13,13 +13,13 @@ from shardstream.ingest.common.terminal import escape_control_chars
 
 logger = logging.getLogger(__name__)
 
-# It comes with matplotlib, so it is always there: Latin, Greek, Cyrillic, and no Hangul.
+# Comes with matplotlib, so it is always available: Latin, Greek, Cyrillic, but no Hangul.
 _INSTALL_HINT = "install a font, such as fonts-noto-cjk for Korean: apt-get install fonts-noto-cjk"
-# Of a name in the log.
+# Maximum length of a name in the log.
 _LONGEST = 40
 _FALLBACK = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 
-# Fonts that are good to read, by the beginning of their files' names; any other is the last resort.
+# Readable fonts, by the prefix of their file names; any other is the last resort.
 _PREFERRED = (
     "NotoSansCJK-Regular", "NotoSansKR-Regular", "NotoSansKR", "NotoSansCJKkr-Regular", "NanumGothic.",
     "NanumBarunGothic.", "malgun.", "AppleSDGothicNeo", "AppleGothic", "UnDotum.", "baekmuk", "DroidSansFallback",
@@ -28,16 +28,16 @@ _PREFERRED = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LabelFont:
-    """What to write for each class, and the font file that has all the characters for it."""
+    """The text to draw for each class, and a font file with all its characters."""
 
     names: Sequence[str]
     font: Path
 
 
 def choose_label_font(display_names: Sequence[str], class_names: Sequence[str]) -> LabelFont:
-    """Returns the display names with a font for them; of a name that no such font has, the next best that it has.
+    """Returns the display names with a font for them; names that no such font covers are replaced.
 
-    Says in one line of the log what is drawn instead, and of which names.
+    Logs in one line which names are replaced and by what.
     """
     shown = [escape_control_chars(name) for name in display_names]
     others = [escape_control_chars(name) for name in class_names]
@@ -62,7 +62,7 @@ def choose_label_font(display_names: Sequence[str], class_names: Sequence[str]) 
 
 
 def _font_of_most(names: Sequence[str]) -> Path:
-    """Returns the font that can write the most of some names, the one that is always there if others write no more."""
+    """Returns the font that covers the most names; in case of a tie, the one that is always available."""
     return max((_FALLBACK, *_installed()), key=lambda font: sum(_has_all(font, name) for name in names))
 
 
@@ -75,7 +75,7 @@ def find_font(text: str) -> Path | None:
 
 
 def _installed() -> list[Path]:
-    # Not `fontManager.ttflist`: its cache on disk does not see a font that was installed after it was made.
+    # Not `fontManager.ttflist`: its disk cache misses fonts installed later.
     return sorted(sorted(Path(path) for path in font_manager.findSystemFonts()), key=_preference)
 
 
@@ -92,7 +92,7 @@ def _has_all(path: Path, text: str) -> bool:
 def _characters(path: Path) -> frozenset[int]:
     try:
         return frozenset(FT2Font(str(path)).get_charmap())
-    except (OSError, RuntimeError):  # Not a font, or one that FreeType cannot read.
+    except (OSError, RuntimeError):  # Not a font, or not readable by FreeType.
         return frozenset()
 
 

@@ -21,7 +21,7 @@ def write_grid(path: Path, pictures: Sequence[Shown], lettering: LabelFont, *, t
     shown = pictures[:GRID_SIZE]
     num_columns = min(8, max(1, math.ceil(math.sqrt(2 * len(shown)))))
     num_rows = max(1, math.ceil(len(shown) / num_columns))
-    # Not through pyplot: it would keep the figure and look for a display.
+    # Not pyplot: it would keep the figure and look for a display.
     figure = Figure(figsize=(1.9 * num_columns + 0.4, 2.35 * num_rows + 0.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11, color=INK)
@@ -41,7 +41,7 @@ def _draw(axis: Axes, shown: Shown, lettering: LabelFont) -> None:
     axis.set_yticks([])
     axis.imshow(shown.picture.pixels())
     for spine in axis.spines.values():
-        # The incorrect ones also by a thick frame and the word, for those who do not see the color.
+        # Errors are also marked by a thick frame and a word, for people who cannot distinguish the colors.
         spine.set(color=colour, linewidth=1 if prediction.right else 4)
     font = FontProperties(fname=lettering.font, size=9)
     actual, predicted = (

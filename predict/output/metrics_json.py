@@ -1,4 +1,4 @@
-"""What a report says of itself: metrics.json, and where its figures come from."""
+"""The content of metrics.json, and the provenance of a report."""
 
 import dataclasses
 import datetime
@@ -31,21 +31,21 @@ _MATRIX_CLASSES = 200
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Provenance:
-    """Where a report comes from: what is in its head and foot.
+    """Provenance of a report, for its head and foot.
 
     Attributes:
         dataset: The name of the dataset.
-        data_dir: Its folder.
-        fingerprint: Of its content.
-        split: The name of the split.
-        run: The name of the run folder.
-        model: The name of the model.
-        model_info: What travels with the model.
-        model_sha256: Of the file that was loaded.
-        versions: Of the software that predicted.
-        command: What the user called.
-        created: When, in ISO 8601.
-        training_config: The text of the run's config.json; empty where there is none.
+        data_dir: The dataset folder.
+        fingerprint: Fingerprint of the dataset.
+        split: Name of the split.
+        run: Name of the run folder.
+        model: Name of the model.
+        model_info: Metadata of the model.
+        model_sha256: SHA-256 of the model file.
+        versions: Software versions at prediction.
+        command: The command line.
+        created: Time in ISO 8601.
+        training_config: The text of the run's config.json; empty if there is none.
     """
 
     dataset: str
@@ -74,7 +74,7 @@ def make_metrics(
     checks: Sequence[Check],
     command: str,
 ) -> dict[str, Any]:
-    """Returns what metrics.json holds; classes by their names, figures that are not defined as null."""
+    """Returns the content of metrics.json; classes by name, undefined metrics as null."""
     names = info.class_names
     confusion = summary.confusion
     return {
@@ -102,7 +102,7 @@ def make_metrics(
             }
             for figures in summary.classes
         ],
-        # Of more classes it is mostly zeros; all that are not are in confused_pairs and num_right.
+        # With more classes it is mostly zeros; all non-zero cells are in confused_pairs and num_right.
         "confusion_matrix": confusion.dense(range(len(names))).tolist()
         if len(names) <= _MATRIX_CLASSES
         else None,
@@ -152,7 +152,7 @@ def make_metrics(
 def comparison_metrics(
     comparisons: Sequence[Comparison], cost: Cost, class_names: Sequence[str]
 ) -> dict[str, Any]:
-    """Returns what metrics.json holds of other models on the same records; nothing where there are none."""
+    """Returns the part of metrics.json about other models on the same records; empty without other models."""
     if not comparisons:
         return {}
     return {
@@ -162,7 +162,7 @@ def comparison_metrics(
                 "name": one.name,
                 **_figure("accuracy", one.accuracy),
                 **_part(one.whole),
-                # Of records of different weights it says nothing; p_value is that of the weighted difference then.
+                # Not meaningful with different weights; p_value is that of the weighted difference then.
                 "mcnemar_p_value": None
                 if one.is_weighted
                 else mcnemar(one.whole.num_fixes, one.whole.num_regressions),
@@ -201,10 +201,10 @@ def _figure(name: str, figure: Estimate | None) -> dict[str, Any]:
 
 
 def versions_here() -> dict[str, str]:
-    """Returns the versions of what predicts."""
+    """Returns the software versions used for prediction."""
     try:
         own = importlib.metadata.version("shardstream")
-    except importlib.metadata.PackageNotFoundError:  # Run from a folder of sources.
+    except importlib.metadata.PackageNotFoundError:  # Run from a source folder.
         own = "not installed"
     return {
         "shardstream": own,
@@ -224,7 +224,7 @@ def make_provenance(
     *,
     data_dir: Path,
 ) -> Provenance:
-    """Returns what the page says of its origin."""
+    """Returns the provenance of a report."""
     run = open_run(run_dir)
     return Provenance(
         dataset=info.name,
@@ -245,7 +245,7 @@ def make_provenance(
 
 
 def options_used(config: str) -> str:
-    """Returns the text of a config.json; of a linear head, without the options of training by epochs."""
+    """Returns the text of a config.json; for a linear head, without the options of training by epochs."""
     try:
         options = json.loads(config)
     except (ValueError, RecursionError):

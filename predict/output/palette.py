@@ -1,6 +1,6 @@
-"""The colors of a report, on the page, in its images and in the viewer; the page has lighter ones in the dark.
+"""The colors of a report: page, images and viewer; the page has lighter ones in dark mode.
 
-A blue and a vermilion after Okabe and Ito, which every kind of color vision tells apart, dark enough for text on white.
+A blue and a vermilion after Okabe and Ito, distinguishable with any color vision, dark enough for text on white.
 """
 
 RIGHT, WRONG = "#00639c", "#b24300"

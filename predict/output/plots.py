@@ -1,4 +1,4 @@
-"""confusion_matrix.png and calibration.png: the two images that people put into papers and slides."""
+"""confusion_matrix.png and calibration.png: the two plots for papers and slides."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +16,13 @@ from shardstream.predict.metrics.intervals import Estimate
 from shardstream.predict.output.fonts import LabelFont
 from shardstream.predict.output.palette import INK, QUIET, RIGHT, WRONG
 
-# Of more classes neither names nor numbers could be read.
+# With more classes, neither names nor numbers are readable.
 _MAX_CLASSES = 30
 _MAX_NUMBERS = 15
 
 
 def write_confusion_matrix(path: Path, confusion: Confusion, lettering: LabelFont) -> None:
-    """Writes the matrix as counts and as shares of each row, side by side; of many classes those with most errors."""
+    """Writes the matrix as counts and as row fractions, side by side; of many classes those with most errors."""
     labels = confusion.classes_with_most_errors(_MAX_CLASSES)
     counts = confusion.dense(labels)
     shares = counts / np.maximum(confusion.support[labels], 1)[:, np.newaxis]
@@ -44,7 +44,7 @@ def write_confusion_matrix(path: Path, confusion: Confusion, lettering: LabelFon
 
 
 def write_calibration(path: Path, calibration: Calibration, accuracy: Estimate) -> None:
-    """Writes the reliability curve over the histogram of probabilities."""
+    """Writes the reliability diagram above the histogram of probabilities."""
     figure = _figure(5.4, 6.4)
     curve, histogram = figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1])
     curve.plot([0, 1], [0, 1], color=QUIET, linestyle=(0, (3, 4)), linewidth=1)
@@ -79,7 +79,7 @@ def write_calibration(path: Path, calibration: Calibration, accuracy: Estimate) 
 
 
 def _figure(width: float, height: float) -> Figure:
-    # Not through pyplot: it would keep the figure and look for a display.
+    # Not pyplot: it would keep the figure and look for a display.
     figure = Figure(figsize=(width, height), dpi=130, layout=ConstrainedLayoutEngine(h_pad=0.2, w_pad=0.12))
     FigureCanvasAgg(figure)
     return figure

@@ -1,4 +1,4 @@
-"""predictions.parquet for programs and predictions.csv for spreadsheets: a row for each image."""
+"""predictions.parquet for programs and predictions.csv for spreadsheets: one row per image."""
 
 import contextlib
 import csv
@@ -22,16 +22,16 @@ COLUMNS = (
     "actual", "predicted", "probability", "actual_probability", "right", "loss",
 )  # fmt: skip
 
-# A spreadsheet takes a cell that begins with one of these for a formula, and formulas can call programs.
+# Spreadsheets interpret cells that start with these as formulas, and formulas can call programs.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
-# With a byte order mark: without it spreadsheets take a file for one of the system's code page.
+# With a byte order mark: without it spreadsheets assume the system's code page.
 CSV_ENCODING = "utf-8-sig"
 
-# More columns of probabilities than this no spreadsheet shows; the Parquet file has them all.
+# Spreadsheets do not show more columns of probabilities than this; the Parquet file has them all.
 _CSV_CLASSES = 100
 
-# The rows of a group wait in memory: 16 MB of probabilities.
+# Rows of a group are buffered in memory: 16 MB of probabilities.
 _GROUP_PROBABILITIES = 1 << 22
 _GROUP_ROWS = 1 << 16
 
@@ -40,31 +40,31 @@ _GROUP_ROWS = 1 << 16
 def predictions_files(
     parquet: Path, table: Path, class_names: Sequence[str], *, others: Sequence[str] = ()
 ) -> Iterator["PredictionsFiles"]:
-    """Gives a writer of both files, which are whole when it is left.
+    """Gives a writer of both files, which are complete on exit.
 
     Args:
-        parquet: Where to write the one.
-        table: Where to write the other.
-        class_names: In label order.
-        others: Names of other models that say something of each record as well.
+        parquet: Path of the Parquet file.
+        table: Path of the CSV file.
+        class_names: Class names in label order.
+        others: Names of other models whose predictions are included.
     """
     import pyarrow.parquet as pq
 
     schema = _schema(others)
     with (
-        # Opened here: PyArrow takes no path that is not UTF-8.
+        # Opened here: PyArrow does not accept paths that are not UTF-8.
         parquet.open("wb") as sink,
         pq.ParquetWriter(sink, schema, compression="zstd") as writer,
         table.open("w", encoding=CSV_ENCODING, newline="") as file,
     ):
-        # Lines end with CR LF, as the standard wants it; with LF alone a CR in a name would not be quoted.
+        # Lines end with CR LF, as in the standard; with LF alone, a CR in a name would not be quoted.
         files = PredictionsFiles(writer, csv.writer(file), schema, class_names, others)
         yield files
         files.flush()
 
 
 class PredictionsFiles:
-    """Writes rows as the predictions come, so that memory does not grow with their number."""
+    """Writes rows as predictions are made, so that memory use does not grow with their number."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class PredictionsFiles:
         class_names: Sequence[str],
         others: Sequence[str],
     ) -> None:
-        """Begins with the header of the table."""
+        """Writes the header of the table."""
         self._others = others
         self._parquet, self._table, self._schema, self._class_names = parquet, table, schema, class_names
         self._waiting: list[pa.RecordBatch] = []
@@ -93,7 +93,7 @@ class PredictionsFiles:
         self._write_parquet(columns, probabilities)
 
     def flush(self) -> None:
-        """Writes what waits as a group of rows."""
+        """Writes the buffered rows as a row group."""
         import pyarrow as pa
 
         if self._waiting:
@@ -139,7 +139,7 @@ class PredictionsFiles:
     def _write_parquet(self, columns: dict[str, list], probabilities: np.ndarray) -> None:
         import pyarrow as pa
 
-        # Lists of one fixed length would not be readable for programs that know no such type.
+        # Fixed-size lists are not supported by all programs.
         offsets = np.arange(len(probabilities) + 1, dtype=np.int32) * probabilities.shape[1]
         shares = pa.ListArray.from_arrays(pa.array(offsets), pa.array(probabilities.ravel()))
         arrays = [
@@ -156,14 +156,14 @@ class PredictionsFiles:
 
 
 def add_columns(parquet: Path, table: Path, columns: Mapping[str, Mapping[int, "int | float | str"]]) -> None:
-    """Adds columns to both files, which few rows have a value in: what is found out once all is predicted.
+    """Adds sparse columns to both files, for results that are known only after all predictions.
 
-    Both are rewritten a group of rows at a time.
+    Both are rewritten one row group at a time.
 
     Args:
-        parquet: The one file.
-        table: The other one.
-        columns: The values by the number of the row; all of a column are of one type.
+        parquet: Path of the Parquet file.
+        table: Path of the CSV file.
+        columns: The values by row number; those of a column have the same type.
     """
     _add_to_parquet(parquet, columns)
     beside = table.with_name(f".{table.name}")
@@ -223,7 +223,7 @@ def other_columns(name: str) -> list[str]:
 
 
 def guarded(text: str) -> str:
-    """Returns `text` with an apostrophe before it where a spreadsheet would run it as a formula."""
+    """Returns `text`, prefixed with an apostrophe if a spreadsheet would run it as a formula."""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 

@@ -1,4 +1,4 @@
-"""What a report came to: what the page, the table and the viewer show."""
+"""The result of a report: what the page, the table and the viewer show."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -23,28 +23,28 @@ from shardstream.predict.output.staging import PAGE
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What was found; `report.write_report` makes files of it.
+    """All results of a report; `report.write_report` writes them to files.
 
     Attributes:
-        sampling: What was asked for.
-        selection: Which records were predicted.
-        outcomes: What the model said of each.
-        summary: The figures.
-        findings: What else is worth a look.
-        calibration: How far its probabilities can be believed.
-        rows: int64, of the outcomes that have an image.
-        pictures: What is looked at, the first to look at first.
-        class_names: In label order.
-        display_names: In label order.
+        sampling: The sampling that the user requested.
+        selection: The predicted records.
+        outcomes: The predictions.
+        summary: The metrics.
+        findings: The findings.
+        calibration: Calibration of the probabilities.
+        rows: int64, rows of the predictions whose images are shown.
+        pictures: These images, most important first.
+        class_names: Class names in label order.
+        display_names: Display names in label order.
         lettering: Names and font for drawing on images.
-        checks: What the limits that the user set came to.
-        cost: What the model takes.
-        comparisons: How other models fare on the same records.
-        changed: Of images that only one of two models gets right, by row.
-        neighbors: The most similar training images of `rows`; None where they are not known.
-        metrics: What metrics.json holds.
-        provenance: Where all this comes from.
-        out: The folder with the files; None where none were written.
+        checks: Results for the thresholds that the user set.
+        cost: Cost of the model.
+        comparisons: Comparisons with other models on the same records.
+        changed: Images that only one of two models predicts correctly, by row.
+        neighbors: The nearest training images of `rows`; None if unknown.
+        metrics: Content of metrics.json.
+        provenance: Provenance of the report.
+        out: The report folder; None if nothing was written.
     """
 
     sampling: Sampling
@@ -81,11 +81,11 @@ class Report:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PhotoReport:
-    """What came of it.
+    """The result for loose photos.
 
     Attributes:
-        out: The folder with the files.
-        metrics: What metrics.json holds.
+        out: The report folder.
+        metrics: Content of metrics.json.
         rejected: The first rejected files, with their reasons.
     """
 

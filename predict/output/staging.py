@@ -1,4 +1,4 @@
-"""A report is written beside its place, and takes it when all of it is there."""
+"""Writes a report to a staging folder, and moves it to its place when complete."""
 
 import contextlib
 import fcntl
@@ -16,7 +16,7 @@ _PREFIX = ".incomplete-"
 
 PAGE, METRICS = "index.html", "metrics.json"
 
-# Everything that a report of any kind may hold. Nothing else in its folder is ever touched.
+# All files that any kind of report may have. Other files in its folder are never touched.
 KNOWN_FILES = (
     METRICS,
     "predictions.parquet",
@@ -30,10 +30,10 @@ KNOWN_FILES = (
 
 
 def check_report_folder(out: Path) -> None:
-    """Refuses to write over files that are no report's.
+    """Refuses to overwrite files that do not belong to a report.
 
     Raises:
-        ConfigError: The folder has a file with the name of one of ours, and no report of ours.
+        ConfigError: The folder has a file with the name of one of ours, but no report of ours.
     """
     others = [name for name in KNOWN_FILES if (out / name).exists()]
     if others and not _is_report(out):
@@ -53,18 +53,18 @@ def _is_report(out: Path) -> bool:
 
 @contextlib.contextmanager
 def staging_in(out: Path) -> Iterator[Path]:
-    """Gives a folder inside `out` to write into, which is removed at the end.
+    """Gives a staging folder inside `out`, which is removed at the end.
 
-    Inside, so that renaming out of it is one step on the same file system and nothing else is touched.
+    Inside, so that renaming is atomic on the same file system and nothing else is touched.
 
     Raises:
-        ConfigError: The folder has files of others by the names of a report.
-        OSError: What the system says, of this folder where it names no file: a full disk.
+        ConfigError: The folder has foreign files with names of a report.
+        OSError: A system error, with this folder if it names no file, such as a full disk.
     """
     check_report_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     for left_over in out.glob(f"{_PREFIX}*"):
-        # What a killed run left; a younger one may be a run that is still at work.
+        # Left by a killed run; a younger one may belong to a run in progress.
         if time.time() - left_over.stat().st_mtime > 24 * 3600:
             shutil.rmtree(left_over, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=_PREFIX) as staging:
@@ -77,11 +77,11 @@ def staging_in(out: Path) -> Iterator[Path]:
 
 
 def publish(staging: Path, out: Path, names: Sequence[str]) -> None:
-    """Replaces the report in `out` by the files called `names`; what an earlier report had besides is removed.
+    """Replaces the report in `out` by the files called `names`; other files of an earlier report are removed.
 
-    The page goes first and comes last: a process that is killed amid the renames leaves a folder without a page, never
-    a page beside the files of another report. So do two that end at once: one waits for the other. Files of others in
-    the folder stay.
+    The page is removed first and added last: a process killed between renames leaves a folder without a page, never a
+    page with the files of another report. The same holds for two that finish at once: one waits for the other. Foreign
+    files in the folder stay.
     """
     with _one_at_a_time(out):
         _replace(staging, out, names)
@@ -89,7 +89,7 @@ def publish(staging: Path, out: Path, names: Sequence[str]) -> None:
 
 def _replace(staging: Path, out: Path, names: Sequence[str]) -> None:
     (out / PAGE).unlink(missing_ok=True)
-    # metrics.json first of all: it says that the other files are a report's.
+    # metrics.json first of all: it marks the other files as those of a report.
     for name in sorted(names, key=KNOWN_FILES.index):
         if name != PAGE:
             (staging / name).replace(out / name)

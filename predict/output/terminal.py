@@ -1,4 +1,4 @@
-"""The predictions in the terminal."""
+"""Prints the predictions in the terminal."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,11 +15,11 @@ from shardstream.predict.output.staging import PAGE
 
 MAX_ROWS = 32
 
-# The accuracy and the classes of the lowest recall.
+# The accuracy and the classes with the lowest recall.
 _NUM_CHECKS = 6
 _NUM_REJECTED = 10
 
-# In which order the images come.
+# Order of the images.
 ORDERS: Mapping[Sampling, str] = {
     "uniform": "incorrect ones first, highest loss first",
     "stratified": "incorrect ones first, highest loss first",
@@ -30,13 +30,13 @@ ORDERS: Mapping[Sampling, str] = {
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Prints a row for each of the first 32 images, the summary and where the page is."""
+    """Prints a row for each of the first 32 images, the summary and the path of the page."""
     shown = report.pictures[:MAX_ROWS]
     console.print(picture_table(shown, report.display_names))
     if len(shown) < report.summary.num_examples:
         total = f"{report.summary.num_examples:,}"
         console.print(Text(f"{len(shown)} of {total} images: {ORDERS[report.sampling]}"))
-    # No wrapping: a line that is cut into pieces cannot be searched for nor copied.
+    # No wrapping: a line that is broken cannot be searched or copied.
     console.print(Text(summary_line(report), style="bold"), soft_wrap=True)
     if report.comparisons:
         console.print(comparison_table(report))
@@ -61,7 +61,7 @@ def picture_table(pictures: Sequence[Shown], display_names: Sequence[str]) -> Ta
 
 
 def print_photo_report(report: PhotoReport, console: Console) -> None:
-    """Prints how many photos were predicted as what, the first rejected ones and where the page is."""
+    """Prints the number of photos per predicted class, the first rejected ones and the path of the page."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("predicted")
     table.add_column("photos", justify="right")
@@ -77,7 +77,7 @@ def print_photo_report(report: PhotoReport, console: Console) -> None:
 
 
 def comparison_table(report: Report) -> Table:
-    """Returns a column for each model that predicted the images."""
+    """Returns a table with a column for each model that predicted the images."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
     names = ["RUN", *(escape_control_chars(one.name) for one in report.comparisons)]
@@ -116,7 +116,7 @@ def _costs(cost: Cost) -> list[str]:
 
 
 def summary_line(report: Report) -> str:
-    """Returns the answer in one line."""
+    """Returns the summary in one line."""
     summary = report.summary
     accuracy = summary.accuracy
     return (
@@ -127,7 +127,7 @@ def summary_line(report: Report) -> str:
 
 def _row(shown: Shown, display_names: Sequence[str]) -> list[Text]:
     prediction = shown.prediction
-    # Text, not str: rich would take "[red]" in a name for markup.
+    # Text, not str: rich would interpret "[red]" in a name as markup.
     return [
         Text("correct", style="cyan") if prediction.right else Text("INCORRECT", style="bold red"),
         Text(escape_control_chars(display_names[prediction.actual])),

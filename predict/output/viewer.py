@@ -1,4 +1,4 @@
-"""Steps through the images in an OpenCV window."""
+"""An image viewer in an OpenCV window."""
 
 import dataclasses
 import os
@@ -18,7 +18,7 @@ TITLE = "shardstream-predict"
 
 Action = Literal["next", "back", "only wrong", "quit"]
 
-# Letters, Escape, Enter and space; and the arrows as Qt and GTK, Windows and macOS number them.
+# Letters, Escape, Enter and space; and the arrow keys as numbered by Qt and GTK, Windows and macOS.
 _KEYS: Mapping[int, Action] = {
     **dict.fromkeys((ord("n"), ord(" "), 10, 13, 65363, 2555904, 63235), "next"),
     **dict.fromkeys((ord("b"), ord("p"), 8, 65361, 2424832, 63234), "back"),
@@ -27,31 +27,31 @@ _KEYS: Mapping[int, Action] = {
 }
 _HELP = "n next   b back   w only incorrect   q quit"
 
-# Of the window as it opens, in pixels; what is written grows and shrinks with it.
+# Initial window size in pixels; text scales with it.
 _WIDTH, _HEIGHT, _BANNER = 640, 772, 132
-# Smaller than this nothing can be read: the window system shrinks the frame.
+# Smaller frames are unreadable: the window system scales them down instead.
 _LEAST_WIDTH, _LEAST_HEIGHT = 240, 240
 
-# How long to wait for a key before looking whether the window was closed or the process is to stop.
+# Time to wait for a key before checking whether the window was closed or the process is to stop.
 _POLL_MILLISECONDS = 50
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
-    """Where in the list of images the viewer is: the number of the image, and whether it skips right ones."""
+    """Position of the viewer: the index of the image, and whether correct predictions are skipped."""
 
     index: int
     only_wrong: bool
 
 
 def show_pictures(pictures: Sequence["Shown"], lettering: LabelFont) -> None:
-    """Shows one image after the other until the user quits or closes the window.
+    """Shows the images one after the other until the user quits or closes the window.
 
-    `display.check_display` has to have passed.
+    Call `display.check_display` before.
     """
     import cv2
 
-    # OpenCV points Qt at a folder of fonts that it does not bring; Qt complains about that for every window.
+    # OpenCV points Qt at a font folder that it does not ship; Qt warns about that for every window.
     os.environ["QT_QPA_FONTDIR"] = str(lettering.font.parent)
     wrong = [not shown.prediction.right for shown in pictures]
     if not pictures:
@@ -64,7 +64,7 @@ def show_pictures(pictures: Sequence["Shown"], lettering: LabelFont) -> None:
     try:
         while place is not None:
             frame = draw_frame(pictures[place.index], lettering, counter=_counter(place, wrong), size=size)
-            cv2.imshow(TITLE, np.ascontiguousarray(frame[:, :, ::-1]))  # OpenCV takes blue, green, red.
+            cv2.imshow(TITLE, np.ascontiguousarray(frame[:, :, ::-1]))  # OpenCV expects BGR.
             match _wait(size):
                 case (width, height):
                     size = width, height
@@ -75,19 +75,19 @@ def show_pictures(pictures: Sequence["Shown"], lettering: LabelFont) -> None:
 
 
 def step(place: Place, action: Action, wrong: Sequence[bool]) -> Place | None:
-    """Returns where an action leads; None is the end. Stays where nothing lies in that direction.
+    """Returns the place after an action; None to quit. Unchanged if there is no image in that direction.
 
     Args:
-        place: Where the viewer is.
-        action: What the user wants.
-        wrong: Of each image whether its prediction is wrong.
+        place: The current place.
+        action: The user's action.
+        wrong: Whether the prediction of each image is incorrect.
     """
     match action:
         case "quit":
             return None
         case "only wrong":
             only_wrong = not place.only_wrong and any(wrong)
-            # From a right image to the next wrong one, else to the last one.
+            # From a correct image to the next error, else to the last one.
             indices = _indices(wrong, only_wrong=only_wrong)
             return Place(min((i for i in indices if i >= place.index), default=indices[-1]), only_wrong)
         case "next":
@@ -101,16 +101,16 @@ def step(place: Place, action: Action, wrong: Sequence[bool]) -> Place | None:
 def draw_frame(
     shown: "Shown", lettering: LabelFont, *, counter: str, size: tuple[int, int] = (_WIDTH, _HEIGHT)
 ) -> np.ndarray:
-    """Returns the image with its names under it: uint8 [height, width, 3], RGB.
+    """Returns the image with its names below: uint8 [height, width, 3], RGB.
 
     Args:
         shown: The image.
         lettering: Names and font.
-        counter: Which of how many it is.
+        counter: Index and number of images, as text.
         size: Width and height in pixels.
     """
     width, height = max(size[0], _LEAST_WIDTH), max(size[1], _LEAST_HEIGHT)
-    # As large as the narrower side allows, and never so large that the image has less than half.
+    # As large as the narrower side allows, but at least half of the height is for the image.
     unit = min(width / _WIDTH, height / 2 / _BANNER)
     top = height - round(unit * _BANNER)
     frame = Image.new("RGB", (width, height), PAPER)
@@ -146,7 +146,7 @@ def _draw_banner(
 
 
 def _fitted(name: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """Returns `name`, shortened where it would be wider than `width` pixels."""
+    """Returns `name`, truncated to `width` pixels."""
     if font.getlength(name) <= width:
         return name
     shorter = name
@@ -165,12 +165,12 @@ def _counter(place: Place, wrong: Sequence[bool]) -> str:
 
 
 def _wait(size: tuple[int, int]) -> Action | tuple[int, int]:
-    """Returns what the user wants, or the width and height of the window once it is no longer of `size`."""
+    """Returns the user's action, or the window's width and height once they differ from `size`."""
     import cv2
 
     while True:
         key = cv2.waitKeyEx(_POLL_MILLISECONDS)
-        action = _KEYS.get(key + 32 if ord("A") <= key <= ord("Z") else key)  # With Caps Lock too.
+        action = _KEYS.get(key + 32 if ord("A") <= key <= ord("Z") else key)  # Also with Caps Lock.
         if action is not None:
             return action
         if cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:

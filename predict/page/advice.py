@@ -1,4 +1,4 @@
-"""What to look at first: the few sentences a reader should have read before anything else."""
+"""Advice: the few sentences to read first."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from shardstream.predict.page.texts.languages import Texts
 
 _MAX_SENTENCES = 5
 
-# A pair that makes fewer of the errors is one among many.
+# A pair with a smaller fraction of the errors is not worth mentioning.
 _PAIR_SHARE = 0.25
 _PAIR_COUNT = 3
-# Probabilities that are off by less need no calibration.
+# Smaller calibration errors need no correction.
 _CALIBRATION_GAP = 0.05
 
 
@@ -28,13 +28,13 @@ class Advice:
 
 
 def advise(report: Report, t: Texts) -> list[Advice]:
-    """Returns at most five pieces of advice, mistakes in the data first: they are the quickest to fix."""
+    """Returns at most five pieces of advice, data issues first: they are the quickest to fix."""
     found = [*_about_data(report, t), *_about_errors(report, t), *_about_probabilities(report, t)]
     return found[:_MAX_SENTENCES]
 
 
 def describe_part(part: Slice | ComparedSlice, t: Texts) -> str:
-    """Returns what the images of a part have in common, in the language of `t`."""
+    """Returns the description of a slice, in the language of `t`."""
     match part.attribute:
         case "folder":
             return t["part_folder"].format(folder=part.folder)
@@ -92,7 +92,7 @@ def _about_errors(report: Report, t: Texts) -> Iterator[Advice]:
 
 def _about_probabilities(report: Report, t: Texts) -> Iterator[Advice]:
     confidence, accuracy = report.calibration.confidence, report.summary.accuracy
-    # Beyond what chance does to the accuracy, and to the distance of both.
+    # Beyond the noise of the accuracy, and of the distance of both.
     if (
         abs(confidence - accuracy.value) >= _CALIBRATION_GAP
         and not accuracy.low <= confidence <= accuracy.high

@@ -1,4 +1,4 @@
-"""An image of the page with what the model says of it."""
+"""A card of the page: an image with its prediction."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from shardstream.predict.findings.gallery import Shown
 
 
 def make_card(shown: Shown, row: int) -> dict[str, Any]:
-    """Returns what the template of a card needs; `row` names the image throughout the page."""
+    """Returns the values of the card template; `row` identifies the image throughout the page."""
     prediction, record = shown.prediction, shown.prediction.record
     bars = list(zip(prediction.top_labels.tolist(), prediction.top_probabilities.tolist(), strict=True))
     if prediction.actual not in prediction.top_labels[:3]:
-        # The actual class is always among the three that are seen: how far off was it?
+        # The actual class is always among the three shown: how far off was it?
         bars = [bar for bar in bars if bar[0] != prediction.actual]
         bars.insert(2, (prediction.actual, prediction.actual_probability))
     return {

@@ -1,17 +1,17 @@
-"""Where the marks of the page's charts lie: from figures to coordinates, which the templates draw as SVG."""
+"""Coordinates of the page's charts, which the templates draw as SVG."""
 
 import dataclasses
 from collections.abc import Sequence
 
 from shardstream.predict.metrics.calibration import Bin, Coverage
 
-# The drawing area of each chart, in the units of its view box; around it is room for the axes.
+# The drawing area of each chart, in units of its view box, surrounded by room for the axes.
 WIDTH, HEIGHT = 320, 220
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """A mark with the ends of its interval, and what it says."""
+    """A mark with the ends of its interval, and its label."""
 
     x: float
     y: float
@@ -23,7 +23,7 @@ class Point:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """A column of right and wrong images."""
+    """A column of correct and incorrect predictions."""
 
     x: float
     width: float
@@ -34,14 +34,14 @@ class Column:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Tick:
-    """A number beside an axis."""
+    """A tick label of an axis."""
 
     at: float
     text: str
 
 
 def reliability_points(bins: Sequence[Bin]) -> list[Point]:
-    """Returns a point for each bin that has images: accuracy over confidence."""
+    """Returns a point for each non-empty bin: accuracy over confidence."""
     most = max((one.num_right + one.num_wrong for one in bins), default=1)
     return [
         Point(
@@ -58,7 +58,7 @@ def reliability_points(bins: Sequence[Bin]) -> list[Point]:
 
 
 def histogram_columns(bins: Sequence[Bin]) -> list[Column]:
-    """Returns a column for each bin, as high as it has images."""
+    """Returns a column for each bin, with its number of images as height."""
     most = max(1, *(one.num_right + one.num_wrong for one in bins))
     return [
         Column(
@@ -73,18 +73,18 @@ def histogram_columns(bins: Sequence[Bin]) -> list[Column]:
 
 
 def histogram_ticks(bins: Sequence[Bin]) -> list[Tick]:
-    """Returns the numbers of images at the top and at half of it."""
+    """Returns the ticks at the maximum and half of it."""
     most = max(1, *(one.num_right + one.num_wrong for one in bins))
     return [Tick(at=HEIGHT, text="0"), Tick(at=0, text=f"{most:,}")]
 
 
 def lowest_shown(coverage: Sequence[Coverage]) -> float:
-    """Returns where the axis of accuracies begins: a tenth below the lowest, so that differences can be seen."""
+    """Returns the start of the accuracy axis: a tenth below the lowest, so that differences are visible."""
     return max(0.0, int(10 * min(one.accuracy.low for one in coverage)) / 10)
 
 
 def coverage_points(coverage: Sequence[Coverage]) -> list[Point]:
-    """Returns a point for each coverage: accuracy over the share that is answered."""
+    """Returns a point for each coverage: accuracy over the answered fraction."""
     base = lowest_shown(coverage)
 
     def height(share: float) -> float:
@@ -104,24 +104,24 @@ def coverage_points(coverage: Sequence[Coverage]) -> list[Point]:
 
 
 def coverage_ticks(coverage: Sequence[Coverage]) -> list[Tick]:
-    """Returns the accuracies beside the axis."""
+    """Returns the ticks of the accuracy axis."""
     base = lowest_shown(coverage)
     shares = (base, (1 + base) / 2, 1.0)
     return [Tick(at=HEIGHT * (1 - share) / (1 - base), text=f"{share:.0%}") for share in shares]
 
 
 def unit_ticks() -> list[Tick]:
-    """Returns 0, a half and 1 beside the axis."""
+    """Returns the ticks 0, a half and 1."""
     return [Tick(at=HEIGHT * (1 - share), text=f"{share:g}") for share in (0.0, 0.5, 1.0)]
 
 
 def curve(points: Sequence[Point]) -> str:
-    """Returns the SVG path through points."""
+    """Returns the SVG path through the points."""
     return _path([(point.x, point.y) for point in points])
 
 
 def band(points: Sequence[Point]) -> str:
-    """Returns the SVG path around the intervals of points."""
+    """Returns the SVG path around the intervals of the points."""
     upper = [(point.x, point.high) for point in points]
     return _path([*upper, *((point.x, point.low) for point in reversed(points))]) + "Z"
 

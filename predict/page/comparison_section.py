@@ -1,4 +1,4 @@
-"""What the page says of other models on the same records."""
+"""The page section that compares with other models on the same records."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from shardstream.predict.page.advice import describe_part
 from shardstream.predict.page.formatting import percent, thousands
 from shardstream.predict.page.texts.languages import Texts
 
-# Classes in which both models differ most; metrics.json has all.
+# Number of classes with the largest differences; metrics.json has all.
 _MAX_CLASSES = 30
 
 
 def comparison_values(report: Report, t: Texts) -> dict[str, Any]:
-    """Returns what the template needs; no comparisons where there are no other models."""
+    """Returns the values of the template; no comparisons if there are no other models."""
     weighted = any(one.is_weighted for one in report.comparisons)
     return {
         "compare_test": t["compare_weighted" if weighted else "compare_mcnemar"],
@@ -58,13 +58,13 @@ def _sentence(one: Comparison, t: Texts) -> str:
         name=escape_control_chars(one.name), difference=percent(abs(difference.value)), low=low, high=high
     )
     if one.is_weighted:
-        return sentence  # Counts of what was drawn would speak of another whole.
+        return sentence  # Counts of the sample do not apply to the complete split.
     fixes, regressions = thousands(one.whole.num_fixes), thousands(one.whole.num_regressions)
     return f"{sentence} {t['compare_counts'].format(fixes=fixes, regressions=regressions)}"
 
 
 def _parts(one: Comparison, report: Report, t: Texts) -> Iterator[dict[str, Any]]:
-    """Yields rows for the classes and then for the other parts, each by how much the models differ there."""
+    """Yields rows for the classes and then for the slices, each sorted by the difference of the models."""
     classes: Sequence[tuple[str, Part]] = [
         (report.display_names[label], part) for label, part in enumerate(one.classes) if part is not None
     ]

@@ -1,4 +1,4 @@
-"""What the page says of the data: labels, odd images, duplicates, and the most similar training images."""
+"""The page sections on the data: labels, odd images, duplicates, and the nearest training images."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from shardstream.predict.page.texts.languages import Texts
 
 
 def findings_values(report: Report, t: Texts) -> dict[str, Any]:
-    """Returns what the templates of the findings need."""
+    """Returns the values of the findings templates."""
     findings = report.findings
     slices = [
         {
@@ -50,7 +50,7 @@ def findings_values(report: Report, t: Texts) -> dict[str, Any]:
 
 
 def _of_row(row: int, report: Report) -> dict[str, Any]:
-    """Returns a prediction, whose image is that of its card, if it has one on the page."""
+    """Returns a prediction, with the image of its card if that is on the page."""
     outcomes = report.outcomes
     return {
         "row": row if row in report.rows else None,
@@ -95,7 +95,7 @@ def _pairs(pairs: Sequence[EntryPair], report: Report) -> Iterator[dict[str, Any
 
 
 def _neighbors(report: Report) -> str | None:
-    """Returns the most similar training images as data: each once, and which of them belong to each card."""
+    """Returns the nearest training images as JSON: each image once, and the indices for each card."""
     neighbors = report.neighbors
     if neighbors is None or not any(neighbors.of_row.values()):
         return None

@@ -1,4 +1,4 @@
-"""The confusion matrix as the page shows it: a table of few classes, and the cells of all of them for its script."""
+"""The confusion matrix of the page: a table for few classes, and sparse cells of all classes for its script."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,10 +7,10 @@ import numpy as np
 
 from shardstream.predict.metrics.confusion import Confusion
 
-# A table of more is not read any more, and one of 1,000 would be a page of 200 MB.
+# Larger tables are not readable, and one of 1,000 classes would make a page of 200 MB.
 MAX_CLASSES = 20
 
-# What the script gets to make tables of other classes: 100 kB.
+# Cells for the script, to show tables of other classes: 100 kB.
 _MAX_CELLS = 6000
 
 MAX_PAIRS = 300
@@ -22,7 +22,7 @@ def matrix_rows(confusion: Confusion, labels: Sequence[int]) -> list[dict[str, A
     return [
         {
             "label": actual,
-            # Shares are of the whole row, also where only some of its columns are shown.
+            # Fractions are of the complete row, even if only some of its columns are shown.
             "cells": [
                 _cell(predicted, int(counts[row, column]), int(support[actual]))
                 for column, predicted in enumerate(labels)
@@ -33,7 +33,7 @@ def matrix_rows(confusion: Confusion, labels: Sequence[int]) -> list[dict[str, A
 
 
 def sparse_cells(confusion: Confusion) -> list[list[int]]:
-    """Returns [actual, predicted, count] of the cells of the diagonal and of the most frequent mistakes."""
+    """Returns [actual, predicted, count] of the diagonal cells and of the most frequent errors."""
     mistakes = np.flatnonzero(~confusion.right)
     mistakes = mistakes[np.argsort(-confusion.counts[mistakes], kind="stable")][:_MAX_CELLS]
     cells = np.concatenate([np.flatnonzero(confusion.right), mistakes])

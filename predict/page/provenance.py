@@ -1,4 +1,4 @@
-"""Where a report comes from, as the page says it."""
+"""The provenance section of the page."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from shardstream.train.runs.saved_model import ModelInfo
 
 
 def provenance_facts(provenance: Provenance, t: Texts) -> list[tuple[str, str]]:
-    """Returns where the report comes from, as terms with their facts in the language of `t`."""
+    """Returns the provenance of a report as terms and values, in the language of `t`."""
     model = provenance.model_info
     same = model.dataset_fingerprint == provenance.fingerprint
     return [
@@ -41,7 +41,7 @@ def provenance_facts(provenance: Provenance, t: Texts) -> list[tuple[str, str]]:
 
 
 def _pretrained(model: ModelInfo, t: Texts) -> Iterator[tuple[str, str]]:
-    """Yields where the weights come from that training began with, if model.json says so."""
+    """Yields the origin of pretrained weights, if recorded in model.json."""
     facts: Any = getattr(model, "pretrained", None)
     if isinstance(facts, Mapping) and facts:
         name, version = facts.get("name", ""), facts.get("version", "")

@@ -1,4 +1,4 @@
-"""index.html: one file that shows everything and loads nothing."""
+"""index.html: a self-contained file that loads nothing."""
 
 import base64
 import hashlib
@@ -29,15 +29,15 @@ _WORST_CLASSES = 3
 _CONFUSED_PAIRS = 3
 _MAX_UNTESTED = 10
 
-# Bars in more rows than this would make the page larger than its images do.
+# Bars in more rows would make the page larger than its images do.
 _CLASSES_WITH_BARS = 60
 
 
 def render_page(report: Report, lang: Language) -> str:
-    """Returns the whole page as HTML.
+    """Returns the complete page as HTML.
 
-    Every name is escaped by the template; scripts and styles are only those whose hashes the page's own
-    security policy lists, so nothing that slips through would run or load.
+    Every name is escaped by the template; the content security policy allows only scripts and styles with the listed
+    hashes, so injected content would neither run nor load anything.
     """
     parts = [
         _head,
@@ -57,9 +57,9 @@ def render_page(report: Report, lang: Language) -> str:
 
 
 def render(template: str, t: Texts, values: Mapping[str, Any]) -> str:
-    """Returns a page with the styles, the scripts and the policy of all pages."""
+    """Returns a page with the styles, scripts and security policy of all pages."""
     style, script = _joined(_STYLES), _joined(_SCRIPTS)
-    # They are the package's own files, without a closing tag in them.
+    # These are files of the package, without a closing tag in them.
     own = {"policy": _policy(style, script), "style": Markup(style), "script": Markup(script)}
     return _environment().get_template(template).render(t=t, **values, **own)
 
@@ -122,7 +122,7 @@ def _answer(report: Report, t: Texts) -> dict[str, Any]:
 
 
 def _untested(report: Report, t: Texts) -> str:
-    """Returns the names of the classes of which nothing is known; of many the first."""
+    """Returns the names of the classes without images; of many the first."""
     labels = report.summary.untested
     names = ", ".join(escape_control_chars(report.display_names[label]) for label in labels[:_MAX_UNTESTED])
     if len(labels) <= _MAX_UNTESTED:

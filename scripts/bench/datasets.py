@@ -1,13 +1,13 @@
-"""Trains our models and that of Keras's tutorial on folders of images, and compares them on the same held-out ones.
+"""Compares our models with that of Keras's tutorial, trained on folders of images, on the same held-out images.
 
     python -m scripts.bench.datasets FOLDER [FOLDER2 ...] [--seeds 1 2 3] [--models tutorial small lite0 auto]
 
-Each folder has a sub-folder for each class. For each seed a dataset is built with a split of its own: a fifth is held
-out for the figures, a fifth for choosing epochs. With `--splits-from-folders` the test split is that of the folders,
+Each folder has a sub-folder for each class. For each seed a dataset is built with a different split: a fifth is held
+out for the results, a fifth for choosing epochs. With `--splits-from-folders` the test split is that of the folders,
 the same for all seeds, and an image counts with its mean over them. The tutorial's model
 (tensorflow.org/tutorials/images/classification: flip, rotation and zoom, three convolutions, dropout, 15 epochs of
-Adam, the last one taken) has the same images. An accuracy is that over all seeds together, with its 95 % interval by
-Wilson; differences are paired.
+Adam, the last one used) gets the same images. Accuracies are over all seeds together, with 95 % Wilson intervals;
+differences are paired.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ import tyro
 from shardstream.predict.metrics.intervals import wilson_interval
 from shardstream.train.startup import start_tensorflow
 
-# Of the tutorial.
+# From the tutorial.
 _IMAGE_SIZE, _EPOCHS, _BATCH_SIZE = 180, 15, 32
 
 
@@ -49,11 +49,11 @@ class BenchConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Trial:
-    """One training.
+    """Result of one training.
 
     Attributes:
         correct: bool [num_held_out]: whether each held-out image was classified correctly.
-        secs: From the dataset to the finished model.
+        secs: Time from the dataset to the finished model.
     """
 
     correct: np.ndarray
@@ -113,7 +113,7 @@ def read_split(data: Any, split: str, image_size: int) -> tuple[np.ndarray, np.n
 
 
 def train_ours(data: Any, model: str, seed: int, run: Path) -> Any:
-    """Returns the best model of a run with default options; no features of earlier runs are used."""
+    """Returns the best model of a run with default options, without cached features of earlier runs."""
     from shardstream.train.config import TrainConfig
     from shardstream.train.run import train_and_evaluate
     from shardstream.train.runs.saved_model import load_model
@@ -192,7 +192,7 @@ def paired(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Prints the rows as a table of Markdown."""
+    """Prints the rows as a Markdown table."""
     print("| set | model | accuracy (95 % interval) | difference to the best of the others | s |")
     print("|---|---|---|---|---|")
     for row in rows:

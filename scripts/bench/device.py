@@ -1,12 +1,12 @@
-"""Measures how much of the time the device waits for input in training, by cache, for a small and a large model.
+"""Measures the fraction of time the device waits for input in training, by cache, for a small and a large model.
 
     python -m scripts.bench.device DATA [--models small EfficientNetV2S] [--batch-size 128] [--secs 5]
     KERAS_BACKEND=jax python -m scripts.bench.device DATA ...
 
-The step alone is the training of one batch again and again; the device waits for what the training with real input is
-slower than that. With TensorFlow it is the training of `shardstream-train`, as `doctor` measures it, in mixed precision
-where the GPU has it. With Keras on JAX, for machines whose TensorFlow has no GPU, it is the same models on the same
-datasets in a step of JAX: what is measured there is the input, not our loop.
+The baseline is training on the same batch repeatedly; the additional time with real input is waiting. With TensorFlow
+it is the training of `shardstream-train`, as measured by `doctor`, in mixed precision if the GPU supports it. With
+Keras on JAX, for machines whose TensorFlow has no GPU, it is the same models on the same datasets in a JAX step: that
+measures the input, not our loop.
 """
 
 import collections
@@ -26,7 +26,7 @@ import tyro
 from shardstream.train.startup import start_tensorflow
 
 _CACHES = ("none", "memory", "disk")
-# Batches that are on their way to the device of JAX while it works.
+# Batches in transfer to the JAX device while it computes.
 _AHEAD = 2
 
 
@@ -61,7 +61,7 @@ class Row:
 
     @property
     def device_wait(self) -> float:
-        """The share of the time that the device waits; below 0 never, though measurements differ."""
+        """The fraction of time that the device waits; never below 0, though measurements vary."""
         return max(0.0, 1 - self.rate / self.step_rate)
 
 
@@ -89,7 +89,7 @@ def main(config: BenchConfig) -> None:
 
 
 def device_name(backend: str) -> str:
-    """Returns what trains."""
+    """Returns the name of the training device."""
     if backend == "jax":
         import jax  # pyright: ignore[reportMissingImports]
 
@@ -101,7 +101,7 @@ def device_name(backend: str) -> str:
 
 
 def measure_tensorflow(config: BenchConfig, model: str) -> list[Row]:
-    """Returns the rates of the training of `shardstream-train`."""
+    """Returns the rates of training with `shardstream-train`."""
     from shardstream.train.config import DoctorConfig
     from shardstream.train.distributed.strategy import resolve_precision
     from shardstream.train.profiling.doctor import diagnose
@@ -131,14 +131,14 @@ def measure_tensorflow(config: BenchConfig, model: str) -> list[Row]:
 
 
 def measure_jax(config: BenchConfig, model: str) -> list[Row]:
-    """Returns the rates of the same training in a step of JAX."""
+    """Returns the rates of the same training in a JAX step."""
     import jax  # pyright: ignore[reportMissingImports]
     import keras
     import tensorflow as tf
 
     from shardstream.train.data.dataset import load_dataset
 
-    tf.config.set_visible_devices([], "GPU")  # JAX has it.
+    tf.config.set_visible_devices([], "GPU")  # JAX uses it.
     precision = "float32" if jax.default_backend() == "cpu" else "mixed_bfloat16"
     keras.config.set_dtype_policy(precision)
     data = load_dataset(config.data_dir)
@@ -176,7 +176,7 @@ def measure_jax(config: BenchConfig, model: str) -> list[Row]:
 
 
 def jax_step(model_name: str, image_size: int, num_classes: int) -> Callable[..., Any]:
-    """Returns a function that trains on (images, labels) and returns the loss before the device is done."""
+    """Returns a function that trains on (images, labels) and returns the loss without waiting for the device."""
     import jax  # pyright: ignore[reportMissingImports]
     import keras
 
@@ -211,7 +211,7 @@ def jax_step(model_name: str, image_size: int, num_classes: int) -> Callable[...
 
 
 def sent_ahead(batches: Iterator[Any]) -> Iterator[Any]:
-    """Yields `batches`, of which the next are on their way meanwhile."""
+    """Yields `batches`, while the next ones are in transfer."""
     waiting = collections.deque(itertools.islice(batches, _AHEAD))
     while waiting:
         yield waiting.popleft()
@@ -219,7 +219,7 @@ def sent_ahead(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def repeat(work: Callable[[], Any], secs: float, *, wait: Callable[[Any], Any] = lambda _: None) -> float:
-    """Returns how often a second `work` is done, after half the time unmeasured; `wait` waits for the device."""
+    """Returns calls of `work` per second, after a warm-up of half the time; `wait` waits for the device."""
     count_done(work, secs / 2, wait)
     start = time.perf_counter()
     count = count_done(work, secs, wait)
@@ -227,7 +227,7 @@ def repeat(work: Callable[[], Any], secs: float, *, wait: Callable[[Any], Any] =
 
 
 def count_done(work: Callable[[], Any], secs: float, wait: Callable[[Any], Any]) -> int:
-    """Returns how often `work` is done in so many seconds, once at least."""
+    """Returns the number of calls of `work` within `secs`, at least one."""
     start = time.perf_counter()
     for count in itertools.count(1):
         result = work()

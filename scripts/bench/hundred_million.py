@@ -1,10 +1,10 @@
-"""Opens a dataset of a hundred million records without its records: index, manifest and metadata alone.
+"""Opens a dataset of a hundred million records without its shards: only index, manifest and metadata.
 
     python -m scripts.bench.hundred_million [--num-records 100000000] [--num-shards 32000] [--folder FOLDER]
 
-The files are made first, 9 GB of them for a hundred million, with numbers and hashes drawn at random. Then processes of
-their own plan an epoch of one of ten workers, as `train_batches` does before it makes a graph, and run
-`shardstream-ingest info`. The memory is the kernel's own mark of the highest resident size, libraries included.
+The files are generated first, 9 GB for a hundred million, with random numbers and hashes. Then separate processes plan
+an epoch of one of ten workers, as `train_batches` does before it builds a graph, and run `shardstream-ingest info`.
+Memory is the peak resident size reported by the kernel, libraries included.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ RECORD_BYTES = 41_000
 ROWS_PER_GROUP = 65_536
 REJECTED_EVERY = 1000
 
-# What a process was before it became another program counts in what the kernel says of its children, but not here.
+# The kernel's peak for children includes the memory before exec, which must not count here.
 PEAK = """
 def peak():
     with open("/proc/self/status") as file:
@@ -101,13 +101,13 @@ def main(config: HundredMillionConfig) -> None:
 
 
 def run(program: str, data: Path) -> str:
-    """Returns what a program in a process of its own prints."""
+    """Returns the output of a program in a separate process."""
     command = [sys.executable, "-c", program, str(data)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def make_dataset(data: Path, num_records: int, num_shards: int) -> DatasetInfo:
-    """Makes a dataset folder without shards."""
+    """Creates a dataset folder without shards."""
     data.mkdir()
     generator = np.random.default_rng(1)
     sizes = np.diff(np.linspace(0, num_records, num_shards + 1).astype(np.int64))
@@ -148,7 +148,7 @@ def make_dataset(data: Path, num_records: int, num_shards: int) -> DatasetInfo:
 
 
 def write_index(path: Path, sizes: np.ndarray, generator: np.random.Generator) -> None:
-    """Writes the index of records of one size."""
+    """Writes an index of records of equal size."""
     first = 0
     with open_index_writer(path, int(sizes.sum())) as rows:
         for size in sizes.tolist():
@@ -160,7 +160,7 @@ def write_index(path: Path, sizes: np.ndarray, generator: np.random.Generator) -
 def write_manifest(
     path: Path, sizes: np.ndarray, num_rejected: int, info: DatasetInfo, generator: np.random.Generator
 ) -> None:
-    """Writes the manifest: one more file than REJECTED_EVERY, the last, is rejected."""
+    """Writes the manifest: after every REJECTED_EVERY records, one more file is rejected."""
     schema = manifest_schema().with_metadata({METADATA_KEY: info.encode()})
     first_rows = np.concatenate([[0], np.cumsum(sizes)])
     num_files = int(first_rows[-1]) + num_rejected
@@ -172,7 +172,7 @@ def write_manifest(
 
 
 def draw_columns(generator: np.random.Generator) -> dict[str, pa.Array]:
-    """Returns the columns of a group of rows that are other ones in each file."""
+    """Returns the columns of a row group whose values differ in each file."""
     hexadecimal = generator.bytes(32 * ROWS_PER_GROUP).hex().encode()
     ends = pa.py_buffer(np.arange(0, 64 * ROWS_PER_GROUP + 1, 64, dtype=np.int32))
     return {
@@ -190,7 +190,7 @@ def table(
     schema: pa.Schema,
     drawn: dict[str, pa.Array],
 ) -> pa.Table:
-    """Returns the rows of some files, the same drawn values in each group of rows."""
+    """Returns the rows of some files, with the same random values in each row group."""
     is_rejected = (files % (REJECTED_EVERY + 1) == REJECTED_EVERY) & (
         files // (REJECTED_EVERY + 1) < num_rejected
     )

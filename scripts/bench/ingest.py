@@ -1,15 +1,15 @@
-"""Measures how fast photos become a dataset, beside other libraries and beside the limit of the machine.
+"""Measures the rate from photos to a dataset, compared with other libraries and the limit of the machine.
 
     python -m scripts.bench.ingest PHOTOS [--count 3000] [--rounds 3] [--ffcv-python PATH] [--litdata-python PATH]
 
 PHOTOS has category folders. Their JPEGs are copied until there are --count. The first copy of each is the file itself;
-the others are turned and mirrored and encoded again, in up to eight ways, so that none is a duplicate or looks like
-another. Photos with a color profile other than sRGB are left out: ours converts their colors, which none of the others
-does. The copies are in the page cache, and nothing waits to be written, before anything is
-timed. Each way is a program in scripts/bench/peers/, run in processes of its own; the ways take turns for several
-rounds, and the table has the medians. What is timed: from the call that does the work to its end, with all imports
-done, and TensorFlow started. For ours, FFCV and litdata the start of the workers is in the time; the workers of ours
-import the decoders in it. Ours makes each file safe with fsync; of the others none does.
+the others are rotated, mirrored and encoded again, in up to eight ways, so that none is a duplicate or look-alike of
+another. Photos with a color profile other than sRGB are left out: ours converts their colors, which the others do not.
+The copies are in the page cache, and no writes are pending, before anything is timed. Each way is a program in
+scripts/bench/peers/, run in separate processes; the ways alternate for several rounds, and the table has the medians.
+Timed is the call that does the work, with all imports done, and TensorFlow started. For ours, FFCV and litdata this
+includes starting the workers; the workers of ours import the decoders in it. Ours calls fsync on each file; the others
+do not.
 """
 
 import dataclasses
@@ -61,9 +61,9 @@ class Way:
     """A row of the table.
 
     Attributes:
-        name: What it is called.
+        name: Name of the row.
         command: The program with its Python and its own options.
-        limit: The name of the way that does the same work on the pictures and nothing else.
+        limit: Name of the way that does the same work on the images and nothing else.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Way:
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-    """What a way took: seconds on the clock, and processor seconds of all its processes together."""
+    """Duration of a way: wall-clock seconds, and CPU seconds of all its processes."""
 
     secs: float
     core_secs: float
@@ -107,7 +107,7 @@ def main(config: BenchConfig) -> None:
 
 
 def choose_ways(config: BenchConfig) -> list[Way]:
-    """Returns the ways to measure; says which are left out for want of their Python."""
+    """Returns the ways to measure; reports those left out because their Python is missing."""
     ways = []
     for way in all_ways(config):
         if config.only and not any(part in way.name for part in config.only):
@@ -157,7 +157,7 @@ def all_ways(config: BenchConfig) -> list[Way]:
 
 
 def make_photos(source: Path, target: Path, count: int) -> int:
-    """Copies the JPEGs of `source` over and over, each copy turned and mirrored in another way.
+    """Copies the JPEGs of `source` repeatedly, each copy rotated and mirrored differently.
 
     Returns:
         The size of all copies together, bytes.
@@ -180,7 +180,7 @@ def make_photos(source: Path, target: Path, count: int) -> int:
 
 
 def _variant(data: bytes, number: int) -> bytes:
-    """Returns a JPEG as it is for number 0, and turned by 90 degrees `number` times, mirrored from the 4th time on."""
+    """Returns a JPEG, unchanged for number 0, rotated by 90 degrees `number` times, mirrored from 4 on."""
     if not number:
         return data
     pixels = np.rot90(decode(data, read_header(data)), number)
@@ -188,7 +188,7 @@ def _variant(data: bytes, number: int) -> bytes:
 
 
 def measure(way: Way, folder: Path, workers: int) -> dict:
-    """Runs a way on `folder/photos` and returns what it printed; throws away what it made."""
+    """Runs a way on `folder/photos` and returns its output; removes its dataset."""
     out = folder / "work" / "photos"
     out.parent.mkdir()
     os.sync()
@@ -201,7 +201,7 @@ def measure(way: Way, folder: Path, workers: int) -> dict:
 
 
 def print_table(config: BenchConfig, num_bytes: int, ways: list[Way], times: dict[str, list[Times]]) -> None:
-    """Prints the medians, and what each is of its limit and of TFDS."""
+    """Prints the medians, as such and relative to the limit and to TFDS."""
     secs = {name: statistics.median(run.secs for run in runs) for name, runs in times.items()}
     core_secs = {name: statistics.median(run.core_secs for run in runs) for name, runs in times.items()}
     print(
@@ -227,7 +227,7 @@ def print_table(config: BenchConfig, num_bytes: int, ways: list[Way], times: dic
 def describe(
     config: BenchConfig, num_bytes: int, times: dict[str, list[Times]], versions: dict[str, str]
 ) -> dict[str, object]:
-    """Returns what is needed to read the figures."""
+    """Returns the conditions of the measurement."""
     return {
         "secs": {name: [round(run.secs, 6) for run in runs] for name, runs in times.items()},
         "core_secs": {name: [round(run.core_secs, 2) for run in runs] for name, runs in times.items()},

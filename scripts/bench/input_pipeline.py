@@ -1,19 +1,20 @@
-"""Measures how fast a dataset becomes batches to train on, beside other libraries and beside the limits of the machine.
+"""Measures the rate from a dataset to training batches, compared with other libraries and the limits of the machine.
 
     python -m scripts.bench.input_pipeline PHOTOS [--count 3000] [--rounds 2] [--peers FOLDER] [--ways ours limit]
 
-PHOTOS has category folders. Their JPEGs are copied until there are --count, turned and mirrored in up to eight ways, as
-scripts/bench/ingest.py does. `shardstream-ingest build --image-size 300` makes our dataset of them, and each peer's
-format is made of its very JPEGs, so that all decode the same bytes; only FFCV encodes them anew, at the same quality.
-Each way is a program in scripts/bench/peers/, run in a process of its own for some epochs; the ways take turns for
-several rounds, and the table has the medians: of the first epochs, and of all later ones. Batches have 32 pictures in
-uint8, but for Keras's `image_dataset_from_directory`, which offers float32 alone. What is timed: an epoch from asking
-for its batches to the last one, with all imports done and TensorFlow started; worker processes start in the first
-epoch. All files are in the page cache. Peers that decode with what they are given get simplejpeg, which is quicker than
-their own examples.
+PHOTOS has category folders. Their JPEGs are copied until there are --count, rotated and mirrored in up to eight ways,
+as in scripts/bench/ingest.py. `shardstream-ingest build --image-size 300` makes our dataset of them, and each peer's
+format is made of the same stored JPEGs, so that all decode the same bytes; only FFCV re-encodes them, at the same
+quality.
+Each way is a program in scripts/bench/peers/, run in a separate process for some epochs; the ways alternate for several
+rounds, and the table has the medians: of the first epochs, and of all later ones. Batches have 32 images in uint8,
+except for Keras's `image_dataset_from_directory`, which supports only float32. Timed is an epoch from requesting its
+batches to the last one, with all imports done and TensorFlow started; worker processes start in the first epoch. All
+files are in the page cache. Peers that let the user choose the decoder get simplejpeg, which is faster than the decoder
+of their own examples.
 
-The environments of the peers are made in --peers with pip, once. What cannot be made or does not run is a row of the
-table that says why.
+The environments of the peers are created in --peers with pip, once. A peer that cannot be installed or fails is a row
+of the table with the reason.
 """
 
 import contextlib
@@ -41,7 +42,7 @@ from shardstream.ingest.dataset.records import decode_example, read_records
 
 PROGRAMS = Path(__file__).with_name("peers")
 SIZE = 300
-# A peer that hangs must not hold up the others.
+# A peer that hangs must not block the others.
 MOST_SECS = 900
 
 
@@ -71,11 +72,10 @@ class BenchConfig:
 class Way:
     """A row of the table.
 
-    Attributes:
-        name: What it is called.
-        program: The file in bench_peers/ and its own options.
-        environment: One of `PINS`; empty for this project's own.
-        own: The name of its dataset, which ways may share.
+    name: Name of the row.
+    program: The file in bench_peers/ and its own options.
+    environment: One of `PINS`; empty for that of this project.
+    own: The name of its dataset, which ways may share.
     """
 
     name: str
@@ -108,24 +108,24 @@ WAYS = (
 
 
 class Results:
-    """What the runs of a way came to.
+    """Results of the runs of a way.
 
     Attributes:
-        first: Pictures a second and core ms a picture of the first epoch of each run.
-        later: Those of all other epochs.
-        dtype: Of the pictures in a batch.
-        failure: Why there are none; empty where there are.
+        first: Images per second and core ms per image of the first epoch of each run.
+        later: The same for all other epochs.
+        dtype: Dtype of the images in a batch.
+        failure: Why there are no results; empty if there are.
     """
 
     def __init__(self) -> None:
-        """Begins without any."""
+        """Starts without results."""
         self.first: list[tuple[float, float]] = []
         self.later: list[tuple[float, float]] = []
         self.dtype = ""
         self.failure = ""
 
     def add(self, found: Mapping[str, Any]) -> None:
-        """Takes what a program printed."""
+        """Adds the output of a program."""
         rates = [
             (epoch["pictures"] / epoch["secs"], 1000 * epoch["core_secs"] / epoch["pictures"])
             for epoch in found["epochs"]
@@ -135,12 +135,12 @@ class Results:
         self.dtype = found["dtype"]
 
     def rate(self, which: str) -> float | None:
-        """Returns the median pictures a second of the "first" or the "later" epochs."""
+        """Returns the median images per second of the "first" or the "later" epochs."""
         rates = getattr(self, which)
         return statistics.median(rate for rate, _ in rates) if rates else None
 
     def core_ms(self, which: str) -> float | None:
-        """Returns the median core ms a picture of these epochs."""
+        """Returns the median core ms per image of these epochs."""
         rates = getattr(self, which)
         return statistics.median(core_ms for _, core_ms in rates) if rates else None
 
@@ -176,7 +176,7 @@ def main(config: BenchConfig) -> None:
 
 
 def make_inputs(config: BenchConfig, inputs: Path) -> None:
-    """Makes the photos, our dataset of them, and its pictures as files, where they are not there."""
+    """Creates the photos, our dataset of them, and its images as files, unless they exist."""
     if (inputs / "complete").is_file():
         if (inputs / "complete").read_text() != str(config.count):
             sys.exit(f"{inputs}: was made with another --count; name another folder")
@@ -197,7 +197,7 @@ def make_inputs(config: BenchConfig, inputs: Path) -> None:
 
 
 def write_pictures(info: DatasetInfo, folder: Path) -> None:
-    """Writes the pictures of a dataset as files in category folders."""
+    """Writes the images of a dataset as files in category folders."""
     for number, name in enumerate(info.class_names):
         (folder / f"{number}-{name}").mkdir(parents=True)
     folders = sorted(folder.iterdir())
@@ -212,14 +212,14 @@ def write_pictures(info: DatasetInfo, folder: Path) -> None:
 
 
 class RunError(Exception):
-    """A program failed; says why in one line."""
+    """A program failed; the message is the reason in one line."""
 
 
 def run(way: Way, inputs: Path, config: BenchConfig) -> dict[str, Any]:
-    """Runs a way and returns what it printed.
+    """Runs a way and returns its output.
 
     Raises:
-        InstallError: Its environment cannot be made.
+        InstallError: Its environment cannot be created.
         RunError: It failed or hung.
     """
     python = python_of(way.environment, config.peers) if way.environment else sys.executable
@@ -245,7 +245,7 @@ def run(way: Way, inputs: Path, config: BenchConfig) -> dict[str, Any]:
 
 
 def print_table(config: BenchConfig, num_bytes: int, results: Mapping[str, Results]) -> None:
-    """Prints the medians as Markdown, and what they are of the limits and of Keras."""
+    """Prints the medians as Markdown, and their ratios to the limits and to Keras."""
     print(
         f"{config.count:,} photos at {SIZE}x{SIZE} of {num_bytes / config.count / 1e3:.0f} kB, batches of 32, "
         f"{config.workers} workers, {config.rounds} runs of {config.epochs} epochs; img/s (core ms a picture)\n"
@@ -279,13 +279,13 @@ def print_table(config: BenchConfig, num_bytes: int, results: Mapping[str, Resul
 
 
 def cell(result: Results, which: str) -> str:
-    """Returns rate and core ms as the table has them; nothing where there were no such epochs."""
+    """Returns rate and core ms as text for the table; empty if there were no such epochs."""
     rate, core_ms = result.rate(which), result.core_ms(which)
     return "" if rate is None else f"{rate:,.0f} ({core_ms:.2f})"
 
 
 def ratio(results: Mapping[str, Results], name: str, which: str, other: str, other_which: str) -> str:
-    """Returns the rate of a way over that of another; nothing where one of them was not measured."""
+    """Returns the rate of a way divided by that of another; empty if either was not measured."""
     rate = results[name].rate(which)
     base = results[other].rate(other_which) if other in results else None
     return "" if rate is None or base is None else f"{rate / base:.2f}"
@@ -294,7 +294,7 @@ def ratio(results: Mapping[str, Results], name: str, which: str, other: str, oth
 def describe(
     config: BenchConfig, num_bytes: int, results: Mapping[str, Results], versions: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Returns what is needed to read the figures."""
+    """Returns the conditions of the measurement."""
 
     def rates(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
         return [(round(rate, 1), round(core_ms, 3)) for rate, core_ms in pairs]

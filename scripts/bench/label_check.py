@@ -2,9 +2,9 @@
 
     python -m scripts.bench.label_check DATA [DATA ...] [--fractions 0.02 0.05] [--blurs 0 2 4] [--seeds 1 2]
 
-The labels of a fraction of all images are moved to another class, and the label check of a report looks at the features
-of all images. Blurred by noise of some standard deviations they make a weaker classifier: the accuracy is a column. A
-label that was wrong from the beginning counts as correct here, so the precision is a lower limit.
+The labels of a fraction of all images are changed, and the label check of a report uses the features of all images.
+Noise of some standard deviations on the features makes a weaker classifier: the accuracy is a column. A label that was
+incorrect originally counts as correct here, so the precision is a lower limit.
 """
 
 import dataclasses
@@ -63,7 +63,7 @@ def main(config: CheckConfig) -> None:
 def try_one(
     info: Any, features: "DatasetFeatures", blur: float, fraction: float, seed: int
 ) -> dict[str, object]:
-    """Returns what is listed once labels are planted."""
+    """Returns the listed labels after planting errors."""
     from shardstream.predict.findings.label_check import check_by_features
     from shardstream.predict.inference.backbone_features import DatasetFeatures
 

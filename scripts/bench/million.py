@@ -1,10 +1,10 @@
-"""Builds datasets from many tiny photos: does a million take as long per file as a hundred thousand, in what memory?
+"""Builds datasets from many tiny photos: compares time and memory per file of a million with a hundred thousand.
 
     python -m scripts.bench.million [--counts 100000 1000000] [--folder FOLDER]
 
-The photos are drawn first, 32x32 pixels and no two alike, a thousand to a folder. `shardstream-ingest build` then runs
-once for each of --counts, in processes of its own, with the photos in the page cache. The memory is the kernel's own
-mark of the highest resident size (VmHWM in proc_pid_status(5)), shared libraries included, read twenty times a second.
+The photos are drawn first, 32x32 pixels and all different, a thousand per folder. `shardstream-ingest build` then runs
+once for each of --counts, in separate processes, with the photos in the page cache. Memory is the peak resident size
+reported by the kernel (VmHWM in proc_pid_status(5)), shared libraries included, read twenty times a second.
 """
 
 import dataclasses
@@ -48,15 +48,15 @@ class MillionConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Build:
-    """What a build took.
+    """Result of a build.
 
     Attributes:
-        count: How many photos it was given.
-        num_ok: How many of them it took into the dataset.
-        secs: From the start of the command to its end.
-        core_secs: Processor seconds of all its processes.
-        parent_bytes: The highest resident size of the process that was started.
-        worker_bytes: That of the largest process below it.
+        count: Number of photos.
+        num_ok: How many of them are in the dataset.
+        secs: Duration of the command.
+        core_secs: CPU seconds of all its processes.
+        parent_bytes: Peak resident size of the main process.
+        worker_bytes: Peak resident size of its largest child process.
     """
 
     count: int
@@ -105,9 +105,9 @@ def draw_folder(root: Path, numbers: range) -> None:
 
 
 def draw_photo(number: int) -> bytes:
-    """Returns a JPEG of 32x32 pixels, a smooth one, that differs with `number`.
+    """Returns a smooth JPEG of 32x32 pixels, which differs for each `number`.
 
-    Of 8x8 random colors: of 4x4, 60,000 photos have 32,000 pairs that look alike, and a million nine million.
+    Drawn from 8x8 random colors: with 4x4, 60,000 photos have 32,000 pairs of look-alikes, and a million nine million.
     """
     coarse = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
     picture = cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_CUBIC)
@@ -115,7 +115,7 @@ def draw_photo(number: int) -> bytes:
 
 
 def build(folder: Path, count: int, config: MillionConfig) -> Build:
-    """Builds FOLDER/photos into FOLDER/data, watches the processes, and removes what came out."""
+    """Builds FOLDER/photos into FOLDER/data, monitors the processes, and removes the result."""
     data, log = folder / "data", folder / "build.log"
     command = [
         sys.executable,
@@ -153,7 +153,7 @@ def build(folder: Path, count: int, config: MillionConfig) -> Build:
 
 
 def peak_bytes(process: int) -> int:
-    """Returns the highest resident size that a process has had; 0 if it is gone."""
+    """Returns the peak resident size of a process; 0 if it has exited."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
@@ -162,7 +162,7 @@ def peak_bytes(process: int) -> int:
 
 
 def print_table(builds: list[Build]) -> None:
-    """Prints time and memory of each build, and what changes with the number of files."""
+    """Prints time and memory of each build, and how they depend on the number of files."""
     print("| files | stored | s | ms a file | core ms a file | parent, peak MB | largest worker, peak MB |")
     print("|---|---|---|---|---|---|---|")
     for one in builds:

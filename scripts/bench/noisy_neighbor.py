@@ -1,12 +1,12 @@
-"""Measures `train_batches` beside other work, and how much Python it runs for each image.
+"""Measures `train_batches` next to other CPU load, and how much Python it runs per image.
 
     python -m scripts.bench.noisy_neighbor DATA [--cache none] [--rounds 7] [--secs 3]
 
-Three situations take turns for several rounds, in one process and on one iterator: alone, beside a thread that spins
-in pure Python, and beside a process that spins. The process takes a core away, the thread a core and Python's lock:
-what that costs besides is the ratio of the two rates. A loop in Python takes the batches, as training does.
+Three situations alternate for several rounds, in one process and on one iterator: alone, next to a thread that spins in
+pure Python, and next to a process that spins. The process occupies a core, the thread a core and the GIL: the cost of
+the latter is the ratio of the two rates. A Python loop consumes the batches, as in training.
 
-Python for each image: processor time in the generators of the pipeline, and how often they are asked.
+Python per image: CPU time in the generators of the pipeline, and how often they are called.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ import tyro
 from shardstream.train.startup import start_tensorflow
 
 SITUATIONS = ("alone", "thread", "process")
-# Taken before each measurement: what was made in advance in another situation.
+# Batches consumed before each measurement: those prefetched in the previous situation.
 _WARM_UP_BATCHES = 8
 
 

@@ -1,13 +1,13 @@
-"""Measures what an epoch of our loop takes over a bare `model.fit`: meters, history, checkpoints, curves and all.
+"""Measures the overhead of our loop per epoch over a bare `model.fit`: meters, history, checkpoints, curves and all.
 
     python -m scripts.bench.overhead DATA [--image-size 128] [--epochs 20] [--augmentation none]
 
-All train `small` on the same decoded pictures in memory, in as many steps, and evaluate after each epoch. `fit` gets
-them in the two ways that are quickest: as arrays, and as a `tf.data.Dataset` of them. The three take turns in one
-process, an epoch each; its time is that from one turn's beginning to its end, so that whatever happens between two
-epochs counts. The first two, which have the tracing in them, are left out. The baseline is the quicker `fit`. What our
-loop saves and draws now and then goes by the clock, which the turns of the others move on: here it comes three times as
-often as in a run alone.
+All train `small` on the same decoded images in memory, for the same number of steps, and evaluate after each epoch.
+`fit` gets them in the two fastest ways: as arrays, and as a `tf.data.Dataset` of them. The three alternate in one
+process, an epoch each; the time of an epoch is that of its complete turn, including whatever happens between two
+epochs. The first two, which include tracing, are left out. The baseline is the faster `fit`. What our loop saves and
+draws from time to time is scheduled by the clock, which continues during the turns of the others: so it happens three
+times as often here as in a normal run.
 """
 
 import collections
@@ -32,11 +32,11 @@ from shardstream.train.models.registry import AugmentationName
 from shardstream.train.startup import start_tensorflow
 
 OURS = "shardstream"
-_TRACING_EPOCHS = 2  # `fit` traces something in its second one again.
+_TRACING_EPOCHS = 2  # `fit` traces again in its second epoch.
 
-# Seconds of the clock, and of processor time, that an epoch took.
+# Wall-clock and CPU seconds of an epoch.
 Times = tuple[float, float]
-# Trains, and calls what it is given at the end of each epoch.
+# Trains, and calls its argument at the end of each epoch.
 Trainer = Callable[[Callable[[], None]], None]
 
 
@@ -68,7 +68,7 @@ def main(config: BenchConfig) -> None:
             batch_size=config.batch_size,
             epochs=config.epochs,
             augmentation=config.augmentation,
-            label_smoothing=0.0,  # Then the loss is what `fit` has for labels that are numbers.
+            label_smoothing=0.0,  # So that the loss equals that of `fit` for integer labels.
             cache="memory",
             precision="float32",
         )
@@ -82,7 +82,7 @@ def main(config: BenchConfig) -> None:
 
 
 def report(times: dict[str, list[Times]]) -> None:
-    """Prints the means, as what is done in some epochs alone counts too, and how much more ours are."""
+    """Prints the means, which include what happens only in some epochs, and the overhead of ours."""
     print("| | s an epoch | core s an epoch |\n|---|---|---|")
     means = {}
     for name, epochs in times.items():
@@ -96,15 +96,15 @@ def report(times: dict[str, list[Times]]) -> None:
 
 
 class Turns:
-    """Has threads work one at a time, in rotation."""
+    """Makes threads work one at a time, in rotation."""
 
     def __init__(self, count: int) -> None:
-        """Takes how many there are; number 0 begins."""
+        """Takes the number of threads; number 0 starts."""
         self._order = collections.deque(range(count))
         self._changed = threading.Condition()
 
     def wait(self, number: int) -> None:
-        """Returns when it is the turn of thread `number`."""
+        """Waits for the turn of thread `number`."""
         with self._changed:
             self._changed.wait_for(lambda: self._order[0] == number)
 
@@ -160,7 +160,7 @@ def train(options: TrainConfig, end_epoch: Callable[[], None]) -> None:
 
 
 def fit(options: TrainConfig, inputs: Callable[..., dict[str, Any]], end_epoch: Callable[[], None]) -> None:
-    """Trains with `model.fit`, with the same model, optimizer and pictures."""
+    """Trains with `model.fit`, with the same model, optimizer and images."""
     import keras
 
     from shardstream.train.resolve import make_model, prepare
@@ -186,7 +186,7 @@ def fit(options: TrainConfig, inputs: Callable[..., dict[str, Any]], end_epoch: 
         jit_compile=no_xla,
     )
     num_trained = setup.steps_per_epoch * setup.batch_size
-    train_pictures = tuple(array[:num_trained] for array in pictures[0])  # Whole batches alone, as in ours.
+    train_pictures = tuple(array[:num_trained] for array in pictures[0])  # Only complete batches, as in ours.
     model.fit(
         **inputs(train_pictures, pictures[1], setup.batch_size),
         epochs=setup.epochs,
@@ -203,7 +203,7 @@ def decoded(data: Any, split: str, image_size: int) -> tuple[np.ndarray, np.ndar
 
 
 def as_arrays(train: tuple[np.ndarray, ...], validation: tuple[np.ndarray, ...], batch_size: int) -> Any:
-    """Returns what `fit` shuffles and gathers itself."""
+    """Returns arrays, which `fit` shuffles and gathers itself."""
     return {"x": train[0], "y": train[1], "validation_data": validation, "batch_size": batch_size}
 
 

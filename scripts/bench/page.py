@@ -1,4 +1,4 @@
-"""Measures how long a browser takes for the page of a report: until it is laid out, to filter, to show a matrix.
+"""Measures how fast a browser renders the page of a report: layout, filtering, and showing a matrix.
 
     python -m scripts.bench.page REPORT/index.html [--width 1440] [--repeats 5]
 
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import tyro
 
-# Everything at once and in this order: nothing of it waits for the network or for a timer.
+# Everything at once and in this order: no part waits for the network or for a timer.
 _MEASURE = """
 const seen = {};
 const laidOut = () => document.documentElement.getBoundingClientRect().height;
@@ -77,12 +77,12 @@ def measure(text: str, *, width: int) -> dict[str, float]:
 
     Raises:
         FileNotFoundError: There is no Chromium.
-        RuntimeError: The page noted nothing.
+        RuntimeError: The page recorded nothing.
     """
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         raise FileNotFoundError("no Chromium is installed")
-    # The page allows no script but its own, by their hashes.
+    # The page allows only its own scripts, by their hashes.
     allowed = base64.b64encode(hashlib.sha256(_MEASURE.encode()).digest()).decode()
     text = text.replace("script-src ", f"script-src 'sha256-{allowed}' ", 1)
     with tempfile.TemporaryDirectory() as folder:

@@ -2,11 +2,11 @@ r"""Plants mistakes among photos that a model has not seen, and counts how many 
 
     python -m scripts.bench.planted_mistakes PHOTOS [--seeds 1 2 3] [--image-size 96] [--group '/(\d+)_']
 
-For each seed three in ten of the photos are held out (those of one group together), and a model is trained on the
-others as `shardstream-train` does by itself. Among those held out 5 are put into another category, 5 that are not
-square lie on their side, 5 are blurred, and of 10 there is a second copy, compressed anew; no photo is in two of these.
-A photo counts as found where the page names it in the list that is meant for it: labels to check, pictures unlike their
-class, look-alikes. The lists are as long as in any report.
+For each seed three in ten of the photos are held out (grouped by --group), and a model is trained on the others
+with the defaults of `shardstream-train`. Of the held-out photos, 5 are moved to another category, 5 that are not square
+are rotated by 90 degrees, 5 blurred, and 10 get a recompressed copy; no photo is used twice. A photo counts as found
+if the page names it in the corresponding list: labels to check, images unlike their class, look-alikes. The lists are
+as long as in any report.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from shardstream.predict.output.result import Report
 
 HELD_OUT = 0.3
-# Of the longer side: a photo of 1,200 pixels is blurred by 20 of them.
+# Fraction of the longer side: a photo of 1,200 pixels is blurred by 20 pixels.
 BLUR = 1 / 60
 
 
@@ -48,7 +48,7 @@ class PlantConfig:
     """Photos whose paths have the same first group of this pattern are held out together."""
 
 
-# The paths of what was planted, by kind; of a photo that is twice both.
+# Paths of the planted mistakes, by kind; for duplicates both paths.
 Planted = dict[str, list[set[str]]]
 
 
@@ -67,7 +67,7 @@ def main(config: PlantConfig) -> None:
 
 
 def try_one(config: PlantConfig, seed: int, folder: Path) -> dict[str, object]:
-    """Returns a row of the table: how many of each kind were found, and how long the lists are."""
+    """Returns a row of the table: how many mistakes of each kind were found, and the lengths of the lists."""
     chance = random.Random(seed)
     copy_photos(config, chance, folder)
     planted = plant(folder / "held-out", chance)
@@ -106,7 +106,7 @@ def copy_photos(config: PlantConfig, chance: random.Random, folder: Path) -> Non
 
 
 def plant(folder: Path, chance: random.Random) -> Planted:
-    """Plants mistakes among the photos of a folder and returns where they are."""
+    """Plants mistakes among the photos of a folder and returns their paths."""
     categories = sorted(path.name for path in folder.iterdir())
     left = chance.sample(photos := sorted(folder.glob("*/*")), len(photos))
 
@@ -138,24 +138,24 @@ def plant(folder: Path, chance: random.Random) -> Planted:
 
 
 def open_photo(path: Path) -> Image.Image:
-    """Returns the upright photo."""
+    """Returns the photo turned upright."""
     with Image.open(path) as photo:
         return ImageOps.exif_transpose(photo).convert("RGB")
 
 
 def is_oblong(path: Path) -> bool:
-    """Returns whether one side is longer than the other by a tenth or more."""
+    """Returns whether one side is at least a tenth longer than the other."""
     width, height = open_photo(path).size
     return max(width, height) >= 1.1 * min(width, height)
 
 
 def save(photo: Image.Image, path: Path, *, quality: int = 95) -> None:
-    """Writes a JPEG, whatever the path is called."""
+    """Writes a JPEG, regardless of the suffix of the path."""
     photo.save(path, "JPEG", quality=quality)
 
 
 def make_report(config: PlantConfig, seed: int, folder: Path) -> "Report":
-    """Trains on the others and returns what the report says of those held out."""
+    """Trains on the others and returns the report on those held out."""
     from shardstream.ingest.commands.build import build_dataset
     from shardstream.ingest.commands.config import BuildConfig
     from shardstream.predict.inference.selection import select_all

@@ -1,12 +1,12 @@
-"""Measures prediction against Keras alone: the whole pass of `shardstream-predict`, and `model.predict` on a tensor.
+"""Compares prediction with Keras alone: the complete pass of `shardstream-predict`, and `model.predict` on a tensor.
 
     python -m scripts.bench.predict RUN DATA [--records 100000] [--split train] [--rounds 5]
 
-The pass is all that is done for each record: it is read, checked, decoded, predicted, measured, kept in columns and
-written to Parquet and CSV. Keras gets the same pictures decoded, in memory, in batches of the same size, and does
-nothing else. They take turns in one process, and the ratio is the median of the rounds'. With --records the records of
-the split are written over and over, to a dataset of so many; after the rounds a tenth of them is predicted, then all,
-and then the whole report is made, each with the largest memory that the process has had until its end.
+The pass includes everything done per record: it is read, checked, decoded, predicted, measured, kept in columns and
+written to Parquet and CSV. Keras gets the same images decoded, in memory, in batches of the same size, and does
+nothing else. They alternate in one process, and the ratio is the median over the rounds. With --records the records
+of the split are repeated to make a dataset of that size; after the rounds a tenth of them is predicted, then all, and
+then the complete report is made, each with the peak memory of the process until then.
 """
 
 import dataclasses
@@ -54,7 +54,7 @@ class BenchConfig:
     """How often the two take turns."""
 
 
-# Seconds on the clock and of the processor.
+# Wall-clock and CPU seconds.
 Times = tuple[float, float]
 
 
@@ -79,7 +79,7 @@ def main(config: BenchConfig) -> None:
 
 
 def take_turns(config: BenchConfig, info: DatasetInfo, num_pictures: int) -> dict[str, list[Times]]:
-    """Returns the times of each, round by round; the first round, which has the tracing in it, is left out."""
+    """Returns the times of each, round by round, without the first round, which includes tracing."""
     from shardstream.predict.compared_models import load_compared_models
     from shardstream.predict.inference.classifier import BATCH_SIZE
     from shardstream.predict.inference.records import read_batches
@@ -125,7 +125,7 @@ def sweep(contender: "ComparedModel", info: DatasetInfo, split: str, num_picture
 
 
 def ratios(times: dict[str, list[Times]]) -> dict[str, float]:
-    """Returns the median share of Keras' rate that the pass reaches, round by round: on the clock, by core time."""
+    """Returns the median fraction of Keras' rate that the pass reaches over the rounds: by wall-clock and CPU time."""
     pairs = zip(times["model.predict"], times["the pass"], strict=True)
     shares = [(alone[0] / whole[0], alone[1] / whole[1]) for alone, whole in pairs]
     ratio, core_ratio = (statistics.median(column) for column in zip(*shares, strict=True))
@@ -133,7 +133,7 @@ def ratios(times: dict[str, list[Times]]) -> dict[str, float]:
 
 
 def predict_large(config: BenchConfig, info: DatasetInfo, num_records: int, folder: Path) -> list[float]:
-    """Predicts many records, then makes the whole report, and returns the largest memory after each."""
+    """Predicts many records, then makes the complete report, and returns the peak memory after each."""
     from shardstream.predict.compared_models import load_compared_models
     from shardstream.predict.inference.selection import select_all
     from shardstream.predict.metrics.gate import Limits
@@ -177,7 +177,7 @@ def predict_large(config: BenchConfig, info: DatasetInfo, num_records: int, fold
 
 
 def write_over(info: DatasetInfo, split_name: str, count: int, folder: Path) -> DatasetInfo:
-    """Writes the records of a split over and over, until there are so many."""
+    """Writes the records of a split repeatedly, up to the requested number."""
     folder.mkdir()
     split = info.split(split_name)
     framed = []
@@ -205,7 +205,7 @@ def write_over(info: DatasetInfo, split_name: str, count: int, folder: Path) -> 
 
 
 def peak_mb() -> float:
-    """Returns the largest memory that the process has had."""
+    """Returns the peak memory of the process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -2,8 +2,8 @@
 
     python -m scripts.bench.scaling DATA [--cores 1 2 4 8 16] [--caches none memory] [--rounds 3] [--secs 3]
 
-Each measurement is a process of its own, which may use so many cores and no more (sched_setaffinity); the numbers of
-cores take turns. Core time for each image is stated beside the rate: what the input takes, the training cannot have.
+Each measurement is a separate process, limited to this number of cores (sched_setaffinity); the numbers of cores
+alternate. CPU time per image is printed besides the rate: what the input uses, training cannot.
 """
 
 import dataclasses

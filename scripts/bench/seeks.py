@@ -1,9 +1,9 @@
-"""Counts what the reduce asks of a disk, without one: requests one by one, by windows, and after sorting.
+"""Simulates the disk accesses of the reduce step: requests one by one, by windows, and after sorting.
 
     python -m scripts.bench.seeks [--counts 100000 1000000] [--seek-ms 10] [--mb-per-sec 150]
 
-Records are where the map step leaves them, 256 to a file, and are wanted in an order drawn at random. The plan of the
-product runs as it is; in the place of workers each task is counted. A request costs a seek, and its bytes.
+Records are where the map step leaves them, 256 per file, and are needed in random order. The real plan is used; instead
+of running tasks on workers, each is counted. A request costs a seek, and its bytes.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ class Counting(Engine):
         self.num_requests = 0
 
     def submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
-        """Counts the requests of a run that is to be written, and says that it was."""
+        """Counts the requests of a run to be written, and reports it as written."""
         run = cast(Any, task)
         self.num_requests += sum(len(run.places.requests(window)) for window in run.places.windows())
         future: Future[Any] = Future()
@@ -54,7 +54,7 @@ class Counting(Engine):
         return future
 
     def in_flight(self) -> int:
-        """Returns how many tasks are under way at once."""
+        """Returns the number of concurrent tasks."""
         return 1
 
 
@@ -72,7 +72,7 @@ def main(config: SeeksConfig) -> None:
 
 
 def count_requests(count: int, config: SeeksConfig) -> dict[str, float]:
-    """Returns what the records of a dataset take to be read in the order of its shards, and written."""
+    """Returns the cost of reading the records of a dataset in the order of its shards, and writing them."""
     rows = np.random.default_rng(1).permutation(count).astype(np.uint32)
     numbers = np.arange(count)
     where = SimpleNamespace(
@@ -91,7 +91,7 @@ def count_requests(count: int, config: SeeksConfig) -> dict[str, float]:
     requests = engine.num_requests + estimate_requests(catalog, rows)
 
     def hours(num_requests: float, num_copies: int) -> float:
-        """Returns the time of so many seeks, and of all bytes read and written so often."""
+        """Returns the time of the seeks, and of reading and writing all bytes this number of times."""
         return (num_requests * seek_secs + 2 * num_copies * num_bytes / (config.mb_per_sec * 1e6)) / 3600
 
     return {

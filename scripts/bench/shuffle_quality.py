@@ -1,11 +1,11 @@
-"""How well an epoch's order mixes the examples, beside a true permutation.
+"""Measures how well the order of an epoch is shuffled, compared with a true permutation.
 
     python -m scripts.bench.shuffle_quality --counts 3000 100000 1000000
 
-The mean displacement is how far an example is from its place in the files, as a fraction of the split: 1/3 for a true
-permutation. The correlation of batches is that of the mean places of a batch and of the next one: 0 for a true
-permutation, 1 for files in order. Inside a batch the order means nothing: each part of the split gives a slice of it.
-Nothing is read, as the order depends on the sizes of the files alone.
+The mean displacement is the distance of an example from its place in the files, as a fraction of the split: 1/3 for a
+true permutation. The correlation of batches is that of the mean places of a batch and of the next one: 0 for a true
+permutation, 1 for file order. The order within a batch is not significant: each part of the split supplies a slice of
+it. Nothing is read, as the order depends only on the sizes of the files.
 """
 
 import argparse
@@ -19,7 +19,7 @@ _BATCH_SIZE = 32
 
 
 def displacement(order: np.ndarray) -> float:
-    """Returns the mean distance of an example from its place in the files, as a share of the split."""
+    """Returns the mean distance of an example from its place in the files, as a fraction of the split."""
     return float(np.abs(order - np.arange(len(order))).mean() / len(order))
 
 
@@ -30,13 +30,13 @@ def batch_correlation(order: np.ndarray) -> float:
 
 
 def make_sampler(num_examples: int, record_bytes: int) -> EpochSampler:
-    """Returns the order of a split of records of one size."""
+    """Returns the sampler of a split with records of equal size."""
     num_bytes = num_examples * record_bytes
     return EpochSampler.make(num_examples, num_bytes=num_bytes, batch_size=_BATCH_SIZE, seed=_SEED)
 
 
 def epoch_order(sampler: EpochSampler, epoch: int) -> np.ndarray:
-    """Returns the position of each example of an epoch, but those that fill no batch."""
+    """Returns the position of each example of an epoch, without the remainder that fills no batch."""
     first, steps = epoch * sampler.steps_per_epoch, sampler.steps_per_epoch
     parts = []
     for window in sampler.windows(start_step=first):

@@ -1,9 +1,9 @@
-"""Measures ingest from a disk that is slow to answer: every file takes a while to be opened.
+"""Measures ingest from a disk with high latency: opening any file takes a while.
 
     python -m scripts.bench.slow_disk PHOTOS [--count 3000] [--delays 0 5 50]
 
-The delay is put before each opening of a photo, in all processes of the command, by a small library that the dynamic
-linker loads first (LD_PRELOAD); a C compiler is needed to make it. Data are in the page cache all the while.
+A small library, preloaded by the dynamic linker (LD_PRELOAD), delays each opening of a photo in all processes of the
+command; building it needs a C compiler. All data are in the page cache.
 """
 
 import dataclasses
@@ -73,7 +73,7 @@ def main(config: BenchConfig) -> None:
 
 
 def make_library(folder: Path) -> Path:
-    """Returns the library that makes opening slow."""
+    """Returns the path of the library that delays opening."""
     library = folder / "slow_open.so"
     command = ["cc", "-shared", "-fPIC", "-O2", "-x", "c", "-", "-o", str(library), "-ldl"]
     subprocess.run(command, input=SLOW_OPEN, text=True, check=True)
@@ -81,7 +81,7 @@ def make_library(folder: Path) -> Path:
 
 
 def copy_photos(source: Path, target: Path, count: int) -> Path:
-    """Copies the JPEGs of `source` over and over, each with a comment of its own behind its first two bytes."""
+    """Copies the JPEGs of `source` repeatedly, each with a different comment after its first two bytes."""
     files = sorted(path for path in source.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"})
     for number in range(count):
         path = files[number % len(files)]
@@ -93,7 +93,7 @@ def copy_photos(source: Path, target: Path, count: int) -> Path:
 
 
 def build_secs(photos: Path, data: Path, library: Path, delay: float, workers: int) -> float:
-    """Returns how long a build takes."""
+    """Returns the duration of a build."""
     slow = {
         "LD_PRELOAD": str(library),
         "SLOW_FOLDER": str(photos),

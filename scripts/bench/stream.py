@@ -1,13 +1,13 @@
-"""Measures what a stream of training batches costs beside its rate: large photos, the first batch, memory.
+"""Measures the cost of a stream of training batches besides its rate: large photos, the first batch, memory.
 
     python -m scripts.bench.stream PHOTOS [--parts large first memory] [--rounds 3]
 
-large: PHOTOS made 12 megapixels large, and batches of 300x300 of them: ours beside a plain pipeline that decodes and
-resizes, with antialiasing, without, and with what a hand that knows the photos' size would write, and beside Keras's
-`image_dataset_from_directory`, which has none.
-first: how long the first batch takes once TensorFlow is there, for the same pictures in 1 shard and in about 1,000.
-memory: the largest memory of a process after each of 20 epochs of 10,000 small records, and after as many steps through
-250,000 and 1,000,000; nothing is kept. It grows until the windows of encoded pictures are full, and not from there on.
+large: PHOTOS enlarged to 12 megapixels, and batches of 300x300 of them: ours, a plain pipeline that decodes and resizes
+with antialiasing, without, and with hand-written code for the known photo size, and Keras's
+`image_dataset_from_directory`, which has no antialiasing.
+first: time to the first batch after TensorFlow has started, for the same images in 1 shard and in about 1,000.
+memory: peak memory of a process after each of 20 epochs of 10,000 small records, and after as many steps through
+250,000 and 1,000,000, without a cache. It grows until the windows of encoded images are full, and no further.
 """
 
 import dataclasses
@@ -76,7 +76,7 @@ def measure_large(config: BenchConfig, folder: Path) -> dict[str, list[float]]:
     for _ in range(config.rounds):
         for name, (program, *options) in ways.items():
             found = run(program, folder, folder / "own", *options, "--epochs", "2")
-            epoch = found["epochs"][-1]  # The first has the start of threads in it.
+            epoch = found["epochs"][-1]  # The first includes starting threads.
             rates[name].append(epoch["pictures"] / epoch["secs"])
             core_ms[name].append(1000 * epoch["core_secs"] / epoch["pictures"])
             print(f"{name}: {rates[name][-1]:.1f} img/s", file=sys.stderr, flush=True)
@@ -91,7 +91,7 @@ def measure_large(config: BenchConfig, folder: Path) -> dict[str, list[float]]:
 
 
 def measure_first(config: BenchConfig, folder: Path) -> dict[str, list[float]]:
-    """Prints how long the first batch takes, and returns the seconds of each round by the number of shards."""
+    """Prints the time to the first batch, and returns the seconds of each round by the number of shards."""
     make_photos(config.photos, folder / "originals", config.first_count)
     build(folder / "originals", folder / "one", image_size=128, shard_size="10GiB")
     num_bytes = sum(path.stat().st_size for path in (folder / "one").glob("*tfrecord*"))
@@ -110,7 +110,7 @@ def measure_first(config: BenchConfig, folder: Path) -> dict[str, list[float]]:
 
 
 def measure_memory(config: BenchConfig, folder: Path) -> dict[str, list[float]]:
-    """Prints and returns the largest memory of a process by then, MB, epoch by epoch or part by part."""
+    """Prints and returns the peak memory of a process so far, in MB, by epoch or by part."""
     from scripts.bench.peers.small_records import write_dataset
 
     found = {}

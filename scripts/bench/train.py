@@ -2,11 +2,11 @@
 
     python -m scripts.bench.train DATA [DATA2 ...] [--seeds 1 2 3]
 
-Both read the same dataset through the same pipeline, in the same loop, at the same image size, and take turns in one
-process: for every dataset and seed first the one, then the other. The time of an epoch is that of its
-training steps, the median over all epochs of all runs but the first of each, which has the tracing in it; processor
-time beside it, which is steadier where the machine has other work. The accuracy is that of the epoch with the lowest
-validation loss, on the validation split, and on the split `test` where the datasets have one: nothing was chosen by it.
+Both read the same dataset through the same pipeline, in the same loop, at the same image size, and alternate in one
+process, for every dataset and seed. The time of an epoch is that of its training steps, the median over all epochs of
+all runs but the first of each, which includes tracing; CPU time is given as well, as it varies less if the machine has
+other work. The accuracy is that of the epoch with the lowest validation loss, on the validation split, and on the split
+`test` if there is one, which was not used for any choice.
 """
 
 import contextlib
@@ -50,13 +50,13 @@ class Run:
     """One training.
 
     Attributes:
-        accuracy: On the validation split, of the best epoch.
-        test_accuracy: On the split `test`; None where there is none.
-        parameters: Of the model.
-        best_epoch: That with the lowest validation loss.
-        secs: Of each epoch's training.
-        core_secs: The processor time of each epoch, validation and what is saved included.
-        total_secs: From the call to its end.
+        accuracy: Validation accuracy of the best epoch.
+        test_accuracy: Accuracy on the split `test`; None without one.
+        parameters: Number of parameters of the model.
+        best_epoch: The epoch with the lowest validation loss.
+        secs: Training time of each epoch.
+        core_secs: CPU time of each epoch, including validation and saving.
+        total_secs: Time of the complete call.
     """
 
     accuracy: float
@@ -70,7 +70,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """A model's figures over all datasets and seeds; lists in their order."""
+    """Results of a model over all datasets and seeds; lists in their order."""
 
     model: str
     parameters: int
@@ -162,7 +162,7 @@ def accuracy_on_test(folder: Path, data_dir: Path) -> float | None:
 
 @contextlib.contextmanager
 def without_first_layer() -> Iterator[None]:
-    """Builds `notebook` without Dense(1024) while it lasts: with it, an epoch would take an hour."""
+    """Temporarily builds `notebook` without Dense(1024): with it, an epoch would take an hour."""
     import keras
 
     from shardstream.train.models import build as models
@@ -230,7 +230,7 @@ def spread(accuracies: list[float]) -> str:
 
 
 def describe(config: BenchConfig, rows: list[Row]) -> dict[str, object]:
-    """Returns all figures with versions and hardware."""
+    """Returns all results with versions and hardware."""
     from shardstream.ingest.common.cpu_limits import usable_cores
     from shardstream.ingest.dataset.metadata import DatasetInfo
     from shardstream.train.distributed.strategy import versions
@@ -253,7 +253,7 @@ def describe(config: BenchConfig, rows: list[Row]) -> dict[str, object]:
 
 
 def processor() -> str:
-    """Returns the processor's name as Linux gives it."""
+    """Returns the CPU name reported by Linux."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -1,9 +1,9 @@
-"""Adds ten photos to a dataset of a thousand shards: what is written, and how long it takes.
+"""Adds ten photos to a dataset of a thousand shards: measures bytes written and time.
 
     python -m scripts.bench.update_shards [--count 20000] [--shard-size 20KiB] [--added 10]
 
-The photos are drawn, 32x32 pixels and no two alike, and shards are made small, so that there are many. Written is what
-has another inode afterwards; a shard that got a second name has not.
+The photos are drawn, 32x32 pixels and all different, and the shard size is small, so that there are many shards. A file
+counts as written if its inode has changed, so a shard with an additional hard link does not.
 """
 
 import dataclasses

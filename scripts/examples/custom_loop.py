@@ -2,7 +2,7 @@
 
     python -m scripts.examples.custom_loop DATA [--steps 1000]
 
-A batch is decided by (data, batch size, seed, step) alone: a loop that saves its step goes on with `start_step`.
+A batch depends only on (data, batch size, seed, step): a loop that saves its step resumes with `start_step`.
 """
 
 # Keras has incomplete type hints.
@@ -68,9 +68,9 @@ def main() -> None:
 def evaluate(
     model: keras.Model, data: shardstream.Dataset, strategy: tf.distribute.Strategy, batch_size: int
 ) -> tuple[int, int]:
-    """Returns how many images of the validation split are predicted correctly, and how many there are.
+    """Returns the number of correct predictions on the validation split, and the number of its images.
 
-    Padded batches have one shape, so that each replica gets as many rows; padding has weight 0.
+    Padded batches have a fixed shape, so that each replica gets the same number of rows; padding has weight 0.
     """
 
     def count_on_replica(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Trains your own Keras model with `model.fit`. Kill it at any moment and start it again: it goes on where it was.
+"""Trains your own Keras model with `model.fit`. Kill it at any moment and start it again: it resumes where it was.
 
 python -m scripts.examples.fit DATA --run runs/mine
 """

@@ -3,7 +3,7 @@
     shardstream-train DATA --run runs/first
     python -m scripts.examples.transfer runs/first OTHER_DATA --model other.keras
 
-Each image passes the frozen layers once; all epochs of the head are on their features.
+Each image passes the frozen layers once; all epochs of the head use the cached features.
 """
 
 # Keras has incomplete type hints.
@@ -32,7 +32,7 @@ def main() -> None:
     keras.utils.set_random_seed(args.seed)
 
     trained = keras.saving.load_model(args.run / "best.keras", compile=False)
-    # The last layer is the one that knows the classes of the run.
+    # The last layer is specific to the classes of the run.
     backbone = keras.Model(trained.inputs, trained.layers[-1].input)
     backbone.trainable = False
     image_size = trained.input_shape[1]

@@ -1,4 +1,4 @@
-"""Datasets that are damaged in all ways, examined, and repaired."""
+"""Corrupts datasets in many ways, then verifies and repairs them."""
 
 import dataclasses
 import json
@@ -25,12 +25,12 @@ _EVERY_NTH_BY_COMMAND = 25
 
 @dataclasses.dataclass(frozen=True)
 class Victim:
-    """A dataset to be damaged.
+    """A dataset to corrupt.
 
     Attributes:
-        data: Its folder.
-        foreign: A dataset of the same name, of other photos.
-        rng: Decides what is damaged, and how.
+        data: The dataset folder.
+        foreign: A dataset of the same name, with other images.
+        rng: Random generator of the corruption.
     """
 
     data: Path
@@ -38,11 +38,11 @@ class Victim:
     rng: random.Random
 
     def shard(self) -> Path:
-        """Returns one of the shards that are there."""
+        """Returns one of the existing shards."""
         return self.rng.choice(sorted(self.data.glob("*.tfrecord-*")))
 
     def file(self) -> Path:
-        """Returns one of all files that are there, a shard as often as one of the others."""
+        """Returns one of the existing files, a shard as often as one of the others."""
         others = [self.data / name for name in (METADATA, MANIFEST, *TFDS_FILES)]
         others = [path for path in others if path.exists()]
         return self.rng.choice(others) if others and self.rng.random() < 0.5 else self.shard()
@@ -57,13 +57,13 @@ def flip_bit(victim: Victim) -> None:
 
 
 def cut(victim: Victim) -> None:
-    """Cuts a file anywhere."""
+    """Truncates a file at a random position."""
     path = victim.file()
     path.write_bytes(path.read_bytes()[: victim.rng.randrange(path.stat().st_size)])
 
 
 def cut_between_records(victim: Victim) -> None:
-    """Cuts a shard where a record begins."""
+    """Truncates a shard between two records."""
     path = victim.shard()
     with path.open("rb") as file:
         offset = victim.rng.choice([record.offset for record in read_records(file)])
@@ -71,7 +71,7 @@ def cut_between_records(victim: Victim) -> None:
 
 
 def zero_run(victim: Victim) -> None:
-    """Overwrites a part of a file with zeros, as a disk does that lost a block."""
+    """Overwrites a part of a file with zeros, like a disk that lost a block."""
     path = victim.file()
     content = bytearray(path.read_bytes())
     start = victim.rng.randrange(len(content))
@@ -92,7 +92,7 @@ def delete(victim: Victim) -> None:
 
 
 def swap(victim: Victim) -> None:
-    """Exchanges two shards."""
+    """Swaps two shards."""
     one, other = victim.rng.sample(sorted(victim.data.glob("*.tfrecord-*")), 2)
     aside = one.with_name("aside")
     one.rename(aside)
@@ -101,7 +101,7 @@ def swap(victim: Victim) -> None:
 
 
 def put_foreign(victim: Victim) -> None:
-    """Puts a file of another dataset in the place of one of the same kind."""
+    """Replaces a file by one of the same kind from another dataset."""
     path = victim.file()
     if path.name in TFDS_FILES:
         path = victim.shard()
@@ -112,7 +112,7 @@ def put_foreign(victim: Victim) -> None:
 
 
 def edit_metadata(victim: Victim) -> None:
-    """Changes a field of the metadata so that they fit themselves still."""
+    """Changes a field of the metadata such that it stays consistent."""
     info = DatasetInfo.load(victim.data)
     split = victim.rng.choice(list(info.splits.values()))
     shard = dataclasses.replace(split.shards[0], num_bytes=split.shards[0].num_bytes + 1)
@@ -134,7 +134,7 @@ def edit_metadata(victim: Victim) -> None:
 
 
 def duplicate(victim: Victim) -> None:
-    """Copies a shard to a name that a reader would read as one."""
+    """Copies a shard to a name that a reader would accept."""
     path = victim.shard()
     shutil.copy(path, path.with_name(path.name.replace("-of-", "-of-1")))
 
@@ -158,11 +158,11 @@ REPAIRED, LEFT = "repaired", "left as it was"
 
 @dataclasses.dataclass(frozen=True)
 class DamageRound:
-    """What came of a round.
+    """Result of a round.
 
     Attributes:
-        kinds: How the dataset was damaged.
-        outcome: REPAIRED or LEFT; the latter has to be where both descriptions of the dataset were damaged.
+        kinds: How the dataset was corrupted.
+        outcome: REPAIRED or LEFT; the latter is expected if both descriptions of the dataset were corrupted.
     """
 
     kinds: tuple[str, ...]
@@ -170,7 +170,7 @@ class DamageRound:
 
 
 def make_foreign(scene: Scene) -> Path:
-    """Makes a dataset of the same name and other pictures."""
+    """Makes a dataset of the same name with other images."""
     data = scene.folder / "foreign/d"
     data.parent.mkdir()
     run_to_end([*scene.command(BUILD, data), "--seed", "5", "--quality", "50"], data.parent)
@@ -178,10 +178,10 @@ def make_foreign(scene: Scene) -> Path:
 
 
 def damage_round(scene: Scene, foreign: Path, folder: Path, number: int, rng: random.Random) -> DamageRound:
-    """Damages a dataset once or twice, and sees that all of it is found and repaired.
+    """Corrupts a dataset once or twice, and checks that all of it is detected and repaired.
 
     Raises:
-        FaultError: A promise was broken.
+        FaultError: A guarantee was violated.
     """
     reference = contents(scene.reference)
     data = folder / "d"
@@ -194,15 +194,13 @@ def damage_round(scene: Scene, foreign: Path, folder: Path, number: int, rng: ra
     changed = {name for name in {**damaged, **reference} if damaged.get(name) != reference.get(name)}
     by_command = number % _EVERY_NTH_BY_COMMAND == 0
     found, is_mended = (_by_command if by_command else _by_library)(scene, data)
-    if (
-        METADATA in changed and MANIFEST in found
-    ):  # They do not fit each other; nothing says which one is wrong.
+    if METADATA in changed and MANIFEST in found:  # They are inconsistent; nothing says which one is wrong.
         found = found - {MANIFEST} | {METADATA}
-    # Then it may be that nothing is known to be right, and what is found may be less, or something else.
+    # Then possibly nothing is known to be correct, and the findings may be fewer, or different.
     is_hopeless = {METADATA, MANIFEST} <= changed
     if not found or (found != changed and not is_hopeless):
         raise FaultError(f"{kinds}: changed were {sorted(changed)}, found were {sorted(found)}")
-    # A file that is none of the dataset's stays where it is, and all else is repaired.
+    # A foreign file stays where it is, and everything else is repaired.
     extra = {name: damaged[name] for name in changed - reference.keys()}
     if not is_mended and not is_hopeless and not extra:
         raise FaultError(f"{kinds} of {sorted(changed)}: not repaired")
@@ -212,7 +210,7 @@ def damage_round(scene: Scene, foreign: Path, folder: Path, number: int, rng: ra
 
 
 def _damage(victim: Victim) -> tuple[str, ...]:
-    """Damages a dataset and returns how; nothing where the one damage left nothing for the other."""
+    """Corrupts a dataset and returns how; empty if the first corruption left nothing for the second."""
     kinds = tuple(victim.rng.choices(list(DAMAGES), k=victim.rng.choice((1, 1, 2))))
     try:
         for kind in kinds:

@@ -1,4 +1,4 @@
-"""Jobs that run out of disk space, at any moment, and are started again when there is some."""
+"""Runs jobs that run out of disk space at a random moment, and restarts them with enough space."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ _LIMITED = (
 
 
 class Tmpfs:
-    """A disk in memory, which has to be mounted: only root may do that."""
+    """A disk in memory; mounting it requires root."""
 
     how = "a disk of its own that is full (tmpfs)"
     sentence = "No space left on device"
@@ -32,7 +32,7 @@ class Tmpfs:
         self.folder = folder
 
     def run(self, command: Sequence[str], num_bytes: int, log: Path) -> int:
-        """Runs a command with no more than `num_bytes` on the disk, and returns its exit code."""
+        """Runs a command with at most `num_bytes` of disk space, and returns its exit code."""
         self._resize(num_bytes)
         try:
             return _run(command, log)
@@ -40,7 +40,7 @@ class Tmpfs:
             self._resize(_PLENTY_BYTES)
 
     def used(self) -> int:
-        """Returns how many bytes are on it."""
+        """Returns the number of bytes in use."""
         return shutil.disk_usage(self.folder).used
 
     def _resize(self, num_bytes: int) -> None:
@@ -48,7 +48,7 @@ class Tmpfs:
 
 
 class FileSizes:
-    """The largest size of a file stands in for the disk, where nothing can be mounted."""
+    """A limit on the file size, as a substitute for the disk where nothing can be mounted."""
 
     how = "the largest size of a file (RLIMIT_FSIZE)"
     sentence = "File too large"
@@ -63,7 +63,7 @@ class FileSizes:
     def used(self) -> int:
         """Returns the size of the largest file."""
         sizes = [0]
-        # Not `rglob`, which fails where a folder goes while it is looked through.
+        # Not `rglob`, which fails if a folder is removed during the scan.
         for folder, _, names in os.walk(self.folder):
             for name in names:
                 with contextlib.suppress(FileNotFoundError):
@@ -80,7 +80,7 @@ def _run(command: Sequence[str], log: Path) -> int:
 
 @contextlib.contextmanager
 def open_disk(folder: Path) -> Iterator[Tmpfs | FileSizes]:
-    """Gives the best there is in place of a disk that can be filled."""
+    """Gives the best available substitute for a disk that can be filled."""
     folder.mkdir()
     if not _can_mount(folder):
         yield FileSizes(folder)
@@ -88,7 +88,7 @@ def open_disk(folder: Path) -> Iterator[Tmpfs | FileSizes]:
     try:
         yield Tmpfs(folder)
     finally:
-        # At once, though a process that is about to end may hold it for a moment still.
+        # Lazily, as a process about to exit may still use it for a moment.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
@@ -107,7 +107,7 @@ def _mount(*arguments: object) -> None:
 
 
 def measure_need(scene: Scene, disk: Tmpfs | FileSizes, job: str) -> tuple[int, int]:
-    """Runs a job undisturbed; returns how many bytes are on the disk before it, and at most during it."""
+    """Runs a job undisturbed; returns the bytes on the disk before it, and the maximum during it."""
     data = scene.prepare(job, disk.folder / "measured")
     before = most = disk.used()
     with start(scene.command(job, data), scene.folder / "stderr") as process:
@@ -122,26 +122,26 @@ def measure_need(scene: Scene, disk: Tmpfs | FileSizes, job: str) -> tuple[int, 
 def full_disk_round(
     scene: Scene, disk: Tmpfs | FileSizes, needs: Mapping[str, tuple[int, int]], name: str, rng: random.Random
 ) -> list[tuple[str, str]]:
-    """Runs a job on a disk that is too small, and again on one that is not.
+    """Runs a job on a disk that is too small, then on one that is large enough.
 
     Args:
         scene: The jobs.
-        disk: Where they work.
-        needs: What `measure_need` gave for each job.
-        name: Of the folder to make there.
-        rng: Decides the job and the space.
+        disk: The disk to work on.
+        needs: Result of `measure_need` for each job.
+        name: Name of the folder to create there.
+        rng: Chooses the job and the space.
 
     Returns:
-        The job and its phase when the disk was full; nothing if there was room enough.
+        The job and its phase when the disk was full; nothing if there was enough space.
 
     Raises:
-        FaultError: A promise was broken.
+        FaultError: A guarantee was violated.
     """
     job = rng.choice((BUILD, UPDATE))
     data = scene.prepare(job, disk.folder / name)
     log = scene.folder / "stderr"
     least, most = needs[job]
-    if rng.random() < 1 / 3:  # What is written last takes little space, and would hardly ever be hit.
+    if rng.random() < 1 / 3:  # The last files take little space, and would hardly ever be hit.
         last = sum((scene.reference / filename).stat().st_size for filename in (METADATA, MANIFEST))
         least = max(least, most - last)
     exit_code = disk.run(scene.command(job, data), rng.randint(least, most), log)

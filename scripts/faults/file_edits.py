@@ -1,4 +1,4 @@
-"""Random edits of the files of a run folder: one function for each kind of file that has an inside."""
+"""Random edits of the files of a run folder: one function per structured file format."""
 
 import csv
 import hashlib
@@ -18,8 +18,8 @@ _WEIGHTS = "model.weights.h5"
 
 
 def edit_file(run: Path, other: Path, rng: random.Random) -> str:
-    """Edits one file of a run folder; `other` is a run of other options. Returns what was done."""
-    # The more there is inside, the more often.
+    """Edits one file of a run folder; `other` is a run with other options. Returns a description."""
+    # Weighted by the amount of structure.
     shares = {"config.json": 1, "history.csv": 1, "model.json": 2, "best.keras": 5}
     files = [run / name for name, share in shares.items() if (run / name).exists() for _ in range(share)]
     files += 4 * sorted((run / "checkpoints").glob("*"))
@@ -66,7 +66,7 @@ def _edit_csv(path: Path, rng: random.Random) -> str:
 
 
 def _edit_model(path: Path, rng: random.Random) -> str:
-    """Edits what lies in the archive of a model."""
+    """Edits the contents of a model archive."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     name = rng.choice(["config.json"] * 3 + [_WEIGHTS] * 2 + ["metadata.json"])
@@ -122,7 +122,7 @@ def _edit_array(content: bytes, rng: random.Random) -> bytes:
 
 def _edit_bytes(content: bytes, rng: random.Random) -> bytes:
     edited = bytearray(content)
-    # The start has the structure, and what comes after it are numbers, of which any is as good.
+    # The beginning has the structure; after it are numbers, all equivalent.
     end = rng.choice([200, 5000, len(edited)])
     for _ in range(rng.choice([1, 8])):
         edited[rng.randrange(end)] = rng.randrange(256)
@@ -130,7 +130,7 @@ def _edit_bytes(content: bytes, rng: random.Random) -> bytes:
 
 
 def _edit_checkpoint(path: Path, rng: random.Random) -> str:
-    """Edits a value of the header, and makes the digest fit again: it is no secret."""
+    """Edits a value of the header, and updates the digest, as an attacker could."""
     content = path.read_bytes()
     start = len(_MAGIC) + 8
     (length,) = struct.unpack_from("<Q", content, len(_MAGIC))

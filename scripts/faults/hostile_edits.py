@@ -68,7 +68,7 @@ class EditsConfig:
 
 
 class Scene:
-    """A dataset that is whole, a copy of it that is edited, and what lies beside them and is nobody's business."""
+    """An intact dataset, a copy of it to edit, and unrelated files next to them."""
 
     def __init__(self, folder: Path, images: Path) -> None:
         self.folder, self.data, self.whole = folder, folder / "data", folder / "kept/data"
@@ -80,13 +80,13 @@ class Scene:
         subprocess.run(_command("build", self.photos, self.whole, *size), check=True, capture_output=True)
 
     def others(self) -> dict[str, str]:
-        """Returns the hash of each file outside of the dataset and its staging area, by its path."""
+        """Returns the hash of each file outside of the dataset and its staging area, by path."""
         return {
             str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in self.folder.rglob("*")
             if path.is_file()
             and not path.is_relative_to(self.data)
-            # What a command that was killed for its time leaves.
+            # Left by a command that was killed after the time limit.
             and ".incomplete" not in str(path)
             and path.name != "data.lock"
         }
@@ -122,7 +122,7 @@ def run(config: EditsConfig) -> int:
 
 
 def edit(data: Path, rng: random.Random) -> str:
-    """Edits one file of a dataset; returns what was done."""
+    """Edits one file of a dataset; returns a description."""
     path = data / rng.choice([name for name in FILES if (data / name).exists()])
     kind = rng.choice(["value", "value", "value", "bytes", "cut", "link", "pipe", "folder"])
     if kind == "value" and path.suffix == ".json":
@@ -151,7 +151,7 @@ def edit(data: Path, rng: random.Random) -> str:
 
 
 def edit_value(path: Path, rng: random.Random) -> None:
-    """Puts an odd value somewhere into a JSON file, or takes a value away."""
+    """Sets a value in a JSON file to an odd one, or removes it."""
     content = json.loads(path.read_text())
     if not (places := list(_places(content))):
         return
@@ -171,7 +171,7 @@ def _places(node: Any) -> Any:
 
 
 def _fit(data: Path) -> None:
-    """Makes the hashes of metadata.json fit: none of them is a secret."""
+    """Updates the hashes of metadata.json, as an attacker could."""
     path = data / "metadata.json"
     content = json.loads(path.read_text())
     held = {
@@ -188,7 +188,7 @@ def _fit(data: Path) -> None:
 
 
 def attempt(scene: Scene, command: str, secs: float) -> str:
-    """Runs a command on the edited dataset; returns how it ended, with a "!" before what must not be."""
+    """Runs a command on the edited dataset; returns how it ended, with a "!" prefix for a violation."""
     paths = [scene.data] if command in ("info", "verify") else [scene.photos, scene.data]
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(

@@ -1,12 +1,12 @@
-"""Judges thousands of broken images and says what went wrong with ingest, if anything did.
+"""Processes thousands of corrupted images and reports violations by ingest, if any.
 
     python -m scripts.faults.images [ODD] [--count 20000] [--seed 1]
 
-Each image of ODD, or of a few that are drawn here in all formats, is broken in one of eight ways and judged twice, for
-`--image-size original` and 128, in worker processes. What must never happen: a worker that dies, one that takes more
-than 10 seconds or more than 1 GB of memory, an error that ingest did not foresee, and an accepted picture that
-TensorFlow cannot decode or finds of another size. The offending images are written to --out. Prints a table and one
-JSON line; ends with 1 if anything went wrong.
+Each image of ODD, or of a few drawn here in all formats, is corrupted in one of eight ways and processed twice,
+for `--image-size original` and 128, in worker processes. Violations are: a worker that dies, one that takes more than
+10 seconds or more than 1 GB of memory, an unexpected exception, and an accepted image that TensorFlow cannot decode or
+finds to be of another size. The offending images are written to --out. Prints a table and one JSON line; exits with 1
+if there was any violation.
 """
 
 import collections
@@ -48,15 +48,15 @@ class CampaignConfig:
 
 
 class Reply(NamedTuple):
-    """What a worker found of one image at one size.
+    """Result of a worker for one image at one size.
 
     Attributes:
-        verdict: As of `shardstream.ingest.images.process.judge`.
-        reason: Likewise.
-        stored: Likewise.
-        size: Likewise.
-        secs: How long it took.
-        peak_bytes: The most resident memory of the worker while it took.
+        verdict: As in `shardstream.ingest.images.process.judge`.
+        reason: The same.
+        stored: The same.
+        size: The same.
+        secs: Duration.
+        peak_bytes: Peak resident memory of the worker in this time.
     """
 
     verdict: str
@@ -68,7 +68,7 @@ class Reply(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What went wrong, with which image."""
+    """A violation, with its image."""
 
     number: int
     what: str
@@ -92,7 +92,7 @@ def main(config: CampaignConfig) -> int:
 
 
 class Campaign:
-    """The images to break, and what was found."""
+    """The images to corrupt, and the results."""
 
     def __init__(self, config: CampaignConfig, sources: list[Source]) -> None:
         self.config = config
@@ -106,7 +106,7 @@ class Campaign:
         self._lock = threading.Lock()
 
     def work(self, first: int) -> None:
-        """Has every n-th image judged, in a process that is replaced when it dies."""
+        """Processes every n-th image, in a worker that is replaced when it dies."""
         worker = Child(judge_for_ever)
         for number in range(first, self.config.count, self.config.workers):
             image = mutate(self.sources, self.config.seed, number)
@@ -142,14 +142,14 @@ class Campaign:
         (self.config.out / f"{number}{image.suffix}").write_bytes(image.data)
 
     def print_table(self) -> None:
-        """Prints how many were judged how, by the way they were broken."""
+        """Prints the number of images per result, by kind of corruption."""
         print(f"| broken by | {' | '.join(VERDICTS)} |")
         print("|---|---|---|---|")
         for kind in MUTATIONS:
             print(f"| {kind} | {' | '.join(str(self.counts[kind, verdict]) for verdict in VERDICTS)} |")
 
     def describe(self) -> dict[str, object]:
-        """Returns the figures."""
+        """Returns the results as JSON values."""
         return {
             "count": self.config.count,
             "seed": self.config.seed,
@@ -162,7 +162,7 @@ class Campaign:
 
 
 class Child:
-    """A process that answers questions one by one."""
+    """A process that answers requests one by one."""
 
     def __init__(self, answer_for_ever) -> None:
         context = multiprocessing.get_context("spawn")
@@ -170,10 +170,10 @@ class Child:
         self._process = context.Process(target=answer_for_ever, args=(theirs,), daemon=True)
         self._process.start()
         theirs.close()
-        self._connection.recv()  # Its imports are done.
+        self._connection.recv()  # Imports are complete.
 
     def ask(self, question: object, max_secs: float) -> object:
-        """Returns the answer, or how the process ended, in words, where it gave none."""
+        """Returns the answer, or a description of how the process ended without one."""
         try:
             self._connection.send(question)
             if self._connection.poll(max_secs):
@@ -185,7 +185,7 @@ class Child:
         return f"took more than {max_secs} s"
 
     def close(self) -> None:
-        """Ends the process, whatever it does."""
+        """Kills the process."""
         self._process.kill()
         self._process.join()
 
@@ -193,9 +193,9 @@ class Child:
 def judge_for_ever(questions: Connection) -> None:
     """Answers (data, suffix, size) with a Reply.
 
-    Memory is measured as what is resident at the most while one image is judged. A limit on the address space would
-    count what is reserved and never touched, such as the room for the largest JPEG that there could be; it is here
-    only to keep the machine alive.
+    Memory is the peak resident size while one image is processed. A limit on the address space would include memory
+    that is reserved and never touched, such as the buffer for the largest possible JPEG; it is set here only to
+    protect the machine.
     """
     import resource
 
@@ -203,11 +203,11 @@ def judge_for_ever(questions: Connection) -> None:
     from shardstream.ingest.images.settings import ImageSettings
 
     resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff tells of every broken tag.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff reports every invalid tag.
     questions.send(None)
     while True:
         data, suffix, size = questions.recv()
-        Path("/proc/self/clear_refs").write_text("5")  # Peaks are counted from here on.
+        Path("/proc/self/clear_refs").write_text("5")  # Resets the peak.
         began = time.perf_counter()
         settings = ImageSettings(size=size, resize="stretch", encoding="jpeg", quality=95)
         judged = process_image(data, suffix, image=settings, max_pixels=100_000_000)
@@ -216,13 +216,13 @@ def judge_for_ever(questions: Connection) -> None:
 
 
 def peak_bytes() -> int:
-    """Returns the most memory of this process that was resident."""
+    """Returns the peak resident memory of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def decode_for_ever(questions: Connection) -> None:
-    """Answers (encoded, (height, width)) with what TensorFlow finds wrong, in words; nothing if nothing."""
+    """Answers (encoded, (height, width)) with the errors that TensorFlow finds, in words; empty if none."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import tensorflow as tf
 

@@ -126,8 +126,8 @@ class Rounds:
     """The rounds of a campaign.
 
     Attributes:
-        scene: What they are about.
-        failures: What promise was broken in which folder.
+        scene: The jobs and their reference.
+        failures: The violated guarantee, by folder.
     """
 
     def __init__(self, scene: Scene, seed: int) -> None:
@@ -136,12 +136,12 @@ class Rounds:
         self._seed = seed
 
     def run(self, one: Callable[[Path, int, random.Random], Sequence[Result]], count: int) -> list[Result]:
-        """Runs rounds until they have come to `count` results, or one in four broke a promise.
+        """Runs rounds until there are `count` results, or one in four rounds violated a guarantee.
 
         Args:
-            one: A round, given a folder that is not there yet, its number and what decides about chance; gives none,
-                one or several results.
-            count: How many results.
+            one: A round: takes a new folder path, its number and a random generator; returns none, one or several
+                results.
+            count: Number of results.
         """
         results: list[Result] = []
         number = 0
@@ -200,7 +200,7 @@ def damages(rounds: Rounds, count: int) -> dict[str, Any]:
 
 
 def print_table(title: str, cells: Iterable[tuple[str, str]], columns: Sequence[str]) -> dict[str, Any]:
-    """Prints how often each pair of row and column came up, and returns the same as a dictionary."""
+    """Prints the count of each pair of row and column, and returns the counts as a dictionary."""
     counts: collections.Counter[tuple[str, str]] = collections.Counter(cells)
     rows = sorted({row for row, _ in counts})
     print(f"| {title} | {' | '.join(columns)} | all |\n|---|{'---|' * (len(columns) + 1)}")

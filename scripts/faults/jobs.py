@@ -1,4 +1,4 @@
-"""What all campaigns of scripts/faults/ingest.py share: the jobs that they disturb, and what has to come of those."""
+"""Common code of the campaigns of scripts/faults/ingest.py: the jobs to disturb, and the checks of their results."""
 
 import contextlib
 import dataclasses
@@ -17,32 +17,32 @@ from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
 from shardstream.ingest.dataset.metadata import FILENAME as METADATA
 
 BUILD, UPDATE = "build", "update"
-# What a job goes through, as it shows in its folders.
+# The phases of a job, as visible in its folders.
 PHASES = ("start", "map", "reduce", "finish")
 _SETTINGS = ("--image-size", "64", "--shard-size", "64KiB")
 _SECS_BETWEEN_LOOKS = 0.0005
 _MAX_SECS = 120
-# A process that is left for good is still there then; one that is about to end needs a core for it first.
+# A process that hangs is still there after this time; one that is about to exit may have to wait for a core.
 _MAX_ORPHAN_SECS = 30.0
 
 Contents = dict[str, str]  # The SHA-256 of each file by its name.
 
 
 class FaultError(Exception):
-    """A promise was broken; says which."""
+    """A guarantee was violated; says which."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """Photos and what the jobs on them have to come to.
+    """Photos, and the reference results of the jobs on them.
 
     Attributes:
-        folder: Where all of it lies.
-        photos: What the datasets are made of.
+        folder: Working folder.
+        photos: Source folder of the datasets.
         workers: Processes of each job.
         old: A dataset of an older state of these photos.
-        reference: The dataset as it has to be.
-        secs: How long each phase of each job takes undisturbed, by job and phase.
+        reference: The expected dataset.
+        secs: Undisturbed duration of each phase of each job, by job and phase.
     """
 
     folder: Path
@@ -87,7 +87,7 @@ class Scene:
 
 
 def make_scene(photos: Path, folder: Path, *, workers: int) -> Scene:
-    """Makes the datasets that a campaign compares with, and measures how long that takes."""
+    """Makes the reference datasets of a campaign, and measures the duration."""
     older = _make_older_photos(photos, folder / "older_photos")
     scene = Scene(folder, photos, workers, folder / "old/d", folder / "reference/d", {})
     for before, data in ((older, scene.old), (photos, scene.reference)):
@@ -102,7 +102,7 @@ def make_scene(photos: Path, folder: Path, *, workers: int) -> Scene:
 
 
 def _make_older_photos(photos: Path, older: Path) -> Path:
-    """Copies the photos as they may have been: some are missing, some have another name, and some another content."""
+    """Copies the photos in an assumed earlier state: some are missing, some renamed, and some have other content."""
     paths = sorted(path for path in photos.rglob("*") if path.is_file())
     for number, path in enumerate(paths):
         copy = older / path.relative_to(photos)
@@ -115,12 +115,12 @@ def _make_older_photos(photos: Path, older: Path) -> Path:
 
 
 def contents(folder: Path) -> Contents:
-    """Returns what is in the files of a folder."""
+    """Returns the hashes of the files in a folder."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
 def start(command: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
-    """Starts a command in a session of its own; what it says on stderr goes to the file `log`."""
+    """Starts a command in a session of its own; its stderr goes to the file `log`."""
     with log.open("wb") as stderr:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True)
 
@@ -140,7 +140,7 @@ def wait(process: "subprocess.Popen[bytes]") -> int:
 
 
 def run_to_end(command: Sequence[str], folder: Path) -> None:
-    """Runs a command that has to succeed, and to leave no process behind.
+    """Runs a command that must succeed, and leave no process behind.
 
     Raises:
         FaultError: It does not.
@@ -161,7 +161,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _measure(scene: Scene, job: str, data: Path) -> dict[str, float]:
-    """Runs a job to its end and returns how long it was in each phase, from DATA.incomplete on, in seconds."""
+    """Runs a job to its end and returns the duration of each phase in seconds, once DATA.incomplete exists."""
     began: dict[str, float] = {}
     with start(scene.command(job, data), data.parent / "stderr") as process:
         while process.poll() is None:
@@ -178,7 +178,7 @@ def _measure(scene: Scene, job: str, data: Path) -> dict[str, float]:
 def wait_for_moment(
     process: "subprocess.Popen[bytes]", scene: Scene, job: str, data: Path, rng: random.Random
 ) -> None:
-    """Waits for a random moment of a random phase of the job that `process` does, or for its end."""
+    """Waits for a random moment of a random phase of the job that `process` runs, or for its end."""
     wanted = rng.choice([name for name in PHASES if name in scene.secs[job]])
     place = workplace(data)
     while process.poll() is None and not (
@@ -189,23 +189,23 @@ def wait_for_moment(
 
 
 def workplace(data: Path) -> Path:
-    """Returns where the work on `data` is done."""
+    """Returns the staging folder of `data`."""
     return data.with_name(f"{data.name}.incomplete")
 
 
 def signal_all(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
-    """Sends a signal to a command and all that it started, if any of them is there still."""
+    """Sends a signal to a command and all processes that it started, if any are still running."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
 
 
 def members(session: int) -> list[int]:
-    """Returns the processes of a session that are alive."""
+    """Returns the running processes of a session."""
     return [process for process, (state, _, of) in _processes() if of == session and state not in "ZX"]
 
 
 def check_none_left(session: int, max_secs: float = _MAX_ORPHAN_SECS) -> None:
-    """Ensures that no process of a session is left after a while."""
+    """Ensures that no process of a session is left after some time."""
     end = time.monotonic() + max_secs
     while left := members(session):
         if time.monotonic() > end:
@@ -216,7 +216,7 @@ def check_none_left(session: int, max_secs: float = _MAX_ORPHAN_SECS) -> None:
 
 
 def workers_of(main: int) -> list[int]:
-    """Returns the processes that do the work of a job: those that were forked by a server that `main` started."""
+    """Returns the worker processes of a job: those forked by a server that `main` started."""
     parents = {process: parent for process, (_, parent, _) in _processes()}
     return [process for process, parent in parents.items() if parents.get(parent) == main]
 
@@ -227,7 +227,7 @@ def _processes() -> Iterator[tuple[int, tuple[str, int, int]]]:
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
         except OSError:
-            continue  # It has ended.
+            continue  # It has exited.
         yield int(folder.name), (fields[0], int(fields[1]), int(fields[3]))
 
 

@@ -1,7 +1,7 @@
-"""Runs programs side by side in a network of their own that has the loopback device alone.
+"""Runs programs side by side in a network namespace with only the loopback device.
 
-TensorFlow's servers listen on every interface and let in whoever comes, so that they are not for a machine that others
-can reach. `unshare` makes the network, as root or, where the kernel lets users make their own, as anybody.
+TensorFlow's servers listen on all interfaces and accept any client, so they must not run on a reachable machine.
+`unshare` creates the network, as root or, if the kernel allows user namespaces, as any user.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
 def reason_it_cannot() -> str | None:
-    """Returns why there can be no such network here, or None if there can."""
+    """Returns why such a network is not possible here, or None if it is."""
     if not shutil.which("unshare"):
         return "no program unshare"
     tried = subprocess.run([*UNSHARE, "true"], check=False, capture_output=True, text=True)
@@ -33,32 +33,32 @@ class Group:
     """Programs that were started together.
 
     Attributes:
-        pids: Of each, in order.
+        pids: Process ids, in order.
     """
 
     def __init__(self, launcher: subprocess.Popen[str], answers: IO[str], logs: Sequence[Path]) -> None:
-        """Takes the process that starts them, and what it says."""
+        """Takes the process that starts them, and its output."""
         self._launcher = launcher
         self._answers = answers
         self._logs = logs
         self.pids: list[int] = json.loads(answers.readline())
 
     def is_running(self) -> bool:
-        """Returns whether any of them is."""
+        """Returns whether any of them is running."""
         return self._launcher.poll() is None
 
     def wait(self) -> list[int]:
-        """Returns their exit codes, a signal's negative, once all are at their ends."""
+        """Waits for all of them, and returns their exit codes, negative for a signal."""
         return json.loads(self._answers.readline())
 
     def logs(self) -> list[str]:
-        """Returns what each wrote to stdout and stderr."""
+        """Returns the stdout and stderr of each."""
         return [log.read_text(encoding="utf-8", errors="replace") for log in self._logs]
 
 
 @contextlib.contextmanager
 def side_by_side(commands: Sequence[Sequence[str]], folder: Path) -> Iterator[Group]:
-    """Starts all `commands`, which write to files in `folder`, and ends what is left of them in the end."""
+    """Starts all `commands`, with output to files in `folder`, and kills those still running at exit."""
     folder.mkdir(parents=True, exist_ok=True)
     logs = [folder / f"{number}.log" for number in range(len(commands))]
     call = json.dumps([[list(command), str(log)] for command, log in zip(commands, logs, strict=True)])
@@ -67,11 +67,11 @@ def side_by_side(commands: Sequence[Sequence[str]], folder: Path) -> Iterator[Gr
         try:
             yield Group(launcher, cast(IO[str], launcher.stdout), logs)
         finally:
-            launcher.communicate()  # Its stdin ends, and with it what it started.
+            launcher.communicate()  # Closing its stdin ends all programs it started.
 
 
 def main(calls: Sequence[tuple[Sequence[str], str]]) -> None:
-    """Brings the loopback device up and starts programs until they or stdin come to their end."""
+    """Brings the loopback device up and runs programs until they exit or stdin is closed."""
     bring_up("lo")
     processes = []
     for command, log in calls:
@@ -79,7 +79,7 @@ def main(calls: Sequence[tuple[Sequence[str], str]]) -> None:
             processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file))
     print(json.dumps([process.pid for process in processes]), flush=True)
     while any(process.poll() is None for process in processes):
-        if select.select([sys.stdin], [], [], 0.02)[0]:  # Its end.
+        if select.select([sys.stdin], [], [], 0.02)[0]:  # Closed.
             for process in processes:
                 process.kill()
     print(json.dumps([process.returncode for process in processes]), flush=True)

@@ -42,7 +42,7 @@ from shardstream.train.models.build import build_model
 from shardstream.train.runs.earlier_weights import begin_with
 
 MAX_SECS, MAX_BYTES = 10.0, 1_000_000_000
-# Then the process ends with a traceback of where it hangs.
+# After this time the process ends with a traceback of where it hangs.
 _HANGS_SECS = 120
 _SIZE = 32
 _CLASSES = ("exterior", "food", "interior")
@@ -59,7 +59,7 @@ class ModelEditsConfig:
 
 
 class Scene:
-    """Runs that are whole, copies of them that are edited, and what lies beside them and is nobody's business."""
+    """Intact runs, copies of them to edit, and unrelated files next to them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.data, self.run = folder, folder / "data", folder / "run"
@@ -88,12 +88,12 @@ class Scene:
         train_and_evaluate(TrainConfig(run=run, **self.options), callbacks)
 
     def copy(self, name: str) -> Path:
-        """Puts a run that is whole at `run`."""
+        """Copies an intact run to `run`."""
         _remove(self.run)
         return shutil.copytree(self.whole[name], self.run)
 
     def others(self) -> dict[str, str]:
-        """Returns the hash of each file that is no business of the commands, by its path."""
+        """Returns the hash of each unrelated file, by path."""
         return {
             str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(self.folder.rglob("*"))
@@ -101,7 +101,7 @@ class Scene:
         }
 
     def jobs(self, name: str, rng: random.Random) -> Iterator[tuple[str, Callable[[], object]]]:
-        """Yields what can be called on a run."""
+        """Yields the calls to try on a run."""
         image = np.full((_SIZE, _SIZE, 3), 99, np.uint8)
         yield "status", lambda: _command("status", self.run)
         if name == "stopped":
@@ -141,7 +141,7 @@ def run(config: ModelEditsConfig) -> int:
     with tempfile.TemporaryDirectory(prefix="model-edits-") as folder:
         scene = Scene(Path(folder))
         usual = {}
-        for name in 2 * [*scene.whole]:  # The first time compiles what is compiled once.
+        for name in 2 * [*scene.whole]:  # The first time includes compilation.
             for job, act in scene.jobs(name, rng):
                 scene.copy(name)
                 ended, secs, num_bytes = attempt(act)
@@ -173,9 +173,9 @@ def run(config: ModelEditsConfig) -> int:
 def attempt(
     act: Callable[[], object], usual_secs: float = 1e9, usual_bytes: int = 1 << 60
 ) -> tuple[str, float, int]:
-    """Returns how a call ended, with a "!" before what must not be, its seconds, and its bytes above those before.
+    """Returns how a call ended, with a "!" prefix for a violation, its seconds, and its additional bytes.
 
-    The seconds are of the processor: the machine may have other work.
+    The seconds are CPU time: the machine may have other work.
     """
     keras.utils.clear_session()
     gc.collect()
@@ -200,7 +200,7 @@ def attempt(
 
 
 def _command(*arguments: object) -> None:
-    """Runs `shardstream-train` in this process; what it says is the sentence."""
+    """Runs `shardstream-train` in this process; its output is the message."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         code = train_command([str(argument) for argument in arguments])
@@ -212,7 +212,7 @@ def _command(*arguments: object) -> None:
 
 
 def _draw(folder: Path) -> None:
-    """Writes pictures of three classes, of which each has a color that is its own."""
+    """Writes images of three classes, each with a color of its own."""
     random_ = np.random.default_rng(1)
     for number, name in enumerate(_CLASSES):
         (folder / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Breaks images in the ways that disks, networks and hostile people do, each a pure function of a seed and a number."""
+"""Corrupts images as disks, networks and attackers do, each a pure function of a seed and a number."""
 
 import io
 import random
@@ -13,14 +13,14 @@ from PIL import Image
 
 
 class Source(NamedTuple):
-    """An image before it is broken: its content, and the suffix of its name."""
+    """An image before corruption: its content, and the suffix of its name."""
 
     data: bytes
     suffix: str
 
 
 class Mutated(NamedTuple):
-    """A broken image, and how it was broken: a key of `MUTATIONS`."""
+    """A corrupted image, and the kind of corruption: a key of `MUTATIONS`."""
 
     kind: str
     data: bytes
@@ -34,7 +34,7 @@ def load_sources(folder: Path) -> list[Source]:
 
 
 def draw_sources() -> list[Source]:
-    """Returns small images in all formats and many of their kinds."""
+    """Returns small images in all formats and many of their variants."""
     coarse = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     rgb = Image.fromarray(coarse).resize((150, 110), Image.Resampling.BICUBIC)
     rgba = Image.merge("RGBA", (*rgb.split(), rgb.getchannel(0)))
@@ -89,7 +89,7 @@ def _encode(image: Image.Image, name: str, options: dict[str, object]) -> bytes:
 
 
 def _place(data: bytearray, draw: random.Random) -> int:
-    # Half of them among the first bytes, where formats keep what they say of themselves.
+    # Half of them among the first bytes, where formats have their headers.
     return draw.randrange(max(1, min(len(data), 400 if draw.random() < 0.5 else len(data))))
 
 
@@ -127,14 +127,14 @@ def _drop(data: bytearray, draw: random.Random, _: list[Source]) -> bytearray:
 
 
 def _splice(data: bytearray, draw: random.Random, sources: list[Source]) -> bytearray:
-    """The beginning of one image before the end of another, most often of the same format."""
+    """Joins the start of one image and the end of another, mostly of the same format."""
     alike = [source.data for source in sources if source.data[:3] == data[:3]]
     other = draw.choice(alike) if alike and draw.random() < 0.8 else draw.choice(sources).data
     return data[: _place(data, draw)] + other[_place(bytearray(other), draw) :]
 
 
 def _inflate(data: bytearray, draw: random.Random, _: list[Source]) -> bytearray:
-    """Another size in the header: slightly or enormously larger than the data, or smaller."""
+    """Changes the size in the header: slightly or enormously larger than the data, or smaller."""
     size = draw.choice([0, 1, draw.randrange(1, 300), draw.randrange(300, 9000), 16_000, 65_000, 2**31 - 1])
     for mark, place, field in _SIZE_FIELDS:
         start = data.find(mark)
@@ -142,12 +142,12 @@ def _inflate(data: bytearray, draw: random.Random, _: list[Source]) -> bytearray
             at = start + place + side * struct.calcsize(field)
             if start >= 0 and at + 4 <= len(data) and draw.random() < 0.7:
                 struct.pack_into(field, data, at, min(size, 256 ** struct.calcsize(field) // 2 - 1))
-    if data.startswith(b"\x89PNG") and len(data) > 33:  # Its checksum is right, or nobody would look further.
+    if data.startswith(b"\x89PNG") and len(data) > 33:  # With a valid checksum, or decoders would stop here.
         struct.pack_into(">I", data, 29, zlib.crc32(data[12:29]))
     return data
 
 
-# Where formats keep height and width: behind which mark, how far from its beginning, and how.
+# Location of height and width by format: marker, offset from it, and encoding.
 _SIZE_FIELDS = [
     (b"\xff\xc0", 5, ">H"),
     (b"\xff\xc2", 5, ">H"),

@@ -1,7 +1,7 @@
-"""Training runs that are disturbed: started by forking, looked at, and compared with runs that nobody disturbed.
+"""Training runs that are disturbed: started by forking, monitored, and compared with undisturbed runs.
 
-A run is a fork of this process, which has TensorFlow imported and nothing of it started: it has one thread, so that
-forking is sound, and a fork saves most of what a run of a second or two would cost.
+A run is a fork of this process, which has imported TensorFlow without initializing it: with a single thread, forking
+is safe, and it saves most of the cost of a run of a second or two.
 """
 
 import contextlib
@@ -33,12 +33,12 @@ HOSTS = "127.0.0.1:2222,127.0.0.1:2223"
 
 
 class FaultError(Exception):
-    """A promise was broken; says which."""
+    """A guarantee was violated; says which."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A kind of run: its options, how many logical devices it has, and how many workers."""
+    """A kind of run: its options, its number of logical devices, and of workers."""
 
     name: str
     options: tuple[str, ...]
@@ -66,7 +66,7 @@ class Processes:
             )
 
     def is_running(self) -> bool:
-        """Returns whether any of them is."""
+        """Returns whether any of them is running."""
         for pid in set(self.pids) - set(self.codes):
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
@@ -77,15 +77,15 @@ class Processes:
         return len(self.codes) < len(self.pids)
 
     def wait(self) -> list[int]:
-        """Returns the exit codes, a signal's negative, once all are at their ends."""
+        """Waits for all of them, and returns the exit codes, negative for a signal."""
         while self.is_running():
             time.sleep(0.005)
         return [self.codes[pid] for pid in self.pids]
 
     def wait_for_moment(self, secs: float) -> bool:
-        """Waits until the chief has the run folder, and `secs` more; returns whether it is running still."""
+        """Waits until the chief has the run folder, and `secs` more; returns whether it is still running."""
         while self.is_running():
-            # Not by the lock itself: who looks at that holds it for a moment.
+            # Not by the lock itself: checking it means holding it for a moment.
             with contextlib.suppress(OSError, ValueError):
                 if json.loads(self.run.lock.read_text())["pid"] == self.pids[0]:
                     break
@@ -96,13 +96,13 @@ class Processes:
         return self.is_running()
 
     def signal(self, number: signal.Signals, pids: Sequence[int]) -> None:
-        """Sends a signal to those of `pids` that run."""
+        """Sends a signal to those of `pids` that are running."""
         for pid in pids:
             if pid not in self.codes:
                 os.kill(pid, number)
 
     def log(self) -> str:
-        """Returns what they wrote to stderr."""
+        """Returns their stderr."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
 
@@ -128,7 +128,7 @@ def _fork(argv: list[str], log: Path, num_devices: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a run came to: the weights of both models and the history, times left out."""
+    """Result of a run: the weights of both models and the history, without times."""
 
     weights: Mapping[str, bytes]
     history: tuple[tuple[str, ...], ...]
@@ -155,20 +155,20 @@ class Outcome:
 
 
 class Scene:
-    """A dataset, and what runs of each kind on it have to come to."""
+    """A dataset, and the expected results of each kind of run on it."""
 
     def __init__(self, data: Path, folder: Path) -> None:
-        """Takes where the runs are to lie."""
+        """Takes the dataset, and the folder for the runs."""
         self.data = data
         self.folder = folder
         self._references: dict[str, tuple[Outcome, float]] = {}
 
     def start(self, kind: Kind, run: Path) -> Processes:
-        """Starts or goes on with a run that saves its state often."""
+        """Starts or resumes a run that saves its state often."""
         return Processes(kind, self.data, run, save_every="2steps")
 
     def reference(self, kind: Kind) -> tuple[Outcome, float]:
-        """Returns what an undisturbed run of `kind` comes to, and how long it takes; it saves nothing on its way."""
+        """Returns the result of an undisturbed run of `kind`, without intermediate checkpoints, and its duration."""
         if kind.name not in self._references:
             run = self.folder / f"undisturbed {kind.name}"
             began = time.monotonic()
@@ -179,10 +179,10 @@ class Scene:
         return self._references[kind.name]
 
     def finish(self, kind: Kind, run: Path) -> None:
-        """Brings a run to its end with the same command, and compares what came of it.
+        """Runs the same command until the run is finished, and compares its result.
 
         Raises:
-            FaultError: It does not succeed, or not with the same bits.
+            FaultError: It fails, or the result is not bit-identical.
         """
         if not RunFolder(run).is_finished:
             processes = self.start(kind, run)
@@ -196,18 +196,18 @@ class Scene:
 
 
 def position(run: RunFolder) -> str:
-    """Returns the name of the furthest state in a run folder, or nothing where there is none."""
+    """Returns the name of the most advanced state in a run folder; empty if there is none."""
     return max((path.stem for path in run.checkpoints.glob("*.checkpoint")), default="")
 
 
 def kill_round(scene: Scene, kind: Kind, folder: Path, rng: random.Random) -> list[str]:
-    """Kills a run once or several times at random moments, then lets it come to its end.
+    """Kills a run once or several times at random moments, then lets it finish.
 
     Returns:
-        For each kill what it struck.
+        For each kill, the phase it hit.
 
     Raises:
-        FaultError: A promise was broken.
+        FaultError: A guarantee was violated.
     """
     _, secs = scene.reference(kind)
     struck = []
@@ -236,13 +236,13 @@ def _victims(processes: Processes, rng: random.Random) -> list[int]:
 def stop_round(
     scene: Scene, kind: Kind, folder: Path, rng: random.Random, grace_secs: float
 ) -> list[tuple[str, float]]:
-    """Sends SIGTERM to a run at a random moment, then lets it come to its end.
+    """Sends SIGTERM to a run at a random moment, then lets it finish.
 
     Returns:
-        What it struck, and how many seconds those that were asked took to leave; nothing if it was done before.
+        The phase it hit, and the seconds until the signalled processes exited; nothing if it had finished before.
 
     Raises:
-        FaultError: A promise was broken.
+        FaultError: A guarantee was violated.
     """
     _, secs = scene.reference(kind)
     before = position(RunFolder(folder))
@@ -254,14 +254,14 @@ def stop_round(
     victims = _victims(processes, rng)
     processes.signal(signal.SIGTERM, victims)
     codes = processes.wait()
-    # A worker that nobody asked may have to find out first that another is gone.
+    # A worker without a signal may first have to detect that another is lost.
     took = max(processes.ends[pid] for pid in victims) - began
     if processes.run.is_finished:
         scene.finish(kind, folder)
         return []
     if took > grace_secs + 1:
         raise FaultError(f"{took:.1f} s to leave after SIGTERM")
-    # Before all workers are there, one that is asked to ends as the system has it, and the others lost it.
+    # Before all workers are connected, the default action of the signal ends a worker, and the others lose it.
     allowed = {143} if kind.num_workers == 1 else {143, -signal.SIGTERM, 1}
     if not set(codes) <= allowed or not {143, -signal.SIGTERM} & set(codes):
         raise FaultError(f"exit codes {codes} after SIGTERM: {processes.log()[-2000:]}")

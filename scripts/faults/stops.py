@@ -1,4 +1,4 @@
-"""Jobs that are killed or asked to stop, at any moment, and started again."""
+"""Kills or stops jobs at random moments, and restarts them."""
 
 import contextlib
 import os
@@ -29,13 +29,13 @@ _EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
 def kill_round(scene: Scene, folder: Path, rng: random.Random) -> list[tuple[str, str, str]]:
-    """Starts a job and kills it once or several times; the same command has to come to the same bytes at last.
+    """Starts a job and kills it once or several times; restarting must finally give the same bytes.
 
     Returns:
-        For each kill the job, its phase, and who was killed.
+        For each kill the job, its phase, and which process was killed.
 
     Raises:
-        FaultError: A promise was broken.
+        FaultError: A guarantee was violated.
     """
     job = rng.choice((BUILD, UPDATE))
     data = scene.prepare(job, folder)
@@ -61,7 +61,7 @@ def kill_round(scene: Scene, folder: Path, rng: random.Random) -> list[tuple[str
         else:
             signal_all(process, signal.SIGKILL)
         if process.wait() == 0:
-            break  # It was quicker.
+            break  # It finished first.
         kills.append((job, scene.phase(job, data), GROUP if who == WORKER else who))
         check_between(scene, job, data)
         killed.append(process.pid)
@@ -72,13 +72,13 @@ def kill_round(scene: Scene, folder: Path, rng: random.Random) -> list[tuple[str
 
 
 def stop_round(scene: Scene, folder: Path, rng: random.Random) -> list[tuple[str, str, str, float]]:
-    """Asks a job to stop, as Ctrl-C or a cluster's scheduler does, and starts it again.
+    """Stops a job with a signal, as Ctrl-C or a cluster's scheduler does, and restarts it.
 
     Returns:
-        The job, its phase, the signal, and how long it took to stop, in seconds; nothing if it was done before.
+        The job, its phase, the signal, and the seconds it took to stop; nothing if it had finished before.
 
     Raises:
-        FaultError: A promise was broken.
+        FaultError: A guarantee was violated.
     """
     job = rng.choice((BUILD, UPDATE))
     number = rng.choice(tuple(_EXIT_CODES))
@@ -95,7 +95,7 @@ def stop_round(scene: Scene, folder: Path, rng: random.Random) -> list[tuple[str
     secs = time.monotonic() - began
     if exit_code in {0, -number} and scene.phase(job, data) == "finish" and not workplace(data).exists():
         finish(scene, job, data)
-        return []  # It was done, and had only to end, where Python hears no signals any more.
+        return []  # It was finished and exiting, when Python no longer handles signals.
     stopped_in = scene.phase(job, data)
     said = log.read_text()
     if exit_code != _EXIT_CODES[number]:
@@ -111,7 +111,7 @@ def stop_round(scene: Scene, folder: Path, rng: random.Random) -> list[tuple[str
 
 
 def check_between(scene: Scene, job: str, data: Path) -> None:
-    """Ensures that what has the name of the dataset is whole: the old one or the new one."""
+    """Ensures that the folder with the dataset's name is complete: the old dataset or the new one."""
     if not data.exists():
         if job == UPDATE:
             raise FaultError("the old dataset is gone before the new one is there")
@@ -122,10 +122,10 @@ def check_between(scene: Scene, job: str, data: Path) -> None:
 
 
 def finish(scene: Scene, job: str, data: Path) -> None:
-    """Brings a stopped job to its end, and compares what came of it with the reference.
+    """Restarts a stopped job until it is finished, and compares the result with the reference.
 
     Raises:
-        FaultError: It does not succeed, or not with the same bytes.
+        FaultError: It fails, or the result is not byte-identical.
     """
     if job == UPDATE or not data.exists():
         run_to_end(scene.command(job, data), data.parent)

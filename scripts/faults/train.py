@@ -2,13 +2,13 @@
 
     python -m scripts.faults.train --kills 50 --terms 20
 
-Each run trains `small` for a few epochs on drawn pictures of 16x16, with deterministic operations: from each cache
-tier, on two devices, and on two hosts where the kernel gives this process a network of its own. Each kind of run is
-trained once undisturbed; a run that is disturbed, and started again until it is finished, has to come to the same
-weights, bit for bit, in best.keras and last.keras, and to the same history. It prints two tables and one JSON line,
-and leaves with 1 if any promise was broken; the folder of such a round is kept and named. "start" is what happens
-before the process has saved a state of its own: reading, building, compiling. The same --seed makes the same choices,
-though not at the same microsecond.
+Each run trains `small` for a few epochs on drawn images of 16x16, with deterministic operations: with each cache tier,
+on two devices, and on two hosts if the kernel allows this process a network of its own. Each kind of run is trained
+once undisturbed; a run that is disturbed, and restarted until it is finished, must reach the same weights, bit for bit,
+in best.keras and last.keras, and the same history. It prints two tables and one JSON line, and exits with 1 if any
+guarantee was violated; the folder of such a round is kept and named. "start" is the phase before the process has saved
+a state of its own: reading, building, compiling. The same --seed makes the same choices, though not at the same
+microsecond.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from PIL import Image
 from scripts.faults import loopback
 
 GRACE_SECS = 30.0
-# What this script starts itself anew with: whether it has a network of its own.
+# Environment variable for the re-executed script: whether it has a network of its own.
 _STARTED = "SHARDSTREAM_FAULTS_STARTED"
 _IN_NETWORK, _WITHOUT = "in a network", "without"
 _PHASES = ("start", "steps", "finished")
@@ -55,7 +55,7 @@ class Campaign:
 
 @dataclasses.dataclass(kw_only=True)
 class Struck:
-    """What became of the rounds so far."""
+    """Results of the rounds so far."""
 
     kills: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     terms: list[tuple[str, str]] = dataclasses.field(default_factory=list)
@@ -118,7 +118,7 @@ def main(config: Campaign) -> int:
 
 
 def all_kinds() -> "list[Any]":
-    """Returns the kinds of runs that there can be on this machine."""
+    """Returns the kinds of runs possible on this machine."""
     from scripts.faults.runs import Kind
     from shardstream.train.config import Cache
 
@@ -131,7 +131,7 @@ def all_kinds() -> "list[Any]":
 
 
 def draw_dataset(folder: Path) -> Path:
-    """Returns a dataset of 160 drawn pictures in three classes."""
+    """Returns a dataset of 160 drawn images in three classes."""
     photos = folder / "photos"
     for label, name in enumerate(("exterior", "food", "interior")):
         (photos / name).mkdir(parents=True)
@@ -144,7 +144,7 @@ def draw_dataset(folder: Path) -> Path:
 
 
 def print_table(title: str, struck: list[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    """Prints how often each kind of run was struck in which phase, and returns the same."""
+    """Prints how often each kind of run was hit in which phase, and returns the counts."""
     names = dict.fromkeys(name for name, _ in struck)
     counts = {name: {phase: struck.count((name, phase)) for phase in _PHASES} for name in names}
     counts["all"] = {phase: sum(row[phase] for row in counts.values()) for phase in _PHASES}
@@ -155,7 +155,7 @@ def print_table(title: str, struck: list[tuple[str, str]]) -> dict[str, dict[str
 
 
 def _prepare_environment(folder: Path) -> None:
-    # Before NumPy's and TensorFlow's libraries read them: no threads, no chatter, the same bits each time.
+    # Set before NumPy's and TensorFlow's libraries read them: no threads, no log output, deterministic results.
     os.environ |= {
         "TF_DETERMINISTIC_OPS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -170,7 +170,7 @@ def _check_one_thread() -> None:
 
 
 def _start_anew() -> None:
-    """Starts this script anew without NumPy's threads, and in a network of its own if it can have one.
+    """Re-executes this script without NumPy's threads, and in a network of its own if possible.
 
     OpenBLAS reads the variable when NumPy is imported, which is before any line of this script.
     """

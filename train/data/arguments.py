@@ -1,4 +1,4 @@
-"""Arguments of functions that users call."""
+"""Checks of arguments of public functions."""
 
 import operator
 from typing import Any
@@ -7,10 +7,10 @@ from shardstream.ingest.common.errors import ConfigError
 
 
 def whole_number(name: str, value: Any, *, least: int = 0, most: int | None = None) -> int:
-    """Returns an argument that has to be a whole number: a fraction, as a division gives it, would mean something else.
+    """Returns an argument that must be an integer: a float, as a division returns it, is probably a mistake.
 
     Raises:
-        ConfigError: It is none, or too small or large.
+        ConfigError: It is not an integer, or out of range.
     """
     try:
         number = operator.index(value)

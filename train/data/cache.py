@@ -1,4 +1,4 @@
-"""Decoded images that are kept, so that later epochs gather instead of decoding, in the same order of batches."""
+"""Caches of decoded images: later epochs gather instead of decoding, with the same batches in the same order."""
 
 import dataclasses
 import logging
@@ -23,22 +23,22 @@ from shardstream.train.data.sampling import Window
 logger = logging.getLogger(__name__)
 
 Tier = Literal["none", "memory", "disk", "auto"]
-# DLPack tensors must start at a multiple of this, or TensorFlow ends the process.
+# DLPack tensors must be aligned to this, or TensorFlow aborts the process.
 _ALIGNMENT = 64
-# What is free now is not all for images: the model, encoded records and other programs need some too.
+# Not all free memory is for images: the model, encoded records and other programs need some too.
 USABLE_FRACTION = 0.5
 
-# Called with how many images are decoded, and how many there are.
+# Called with the number of images decoded so far and the number of all.
 Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class CachedImages:
-    """Decoded images.
+    """Decoded images and their labels.
 
     Attributes:
-        images: uint8 [num_images, height, width, 3], aligned and writable as DLPack wants it.
-        labels: int32 [num_images], the same.
+        images: uint8 [num_images, height, width, 3], aligned and writable as DLPack requires.
+        labels: int32 [num_images], aligned and writable too.
     """
 
     images: np.ndarray
@@ -46,7 +46,7 @@ class CachedImages:
 
     @classmethod
     def empty(cls, num_images: int, image_size: int) -> "CachedImages":
-        """Returns arrays in memory that are not filled yet."""
+        """Returns uninitialized arrays in memory."""
         images = _aligned(num_images * image_size * image_size * 3).reshape(
             num_images, image_size, image_size, 3
         )
@@ -55,13 +55,13 @@ class CachedImages:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class CacheRequest:
-    """What is to be cached.
+    """Describes what to cache.
 
     Attributes:
-        identity: Everything that decides the images, as JSON values by name.
-        num_images: How many.
-        image_size: Height and width.
-        batches: Returns (images, labels) of all, in the order in which they are kept.
+        identity: Everything that determines the images, as JSON values by name.
+        num_images: Number of images.
+        image_size: Height and width in pixels.
+        batches: Returns (images, labels) of all images, in the order of the cache.
     """
 
     identity: dict[str, object]
@@ -76,7 +76,7 @@ class CacheRequest:
 
 
 class ImageCaches:
-    """The caches of one dataset, which all its tf.data.Datasets share."""
+    """The caches of one dataset, shared by all its tf.data.Datasets."""
 
     def __init__(self) -> None:
         self._caches: dict[str, CachedImages] = {}
@@ -84,10 +84,10 @@ class ImageCaches:
     def get(
         self, request: CacheRequest, tier: Tier, *, cache_dir: Path | None, progress: Progress | None
     ) -> CachedImages | None:
-        """Returns the images of `request`, which are decoded now unless they were before; None for no cache.
+        """Returns the images of `request`, decoded now if not yet cached; None without a cache.
 
         Raises:
-            ConfigError: There is no such tier, or not enough memory.
+            ConfigError: Unknown tier, or not enough memory.
             DatasetError: A record is corrupt.
         """
         if tier not in get_args(Tier):
@@ -104,7 +104,7 @@ class ImageCaches:
 
 
 def choose_tier(request: CacheRequest, folder: Path) -> Tier:
-    """Returns the fastest tier that `request` fits in, and logs in one line why."""
+    """Returns the fastest tier that `request` fits in, and logs the reason in one line."""
     free = free_bytes(folder)
     fitting: list[Tier] = [name for name in free if request.num_bytes <= USABLE_FRACTION * free[name]]
     tier = fitting[0] if fitting else "none"
@@ -116,7 +116,7 @@ def choose_tier(request: CacheRequest, folder: Path) -> Tier:
 
 
 def free_bytes(folder: Path) -> dict[Tier, int]:
-    """Returns what is free for caches, the faster tier first: of memory, and of the disk of `folder`."""
+    """Returns the bytes free for caches, fastest tier first: in memory, and on the disk of `folder`."""
     return {"memory": free_memory_bytes(), "disk": shutil.disk_usage(nearest_folder(folder)).free}
 
 
@@ -152,7 +152,7 @@ def cached_batches(
 
 
 def as_tensor(array: np.ndarray) -> tf.Tensor:
-    """Returns an array as a tensor on the same memory: what is written to the array later is seen."""
+    """Returns a tensor that shares the memory of `array`: later writes to the array are visible."""
     if array.ctypes.data % _ALIGNMENT:
         raise ValueError(f"an array at {array.ctypes.data:#x} is not aligned to {_ALIGNMENT} bytes")
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
@@ -164,7 +164,7 @@ def _fill_tier(
     def fill(write: Callable[[int, np.ndarray, np.ndarray], None]) -> None:
         done = 0
         for images, labels in naming_corruption(request.batches()):
-            write(done, np.asarray(memoryview(images)), labels.numpy())  # Without a copy.
+            write(done, np.asarray(memoryview(images)), labels.numpy())  # No copy.
             done += len(labels)
             if progress:
                 progress(done, request.num_images)
@@ -195,8 +195,8 @@ def _check_memory(request: CacheRequest) -> None:
 
 
 def _aligned(num_bytes: int) -> np.ndarray:
-    """Returns uint8 [num_bytes] at the address of a page. The kernel gives the memory when it is written to."""
-    # No huge pages: where the page cache fills the memory, as it does beside a large dataset, the kernel moves other
-    # pages to make each of them, 2 s for 800 MB. Without, 0.4 s; later epochs are as fast.
+    """Returns page-aligned uint8 [num_bytes]. The kernel allocates the memory when it is written to."""
+    # No huge pages: where the page cache fills the memory, as with a large dataset, the kernel moves other pages
+    # to make each of them, 2 s for 800 MB. Without them, 0.4 s; later epochs are as fast.
     memory = mmap.mmap(-1, max(num_bytes, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return np.frombuffer(memory, np.uint8, num_bytes)

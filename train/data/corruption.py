@@ -1,4 +1,4 @@
-"""Names the record that stopped a pipeline, and says what to do about it."""
+"""Names the record that stopped a pipeline, and how to repair it."""
 
 import dataclasses
 import os
@@ -24,18 +24,18 @@ from shardstream.train.data.split_index import SplitIndex
 
 Batch = TypeVar("Batch")
 
-# Of a file that is read for the first time: the first and the last record, and some between.
+# Records sampled from a file that is opened for the first time: the first, the last, and some in between.
 _CHECKED_RECORDS = 5
 
 
 def dataset_error(error: tf.errors.OpError) -> DatasetError | None:
-    """Returns the sentence that a pipeline of ours ended with, or None if it ended with another error."""
+    """Returns the DatasetError that one of our pipelines raised inside the graph, or None for any other error."""
     found = re.search(r"DatasetError: (.*?)\nTraceback ", error.message, re.DOTALL)
     return DatasetError(found.group(1)) if found else None
 
 
 def naming_corruption(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Yields `batches`, and raises what a pipeline of ours ended with as a DatasetError.
+    """Yields `batches`, and converts errors of our pipelines to DatasetError.
 
     Raises:
         DatasetError: A file or record is missing or corrupt.
@@ -48,12 +48,12 @@ def naming_corruption(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class RecordChecker:
-    """Looks at files and records of a split, one by one and slowly, for what is wrong with them.
+    """Inspects files and records of a split one by one, off the hot path, to find out what is wrong with them.
 
     Attributes:
         info: The dataset.
-        index: Of the split.
-        decoder: Of its records.
+        index: Index of the split.
+        decoder: Decoder of its records.
     """
 
     info: DatasetInfo
@@ -61,7 +61,7 @@ class RecordChecker:
     decoder: ExampleDecoder
 
     def find_corruption(self, positions: np.ndarray) -> DatasetError:
-        """Returns the error that names the first file or record that is corrupt among those of `positions`."""
+        """Returns the error that names the first missing or corrupt file or record among those of `positions`."""
         for shard in np.unique(self.index.shards_of(positions)).tolist():
             if message := self.shard_error(shard):
                 return DatasetError(message)
@@ -77,7 +77,7 @@ class RecordChecker:
         )
 
     def shard_error(self, shard: int) -> str | None:
-        """Returns what is wrong with a file as a whole: missing, of another size, or with other records."""
+        """Returns what is wrong with a complete file: missing, wrong size, or wrong records."""
         if message := self.index.offsets_error(shard):
             return message
         path, expected = self.index.path(shard), self.index.shards[shard]
@@ -94,7 +94,7 @@ class RecordChecker:
                 return f"{path}: {size:,} bytes, expected {expected.num_bytes:,}; {self.index.repair_hint}"
             rows = np.unique(np.linspace(first, end - 1, _CHECKED_RECORDS).astype(np.int64))
             num_equal = sum(self._has_checksum(descriptor, row, end) for row in rows.tolist())
-            # A corrupt record is no reason to doubt the file: it is named when it is read.
+            # One corrupt record does not make the file invalid: it is named when it is read.
             if 2 * num_equal > len(rows):
                 return None
         except OSError as error:
@@ -107,7 +107,7 @@ class RecordChecker:
         )
 
     def record_error(self, position: int) -> str | None:
-        """Returns what is wrong with one record, in words that follow its name."""
+        """Returns what is wrong with one record, phrased to follow its name."""
         found = self.index.locate(position)
         try:
             with self.index.path(found.shard).open("rb") as file:
@@ -126,7 +126,7 @@ class RecordChecker:
         return self._decoding_error(payload)
 
     def name_record(self, position: int, reason: str) -> DatasetError:
-        """Returns the error about one record: its file, number, source file, what is wrong and what to do."""
+        """Returns the error about one record: its file, number, source file, what is wrong and how to repair it."""
         shard, number, *_ = self.index.locate(position)
         place = Place(self.index.name, shard, number)
         origin = find_origins(self.info, [place]).get(place)

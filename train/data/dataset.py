@@ -15,7 +15,7 @@ from shardstream.train.data.sampling import BatchSlice, EpochSampler, Window
 from shardstream.train.data.sequential import SequentialSampler
 from shardstream.train.data.split_index import SplitIndex
 
-# The modules that need TensorFlow are imported where batches are made: the facts of a folder are read without it.
+# Modules that need TensorFlow are imported where batches are made: reading the metadata does not need it.
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -34,7 +34,7 @@ class Dataset:
     """A dataset folder.
 
     Attributes:
-        info: What the folder says of itself.
+        info: Metadata of the folder.
     """
 
     info: DatasetInfo
@@ -71,7 +71,7 @@ class Dataset:
         return tuple(self.info.data_dir / shard.filename for shard in self.info.split(split).shards)
 
     def steps_per_epoch(self, batch_size: int, *, split: str = "train") -> int:
-        """Returns the number of complete batches of an epoch; `batch_size` is that of all hosts together.
+        """Returns the number of complete batches per epoch; `batch_size` is global, over all hosts.
 
         Raises:
             ConfigError: The batch size is not positive.
@@ -94,28 +94,28 @@ class Dataset:
         device: str | None = None,
         progress: "Progress | None" = None,
     ) -> "tf.data.Dataset":
-        """Returns shuffled batches without end, epoch after epoch: images and labels.
+        """Returns shuffled batches, repeated over endless epochs: images and labels.
 
-        Images are uint8 [batch_size / shard count, image_size, image_size, 3], RGB; labels int32. What a batch holds
-        is decided by the data, `batch_size`, `seed` and its step alone. An epoch leaves out what fills no batch,
-        others each time.
+        Images are uint8 [batch_size / shard count, image_size, image_size, 3], RGB; labels int32. The content of a
+        batch depends only on the data, `batch_size`, `seed` and its step. The remainder that fills no complete batch
+        is dropped, different examples in each epoch.
 
         Args:
-            batch_size: Of all hosts together.
-            seed: From 0 on.
+            batch_size: Global batch size, over all hosts.
+            seed: Seed of the shuffling, 0 or more.
             split: Name of the split.
             start_step: Number of the first step, counted from the start of training.
-            image_size: Height and width; the stored size if it is not given.
+            image_size: Height and width in pixels; the stored size by default.
             shard: (index, count): the index-th of `count` equal parts of each global batch.
-            cache: Where decoded images are kept: "none", "memory", "disk", or "auto" for what fits. They are decoded
-                before this method returns.
+            cache: Where decoded images are kept: "none", "memory", "disk", or "auto" for the fastest that fits. The
+                cache is filled before this method returns.
             cache_dir: Folder of disk caches.
-            max_bad_records: How many corrupt records may be skipped; if positive, all records are read once before.
-            device: Such as "/GPU:0": batches are copied there in advance. Not for use with tf.distribute.
-            progress: Called with the number of images in the cache so far and of all, while it is filled.
+            max_bad_records: How many corrupt records may be skipped; if positive, all records are read once in advance.
+            device: For example "/GPU:0": batches are copied there in advance. Not for use with tf.distribute.
+            progress: Called with the number of images cached so far and of all images, while the cache is filled.
 
         Raises:
-            ConfigError: An argument cannot be used.
+            ConfigError: An argument is invalid.
             DatasetError: There is no such split, it has less than one batch, or a record is corrupt.
             LimitError: More than `max_bad_records` records are corrupt.
         """
@@ -147,7 +147,7 @@ class Dataset:
         cached = self._caches().get(request, cache, cache_dir=cache_dir, progress=progress)
         if cached is None:
             return delivered(make_batches(source.index, plan, source.checker), device)
-        # A row holds the replacement of a corrupt record already.
+        # Rows of corrupt records already hold their replacements.
         rows = dataclasses.replace(plan, windows=lambda step: sampler.windows(start_step=step, part=part))
         return delivered(cached_batches(cached, rows, lambda window: window.positions - start), device)
 
@@ -170,21 +170,21 @@ class Dataset:
 
         Args:
             split: Name of the split.
-            batch_size: Of all hosts together; the last batch may be short.
-            image_size: Height and width; the stored size if it is not given.
+            batch_size: Global batch size, over all hosts; the last batch may be smaller.
+            image_size: Height and width in pixels; the stored size by default.
             shard: (index, count): the index-th of `count` equal parts of each global batch.
-            pad_last_batch: Gives all batches the same shape, and all hosts the same number of them: missing examples
-                are black images of label 0 and weight 0. Weighted sums over the examples are exact then; Keras'
-                loss is not, as it divides by the size of the batch.
-            with_keys: Adds the file names, string [batch], as fourth; these batches are always read from the files.
-            cache: See `train_batches`; both share a cache of the same images.
+            pad_last_batch: Gives all batches the same shape, and all hosts the same number of batches: padding examples
+                are black images of label 0 and weight 0. Weighted sums over the examples are exact then; Keras' loss is
+                not, as it divides by the batch size.
+            with_keys: Adds the file names, string [batch], as fourth element; these batches always bypass the cache.
+            cache: See `train_batches`; both share a cache if the images are the same.
             cache_dir: Folder of disk caches.
             max_bad_records: How many corrupt records may be left out.
             device: See `train_batches`.
             progress: See `train_batches`.
 
         Raises:
-            ConfigError: An argument cannot be used.
+            ConfigError: An argument is invalid.
             DatasetError: There is no such split, or a record is corrupt.
             LimitError: More than `max_bad_records` records are corrupt.
         """
@@ -233,7 +233,7 @@ class Dataset:
         return self.source(split, image_size, max_bad_records=max_bad_records).bad
 
     def file_names(self, split: str, step: int, *, batch_size: int, seed: int) -> list[str]:
-        """Returns the source files, sorted, of the examples of a training batch, as far as its records name them."""
+        """Returns the source files, sorted, of the examples of a training batch, where its records name them."""
         positions = np.sort(self._sampler(split, batch_size, seed).positions(step))
         source = self.source(split, None if self.image_size else 1, with_keys=True)
         keys = [key for *_, keys in source.chosen(positions, batch_size=batch_size) for key in keys.numpy()]
@@ -258,18 +258,18 @@ class Dataset:
         with_keys: bool = False,
         with_records: bool = False,
     ) -> "SplitSource":
-        """Returns a split ready to be read, for who reads it in an order of their own.
+        """Returns a split ready to be read, for callers with a sampling order of their own.
 
         Args:
             split: Name of the split.
-            image_size: Height and width; the stored size if it is not given.
-            resize: How images of another size become square; by default as the dataset says.
+            image_size: Height and width in pixels; the stored size by default.
+            resize: How images of another size become square; by default the rule of the dataset.
             max_bad_records: See `train_batches`.
             with_keys: Adds the file names.
             with_records: Adds the serialized examples, last.
 
         Raises:
-            ConfigError: An argument cannot be used.
+            ConfigError: An argument is invalid.
             DatasetError: There is no such split.
             LimitError: More than `max_bad_records` records are corrupt.
         """
@@ -307,17 +307,17 @@ class Dataset:
 def load_dataset(
     data_dir: Path, *, cache_dir: Path | None = None, validation_share: float | None = None, seed: int = 123
 ) -> Dataset:
-    """Reads what the dataset folder `data_dir` holds: ours, or one that TensorFlow Datasets reads.
+    """Reads the metadata of the dataset folder `data_dir`: one of ours, or one that TensorFlow Datasets can read.
 
     Args:
         data_dir: The folder.
-        cache_dir: Where what is found out about folders of others is kept.
-        validation_share: The fraction of the train split to hold out, for folders with a train split alone.
+        cache_dir: Where the scan results of TFDS folders are kept.
+        validation_share: The fraction of the train split to hold out, for datasets with only a train split.
         seed: Decides which examples are held out.
 
     Raises:
-        ConfigError: `validation_share` for a dataset that has a validation split.
-        DatasetError: It is not a dataset folder, not complete, or corrupt.
+        ConfigError: `validation_share` is given for a dataset that has a validation split.
+        DatasetError: Not a dataset folder, incomplete, or corrupt.
     """
     return Dataset(load_info(data_dir, cache_dir=cache_dir, validation_share=validation_share, seed=seed))
 

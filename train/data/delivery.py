@@ -10,7 +10,7 @@ _DEVICE_BATCHES = 2
 
 
 def delivered(batches: tf.data.Dataset, device: str | None) -> tf.data.Dataset:
-    """Returns `batches` made ahead on the host, and copied ahead to `device` if one is given."""
+    """Returns `batches` prefetched on the host, and copied in advance to `device` if one is given."""
     batches = finished(batches)
     if device is None:
         return batches
@@ -19,7 +19,7 @@ def delivered(batches: tf.data.Dataset, device: str | None) -> tf.data.Dataset:
 
 @without_autograph
 def add_weights(images: tf.Tensor, labels: tf.Tensor, *keys: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Returns images, labels, sample weights of 1, and what else there is."""
+    """Returns images, labels, sample weights of 1, and any further elements."""
     return images, labels, tf.ones_like(labels, tf.float32), *keys
 
 

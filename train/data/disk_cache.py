@@ -1,11 +1,11 @@
-"""Decoded images in a file that later runs, and processes side by side, share.
+"""Decoded images in a file shared by later runs and concurrent processes.
 
-    header, one page: a line that names the format, and the hash of what decides the images
-    images, uint8, from a page boundary on: TensorFlow wants its tensors aligned
-    labels, int32, from a page boundary on
+        header, one page: a line with the name of the format, and the hash of the cache identity
+        images, uint8, page-aligned: TensorFlow requires aligned tensors
+        labels, int32, page-aligned
 
-The file is filled under another name by pwrite, where a full disk is an error and not a signal, and renamed when it is
-complete. Readers hold a shared lock and map it privately, after a look at its size: a map of a shorter file would end
+The file is filled under a temporary name by pwrite, where a full disk is an error and not a signal, and renamed when
+complete. Readers hold a shared lock and map it privately, after checking its size: mapping a truncated file would end
 in SIGBUS.
 """
 
@@ -27,13 +27,13 @@ logger = logging.getLogger(__name__)
 _PAGE = 4096
 _FORMAT = b"shardstream images 2\n"
 _SUFFIX, _PARTIAL_SUFFIX = ".images", ".images.part"
-# mmap.MAP_NORESERVE is there from Python 3.13 on. Without it Linux refuses a map larger than the memory.
+# mmap.MAP_NORESERVE exists from Python 3.13 on. Without it Linux refuses a mapping larger than the memory.
 _MAP_NORESERVE = 0x4000
 _POLL_SECS = 0.2
 
 
 def default_cache_dir() -> Path:
-    """Returns where programs keep caches: a folder of our own in $XDG_CACHE_HOME or ~/.cache."""
+    """Returns our folder in the user's cache folder, $XDG_CACHE_HOME or ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shardstream"
 
 
@@ -42,7 +42,7 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 
 class _Layout:
-    """Where what is in a file of `num_images` images."""
+    """Offsets in a file of `num_images` images."""
 
     def __init__(self, identity: Mapping[str, object], num_images: int, image_size: int) -> None:
         text = json.dumps(identity, sort_keys=True).encode()
@@ -63,8 +63,8 @@ def open_or_fill(
 ) -> Arrays | None:
     """Returns images uint8 [num_images, image_size, image_size, 3] and labels int32 of a file in `folder`.
 
-    A file that is not there is made: `fill` is given a function that writes images and labels from a row on. While
-    another process makes it, this one waits. None, with a warning, if the disk is full or cannot be written to.
+    A missing file is created: `fill` is called with a function that writes images and labels from a row on. If another
+    process is creating it, this one waits. Returns None, with a warning, if the disk is full or not writable.
     """
     layout = _Layout(identity, num_images, image_size)
     path = folder / f"{layout.name}{_SUFFIX}"
@@ -83,9 +83,9 @@ def open_or_fill(
 
 
 def _open(path: Path, layout: _Layout) -> Arrays | None:
-    """Maps a complete file; returns None, and removes it, if it is not what it should be."""
+    """Maps a complete file; returns None, and removes the file, if it is invalid."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # A pipe would be waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # Opening a pipe would block.
     except FileNotFoundError:
         return None
     try:
@@ -97,13 +97,13 @@ def _open(path: Path, layout: _Layout) -> Arrays | None:
             )
             path.unlink(missing_ok=True)
             return None
-        # The map has a descriptor of its own, and with it the lock.
+        # The mapping has its own descriptor, which keeps the lock.
         content = mmap.mmap(
             descriptor, size, flags=mmap.MAP_PRIVATE | _MAP_NORESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE
         )
     finally:
         os.close(descriptor)
-    with contextlib.suppress(OSError):  # When it was last used.
+    with contextlib.suppress(OSError):  # Time of last use.
         os.utime(path)
     images = np.frombuffer(content, np.uint8, layout.labels_offset - _PAGE, _PAGE)
     labels = np.frombuffer(content, np.int32, layout.shape[0], layout.labels_offset)
@@ -112,11 +112,11 @@ def _open(path: Path, layout: _Layout) -> Arrays | None:
 
 @contextlib.contextmanager
 def _locked(partial: Path, path: Path) -> Iterator[int | None]:
-    """Gives an empty file that no other process writes to, or None if another has finished it meanwhile."""
+    """Gives an empty file locked for writing, or None if another process completed it in the meantime."""
     descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         _wait_for_lock(descriptor, path)
-        # It may have been renamed, or removed, while this process waited.
+        # Another process may have renamed or removed it while this one waited.
         if not _is_named(descriptor, partial):
             yield None
             return
@@ -124,7 +124,7 @@ def _locked(partial: Path, path: Path) -> Iterator[int | None]:
             os.ftruncate(descriptor, 0)
             yield None if path.exists() else descriptor
         finally:
-            if _is_named(descriptor, partial):  # Not finished: nothing of it is of use.
+            if _is_named(descriptor, partial):  # Incomplete, so of no use.
                 partial.unlink()
     finally:
         os.close(descriptor)
@@ -157,13 +157,13 @@ def _make(descriptor: int, path: Path, layout: _Layout, fill: Callable[[Write], 
     os.posix_fallocate(descriptor, 0, layout.num_bytes)
     fill(write)
     _pwrite(descriptor, np.frombuffer(layout.header, np.uint8), 0)
-    # Before the name: a file that has it is complete after a power cut too.
+    # Before the rename: a file with the final name is complete even after a power failure.
     os.fsync(descriptor)
     Path(f"{path.parent}/{layout.name}{_PARTIAL_SUFFIX}").rename(path)
 
 
 def _pwrite(descriptor: int, array: np.ndarray, offset: int) -> None:
-    # Flattened: a memoryview of an empty batch, which a host may have at the end, cannot be cast.
+    # Flattened: a memoryview of an empty batch, which the last batch of a host may be, cannot be cast.
     content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     while content:
         written = os.pwrite(descriptor, content, offset)

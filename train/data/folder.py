@@ -1,4 +1,4 @@
-"""Dataset folders that can be trained from: ours, and those of other programs that TensorFlow Datasets reads."""
+"""Dataset folders for training: ours, and those of other programs that TensorFlow Datasets can read."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from shardstream.train.data.tfds_folder import TfdsInfo, is_tfds_folder, load_tf
 def load_info(
     data_dir: Path, *, cache_dir: Path | None = None, validation_share: float | None = None, seed: int = 123
 ) -> DatasetInfo:
-    """Returns what a dataset folder says of itself, see `dataset.load_dataset`. Loads no TensorFlow for ours.
+    """Returns the metadata of a dataset folder, see `dataset.load_dataset`. Loads no TensorFlow for our own.
 
     Raises:
-        ConfigError: `validation_share` for a dataset that has a validation split.
-        DatasetError: It is not a dataset folder, not complete, or corrupt.
+        ConfigError: `validation_share` is given for a dataset that has a validation split.
+        DatasetError: Not a dataset folder, incomplete, or corrupt.
     """
     if is_tfds_folder(data_dir):
         return load_tfds_folder(
@@ -34,7 +34,7 @@ def load_info(
 
 
 def open_split_index(info: DatasetInfo, split_name: str) -> SplitIndex:
-    """Returns where the records of a split are.
+    """Returns the record index of a split.
 
     Raises:
         DatasetError: There is no such split, or its index cannot be used.

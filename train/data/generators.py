@@ -1,8 +1,8 @@
-"""Generators that a pipeline calls from TensorFlow's threads, and what becomes of them when Python exits.
+"""Generators that a pipeline calls from TensorFlow's threads, made safe at interpreter exit.
 
-Python ends a thread that asks for its lock while the interpreter is torn down, without a word to TensorFlow. A pipeline
-that is destroyed then waits forever for what that thread should have returned: a script that ended would never exit.
-So the interpreter waits for calls that are under way, and those that come later find that the generator has ended.
+Python ends a thread that requests the GIL while the interpreter shuts down, and TensorFlow is not told. Destroying the
+pipeline then waits forever for that thread to return: the script would never exit. So the interpreter waits for calls
+in progress, and later calls find the generator exhausted.
 """
 
 import atexit
@@ -13,12 +13,12 @@ from typing import TypeVar
 
 _Item = TypeVar("_Item")
 
-# What a call takes outside of the generator: its arguments and what it returned are converted.
+# Overhead of a call outside the generator: its arguments and result are converted.
 _CONVERSION_SECS = 0.05
 
 
 class _Calls:
-    """Counts the calls that are under way, until the interpreter exits."""
+    """Counts the calls in progress, until the interpreter exits."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -37,7 +37,7 @@ class _Calls:
             self._changed.notify_all()
 
     def end(self) -> None:
-        """Ends all generators, and returns once no call of one is under way."""
+        """Ends all generators, and returns once no call is in progress."""
         self.is_exiting = True
         num_begun = -1
         while num_begun != self._num_begun:

@@ -1,4 +1,4 @@
-"""Which records of a train split are held out for validation, where the dataset has no split for that."""
+"""Holds out records of a train split for validation, where the dataset has no validation split."""
 
 from collections.abc import Iterable
 
@@ -8,13 +8,13 @@ import numpy as np
 def hold_out(shard_lengths: Iterable[int], fraction: float, seed: int) -> np.ndarray:
     """Returns which records are held out, bool [num_records].
 
-    Each record by a hash of the number of its shard, its position there and the seed: no other record has a say, and a
-    shard that is added moves none of the others.
+    The decision for a record is a hash of its shard number, its position in the shard and the seed: it depends on no
+    other record, and adding a shard moves no record of the others.
 
     Args:
         shard_lengths: The number of records of each shard, in the order of their numbers.
-        fraction: About how many are held out, above 0 and below 1.
-        seed: From 0 on; another one holds out others.
+        fraction: Approximate fraction to hold out, between 0 and 1.
+        seed: 0 or more; another seed holds out other records.
     """
     threshold = np.uint64(int(fraction * 2.0**64))
     parts = [np.zeros(0, bool)]

@@ -15,10 +15,10 @@ from shardstream.ingest.dataset.records import encode_entries, encode_example
 from shardstream.ingest.images.settings import MAX_STORED_SIZE, ImageSettings, Resize
 from shardstream.train.data.arguments import whole_number
 
-# Raised with every change here that changes a pixel: images cached on disk are decoded again.
+# Increase with every change here that changes pixels: disk caches are then decoded again.
 VERSION = 1
 _JPEG_START = b"\xff\xd8\xff"
-# What libjpeg can divide the sides of a JPEG by while it decodes, for less than the whole costs.
+# Factors by which libjpeg can downscale a JPEG while decoding, at less than the full cost.
 _RATIOS = (1, 2, 4, 8)
 
 
@@ -29,11 +29,11 @@ class ExampleDecoder:
     Attributes:
         image_key: Feature that holds the encoded image.
         label_key: Feature that holds the label.
-        stored: How images are stored.
+        stored: Image settings of the dataset.
         image_size: Height and width of the decoded images.
         filename_key: Feature that holds the file name, if there is one.
-        with_keys: Whether the file name is given too.
-        with_records: Whether the serialized example is given too, last.
+        with_keys: Whether to return the file name too.
+        with_records: Whether to return the serialized example too, last.
     """
 
     image_key: str
@@ -56,7 +56,7 @@ class ExampleDecoder:
         """Returns the decoder of a dataset; images keep their stored size unless `image_size` is given.
 
         Raises:
-            ConfigError: The size is not positive, or images have no common size and none is given.
+            ConfigError: The size is not positive, or the images have no common size and none is given.
         """
         size = info.image.size if image_size is None else image_size
         if size is None:
@@ -74,7 +74,7 @@ class ExampleDecoder:
 
     @property
     def placeholder(self) -> bytes:
-        """A serialized example of a black image, which always decodes."""
+        """A serialized example of a black image, which can always be decoded."""
         size = self.stored.size or 1
         image = bytes(size * size * 3)
         if self.stored.encoding != "raw":
@@ -83,7 +83,7 @@ class ExampleDecoder:
 
     @property
     def decode_image(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        """The function from one encoded image to uint8 [image_size, image_size, 3], RGB."""
+        """Decodes one encoded image to uint8 [image_size, image_size, 3], RGB."""
         return make_image_decoder(self.stored, self.image_size)
 
     def __call__(self, serialized: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -108,7 +108,7 @@ def make_image_decoder(stored: ImageSettings, image_size: int) -> Callable[[tf.T
     def decode_stored_size(encoded: tf.Tensor) -> tf.Tensor:
         if stored.encoding == "raw":
             return tf.reshape(tf.io.decode_raw(encoded, tf.uint8), shape)
-        # The operation takes PNG as well.
+        # The operation decodes PNG as well.
         return tf.ensure_shape(_decode_jpeg(encoded, 1), shape)
 
     def decode_and_resize(encoded: tf.Tensor) -> tf.Tensor:
@@ -124,12 +124,12 @@ def make_image_decoder(stored: ImageSettings, image_size: int) -> Callable[[tf.T
 def decode_images(
     encoded: Sequence[bytes], stored: ImageSettings, *, image_size: int, resize: Resize
 ) -> np.ndarray:
-    """Returns encoded images as a dataset stores them, decoded as training decodes them.
+    """Decodes stored images of a dataset exactly as in training.
 
     Args:
-        encoded: The stored bytes of each.
-        stored: How they are stored.
-        image_size: Height and width that the model sees.
+        encoded: The stored bytes of each image.
+        stored: Image settings of the dataset.
+        image_size: Height and width of the model input.
         resize: How images of another size become square.
 
     Returns:
@@ -156,11 +156,11 @@ def _decode_all(stored: ImageSettings, image_size: int) -> Any:
 
 
 def _decode_any(encoded: tf.Tensor, min_size: int) -> tf.Tensor:
-    """Returns the image uint8 [height, width, 3]; a JPEG reduced, both sides to no less than `min_size`."""
+    """Returns the image uint8 [height, width, 3]; a JPEG downscaled, with both sides at least `min_size`."""
     return tf.cond(
         tf.strings.substr(encoded, 0, len(_JPEG_START)) == _JPEG_START,
         lambda: _decode_reduced(encoded, min_size),
-        # The first frame, as a person sees it. WebP, PNG, GIF and BMP.
+        # WebP, PNG, GIF and BMP; the first frame of an animation, as viewers show it.
         lambda: tf.ensure_shape(
             tf.io.decode_image(encoded, channels=3, expand_animations=False), [None, None, 3]
         ),
@@ -169,7 +169,7 @@ def _decode_any(encoded: tf.Tensor, min_size: int) -> tf.Tensor:
 
 def _decode_reduced(encoded: tf.Tensor, min_size: int) -> tf.Tensor:
     side = tf.reduce_min(tf.image.extract_jpeg_shape(encoded)[:2])
-    # libjpeg rounds the reduced sides up.
+    # libjpeg rounds the downscaled sides up.
     fitting = [(side + ratio - 1) // ratio >= min_size for ratio in _RATIOS[1:]]
     choice = tf.reduce_sum(tf.cast(tf.stack(fitting), tf.int32))
     return tf.switch_case(choice, [_reducer(encoded, ratio) for ratio in _RATIOS])
@@ -180,7 +180,7 @@ def _reducer(encoded: tf.Tensor, ratio: int) -> Callable[[], tf.Tensor]:
 
 
 def _decode_jpeg(encoded: tf.Tensor, ratio: int) -> tf.Tensor:
-    # TensorFlow's default is a faster transform that is up to 20 levels off.
+    # TensorFlow's default is a faster DCT that is off by up to 20 levels.
     return tf.io.decode_jpeg(encoded, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
 
 
@@ -190,7 +190,7 @@ def resize(pixels: tf.Tensor, size: int, rule: str) -> tf.Tensor:
     Args:
         pixels: RGB.
         size: In pixels.
-        rule: "stretch" ignores the aspect ratio, "crop" takes the middle square, "pad" adds black bands.
+        rule: "stretch" ignores the aspect ratio, "crop" takes the center square, "pad" adds black bands.
     """
     height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
     if rule == "stretch":
@@ -209,7 +209,7 @@ def resize(pixels: tf.Tensor, size: int, rule: str) -> tf.Tensor:
 
 
 def _scale(pixels: tf.Tensor, height: Any, width: Any) -> tf.Tensor:
-    # The mean over an area neither blurs nor aliases when shrinking; for enlarging it would make blocks.
+    # Area averaging neither blurs nor aliases when shrinking; when enlarging it would produce blocks.
     rows, columns = tf.minimum(tf.shape(pixels)[0], height), tf.minimum(tf.shape(pixels)[1], width)
     scaled = tf.image.resize(pixels, tf.stack([rows, columns]), method="area")
     scaled = tf.cast(tf.round(scaled), tf.uint8)

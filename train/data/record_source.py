@@ -1,4 +1,4 @@
-"""From a record back to the file that it was made of, by the manifest."""
+"""Finds the source file of a record in the manifest."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 class Place(NamedTuple):
-    """Where a record is: the number of its shard in the split, and its own in the shard."""
+    """Location of a record: the number of its shard in the split, and its number in the shard."""
 
     split: str
     shard: int
@@ -20,7 +20,7 @@ class Place(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """What a record was made of: path, SHA-256 in hexadecimal, and name of the class."""
+    """Source of a record: path, SHA-256 in hexadecimal, and class name."""
 
     path: str
     sha256: str
@@ -28,7 +28,7 @@ class Origin(NamedTuple):
 
 
 def find_origins(info: DatasetInfo, places: Iterable[Place]) -> dict[Place, Origin]:
-    """Returns what the manifest says of those records that it knows; nothing where it cannot be read."""
+    """Returns the manifest entries of those records that have one; empty if the manifest cannot be read."""
     wanted = set(places)
     try:
         return {place: origin for place, origin in _rows(info, wanted) if place in wanted}
@@ -41,7 +41,7 @@ def _rows(info: DatasetInfo, wanted: set[Place]) -> Iterator[tuple[Place, Origin
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if not info.manifest_sha256:  # Not one of ours.
+    if not info.manifest_sha256:  # Not one of our datasets.
         return
     numbers = sorted({place.number for place in wanted})
     columns = ["split", "shard", "position", "path", "sha256", "class_name"]

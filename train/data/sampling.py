@@ -1,9 +1,9 @@
 """The order of training examples: a pure function of (data, batch size, seed, epoch, step). NumPy only.
 
-A split is divided into lanes: consecutive parts of its records, each of which gives the same slice of every batch.
-So one host of several reads, and caches, only the lanes of its own slice, and the global batches are the same for any
-number of hosts. In each epoch a lane permutes runs of consecutive records, cuts the result into windows of a fixed
-number of steps, and shuffles the records of each window. Any step can be the first: it starts in its window.
+A split is divided into lanes: consecutive parts of its records, each of which supplies the same slice of every batch.
+So each host reads, and caches, only the lanes of its own slice, and the global batches are the same for any number of
+hosts. In each epoch a lane permutes runs of consecutive records, cuts the result into windows of a fixed number of
+steps, and shuffles the records of each window. Training can start at any step: it begins within that step's window.
 """
 
 import dataclasses
@@ -15,16 +15,16 @@ import numpy as np
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.train.data.arguments import whole_number
 
-# Changes with the order, so that no run is resumed in the middle of another one. A run of before has no such number.
+# Increase when the order changes, so that no run resumes in another order. Runs of old versions have no such number.
 ORDER_VERSION = 2
-# Records that are read with one request. Longer runs mix less, shorter ones cost more requests.
+# Records read with one request. Longer runs shuffle less well, shorter ones cost more requests.
 _MAX_RUN_RECORDS = 16
 _RUN_BYTES = 512 * 2**10
-# Encoded records that are shuffled together, over all lanes. Three windows are in memory at a time: one is read, one
-# waits, one is decoded.
+# Encoded records shuffled together, over all lanes. Three windows are in memory at a time: one being read, one
+# waiting, one being decoded.
 WINDOW_BYTES = 64 * 2**20
 _MAX_WINDOW_RECORDS = 32768
-# More lanes mix better and divide among more hosts; each costs some microseconds per window.
+# More lanes shuffle better and divide among more hosts; each costs some microseconds per window.
 _MAX_LANES = 64
 _MIN_LANE_RECORDS = 256
 
@@ -43,17 +43,17 @@ class Window(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BatchSlice:
-    """The examples of each global batch that one host of `count` reads: the `index`-th of equal parts."""
+    """The part of each global batch that one host reads: the `index`-th of `count` equal parts."""
 
     index: int = 0
     count: int = 1
 
     @classmethod
     def make(cls, shard: Any) -> "BatchSlice":
-        """Returns the slice that (index, count) means.
+        """Returns the slice for (index, count).
 
         Raises:
-            ConfigError: It means none.
+            ConfigError: The pair is invalid.
         """
         if not isinstance(shard, Sequence) or len(shard) != 2 or isinstance(shard, str):
             raise ConfigError(f"shard must be (index, count), got {shard!r}")
@@ -66,7 +66,7 @@ class BatchSlice:
             )
 
     def columns(self, batch_size: int) -> slice:
-        """Returns which examples of a global batch these are.
+        """Returns the slice of a global batch.
 
         Raises:
             ConfigError: `count` does not divide `batch_size`.
@@ -84,15 +84,15 @@ WHOLE_BATCH = BatchSlice()
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class EpochSampler:
-    """The global batches of all epochs.
+    """Shuffles the examples of each epoch into global batches.
 
     Attributes:
-        num_examples: Number of records of the split, which lie in its files in the order of their positions. How many
-            files there are does not matter.
-        batch_size: Examples of a global batch.
+        num_examples: Number of records of the split, numbered by position in its files. The number of files does not
+            matter.
+        batch_size: Global batch size.
         seed: Any integer from 0 on.
-        run_length: Records of a run.
-        window_steps: Steps of a window.
+        run_length: Records per run.
+        window_steps: Steps per window.
     """
 
     num_examples: int
@@ -111,7 +111,7 @@ class EpochSampler:
         seed: int,
         window_bytes: int = WINDOW_BYTES,
     ) -> "EpochSampler":
-        """Returns the sampler of a split whose files have `num_bytes` together.
+        """Returns the sampler of a split of `num_bytes`, the total size of its files.
 
         Raises:
             ConfigError: The batch size is not positive, or the seed is negative.
@@ -135,17 +135,17 @@ class EpochSampler:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of complete batches."""
+        """Number of complete batches per epoch."""
         return self.num_examples // self.batch_size
 
     @property
     def num_lanes(self) -> int:
-        """Number of lanes: the largest divisor of the batch size that leaves each lane some hundred records."""
+        """Number of lanes: the largest divisor of the batch size that leaves each lane a few hundred records."""
         max_lanes = min(_MAX_LANES, max(1, self.num_examples // _MIN_LANE_RECORDS))
         return max(lanes for lanes in range(1, max_lanes + 1) if self.batch_size % lanes == 0)
 
     def windows(self, *, start_step: int = 0, part: BatchSlice = WHOLE_BATCH) -> Iterator[Window]:
-        """Yields the examples of `part` from step `start_step` on, epoch after epoch without end."""
+        """Yields the examples of `part` from step `start_step` on, over endless epochs."""
         epoch, step = divmod(start_step, self.steps_per_epoch)
         while True:
             yield from self._epoch_windows(epoch, step, part)
@@ -156,7 +156,7 @@ class EpochSampler:
         return next(self.windows(start_step=step, part=part)).positions[0]
 
     def record_range(self, part: BatchSlice) -> tuple[int, int]:
-        """Returns the first position that `part` may read, and the one behind its last."""
+        """Returns the first position that `part` may read, and the position after its last one."""
         lanes = self._lanes(part)
         return self._lane_start(lanes.start), self._lane_start(lanes.stop)
 
@@ -191,18 +191,18 @@ class EpochSampler:
         return PermutedRuns.make(runs, generator.permutation(len(runs)))
 
     def _shuffled(self, positions: np.ndarray, lane: int, epoch: int, window: int) -> np.ndarray:
-        # Always four numbers, of which 0 in the last place is for the runs: NumPy ignores zeros at the end.
+        # Always four numbers, with 0 last for the runs: NumPy ignores trailing zeros.
         return np.random.default_rng([self.seed, epoch, lane, window + 1]).permutation(positions)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LaneRuns:
-    """The runs of a lane in the order of the files, without an array of them. One may end in the next file.
+    """The runs of a lane in file order, computed instead of stored. A run may extend into the next file.
 
     Attributes:
         start: First position of the lane.
-        end: The position behind its last.
-        length: Records of each run but the last.
+        end: The position after its last.
+        length: Records per run; the last one may be shorter.
     """
 
     start: int
@@ -213,7 +213,7 @@ class LaneRuns:
         return (self.end - self.start + self.length - 1) // self.length
 
     def bounds(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the first position of each of these runs, and its number of records."""
+        """Returns the first position and the number of records of each of these runs."""
         starts = self.start + numbers.astype(np.int64) * self.length
         return starts, np.minimum(self.length, self.end - starts)
 
@@ -224,8 +224,8 @@ class PermutedRuns:
 
     Attributes:
         runs: In file order.
-        order: [num_runs]: the number of the run at each place.
-        ends: [num_runs]: how many records come up to the end of the run at each place.
+        order: [num_runs]: the run number at each place.
+        ends: [num_runs]: cumulative number of records up to the end of each place.
     """
 
     runs: LaneRuns
@@ -237,7 +237,7 @@ class PermutedRuns:
         """Returns `runs` in this order."""
         _, counts = runs.bounds(order)
         ends = np.cumsum(counts)
-        # An epoch of 100 million records has 6 million runs: half the memory.
+        # An epoch of 100 million records has 6 million runs: a smaller dtype halves the memory.
         dtype = np.int32 if ends[-1] < 2**31 else np.int64
         return cls(runs, order.astype(dtype), ends.astype(dtype))
 

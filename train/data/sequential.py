@@ -1,4 +1,4 @@
-"""The order of evaluation: each example once, in file order, divided among hosts batch by batch."""
+"""The order of evaluation: each example once, in file order, sharded among hosts batch by batch."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -15,15 +15,15 @@ _MAX_WINDOW_RECORDS = 4096
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SequentialSampler:
-    """The global batches of one pass, of which `part` is given; the last one may be short.
+    """The global batches of one pass, restricted to `part`; the last one may be smaller.
 
     Attributes:
         start: Number of the first example.
-        end: Number of the example behind the last one.
-        batch_size: Examples of a global batch.
-        part: Which examples of each batch.
-        window_steps: Steps whose records are read together.
-        position_of: Returns the positions int64 of the examples with these numbers.
+        end: Number of the example after the last one.
+        batch_size: Global batch size.
+        part: The slice of each batch.
+        window_steps: Steps per window.
+        position_of: Maps example numbers to positions in the split, int64.
     """
 
     start: int
@@ -47,7 +47,7 @@ class SequentialSampler:
         """Returns the sampler of the examples from `start` to `end` of a split.
 
         Raises:
-            ConfigError: The batch size is not positive, or cannot be divided among the hosts.
+            ConfigError: The batch size is not positive, or not divisible by the number of hosts.
         """
         batch_size = whole_number("batch_size", batch_size, least=1)
         part.columns(batch_size)
@@ -75,7 +75,7 @@ class SequentialSampler:
         return complete * (columns.stop - columns.start) + len(range(rest)[columns])
 
     def windows(self, start_step: int = 0) -> Iterator[Window]:
-        """Yields the examples from step `start_step` on; a short batch is a window of its own."""
+        """Yields the examples from step `start_step` on; a smaller last batch is a window of its own."""
         columns = self.part.columns(self.batch_size)
         complete = (self.end - self.start) // self.batch_size
         for step in range(start_step, complete, self.window_steps):

@@ -1,7 +1,7 @@
-"""Corrupt records that training goes on without, because the user said how many may be skipped.
+"""Corrupt records that training skips, up to a limit set by the user.
 
-They are found by one look at every record before the first batch, so the order is a pure function of the data and the
-list of them: the place of a corrupt record is taken by the next intact record of its block, and no other moves.
+All records are read once before the first batch to find them, so the order is a pure function of the data and the list
+of corrupt records: each is replaced by the next intact record of its block, and no other record moves.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class BadRecords:
 
     Attributes:
         positions: int64 [num_bad], ascending.
-        replacements: int64 [num_bad]: the position of the intact record that takes the place of each.
+        replacements: int64 [num_bad]: the position of the intact record that replaces each.
         reasons: What is wrong with each.
     """
 
@@ -41,7 +41,7 @@ class BadRecords:
 
     @classmethod
     def none(cls) -> "BadRecords":
-        """Returns that no record is corrupt."""
+        """Returns an empty list of corrupt records."""
         return cls(np.empty(0, np.int64), np.empty(0, np.int64))
 
     @classmethod
@@ -63,14 +63,14 @@ class BadRecords:
         return len(self.positions)
 
     def replace(self, positions: np.ndarray) -> np.ndarray:
-        """Returns `positions` with the replacement in the place of each corrupt record."""
+        """Returns `positions` with each corrupt record replaced."""
         if not len(self):
             return positions
         rows = np.minimum(np.searchsorted(self.positions, positions), len(self) - 1)
         return np.where(self.positions[rows] == positions, self.replacements[rows], positions)
 
     def intact(self, numbers: np.ndarray) -> np.ndarray:
-        """Returns the positions of the intact records with these numbers, counted in file order without the others."""
+        """Returns the positions of intact records, by their numbers among the intact records in file order."""
         before = self.positions - np.arange(len(self))
         return numbers + np.searchsorted(before, numbers, side="right")
 
@@ -88,7 +88,7 @@ def _check_limit(checker: RecordChecker, reasons: Mapping[int, str], limit: int)
 
 
 def _replacement(index: SplitIndex, position: int, bad: set[int]) -> int:
-    """Returns the next intact record of the block, from its start again after its end, else the next of the split."""
+    """Returns the next intact record of the block, wrapping around at its end, else the next one of the split."""
     shard = int(index.shards_of(np.asarray([position]))[0])
     first, end = index.first_positions[shard : shard + 2].tolist()
     start = position - (position - first) % _BLOCK_RECORDS
@@ -109,7 +109,7 @@ def find_bad_records(index: SplitIndex, checker: RecordChecker, *, limit: int) -
     )
     found: dict[int, str] = {}
     for position in _missing(index, checker):
-        # All records of a window are missing if one cannot be read: most of them are intact.
+        # If one record of a window cannot be read, all of its records are missing: most of them are intact.
         if reason := checker.record_error(position):
             found[position] = reason
         _check_limit(checker, found, limit)
@@ -126,8 +126,8 @@ def _number(number: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
 
 
 def _missing(index: SplitIndex, checker: RecordChecker) -> Iterator[int]:
-    """Yields the positions, ascending, of the records that a pipeline over the whole split does not deliver."""
-    # Small windows: each record of one in which a record cannot be read is looked at in Python.
+    """Yields the positions, ascending, of the records that a pipeline over the complete split does not deliver."""
+    # Small windows: if one record cannot be read, all records of its window are inspected in Python.
     sampler = dataclasses.replace(SequentialSampler.make(index, batch_size=_BLOCK_RECORDS), window_steps=2)
     plan = ExamplePlan(windows=sampler.windows, batch_size=_BLOCK_RECORDS)
     examples = decode_examples(index, plan, checker).map(_number)

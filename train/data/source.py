@@ -16,17 +16,17 @@ from shardstream.train.data.sequential import SequentialSampler
 from shardstream.train.data.skipping import BadRecords
 from shardstream.train.data.split_index import SplitIndex
 
-# Of a sample that is read: enough to read ahead, and little memory.
+# Window when reading a sample: enough to read ahead, and little memory.
 _CHOSEN_RECORDS = 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class SplitSource:
-    """A split with everything that decides the pixels of its examples.
+    """A split with everything that determines the pixels of its examples.
 
     Attributes:
         info: The dataset.
-        checker: Of its records, with index and decoder.
+        checker: Checker of its records, with index and decoder.
         bad: The corrupt records that are skipped.
     """
 
@@ -36,11 +36,11 @@ class SplitSource:
 
     @property
     def index(self) -> SplitIndex:
-        """Where the records are."""
+        """Index of the records."""
         return self.checker.index
 
     def cache_request(self, sampler: SequentialSampler, content: Mapping[str, object]) -> CacheRequest:
-        """Returns what caches the images that `sampler` gives; `content` says which they are."""
+        """Returns the request to cache the images of `sampler`; `content` identifies them."""
         size = self.checker.decoder.image_size
         plan = ExamplePlan(
             windows=sampler.windows,
@@ -62,7 +62,7 @@ class SplitSource:
         )
 
     def chosen(self, positions: np.ndarray, *, batch_size: int) -> tf.data.Dataset:
-        """Returns the examples at `positions`, int64 and in any order; the last batch may be short."""
+        """Returns the examples at `positions`, int64, in any order; the last batch may be smaller."""
         window_batches = max(1, _CHOSEN_RECORDS // batch_size)
         complete = len(positions) // batch_size
 

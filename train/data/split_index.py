@@ -1,6 +1,6 @@
-"""The records of a split: which file each is in, where it starts there, and its checksum.
+"""The record index of a split: the file, byte offset and checksum of each record.
 
-The index is a NumPy array with a row per record in split order, memory-mapped: a reader touches its own rows only.
+The index is a NumPy array with a row per record in split order, memory-mapped: a reader loads only the rows it uses.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from shardstream.ingest.dataset.records import FRAMING_BYTES
 
 
 class RecordLocation(NamedTuple):
-    """Where a record is: number of its file, its number there, first byte and the byte behind it, and its checksum."""
+    """Location of a record: the number of its file, its number in the file, start and end offset, and checksum."""
 
     shard: int
     number: int
@@ -25,14 +25,14 @@ class RecordLocation(NamedTuple):
 
 
 class ReadPlan(NamedTuple):
-    """Requests that together read some records, each record once.
+    """Read requests that together cover some records, each record once.
 
     Attributes:
         shards: int64 [num_reads]: number of the file in the split.
         offsets: int64 [num_reads]: byte offset of the first record.
         counts: int64 [num_reads]: number of consecutive records.
-        num_bytes: int64 [num_reads]: their bytes, framing included.
-        order: int64 [num_positions]: the place of each position among the records that are read.
+        num_bytes: int64 [num_reads]: size in bytes, framing included.
+        order: int64 [num_positions]: the index of each position among the records that are read.
     """
 
     shards: np.ndarray
@@ -46,8 +46,8 @@ class ReadPlan(NamedTuple):
 class SplitIndex:
     """The files of a split and the index of their records.
 
-    An example has a position in its split. It is the row of its record in the files, unless the split is a part of
-    its files: then `selected` says which row.
+    An example has a position in its split. This is the row of its record in the files, unless the split is a subset of
+    its files: then `selected` maps positions to rows.
 
     Attributes:
         name: The split's name.
@@ -55,7 +55,7 @@ class SplitIndex:
         shards: The complete files, in split order.
         records: `ingest.dataset.index.INDEX_DTYPE` [records of all files], and further fields.
         selected: int64 [num_examples], ascending: the rows that belong to the split; None for all.
-        repair_hint: What to do about corruption, in words.
+        repair_hint: How to repair corruption.
         first_rows: int64 [num_shards + 1]: the row of the first record of each file and, last, the number of rows.
     """
 
@@ -69,7 +69,7 @@ class SplitIndex:
     _file_sizes: np.ndarray = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # Once: of tens of thousands of files they take milliseconds, and are wanted for every window.
+        # Computed once: with tens of thousands of files this takes milliseconds, and every window needs it.
         first_rows = np.cumsum([0, *(shard.num_examples for shard in self.shards)], dtype=np.int64)
         object.__setattr__(self, "first_rows", first_rows)
         file_sizes = np.asarray([shard.num_bytes for shard in self.shards], np.int64)
@@ -101,15 +101,15 @@ class SplitIndex:
         return self.data_dir / self.shards[shard].filename
 
     def rows_of(self, positions: np.ndarray) -> np.ndarray:
-        """Returns the row, int64, of each of these examples."""
+        """Returns the row of each of these examples, int64."""
         return positions if self.selected is None else self.selected[positions]
 
     def shards_of(self, positions: np.ndarray) -> np.ndarray:
-        """Returns the number of the file, int64, that holds each of these examples."""
+        """Returns the file number of each of these examples, int64."""
         return np.searchsorted(self.first_rows, self.rows_of(positions), side="right") - 1
 
     def locate(self, position: int) -> RecordLocation:
-        """Returns where the record of an example is."""
+        """Returns the location of an example's record."""
         positions = np.asarray([position])
         row, shard = int(self.rows_of(positions)[0]), int(self.shards_of(positions)[0])
         return RecordLocation(
@@ -121,7 +121,7 @@ class SplitIndex:
         )
 
     def offsets_error(self, shard: int) -> str | None:
-        """Returns what is wrong with the offsets of a file, before anything is read or allocated by them."""
+        """Returns what is wrong with the offsets of a file, before they are used to read or allocate anything."""
         first, end = self.first_rows[shard : shard + 2].tolist()
         offsets = np.append(self.records["offset"][first:end], self.shards[shard].num_bytes)
         if offsets[0] == 0 and np.diff(offsets).min() >= FRAMING_BYTES:
@@ -129,15 +129,15 @@ class SplitIndex:
         return f"{self.path(shard)}: the index says that its records start elsewhere than they can; {self.repair_hint}"
 
     def plan_reads(self, positions: np.ndarray, max_bytes: int) -> ReadPlan:
-        """Returns how to read the records of the examples at `positions`, int64 and in any order.
+        """Returns how to read the records of the examples at `positions`, int64, in any order.
 
-        Neighbors are read with one request of at most about `max_bytes`.
+        Neighboring records share a request, of at most about `max_bytes`.
         """
         needed, order = np.unique(self.rows_of(positions), return_inverse=True)
         starts, ends = self.records["offset"][needed], self._ends_of(needed)
         shards = np.searchsorted(self.first_rows, needed, side="right") - 1
         is_first = np.ones(len(needed), bool)
-        # By chunks of the file, not by what was read before: simple to compute for all at once.
+        # Split at fixed chunks of the file, not after what was read before: this vectorizes.
         same_chunk = starts[1:] // max_bytes == starts[:-1] // max_bytes
         is_first[1:] = (np.diff(needed) != 1) | (np.diff(shards) != 0) | ~same_chunk
         firsts = np.flatnonzero(is_first)
@@ -151,7 +151,7 @@ class SplitIndex:
         )
 
     def _ends_of(self, rows: np.ndarray) -> np.ndarray:
-        """Returns the byte offset, int64, at which each of these records ends."""
+        """Returns the end offset of each of these records, int64."""
         shards = np.searchsorted(self.first_rows, rows, side="right") - 1
         is_last = rows + 1 == self.first_rows[shards + 1]
         following = self.records["offset"][np.minimum(rows + 1, len(self.records) - 1)]

@@ -1,7 +1,7 @@
-"""What a TFDS folder says of itself, as `tensorflow_datasets` reads it. TensorFlow is not loaded.
+"""Metadata of a TFDS folder, as parsed by `tensorflow_datasets`. Does not load TensorFlow.
 
-A folder may come from a stranger, and `tensorflow_datasets` trusts it: what it would import, open or format because of
-a description is checked before.
+A folder may come from an untrusted source, and `tensorflow_datasets` trusts it: whatever it would import, open or
+format because of the metadata is checked first.
 """
 
 import dataclasses
@@ -23,21 +23,21 @@ _MAX_NAMES_BYTES = 1 << 26
 _MAX_CLASSES = 1_000_000
 _MAX_SIZE = 1 << 14
 _TEMPLATE = re.compile(r"([^{}]|\{[A-Z_]+\})*")
-# Features of datasets in the TFDS catalog that name the source file of an image.
+# Features of datasets in the TFDS catalog that hold the file name of an image.
 _FILENAME_KEYS = ("image/filename", "file_name", "filename", "image/file_name", "tfds/id")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TfdsDescription:
-    """The part of a TFDS description that matters to a classifier.
+    """The part of a TFDS description that a classifier needs.
 
     Attributes:
-        name: Of the dataset.
-        version: Of the dataset.
-        class_names: In label order.
+        name: Name of the dataset.
+        version: Version of the dataset.
+        class_names: Class names in label order.
         image_key: Feature of the image.
         label_key: Feature of the label.
-        filename_key: Feature of the source file's name, if there is one.
+        filename_key: Feature of the file name, if there is one.
         image_size: Height and width of all images; None if they differ.
         shard_lengths: The number of records of each file, by split and file name, in order.
     """
@@ -53,7 +53,7 @@ class TfdsDescription:
 
 
 def read_split_names(data_dir: Path) -> list[str]:
-    """Returns the names of the splits by a look at dataset_info.json, without `tensorflow_datasets`.
+    """Returns the names of the splits, read from dataset_info.json without `tensorflow_datasets`.
 
     Raises:
         DatasetError: The file cannot be read.
@@ -67,10 +67,10 @@ def read_split_names(data_dir: Path) -> list[str]:
 
 
 def read_description(data_dir: Path) -> TfdsDescription:
-    """Returns what the folder says of itself.
+    """Returns the description of the folder.
 
     Raises:
-        DatasetError: It cannot be parsed, or is no dataset of TFRecords with one image and one label each.
+        DatasetError: It cannot be parsed, or is not a dataset of TFRecords with one image and one label each.
     """
     check_classes(data_dir / FEATURES, read_json(data_dir / FEATURES))
     for path in data_dir.glob("*.labels.txt"):
@@ -98,7 +98,7 @@ def _load_builder(data_dir: Path) -> Any:
 
     try:
         return tfds.builder_from_directory(str(data_dir.absolute()))
-    # Anything: its parsers raise what the line that fails happens to raise.
+    # Any exception: its parsers raise whatever the failing line raises.
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:
             raise
@@ -109,7 +109,7 @@ def _load_builder(data_dir: Path) -> Any:
 
 
 def _find_pair(path: Path, info: Any) -> tuple[str, str]:
-    """Returns the names of the features of the image and the label."""
+    """Returns the names of the image and label features."""
     if _kind(info.features) != "FeaturesDict":
         raise DatasetError(f"{path}: expected a FeaturesDict, found {_kind(info.features)}")
     pair = _supervised_pair(path, info)
@@ -143,7 +143,7 @@ def _supervised_pair(path: Path, info: Any) -> tuple[str, str] | None:
 
 
 def _refusal(path: Path, reason: str, features: Mapping[str, Any]) -> DatasetError:
-    """Returns the error that says what the dataset is instead of a classification."""
+    """Returns the error that says what kind of dataset it is instead."""
     tasks = [
         f"{name!r} is for {task}" for name, feature in features.items() if (task := _other_task(feature))
     ]
@@ -156,7 +156,7 @@ def _refusal(path: Path, reason: str, features: Mapping[str, Any]) -> DatasetErr
 
 
 def _other_task(feature: Any) -> str | None:
-    """Returns the name of the task that a feature is for, if that is not classification."""
+    """Returns the task that a feature belongs to, unless that is classification."""
     kinds = list(_kinds(feature))
     if "BBoxFeature" in kinds:
         return "detection"
@@ -171,7 +171,7 @@ def _kind(feature: Any) -> str:
 
 
 def _kinds(feature: Any) -> Iterator[str]:
-    """Yields the kind of a feature, and of those inside it."""
+    """Yields the kinds of a feature and of its nested features."""
     yield _kind(feature)
     inner = getattr(feature, "feature", None)  # Of a Sequence.
     children = feature.values() if _kind(feature) == "FeaturesDict" else [] if inner is None else [inner]
@@ -189,7 +189,7 @@ def _class_names(data_dir: Path, key: str, feature: Any) -> tuple[str, ...]:
     if not isinstance(count, int) or not 1 <= count <= _MAX_CLASSES:
         raise DatasetError(f"{data_dir / FEATURES}: {count} classes of {key!r}; {REPAIR_HINT}")
     try:
-        # A second time: what fails when the builder loads them is lost in its threads.
+        # Called a second time: an exception in the builder's loading threads is lost.
         feature.load_metadata(str(data_dir.absolute()), feature_name=key.replace("/", "."))
         names = tuple(feature.names)
     except (ValueError, RecursionError) as error:
@@ -211,13 +211,13 @@ def _shard_lengths(path: Path, splits: Mapping[str, Any]) -> dict[str, dict[str,
     """Returns the number of records of each file, by split and file name.
 
     Raises:
-        DatasetError: A name leads out of the folder, or belongs to two files.
+        DatasetError: A name points outside the folder, or is used for two files.
     """
     result: dict[str, dict[str, int]] = {}
     seen: set[str] = set()
     for split in splits.values():
         template, count = split.filename_template, len(split.shard_lengths)
-        # `str.format` is a language of its own: a width in it makes a name of gigabytes.
+        # `str.format` interprets format specs: a large width makes a name of gigabytes.
         if not _TEMPLATE.fullmatch(template.template) or not split.name.isprintable():
             raise DatasetError(
                 f"{path}: file names of {split.name!r} by {template.template[:100]!r}; {REPAIR_HINT}"

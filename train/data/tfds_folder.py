@@ -1,7 +1,7 @@
-"""TFDS folders: datasets of TFRecords that other programs wrote and `tensorflow_datasets` reads.
+"""TFDS folders: TFRecord datasets written by other programs and readable by `tensorflow_datasets`.
 
-What such a folder means is asked of `tensorflow_datasets`; byte offsets and labels are found by a scan of the shards
-of the splits that are used (`tfds_index`), and a validation split is held out where there is none.
+The metadata is parsed by `tensorflow_datasets`; byte offsets and labels come from a scan of the shards of the splits in
+use (`tfds_index`). If there is no validation split, one is held out.
 """
 
 import dataclasses
@@ -31,27 +31,27 @@ from shardstream.train.data.tfds_index import REPAIR_HINT, SplitRecords, load_ro
 
 logger = logging.getLogger(__name__)
 
-# Names of a split for validation, the usual ones first. A test split is used where there is no other.
+# Names of a validation split, most common first. A test split is used if there is no other.
 _VALIDATION_NAMES = ("validation", "val", "valid", "dev")
 _FALLBACK = "test"
-# The splits that a training sees.
+# The splits used in training.
 _TRAINING_SPLITS = ("train", "validation")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TfdsInfo(DatasetInfo):
-    """What a TFDS folder holds.
+    """Metadata of a TFDS folder.
 
-    The `class_counts` in `splits` are empty, as only a scan of the shards can count: `split(name)` has them. Of a split
-    that is a part of its files, `num_examples` of a shard counts that part.
+    The `class_counts` in `splits` are empty, as only a scan of the shards can count them: `split(name)` has them. In a
+    split that is a subset of its files, `num_examples` of a shard counts only that subset.
 
     Attributes:
         image_feature: Name of the feature of the image.
         label_feature: Name of the feature of the label.
-        filename_feature: Name of the feature of the source file's name, if there is one.
-        cache_dir: Where the index of a split is kept.
-        files: The complete shards of each split, by its name.
-        selected: int64 [num_examples] by split: which records of its files belong to it; not there: all.
+        filename_feature: Name of the feature of the file name, if there is one.
+        cache_dir: Where the indexes of splits are kept.
+        files: The complete shards of each split, by split name.
+        selected: int64 [num_examples] by split: the records of its files that belong to it; all if there is no entry.
         held_out: Fraction and seed of the validation split that was held out of the train split, or None.
     """
 
@@ -79,36 +79,36 @@ class TfdsInfo(DatasetInfo):
 
     @property
     def filename_key(self) -> str | None:
-        """The feature of an Example that holds the source file's name, if there is one."""
+        """The feature of an Example that holds the file name, if there is one."""
         return self.filename_feature
 
     @property
     def remedy(self) -> str:
-        """What to do about corruption."""
+        """How to repair corruption."""
         return REPAIR_HINT
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that training sees; the train and validation splits are scanned for it.
+        """SHA-256 of everything that training sees; scans the train and validation splits.
 
-        Of other splits only the sizes count, so that they need no scan.
+        Other splits contribute only their sizes, so they need no scan.
         """
         if not self._fingerprints:
             self._fingerprints.append(self._compute_fingerprint())
         return self._fingerprints[0]
 
     def split(self, name: str) -> SplitInfo:
-        """Returns the split called `name`, with class counts: its shards are scanned.
+        """Returns the split called `name`, with class counts, after scanning its shards.
 
         Raises:
-            DatasetError: There is none, or a shard is corrupt.
+            DatasetError: There is no such split, or a shard is corrupt.
         """
-        # Not through `super()`: the class is made anew for its slots, and the call would not find it.
+        # Not `super()`: the dataclass is recreated for its slots, and the call would refer to the old class.
         split = DatasetInfo.split(self, name)
         return dataclasses.replace(split, class_counts=self.records(name).class_counts(self.num_classes))
 
     def records(self, name: str) -> SplitRecords:
-        """Returns the records of a split, labelled or not.
+        """Returns the records of a split, with or without labels.
 
         Raises:
             DatasetError: There is no such split, or a shard is corrupt.
@@ -138,7 +138,7 @@ class TfdsInfo(DatasetInfo):
 
 
 def is_tfds_folder(data_dir: Path) -> bool:
-    """Returns whether `data_dir` is a TFDS folder that we did not write: those have a metadata.json of ours too."""
+    """Returns whether `data_dir` is a TFDS folder that we did not write: ours have a metadata.json as well."""
     if not (data_dir / DATASET_INFO).is_file() or not (data_dir / FEATURES).is_file():
         return False
     try:
@@ -147,20 +147,20 @@ def is_tfds_folder(data_dir: Path) -> bool:
         return True
     except (OSError, ValueError, RecursionError):
         return False
-    # Builders of TFDS write a metadata.json of their own.
+    # TFDS builders write a metadata.json of their own.
     return isinstance(metadata, dict) and "format_version" not in metadata
 
 
 def load_tfds_folder(
     data_dir: Path, cache_dir: Path, *, validation_share: float | None = None, seed: int = 123
 ) -> TfdsInfo:
-    """Returns what a TFDS folder holds. Its shards are scanned when a split is used.
+    """Returns the metadata of a TFDS folder. The shards of a split are scanned when it is used.
 
     Args:
         data_dir: The folder.
-        cache_dir: Where the offsets and labels found by a scan are kept.
-        validation_share: Fraction of the train split to hold out, if there is no split for validation.
-        seed: Of the records that are held out.
+        cache_dir: Where the offsets and labels from scans are cached.
+        validation_share: Fraction of the train split to hold out, if there is no validation split.
+        seed: Seed of the held-out records.
 
     Raises:
         ConfigError: `validation_share` is missing, not needed, or not between 0 and 1.
@@ -168,7 +168,7 @@ def load_tfds_folder(
     """
     if validation_share is not None and not 0 < validation_share < 1:
         raise ConfigError(f"validation_share must be above 0 and below 1, got {validation_share}")
-    # Before anything slow is imported.
+    # Check before slow imports.
     _check_validation(data_dir, read_split_names(data_dir), validation_share)
     description = read_description(data_dir)
     files = {
@@ -200,7 +200,7 @@ def load_tfds_folder(
 
 
 def open_tfds_index(info: TfdsInfo, split: str) -> SplitRecords:
-    """Returns the records of a split, each of which has a label.
+    """Returns the records of a split, all of which have a label.
 
     Raises:
         DatasetError: There is no such split, a shard is corrupt, or a record has no label.
@@ -215,7 +215,7 @@ def _validation_name(names: Collection[str]) -> str | None:
 
 
 def _check_validation(data_dir: Path, names: Collection[str], validation_share: float | None) -> None:
-    """Raises a ConfigError unless there is a validation split or a fraction to hold out, and not both."""
+    """Raises a ConfigError unless there is either a validation split or a fraction to hold out."""
     found = _validation_name(names)
     if validation_share is None:
         if "train" in names and found is None:
@@ -238,7 +238,7 @@ def _stat_shards(data_dir: Path, lengths: Mapping[str, int]) -> tuple[ShardInfo,
             status = path.stat()
         except OSError:
             raise DatasetError(f"{path}: no such shard; {REPAIR_HINT}") from None
-        # Before anything of the size of `length` is allocated.
+        # Check before allocating arrays of size `length`.
         if (
             not stat.S_ISREG(status.st_mode)
             or not 0 <= length <= status.st_size // FRAMING_BYTES
@@ -263,7 +263,7 @@ def _make_info(
     selected: Mapping[str, np.ndarray],
     held_out: tuple[float, int] | None,
 ) -> TfdsInfo:
-    # Images are as somebody stored them: any format, and any size where none is said.
+    # The stored images are arbitrary: any format, and any size unless the metadata gives one.
     image = ImageSettings(size=description.image_size, resize="stretch", encoding="jpeg", quality=95)
     return TfdsInfo(
         data_dir=data_dir,
@@ -291,7 +291,7 @@ def _make_info(
 
 
 def _counted(shards: tuple[ShardInfo, ...], selected: np.ndarray | None) -> tuple[ShardInfo, ...]:
-    """Returns the shards with the number of records that are selected, without those that have none."""
+    """Returns the shards with the number of selected records, without shards that have none."""
     if selected is None:
         return shards
     ends = np.cumsum([shard.num_examples for shard in shards])

@@ -1,6 +1,6 @@
-"""Where the records of TFDS shards start, and their labels: read off the shards once, kept in the cache folder.
+"""Record offsets and labels of TFDS shards: scanned once, then kept in the cache folder.
 
-TFDS stores neither. A scan reads the headers of the records and the labels in them; it skips the images.
+TFDS stores neither. A scan reads the record headers and the labels, and skips the images.
 """
 
 import contextlib
@@ -31,15 +31,15 @@ from shardstream.ingest.dataset.records import (
 logger = logging.getLogger(__name__)
 
 REPAIR_HINT = "make or download the dataset again"
-NO_LABEL = -1  # What TFDS writes into the test splits of competitions.
+NO_LABEL = -1  # Written by TFDS into the test splits of competitions.
 
-# The fields of INDEX_DTYPE, so that a reader of those takes these rows as they are, and the label.
+# The fields of INDEX_DTYPE, so that code for those accepts these rows, plus the label.
 ROW_DTYPE = np.dtype([("offset", "<i8"), ("checksum", "<u4"), ("label", "<i4")])
 
 _VERSION = 3
-# A scan waits for the file system most of the time.
+# A scan is mostly waiting for the file system.
 _SCAN_THREADS = 8
-# Small records are read in one go, images of megabytes are skipped.
+# Small records are read completely; images of megabytes are skipped.
 _BUFFER_BYTES = 1 << 14
 _MAX_VARINT_BYTES = 10
 _FIELD_1 = (
@@ -49,15 +49,15 @@ _FIELD_1 = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SplitRecords:
-    """The records of a split: all of its files, or some of them.
+    """The records of a split: all records of its files, or a subset.
 
-    The example at position p of the split is row p, or row `selected[p]` where only some records belong to it. All
-    other arithmetic of a reader stays in rows: the file of a row, its number there, and the offset behind it, which is
-    that of the next row or the end of the file.
+    The example at position p of the split is row p, or row `selected[p]` if the split is a subset. All other arithmetic
+    of a reader uses rows: the file of a row, its number in the file, and its end offset, which is the start of the next
+    row or the end of the file.
 
     Attributes:
         shards: The complete files, in order; `num_examples` counts all of their records.
-        rows: `ROW_DTYPE` [records of all shards], mapped into memory.
+        rows: `ROW_DTYPE` [records of all shards], memory-mapped.
         selected: int64 [num_examples], ascending: the rows that belong to the split; None for all.
     """
 
@@ -72,7 +72,7 @@ class SplitRecords:
 
     @property
     def labels(self) -> np.ndarray:
-        """Label of each example, int32 [num_examples]; NO_LABEL where there is none."""
+        """Label of each example, int32 [num_examples]; NO_LABEL if it has none."""
         labels = self.rows["label"]
         return labels if self.selected is None else labels[self.selected]
 
@@ -99,10 +99,10 @@ class SplitRecords:
 def load_rows(
     data_dir: Path, shards: Sequence[ShardInfo], label_key: str, num_classes: int, *, cache_dir: Path
 ) -> np.ndarray:
-    """Returns the `ROW_DTYPE` rows of these files, from the cache or else from a scan.
+    """Returns the `ROW_DTYPE` rows of these files, from the cache if possible, else from a scan.
 
     Raises:
-        DatasetError: A file is missing, is not what its description says, or has a label that is no class.
+        DatasetError: A file is missing, does not match its metadata, or has a label that is out of range.
     """
     path = cache_dir / "indexes" / f"{_cache_key(data_dir, shards, label_key, num_classes)}.npy"
     rows = _load_cached(path, shards, num_classes)
@@ -141,7 +141,7 @@ def _load_cached(path: Path, shards: Sequence[ShardInfo], num_classes: int) -> n
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         return None
-    # What damaged bytes lead the parser of the header to: ValueError, EOFError, SyntaxError, TokenError.
+    # A corrupt header makes its parser raise any of ValueError, EOFError, SyntaxError, TokenError.
     except Exception as error:
         logger.warning("%s: cannot be read (%s); the shards are scanned again", path, str(error)[:80])
         return None
@@ -169,10 +169,10 @@ def _is_valid(rows: object, shards: Sequence[ShardInfo], num_classes: int) -> bo
 
 
 def _save(path: Path, rows: np.ndarray) -> None:
-    """Writes the index; without it the shards are scanned again next time."""
+    """Writes the index; if that fails, the shards are scanned again next time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Not synced: NumPy compares the size with the header, and what a power cut leaves is checked on reading.
+        # Not synced: NumPy compares the size with the header, and the content is checked on reading.
         with open_atomic_nosync(path) as file:
             np.save(file, rows, allow_pickle=False)
     except OSError as error:
@@ -202,20 +202,20 @@ def _scan(path: Path, shard: ShardInfo, label_key: str, num_classes: int) -> np.
 
 
 def _read_label(file: BinaryIO, start: int, end: int, key: str) -> int | None:
-    """Returns the label of the record at these bytes, or None if it has not exactly one."""
+    """Returns the label of the record at these bytes, or None unless it has exactly one."""
     with contextlib.suppress(IndexError, ValueError, RecordError):
         entry = _find_entry(file, start + HEADER_BYTES, end - (FRAMING_BYTES - HEADER_BYTES), key.encode())
         label = decode_example(encode_example(entry)).get(key)
         if isinstance(label, int):
-            return label - (label >> 63 << 64)  # A negative number is written as its two's complement.
+            return label - (label >> 63 << 64)  # Negative numbers are stored as two's complement.
     return None
 
 
 def _find_entry(file: BinaryIO, position: int, end: int, key: bytes) -> bytes:
-    """Returns the map entry of the feature called `key`, as it is stored in the Example at these bytes.
+    """Returns the serialized map entry of feature `key` in the Example at these bytes.
 
     Raises:
-        ValueError: There is none, it is longer than that of one number, or these bytes are no Example.
+        ValueError: There is none, it is too long for a single number, or these bytes are not an Example.
     """
     head_bytes = 2 * (1 + _MAX_VARINT_BYTES) + len(key)
     position, features_end = _enter(_read(file, position, head_bytes), position, end)
@@ -239,7 +239,7 @@ def _read(file: BinaryIO, position: int, num_bytes: int) -> bytes:
 
 
 def _enter(head: bytes, position: int, end: int) -> tuple[int, int]:
-    """Returns where the content of the field that starts with `head` at `position` starts and ends."""
+    """Returns start and end of the content of the field that starts with `head` at `position`."""
     if head[0] != _FIELD_1:
         raise ValueError("another field")
     length, header_bytes = read_varint(head[: 1 + _MAX_VARINT_BYTES], 1)

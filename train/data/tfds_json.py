@@ -1,4 +1,4 @@
-"""The JSON files of TFDS folders, checked before `tensorflow_datasets` parses them: they may come from a stranger."""
+"""The JSON files of TFDS folders, checked before `tensorflow_datasets` parses them: they may be untrusted."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.train.data.tfds_index import REPAIR_HINT
 
-# Far above the largest of the TFDS catalog, and little enough to be parsed in a moment.
+# Far above the largest of the TFDS catalog, and small enough to parse quickly.
 _MAX_JSON_BYTES = 1 << 22
 _KNOWN_CLASS = re.compile(r"tensorflow_datasets\.core\.features(\.\w+)+")
 
@@ -45,7 +45,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_classes(path: Path, content: dict[str, Any]) -> None:
-    """Raises a DatasetError if `tensorflow_datasets` would import or open what is not its own.
+    """Raises a DatasetError if `tensorflow_datasets` would import or open anything but its own.
 
     It imports the module of every class that features.json names, and opens the files that some classes name.
     """
@@ -64,7 +64,7 @@ def check_classes(path: Path, content: dict[str, Any]) -> None:
 
 
 def _objects(path: Path, content: object) -> Iterator[dict[str, Any]]:
-    """Yields all JSON objects in `content`, those in strings of JSON too."""
+    """Yields all JSON objects in `content`, including those in JSON strings."""
     pending = [content]
     while pending:
         value = pending.pop()

@@ -1,4 +1,4 @@
-"""Which workers train together, and which of them this process is. Loads no TensorFlow."""
+"""The workers that train together, and the rank of this process. Loads no TensorFlow."""
 
 import dataclasses
 import json
@@ -17,18 +17,18 @@ _ADDRESS = re.compile(r"(?P<host>[^\s,/]+):(?P<port>\d{1,5})")
 
 
 class WorkerLostError(UserError):
-    """Another worker did not come, ended or cannot be reached."""
+    """Another worker did not connect, exited or cannot be reached."""
 
     exit_code = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cluster:
-    """The workers of a run, a process each.
+    """The workers of a run, one process each.
 
     Attributes:
-        addresses: Host and port of each worker, in the order of their ranks; the same for all of them.
-        rank: The number of this process; 0 is the chief, which writes the run folder.
+        addresses: Host and port of each worker, by rank; the same list on every worker.
+        rank: Rank of this process; 0 is the chief, which writes the run folder.
     """
 
     addresses: tuple[str, ...] = ("this host",)
@@ -36,7 +36,7 @@ class Cluster:
 
     @property
     def num_workers(self) -> int:
-        """How many processes there are."""
+        """Number of processes."""
         return len(self.addresses)
 
     @property
@@ -46,23 +46,23 @@ class Cluster:
 
     @property
     def name(self) -> str:
-        """What this worker is called in sentences."""
+        """Name of this worker in messages."""
         return f"worker {self.rank} ({self.addresses[self.rank]})"
 
     def host_and_port(self, rank: int) -> tuple[str, int]:
-        """Returns where worker number `rank` is."""
+        """Returns the address of worker number `rank`."""
         host, _, port = self.addresses[rank].rpartition(":")
-        return host.strip("[]"), int(port)  # An IPv6 address stands in brackets.
+        return host.strip("[]"), int(port)  # An IPv6 address is in brackets.
 
 
 ALONE = Cluster()
 
 
 def find_cluster(hosts: str | None, rank: int | None, environment: Mapping[str, str] = os.environ) -> Cluster:
-    """Returns the workers that `--hosts` and `--rank` name, or else TF_CONFIG, or else this process alone.
+    """Returns the cluster given by `--hosts` and `--rank`, else by TF_CONFIG, else this process alone.
 
     Raises:
-        ConfigError: What was given names no cluster.
+        ConfigError: The options or TF_CONFIG are invalid.
     """
     if hosts is not None or rank is not None:
         return _from_options(hosts, rank)

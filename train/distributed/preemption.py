@@ -1,4 +1,4 @@
-"""SIGTERM, SIGHUP and Ctrl-C while training: asked for now, answered between two steps."""
+"""Graceful shutdown on SIGTERM, SIGHUP and Ctrl-C: the signal is noted, and training stops between two steps."""
 
 import os
 import signal
@@ -9,26 +9,26 @@ from typing import Any
 
 from shardstream.ingest.common.errors import UserError
 
-# SIGHUP is what a terminal sends when it is closed.
+# A terminal sends SIGHUP when it is closed.
 _NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C", signal.SIGHUP: "SIGHUP"}
 STOP_SIGNALS = tuple(_NAMES)
 
 
 def sender(number: signal.Signals) -> str:
-    """Returns what asked, as people call it."""
+    """Returns the name of the signal as users know it."""
     return _NAMES[number]
 
 
 def without_ignored(signals: Collection[signal.Signals]) -> list[signal.Signals]:
-    """Returns those that this process does not ignore."""
+    """Returns the signals that this process does not ignore."""
     return [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
 
 
 class StoppedError(UserError):
-    """Training was asked to stop, and did."""
+    """Training stopped on request."""
 
     def __init__(self, sentence: str, number: signal.Signals) -> None:
-        """Takes the signal that asked."""
+        """Takes the message and the signal."""
         super().__init__(sentence)
         self.exit_code = 128 + number
 
@@ -36,12 +36,12 @@ class StoppedError(UserError):
 class StopRequest:
     """Notes a signal instead of raising it, as an exception inside a step would leave the state between two.
 
-    What does not stop within the grace period is ended: who sent SIGTERM will send SIGKILL next, and files are
-    whole at any moment. A second Ctrl-C ends the process at once. A signal that the process was started to ignore, as
-    `nohup` has it for SIGHUP, stays ignored. Handlers of others are put back at the end.
+    A process that does not stop within the grace period is ended: SIGKILL usually follows SIGTERM, and files are
+    written atomically. A second Ctrl-C ends the process at once. Signals that were ignored from the start, as `nohup`
+    does with SIGHUP, stay ignored. Previous handlers are restored at the end.
 
-    A thread of its own watches over the grace period, woken by the system: Python runs handlers in the main thread
-    alone, and not while that is inside of TensorFlow, which may be compiling a step or waiting for other workers.
+    A separate thread watches the grace period, woken through a file descriptor: Python runs handlers only in the main
+    thread, and not while that is inside TensorFlow, which may be compiling a step or waiting for other workers.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class StopRequest:
         signals: Collection[signal.Signals] = STOP_SIGNALS,
         program: str = "shardstream-train",
     ) -> None:
-        """Takes the time from a signal to the end of the process, and who says so.
+        """Takes the grace period in seconds, the signals, and the program name for messages.
 
-        Where `what_is_kept` is set, the last sentence of a process that did not stop in time ends with what it returns.
+        If `what_is_kept` is set, the message of a process that did not stop in time ends with its result.
         """
         self._signals = signals
         self._program = program
@@ -64,7 +64,7 @@ class StopRequest:
         self._is_over = threading.Event()
 
     def __enter__(self) -> "StopRequest":
-        # Python lets no other thread do this; there, signals are the main thread's business.
+        # Only the main thread may set handlers; in other threads signals are the caller's concern.
         if threading.current_thread() is threading.main_thread():
             reading, self._writing = os.pipe()
             os.set_blocking(self._writing, False)
@@ -91,12 +91,12 @@ class StopRequest:
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         self.received = self.received or signal.Signals(number)
-        # The system's own end, for a step that hangs lets no handler of Python run.
+        # The system's default action from now on: no Python handler runs while a step hangs.
         if signal.SIGINT in self._handlers:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def _watch(self, reading: int) -> None:
-        """Waits for a signal or for the end, and ends the process if the first is not followed by the other."""
+        """Waits for a signal or the end, and ends the process if a signal is not followed by the end in time."""
         with os.fdopen(reading, "rb", buffering=0) as file:
             numbers = (byte[0] for byte in iter(lambda: file.read(1), b"") if byte[0] in self._handlers)
             number = next(numbers, None)

@@ -1,4 +1,4 @@
-"""How several workers stop at the same step though each is asked on its own."""
+"""Agrees on one step at which all workers stop after any of them receives a signal."""
 
 import collections
 import signal
@@ -8,36 +8,36 @@ import tensorflow as tf
 
 from shardstream.train.distributed.preemption import STOP_SIGNALS
 
-# What a worker may want, in this order in every array here.
+# The signals, in the order used in all arrays here.
 _SIGNALS = STOP_SIGNALS
 _NOTHING = np.zeros(len(_SIGNALS))
-# Answers that may be outstanding. One would have Python wait for each step before it starts the next, and a
-# device for Python.
+# Pending reads. With only one, Python would wait for each step before it starts the next, and the device would wait
+# for Python.
 _OUTSTANDING = 2
 
 
 class PreemptionSync:
-    """The wish to stop of each worker, summed over all of them inside of every step.
+    """Stop flags of all workers, summed inside every step.
 
-    A worker that left alone would leave the others waiting in the middle of theirs. The sums of a step are the
-    same for all, so all that follow from them stop at the same one: the second after it.
+    A worker that left alone would leave the others waiting in the middle of their step. The sums of a step are the
+    same on all workers, so all of them stop at the same one: the second step after it.
     """
 
     def __init__(self, num_workers: int) -> None:
-        """Takes how many there are; one has nobody to ask."""
+        """Takes the number of workers; a single worker has nothing to synchronize."""
         self._is_alone = num_workers == 1
         self._sums: collections.deque[tf.Tensor] = collections.deque()
         self.wishes = tf.constant(_NOTHING)
 
     def note(self, sums: tf.Tensor) -> None:
-        """Takes the sums of `wishes` over all replicas, in one more step."""
+        """Adds the sums of `wishes` over all replicas of one more step."""
         if not self._is_alone:
             self._sums.append(sums)
 
     def agree(self, wanted: signal.Signals | None, *, at_once: bool) -> signal.Signals | None:
-        """Returns the signal that all workers follow now, and lets them know of `wanted`, which this one got.
+        """Returns the signal that all workers act on now, and tells them about `wanted`, which this worker received.
 
-        `at_once` waits for all steps so far. Every worker has to call this after the same steps.
+        `at_once` waits for all steps so far. All workers must call this after the same steps.
         """
         if self._is_alone:
             return wanted

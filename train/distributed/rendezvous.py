@@ -1,4 +1,4 @@
-"""Where workers wait for each other before TensorFlow does: in Python, which hears signals and knows who is missing."""
+"""Waits for the other workers before TensorFlow does, in Python, which handles signals and can name missing workers."""
 
 import contextlib
 import faulthandler
@@ -19,18 +19,18 @@ _MOST_SECS = 3600.0
 _SECS_BETWEEN_REMINDERS = 60.0
 _SECS_BETWEEN_TRIES = 0.2
 _CONNECTING_SECS = 2.0
-# All were there: what is left is to look at the devices and to start a server.
+# All workers were reachable: what remains is device discovery and starting a server.
 _JOINING_SECS = 60.0
-# There is nothing to save yet; a name server may take some seconds to say no.
+# Nothing to save yet; a failing DNS lookup may take several seconds.
 _GRACE_SECS = 5.0
 
 
 def meet(cluster: Cluster) -> None:
-    """Returns once all other workers of `cluster` can be reached, each of them here or at TensorFlow's server already.
+    """Returns once all other workers of `cluster` can be reached, here or already in TensorFlow's server.
 
     Raises:
-        StoppedError: SIGTERM, SIGHUP or Ctrl-C.
-        WorkerLostError: Some did not come within an hour, or this one's port is taken.
+        StoppedError: SIGTERM, SIGHUP or Ctrl-C was received.
+        WorkerLostError: A worker did not connect within an hour, or the port of this one is in use.
     """
     others = [rank for rank in range(cluster.num_workers) if rank != cluster.rank]
     missing = dict.fromkeys(others, "")
@@ -60,11 +60,11 @@ def meet(cluster: Cluster) -> None:
 
 @contextlib.contextmanager
 def joining(cluster: Cluster) -> Iterator[None]:
-    """Ends this process with a sentence and exit code 1 if TensorFlow takes more than a minute to join the workers.
+    """Ends this process with a message and exit code 1 if TensorFlow takes more than a minute to join the workers.
 
-    By itself it waits up to an hour for one that was there and died, and holds Python's lock: no handler, and no
-    thread of Python's, runs. The watchdog of `faulthandler` needs no lock, but speaks to programmers; so a shell
-    listens to it, and says the sentence.
+    TensorFlow waits up to an hour for a worker that was reachable and died, while holding the GIL: no handler and no
+    Python thread runs. The watchdog of `faulthandler` needs no GIL, but prints a traceback; so a shell reads its output
+    and prints the message instead.
     """
     sentence = (
         f"shardstream-train: {cluster.name}: the workers {', '.join(cluster.addresses)} were all there, and within "
@@ -109,7 +109,7 @@ def _reason_it_cannot_be_reached(cluster: Cluster, rank: int) -> str:
 
 @contextlib.contextmanager
 def _listening(cluster: Cluster) -> Iterator[None]:
-    """Lets others connect to the port of this worker, and says nothing to them."""
+    """Accepts connections on the port of this worker, without sending anything."""
     _, port = cluster.host_and_port(cluster.rank)
     everywhere = {"family": socket.AF_INET6, "dualstack_ipv6": True} if socket.has_dualstack_ipv6() else {}
     try:

@@ -1,4 +1,4 @@
-"""Devices, strategy, precision and seeds."""
+"""Devices, distribution strategy, precision and seeds."""
 
 import contextlib
 import functools
@@ -16,19 +16,19 @@ from shardstream.train.distributed.rendezvous import joining, meet
 
 logger = logging.getLogger(__name__)
 
-# Of the GPUs that are worth mixed precision, those from Ampere on calculate in bfloat16, which has the range
-# of float32 and needs no loss scaling; Volta and Turing have float16 only.
+# Among GPUs that benefit from mixed precision, Ampere and later support bfloat16, which has the range of float32 and
+# needs no loss scaling; Volta and Turing have float16 only.
 _BFLOAT16_CAPABILITY = (8, 0)
 _FLOAT16_CAPABILITY = (7, 0)
 
 
 def make_strategy(name: StrategyName, cluster: Cluster = ALONE) -> tf.distribute.Strategy:
-    """Returns the strategy over the visible devices of all workers; waits until all of these are there.
+    """Returns the strategy over the visible devices of all workers, after waiting for the workers.
 
     Raises:
-        ConfigError: `mirrored` was asked for and there is no GPU, or the strategy is not one for so many workers.
-        StoppedError: SIGTERM or Ctrl-C while it waited for other workers.
-        WorkerLostError: Some did not come.
+        ConfigError: `mirrored` is requested without a GPU, or the strategy does not support this number of workers.
+        StoppedError: A signal was received while waiting for other workers.
+        WorkerLostError: A worker did not connect.
     """
     if cluster.num_workers > 1 and name not in ("auto", "multiworker"):
         raise ConfigError(
@@ -53,14 +53,14 @@ def make_strategy(name: StrategyName, cluster: Cluster = ALONE) -> tf.distribute
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
-    # One for the process: a second one numbers its collective operations from the start again, and those of
-    # synchronized batch normalization then meet the first one's ("Shape mismatch in the collective instance").
+    # One per process: a second one restarts the numbering of its collective operations, and those of synchronized batch
+    # normalization then collide with the first one's ("Shape mismatch in the collective instance").
     return tf.distribute.MirroredStrategy(devices)
 
 
 @functools.cache
 def _multi_worker(cluster: Cluster) -> tf.distribute.Strategy:
-    meet(cluster)  # TensorFlow would wait too, deaf to SIGTERM, and not say for whom.
+    meet(cluster)  # TensorFlow would wait too, but ignores SIGTERM and does not say for whom.
     distribute = tf.distribute
     resolver = distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
@@ -68,7 +68,7 @@ def _multi_worker(cluster: Cluster) -> tf.distribute.Strategy:
         task_id=cluster.rank,
         rpc_layer="grpc",
     )
-    # NCCL where there are GPUs; the ring is what CPUs have, and adds up in the same order each time.
+    # NCCL on GPUs; CPUs use the ring, which sums in the same order each time.
     kinds = distribute.experimental.CommunicationImplementation
     kind = kinds.AUTO if tf.config.list_physical_devices("GPU") else kinds.RING
     options = distribute.experimental.CommunicationOptions(implementation=kind)
@@ -77,7 +77,7 @@ def _multi_worker(cluster: Cluster) -> tf.distribute.Strategy:
 
 
 def resolve_precision(wanted: Precision) -> str:
-    """Returns the name of the Keras dtype policy: the one wanted, or for `auto` what all GPUs do well."""
+    """Returns the name of the Keras dtype policy: as requested, or for `auto` the one that all GPUs support well."""
     if wanted != "auto":
         return wanted
     gpus = tf.config.list_physical_devices("GPU")
@@ -86,7 +86,7 @@ def resolve_precision(wanted: Precision) -> str:
 
 
 def precision_for(capabilities: list[tuple[int, int] | None]) -> str:
-    """Returns the policy for GPUs of these compute capabilities; None is a GPU that does not say."""
+    """Returns the policy for GPUs of these compute capabilities; None if a GPU does not report it."""
     known = [capability for capability in capabilities if capability is not None]
     if not known or len(known) < len(capabilities) or min(known) < _FLOAT16_CAPABILITY:
         return "float32"
@@ -95,7 +95,7 @@ def precision_for(capabilities: list[tuple[int, int] | None]) -> str:
 
 @contextlib.contextmanager
 def precision_scope(policy: str) -> Iterator[None]:
-    """Layers that are made inside calculate in `policy`; their variables are float32 in any case."""
+    """Layers made in this scope compute in `policy`; their variables are float32 in any case."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -105,10 +105,10 @@ def precision_scope(policy: str) -> Iterator[None]:
 
 
 def resolve_jit_compile(wanted: JitCompile, num_replicas: int) -> JitCompile:
-    """Returns whether XLA compiles the steps, on or off: as is wanted, or for `auto` on for one GPU.
+    """Returns whether XLA compiles the steps: as requested, or for `auto` on with a single GPU.
 
     Raises:
-        ConfigError: It is wanted on several devices.
+        ConfigError: It is requested with several devices.
     """
     if wanted == "on" and num_replicas > 1:
         raise ConfigError(
@@ -120,25 +120,25 @@ def resolve_jit_compile(wanted: JitCompile, num_replicas: int) -> JitCompile:
 
 
 def set_deterministic() -> None:
-    """Has all operations of this process give the same bits each time, from now on."""
+    """Makes all operations of this process deterministic from now on."""
     tf.config.experimental.enable_op_determinism()
 
 
 def set_seed(seed: int) -> None:
-    """Seeds Python, NumPy and TensorFlow, and with them all weights that are made afterwards."""
+    """Seeds Python, NumPy and TensorFlow, and so all weights initialized afterwards."""
     keras.utils.set_random_seed(seed)
 
 
 def fitting_batch_size(batch_size: int, num_replicas: int) -> int:
-    """Returns the largest batch size up to `batch_size` that gives the replicas equal shares; one each at least."""
+    """Returns the largest batch size up to `batch_size` divisible by the number of replicas; at least 1 for each."""
     return max(1, batch_size // num_replicas) * num_replicas
 
 
 def check_batch_size(batch_size: int, num_replicas: int) -> None:
-    """Checks that the replicas get equal shares.
+    """Checks that the batch size is divisible by the number of replicas.
 
     Raises:
-        ConfigError: They do not.
+        ConfigError: It is not.
     """
     if batch_size % num_replicas:
         whole = fitting_batch_size(batch_size, num_replicas)
@@ -149,7 +149,7 @@ def check_batch_size(batch_size: int, num_replicas: int) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of what a result depends on."""
+    """Returns the versions of all software that results depend on."""
     names = ("shardstream", "tensorflow", "keras", "numpy")
     return {"python": platform.python_version()} | {name: _version(name) for name in names}
 

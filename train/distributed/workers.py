@@ -1,4 +1,4 @@
-"""What several workers tell each other, and what is said when one of them is lost."""
+"""Communication between workers, and the error message when one is lost."""
 
 import contextlib
 import re
@@ -13,32 +13,32 @@ from shardstream.train.distributed.cluster import Cluster, StrategyName, WorkerL
 from shardstream.train.distributed.preemption import STOP_SIGNALS, without_ignored
 from shardstream.train.distributed.strategy import make_strategy
 
-# How TensorFlow names a worker in its errors.
+# Name of a worker in TensorFlow's errors.
 _TASK = re.compile(r"/job:worker/(?:replica:\d+/)?task:(\d+)")
-# Numbers that travel at once: 64 MB.
+# Numbers sent at once: 64 MB.
 _CHUNK = 2**24
 
 
 class Workers:
-    """The workers of a run, with the strategy that they share; one, and nothing to tell, in most runs."""
+    """The workers of a run and their strategy; mostly a single worker, with nothing to communicate."""
 
     def __init__(self, cluster: Cluster, strategy: tf.distribute.Strategy) -> None:
-        """Takes the strategy that was made for `cluster`."""
+        """Takes the strategy made for `cluster`."""
         self.cluster = cluster
         self.strategy = strategy
 
     @property
     def is_chief(self) -> bool:
-        """Whether this one writes the run folder."""
+        """Whether this worker writes the run folder."""
         return self.cluster.is_chief
 
     @property
     def shard(self) -> tuple[int, int]:
-        """Which part of each batch this one reads: its index, and the number of parts."""
+        """The part of each batch that this worker reads: its index, and the number of parts."""
         return self.cluster.rank, self.cluster.num_workers
 
     def broadcast(self, content: bytes, source: int = 0) -> bytes:
-        """Returns the `content` that worker number `source` gives; all workers have to call this at once."""
+        """Returns the `content` of worker number `source`; all workers must call this together."""
         if self.cluster.num_workers == 1:
             return content
         with ended_by_signals():
@@ -51,7 +51,7 @@ class Workers:
         numbers = np.zeros(num_numbers, np.float32)
         if is_mine:
             numbers[:] = np.frombuffer(content + bytes(len(content) % 2), np.uint16)
-        # As sums with nothing, because a sum is what every device can do; float32 holds 16 bits exactly.
+        # Sent as a sum with zeros, because every device supports sums; float32 holds 16 bits exactly.
         parts = [
             self._sum(numbers[start : start + _CHUNK]).astype(np.uint16)
             for start in range(0, num_numbers, _CHUNK)
@@ -59,14 +59,14 @@ class Workers:
         return b"".join(part.tobytes() for part in parts)[: int(length[0])]
 
     def gather(self, content: bytes) -> list[bytes]:
-        """Returns what each worker gives, by rank; all workers have to call this at once."""
+        """Returns the content of each worker, by rank; all workers must call this together."""
         return [self.broadcast(content, source) for source in range(self.cluster.num_workers)]
 
     def _sum(self, mine: np.ndarray) -> np.ndarray:
         num_local = self.strategy.num_replicas_in_sync // self.cluster.num_workers
 
         def value(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
-            # A host gives its numbers once, however many devices it has.
+            # A host contributes its numbers once, regardless of its number of devices.
             is_first = context.replica_id_in_sync_group % num_local == 0
             return tf.constant(mine if is_first else np.zeros_like(mine))
 
@@ -75,15 +75,15 @@ class Workers:
 
     @contextlib.contextmanager
     def noticing_losses(self) -> Iterator[None]:
-        """Says in one sentence that another worker is gone: TensorFlow cannot go on without it, nor take it back.
+        """Converts TensorFlow's errors about a lost worker, which cannot be replaced, into a one-line error.
 
         Raises:
-            WorkerLostError: It is.
+            WorkerLostError: A worker was lost.
         """
         try:
             yield
         except tf.errors.OpError as error:
-            # The device that an operation ran on, one of this worker's, may be named as well.
+            # The error may also name the device of the operation, which belongs to this worker.
             ranks = [rank for rank in map(int, _TASK.findall(str(error))) if rank != self.cluster.rank]
             if self.cluster.num_workers == 1 or not ranks:
                 raise
@@ -96,12 +96,12 @@ class Workers:
 
 
 def join_workers(*, strategy: StrategyName, hosts: str | None, rank: int | None) -> Workers:
-    """Returns the workers that the options name, once all of them are there.
+    """Returns the workers given by the options, once all of them are connected.
 
     Raises:
-        ConfigError: The options name none, or no devices, that there can be.
-        StoppedError: SIGTERM, SIGHUP or Ctrl-C while it waited for the others.
-        WorkerLostError: Some did not come, or cannot be reached.
+        ConfigError: The options are invalid, or name devices that do not exist.
+        StoppedError: A signal was received while waiting for the others.
+        WorkerLostError: A worker did not connect, or cannot be reached.
     """
     cluster = find_cluster(hosts, rank)
     try:
@@ -117,7 +117,7 @@ def join_workers(*, strategy: StrategyName, hosts: str | None, rank: int | None)
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Signals end this process at once meanwhile, for Python hears of none while TensorFlow waits for others."""
+    """Restores the default action of signals: Python handlers do not run while TensorFlow waits for other workers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,1 +1,1 @@
-"""The loop: steps of training, evaluation, metrics."""
+"""The training engine: training steps, evaluation, metrics."""

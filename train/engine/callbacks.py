@@ -1,4 +1,4 @@
-"""What an epoch shows: a progress bar, lines, a warning where input is slow. All are plain Keras callbacks."""
+"""Progress output: a bar, a line per epoch, a warning about slow input. All are plain Keras callbacks."""
 
 import logging
 import shlex
@@ -16,14 +16,14 @@ from shardstream.ingest.common.durations import duration
 
 logger = logging.getLogger(__name__)
 
-# Of an epoch's training. Less gains little; and starting the input, which an epoch of a few steps consists of, is no
-# reason to look at anything.
+# Fraction of an epoch's training time. Below it there is little to gain; and in epochs of a few steps, starting the
+# input dominates, which is no reason for a warning.
 _MUCH_WAITING = 0.15
 _MUCH_WAITING_SECS = 2.0
 
 
 class Every:
-    """Says yes once in so many seconds, and the first time that long after it was made."""
+    """A timer that is due every `secs` seconds, first `secs` after it was created."""
 
     def __init__(self, secs: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Takes the clock as an argument, so that tests need not wait."""
@@ -32,7 +32,7 @@ class Every:
         self._last = clock()
 
     def is_due(self) -> bool:
-        """Returns whether the time is over, and starts it anew if so."""
+        """Returns whether the time has passed, and restarts it if so."""
         now = self._clock()
         if now - self._last < self._secs:
             return False
@@ -41,7 +41,7 @@ class Every:
 
 
 class ProgressLines(keras.callbacks.Callback):
-    """Logs a line after each epoch, with an estimate of the time that is left."""
+    """Logs a line after each epoch, with an estimate of the remaining time."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Takes the clock as an argument, so that tests need not wait."""
@@ -55,7 +55,7 @@ class ProgressLines(keras.callbacks.Callback):
         self._began = self._clock()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Logs the figures of the epoch."""
+        """Logs the metrics of the epoch."""
         self._done += 1
         num_epochs = cast(dict, self.params)["epochs"]
         left = (self._clock() - self._began) / self._done * (num_epochs - epoch - 1)
@@ -74,16 +74,16 @@ class ProgressLines(keras.callbacks.Callback):
 
 
 class InputWarning(keras.callbacks.Callback):
-    """Says once in a run that it waits for its input, and what to do."""
+    """Warns once per run if training waits for its input, and says what to do."""
 
     def __init__(self, rows: Sequence[Mapping[str, float]], data_dir: Path) -> None:
-        """Takes the rows of all epochs so far; who adds a row comes before in the list of callbacks."""
+        """Takes the rows of all epochs so far; the callback that adds a row must come earlier in the list."""
         super().__init__()
         self._rows = rows
         self._data_dir = data_dir
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Warns after the first epoch of the run that waited much."""
+        """Warns after the first epoch of the run that waited long."""
         waited_much = list(filter(_waited_much, self._rows))
         if waited_much and waited_much[0] is self._rows[-1]:
             logger.warning(
@@ -100,9 +100,9 @@ def _waited_much(row: Mapping[str, float]) -> bool:
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Shows one bar for the whole run on stderr."""
+    """Shows one bar for the entire run on stderr."""
 
-    # For the loop: the loss of a step is looked at when one is there, never asked for.
+    # For the loop: this callback uses the loss of a step only if it is available, and never requests it.
     reads_batches_rarely = True
 
     def __init__(self, console: Console | None = None) -> None:
@@ -128,16 +128,16 @@ class ProgressBar(keras.callbacks.Callback):
         self._progress.start()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Shows the number of the epoch."""
+        """Shows the epoch number."""
         self._epoch = epoch
         self._progress.update(self._task, epoch=epoch + 1)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Moves to where the run is, which may have gone on from anywhere."""
+        """Moves to the current step of the run, which may have resumed anywhere."""
         self._progress.update(self._task, completed=self._epoch * self._steps + batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Shows the figures of the epoch."""
+        """Shows the metrics of the epoch."""
         logs = logs or {}
         figures = (
             f"val_loss {logs['val_loss']:.3f}  val_accuracy {logs['val_accuracy']:.3f}  "
@@ -146,9 +146,9 @@ class ProgressBar(keras.callbacks.Callback):
         self._progress.update(self._task, figures=figures)
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         self.close()
 
     def close(self) -> None:
-        """Takes the bar away, after an error too."""
+        """Removes the bar, after an error too."""
         self._progress.stop()

@@ -1,27 +1,27 @@
-"""Whether the features of a frozen backbone are enough, or a network that learns from nothing may be better."""
+"""Decides whether features of a frozen backbone suffice, or a network trained from scratch may be better."""
 
 from shardstream.train.engine.cross_validation import CrossValidation
 
-# So few mistakes leave little to gain.
+# Below this error rate there is little to gain.
 _FEW_MISTAKES = 0.01
-# Of the skill of the features. It was 0.38 on CIFAR-10 and 0.71 on rooms, where the features are better, and 0.82 and
-# 0.85 on hand signs and hiragana, where small is (docs/benchmarks.md).
+# Fraction of the skill of the features. It was 0.38 on CIFAR-10 and 0.71 on rooms, where the features are better, and
+# 0.82 and 0.85 on hand signs and hiragana, where `small` is better (docs/benchmarks.md).
 _LARGE_SHARE = 0.75
 
 
 def features_suffice(
     features: CrossValidation, thumbnails: CrossValidation, *, largest_class_share: float
 ) -> bool:
-    """Returns whether a network that learns from nothing need not be trained.
+    """Returns whether training a network from scratch is unnecessary.
 
-    A network of our own is good where classes differ in plain ways that need no knowledge of the world: signs,
-    letters, X-rays. There a linear classifier on the pixels of thumbnails is good already. Where it is far worse
-    than that on the features, so are networks that begin from nothing.
+    A network trained from scratch does well where classes differ in simple ways that need no knowledge of the world:
+    signs, letters, X-rays. There a linear classifier on the pixels of thumbnails does well already. Where it is far
+    worse than one on the features, so are networks trained from scratch.
 
     Args:
-        features: Of the classifier on the features of the backbone.
-        thumbnails: Of the same kind of classifier on small images.
-        largest_class_share: Of the examples: the accuracy of guessing.
+        features: Result of the classifier on the features of the backbone.
+        thumbnails: Result of the same kind of classifier on thumbnails.
+        largest_class_share: Fraction of examples in the largest class: the accuracy of guessing.
     """
     if 1 - features.accuracy <= _FEW_MISTAKES:
         return True
@@ -29,5 +29,5 @@ def features_suffice(
 
 
 def _skill(found: CrossValidation, guessing: float) -> float:
-    """Returns the share of what guessing gets wrong that is right, 0 for what is worse than guessing."""
+    """Returns the fraction of the errors of guessing that the classifier avoids; 0 if it is worse than guessing."""
     return max(0.0, (found.accuracy - guessing) / max(1 - guessing, 1e-9))

@@ -1,4 +1,4 @@
-"""How strongly a head is regularized, and how sure it may be: by cross-validation inside the training split."""
+"""Chooses regularization and temperature of a head by cross-validation within the training split."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -10,32 +10,32 @@ from shardstream.train.engine.linear_head import HeadProblem, LinearHead
 from shardstream.train.engine.temperature import cross_entropy, fit_temperature, log_softmax
 
 NUM_FOLDS = 5
-# What the strengths are compared on, of more examples: the best one hardly depends on the rest.
+# Number of examples to compare strengths on: the best one hardly depends on the rest.
 MAX_EXAMPLES = 10_000
-# Fewer where classes are many: so many logits are enough.
+# Fewer with many classes: this number of logits is enough.
 _MAX_LOGITS, _MIN_EXAMPLES = 200_000, 2_000
-# Fewer still where it is the predictions that are wanted and not the head.
+# Fewer still if only the predictions are needed, not the head.
 _MAX_CHOSEN_ON = 3_000
-# From strong to weak, so that each fit begins with the one before.
+# From strong to weak, so that each fit starts from the previous one.
 STRENGTHS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003)
-# Weaker ones are not tried once so many have been worse than the best.
+# Weaker ones are not tried after this number of strengths in a row was worse than the best.
 _PATIENCE = 2
-# Of each element of the gradient. Where the classes can be told apart without a mistake, a weak regularization has its
-# minimum far away, and where a fit ends on the way there matters: so all fits end alike, the last one too.
+# Per element of the gradient. If the classes are separable, weak regularization has a distant minimum, and the result
+# depends on where the fit stops: so all fits stop at the same tolerance, including the last one.
 _TOLERANCE = 5e-4
 _MAX_ITERATIONS = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class CrossValidation:
-    """What was found.
+    """Result of the cross-validation.
 
     Attributes:
         l2: The strength of the regularization with the smallest cross-entropy.
-        temperature: What the logits are divided by; 1 where there were too few examples.
-        accuracy: Of the predictions out of fold.
-        cross_entropy: Of the same, calibrated.
-        num_examples: How many there were.
+        temperature: What to divide the logits by; 1 with too few examples.
+        accuracy: Accuracy of the out-of-fold predictions.
+        cross_entropy: Cross-entropy of the same predictions, calibrated.
+        num_examples: Number of examples.
     """
 
     l2: float
@@ -54,22 +54,22 @@ def cross_validate(
     groups: np.ndarray | None = None,
     class_weights: Sequence[float] | None = None,
 ) -> CrossValidation:
-    """Returns the regularization that predicts best what a head has not seen.
+    """Returns the regularization with the best out-of-fold predictions.
 
     Args:
         features: float16 or float32 [num_examples, num_features].
         labels: int [num_examples].
-        num_classes: The number of outputs.
-        seed: Of the folds.
+        num_classes: Number of outputs.
+        seed: Seed of the folds.
         groups: int [num_examples]: examples of one group go to the same fold; by default each is its own.
-        class_weights: What an example of each class counts for; by default 1.
+        class_weights: Weight of the examples of each class; by default 1.
     """
     weights = example_weights(labels, class_weights)
     folds = assign_folds(labels, groups, num_folds=NUM_FOLDS, seed=seed)
     chosen = _some(len(labels), num_classes, seed)
     features, labels, weights, folds = features[chosen], labels[chosen], weights[chosen], folds[chosen]
     if len(np.unique(folds)) < 2:
-        # One example or one group: there is nothing to predict that was not seen.
+        # A single example or group: no out-of-fold prediction is possible.
         return CrossValidation(
             l2=STRENGTHS[0],
             temperature=1.0,
@@ -99,12 +99,12 @@ def cross_validate(
 
 
 def example_weights(labels: np.ndarray, class_weights: Sequence[float] | None) -> np.ndarray:
-    """Returns what each example counts for, float64 [num_examples], 1 where classes have no weights."""
+    """Returns the weight of each example, float64 [num_examples]; 1 without class weights."""
     return np.ones(len(labels)) if class_weights is None else np.asarray(class_weights, np.float64)[labels]
 
 
 class _Path:
-    """Fits the heads of all folds with one strength after the other."""
+    """Fits the heads of all folds along a path of decreasing strengths."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class _Path:
         self._heads: dict[int, LinearHead] = {}
 
     def out_of_fold(self, l2: float) -> np.ndarray:
-        """Returns the logits of each example by the head that has not seen its fold."""
+        """Returns the logits of each example by the head that was not fitted to its fold."""
         logits = np.zeros((len(self._folds), self._num_classes))
         for fold, problem in self._problems.items():
             self._heads[fold] = _fit(problem, l2, self._heads.get(fold))
@@ -141,9 +141,9 @@ def _fit(problem: HeadProblem, l2: float, start: LinearHead | None) -> LinearHea
 
 
 def assign_folds(labels: np.ndarray, groups: np.ndarray | None, *, num_folds: int, seed: int) -> np.ndarray:
-    """Returns the number of the fold of each example, int64: classes in equal parts, groups never parted.
+    """Returns the fold of each example, int64: stratified by class, with groups kept together.
 
-    Each group goes, the larger first, to the fold that has the fewest examples of its classes so far.
+    Each group, largest first, goes to the fold that has the fewest examples of its classes so far.
     """
     generator = np.random.default_rng(seed)
     if groups is None:
@@ -152,7 +152,7 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray | None, *, num_folds: in
     num_groups = int(members.max()) + 1
     counts = np.zeros((num_groups, int(labels.max()) + 1))
     np.add.at(counts, (members, labels), 1)
-    # Each class counts the same, whatever its size.
+    # Each class has the same weight, whatever its size.
     counts /= counts.sum(axis=0).clip(1)
     order = generator.permutation(num_groups)
     order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
@@ -173,7 +173,7 @@ def _deal_classes(labels: np.ndarray, num_folds: int, generator: np.random.Gener
 
 
 def _some(num_examples: int, num_classes: int, seed: int) -> np.ndarray:
-    """Returns the positions of what is compared: all examples, or as many as are enough, in their order."""
+    """Returns the positions of the examples to compare on: all, or a sufficient number, in ascending order."""
     most = min(MAX_EXAMPLES, max(_MIN_EXAMPLES, _MAX_LOGITS // num_classes))
     if num_examples <= most:
         return np.arange(num_examples)
@@ -188,17 +188,17 @@ def predict_out_of_fold(
     seed: int,
     groups: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields what calibrated heads say of the examples that they have not seen, fold by fold.
+    """Yields the out-of-fold predictions of calibrated heads, fold by fold.
 
     Args:
         features: float16 or float32 [num_examples, num_features].
         labels: int [num_examples].
-        num_classes: The number of outputs.
-        seed: Of the folds.
+        num_classes: Number of outputs.
+        seed: Seed of the folds.
         groups: int [num_examples]: examples of one group go to the same fold; by default each is its own.
 
     Yields:
-        The numbers of the examples of a fold, int64 [n], and their probabilities, float32 [n, num_classes].
+        The positions of the examples of a fold, int64 [n], and their probabilities, float32 [n, num_classes].
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(labels))[:_MAX_CHOSEN_ON])
     found = cross_validate(
@@ -226,15 +226,15 @@ def choose_head(
     groups: np.ndarray | None = None,
     class_weights: Sequence[float] | None = None,
 ) -> tuple[LinearHead, CrossValidation]:
-    """Returns a calibrated head fitted to all examples, and what chose its regularization.
+    """Returns a calibrated head fitted to all examples, and the cross-validation that chose its regularization.
 
     Args:
         features: float16 or float32 [num_examples, num_features].
         labels: int [num_examples].
-        num_classes: The number of outputs.
-        seed: Of the folds.
-        groups: int [num_examples]: examples that are not to be on both sides of a fold.
-        class_weights: What an example of each class counts for; by default 1.
+        num_classes: Number of outputs.
+        seed: Seed of the folds.
+        groups: int [num_examples]: examples of one group must not be on both sides of a fold.
+        class_weights: Weight of the examples of each class; by default 1.
     """
     options: Any = {
         "num_classes": num_classes,

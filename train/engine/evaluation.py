@@ -12,7 +12,7 @@ from shardstream.train.engine.trainer import Trainer
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Metrics over a whole split: mean cross-entropy and accuracy."""
+    """Metrics over a complete split: mean cross-entropy and accuracy."""
 
     loss: float
     accuracy: float
@@ -26,18 +26,18 @@ def evaluate(
     num_examples: int,
     after_step: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Returns the metrics of the model of `trainer` on a split; changes nothing else of its state.
+    """Returns the metrics of the model of `trainer` on a split; changes no other state.
 
-    Of several workers each gives its part of the batches, and all get the metrics of the whole.
+    Each of several workers evaluates its part of the batches, and all get the metrics of the complete split.
 
     Args:
-        trainer: The model.
-        batches: (images, labels, weights) of equal shapes: missing examples have weight 0.
-        num_examples: Of the split, over all workers.
+        trainer: Trainer of the model.
+        batches: (images, labels, weights) of equal shapes: padding examples have weight 0.
+        num_examples: Number of examples of the split, over all workers.
         after_step: Called after each batch.
 
     Raises:
-        DatasetError: A record is corrupt, or the examples did not come exactly once.
+        DatasetError: A record is corrupt, or some examples were not seen exactly once.
     """
     trainer.evaluated.reset()
     for batch in trainer.distributed(naming_corruption(batches)):

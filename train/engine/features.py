@@ -1,7 +1,7 @@
-"""Features of a frozen backbone: it is run once for each image, and what it gives is kept.
+"""Features of a frozen backbone, computed once per image and cached.
 
-2.6 kB for an image of 1,280 features as float16: 0.26 GB for 100,000 images, 2.6 GB for a million. What is computed
-is rounded to float16 before anything is fitted to it, so that features from the cache are the same as new ones.
+1,280 features as float16 take 2.6 kB per image: 0.26 GB for 100,000 images, 2.6 GB for a million. Features are rounded
+to float16 before anything is fitted to them, so that cached and computed features are identical.
 """
 
 import dataclasses
@@ -28,16 +28,16 @@ from shardstream.train.models.registry import backbone_size
 
 logger = logging.getLogger(__name__)
 
-# Every batch is padded to this size, so that the model is compiled once.
+# Every batch is padded to this size, so that the model is compiled only once.
 BATCH_SIZE = 32
 DTYPE = np.float16
 _LARGEST = float(np.finfo(DTYPE).max)
-# Changes with what is kept and how.
+# Increase when the content or format changes.
 _FORMAT = 3
 _SUFFIX = ".features.npz"
 THUMBNAIL_SIZE = 16
 
-# (images uint8 [batch, size, size, 3], labels int32 [batch], ...); the fourth, if there is one, are file names.
+# (images uint8 [batch, size, size, 3], labels int32 [batch], ...); the fourth element, if any, is file names.
 Batches = Iterable[Sequence[Any]]
 
 
@@ -55,15 +55,15 @@ def named_batches(
 def features_identity(
     backbone: str, *, dataset: str, split: str, left_out: Sequence[int], image_size: int, precision: str
 ) -> dict[str, Any]:
-    """Returns what decides the features of a split, by which the cache keeps them.
+    """Returns everything that determines the features of a split, as the key of the cache.
 
     Args:
         backbone: One of `PACKAGES`.
-        dataset: Its fingerprint.
-        split: The name of the split.
+        dataset: Fingerprint of the dataset.
+        split: Name of the split.
         left_out: Positions of the records that are skipped.
         image_size: Height and width of the images in pixels.
-        precision: What the layers calculate in.
+        precision: Dtype policy of the layers.
     """
     return {
         "dataset": dataset,
@@ -80,13 +80,13 @@ def features_identity(
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """What a backbone makes of a split, in file order.
+    """Features of a split, in file order.
 
     Attributes:
         values: float16 [num_examples, num_features].
         labels: int32 [num_examples].
-        thumbnails: float16 [num_examples, THUMBNAIL_SIZE * THUMBNAIL_SIZE * 3]: the images, small, from 0 to 1.
-        names: The file names, where the batches had them.
+        thumbnails: float16 [num_examples, THUMBNAIL_SIZE * THUMBNAIL_SIZE * 3]: downscaled images, from 0 to 1.
+        names: The file names, if the batches have them.
     """
 
     values: np.ndarray
@@ -96,10 +96,10 @@ class Features:
 
 
 def make_extractor(backbone: keras.Model) -> Callable[[Any], np.ndarray]:
-    """Returns what computes float16 [batch, num_features] of uint8 images [batch, size, size, 3].
+    """Returns the function from uint8 images [batch, size, size, 3] to float16 features [batch, num_features].
 
     Args:
-        backbone: Takes images of 0 to 255 and returns features; its weights are read once, here.
+        backbone: Takes images from 0 to 255 and returns features; its weights are read once, here.
     """
     shape = [BATCH_SIZE, *backbone.input_shape[1:]]
     compute: Any = tf.function(inference_function(backbone), autograph=False).get_concrete_function(
@@ -130,13 +130,13 @@ def extract_features(
     """Returns the features of all images of `batches`.
 
     Args:
-        batches: Each image once.
-        extract: Computes features of a batch.
-        num_examples: How many images there have to be.
-        after_batch: Called with the number of images so far; what it raises ends the pass.
+        batches: Batches with each image once.
+        extract: Computes the features of a batch.
+        num_examples: Expected number of images.
+        after_batch: Called with the number of images so far; an exception in it ends the pass.
 
     Raises:
-        DatasetError: There were fewer or more images, or features that are not finite.
+        DatasetError: The number of images is not as expected, or features are not finite.
     """
     values: np.ndarray | None = None
     labels = np.empty(num_examples, np.int32)
@@ -169,25 +169,25 @@ def _thumbnails(images: Any) -> np.ndarray:
 
 
 def _names(_: Any = None, names: Any = ()) -> list[str]:
-    """Returns the names of a batch, whose weights come before them."""
+    """Returns the file names of a batch, which follow its weights."""
     return [bytes(name).decode("utf-8", "surrogateescape") for name in np.asarray(names).tolist()]
 
 
 class FeatureCache:
-    """Features on disk, in files named by everything that decides them."""
+    """Features on disk, in files named by a hash of everything that determines them."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Takes the folder, which is made where it is needed; None keeps nothing."""
+        """Takes the folder, which is created when needed; None disables the cache."""
         self._folder = folder
 
     def get(self, identity: Mapping[str, Any], compute: Callable[[], Features]) -> Features:
-        """Returns the features of `identity` from their file, or those of `compute`, which are kept.
+        """Returns the features of `identity` from their file, or those of `compute`, which are then cached.
 
-        A file that cannot be read or written costs the time to compute them, and no more.
+        A file that cannot be read or written only costs the time to compute them.
 
         Args:
-            identity: What decides the features, as JSON: dataset, split, backbone, sizes, precision, versions.
-            compute: Called where they are not there.
+            identity: What determines the features, as JSON: dataset, split, backbone, sizes, precision, versions.
+            compute: Called if they are not cached.
         """
         if self._folder is None:
             return compute()
@@ -210,17 +210,17 @@ def _key(identity: Mapping[str, Any]) -> str:
 
 def _load(path: Path) -> Features | None:
     try:
-        # Opened here: NumPy leaves the file of a corrupt archive open.
+        # Opened here: NumPy does not close the file of a corrupt archive.
         with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
             values, labels, names = file["values"], file["labels"], file["names"]
             thumbnails, key = file["thumbnails"], str(file["key"])
     except FileNotFoundError:
         return None
-    # What a corrupt archive leads the reader to: ValueError, BadZipFile, KeyError, EOFError.
+    # A corrupt archive makes the reader raise any of ValueError, BadZipFile, KeyError, EOFError.
     except Exception as error:
         logger.warning("%s: cannot be read (%s); the features are computed again", path, error)
         return None
-    if key != path.name.removesuffix(_SUFFIX):  # Copied or renamed: of other images.
+    if key != path.name.removesuffix(_SUFFIX):  # Copied or renamed: it belongs to other images.
         logger.warning("%s: the features of something else; they are computed again", path)
         return None
     is_valid = values.dtype == DTYPE and values.ndim == 2 and labels.dtype == np.int32
@@ -239,7 +239,7 @@ def _save(path: Path, features: Features) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "\0".join(features.names or ()).encode("utf-8", "surrogateescape")
     names = np.frombuffer(text, np.uint8)
-    # Of the process, so that two of them do not write into one file.
+    # Per process, so that two processes do not write to the same file.
     beside = path.with_name(f".{path.stem}.{os.getpid()}.incomplete")
     try:
         with beside.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Which examples of a split belong together, by their file names and the rule that the dataset was split by."""
+"""Groups of examples that the split rule of the dataset keeps together, by their file names."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import numpy as np
 
 from shardstream.ingest.common.errors import DatasetError
 
-# Rules of ingest that are no regular expression.
+# Rules of ingest that are not regular expressions.
 _WORDS = ("duplicates", "near-duplicates")
 _TIMEOUT_SECS = 60
 _PROGRAM = """
@@ -21,18 +21,18 @@ json.dump([match[1] if (match := find(name)) else None for name in names], sys.s
 
 
 def find_groups(names: Sequence[str], keep_together: str) -> np.ndarray | None:
-    """Returns the number of the group of each example, int64 [num_examples]; None where each is its own.
+    """Returns the group number of each example, int64 [num_examples]; None if each is its own group.
 
     Args:
         names: The file names in the order of the examples.
-        keep_together: Of the dataset: a word, or a regular expression whose first group names what belongs together.
+        keep_together: Rule of the dataset: a word, or a regular expression whose first group names the group.
 
     Raises:
-        DatasetError: The expression is invalid, or takes too long: it may have been written by a stranger.
+        DatasetError: The expression is invalid, or takes too long: it may come from an untrusted source.
     """
     if keep_together in _WORDS or not names:
         return None
-    # A process of its own: Python cannot interrupt a regular expression.
+    # A separate process: Python cannot interrupt a regular expression.
     command = [sys.executable, "-I", "-c", _PROGRAM]
     text = json.dumps([keep_together, list(names)])
     try:
@@ -45,6 +45,6 @@ def find_groups(names: Sequence[str], keep_together: str) -> np.ndarray | None:
             f"the expression {keep_together!r} that the dataset was split by {reason}; build the dataset again"
         ) from None
     found = json.loads(done.stdout)
-    # Names that match nothing are groups of their own.
+    # Names without a match are groups of their own.
     keys = [f"group/{group}" if group is not None else f"example/{i}" for i, group in enumerate(found)]
     return np.unique(keys, return_inverse=True)[1].astype(np.int64)

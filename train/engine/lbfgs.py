@@ -8,7 +8,7 @@ import numpy as np
 
 logger = logging.getLogger(__name__)
 
-# How many steps back the estimate of the curvature goes.
+# Number of previous steps used to estimate the curvature.
 _HISTORY = 12
 _SUFFICIENT_DECREASE = 1e-4
 _MAX_HALVINGS = 30
@@ -21,16 +21,16 @@ def minimize(
     tolerance: float,
     max_iterations: int,
 ) -> np.ndarray:
-    """Returns where `function` is smallest, float64 of the shape of `start`.
+    """Returns the minimizer of `function`, float64 of the shape of `start`.
 
-    It ends where no element of the gradient is larger than `tolerance`, or where no step makes the value smaller.
-    All sums are made in an order that depends on the shape alone.
+    Stops when no element of the gradient exceeds `tolerance`, or when no step decreases the value. The order of all
+    sums depends only on the shape.
 
     Args:
         function: Returns the value and the gradient at a point.
-        start: Where to begin.
-        tolerance: Of the gradient.
-        max_iterations: A warning is logged where they do not suffice.
+        start: Starting point.
+        tolerance: Tolerance per element of the gradient.
+        max_iterations: A warning is logged if they do not suffice.
     """
     point = np.array(start, np.float64)
     value, gradient = function(point)
@@ -40,7 +40,7 @@ def minimize(
             return point
         direction = -_inverse_hessian_product(history, gradient)
         slope = dot(gradient, direction)
-        # The first direction has no estimate of the curvature yet, and so no length of its own.
+        # The first direction has no curvature estimate yet, so its length is arbitrary.
         step = 1.0 if history else min(1.0, 1.0 / np.sqrt(-slope))
         for _ in range(_MAX_HALVINGS):
             new_value, new_gradient = function(point + step * direction)
@@ -48,7 +48,7 @@ def minimize(
                 break
             step /= 2
         else:
-            return point  # As small as float64 can tell.
+            return point  # The minimum in float64.
         change, gradient_change = step * direction, new_gradient - gradient
         if dot(change, gradient_change) > 0:
             history.append((change, gradient_change))
@@ -60,7 +60,7 @@ def minimize(
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> float:
-    """Returns the sum of the products; NumPy's own pairwise sum, which no thread count changes, not BLAS's."""
+    """Returns the dot product by NumPy's pairwise sum, which unlike BLAS does not depend on the number of threads."""
     return float((a * b).sum())
 
 

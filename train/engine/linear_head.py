@@ -1,7 +1,7 @@
 """Softmax regression on the features of a frozen backbone: the last layer of a model, fitted exactly.
 
-The result is bit for bit the same for any number of threads: the examples are cut into blocks of fixed size, each
-product of matrices is made by one thread, and the results of the blocks are added up in their order.
+The result is bit for bit the same for any number of threads: the examples are divided into blocks of fixed size, each
+matrix product is computed by one thread, and the results of the blocks are summed in order.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ from shardstream.train.engine.lbfgs import minimize
 from shardstream.train.engine.temperature import log_softmax
 
 _BLOCK_ROWS = 256
-# Blocks whose gradients are in memory at once.
+# Number of blocks whose gradients are in memory at once.
 _BLOCKS_IN_FLIGHT = 16
-# Standardized features up to this size are kept as float64; of more, blocks are made anew for each evaluation.
+# Standardized features up to this size are kept as float64; above it, blocks are recomputed in each evaluation.
 _MAX_KEPT_BYTES = 1 << 30
-# A feature that varies less is the same for all examples but for rounding.
+# A feature with a smaller standard deviation is constant up to rounding.
 _MIN_STDDEV = 1e-6
-# Of the median of all features. One that hardly varies in the examples may do so in a new image: divided by its own
-# standard deviation it would be a thousand in there, and decide alone.
+# Fraction of the median over all features. A feature that hardly varies in the examples may vary in a new image:
+# divided by its own standard deviation it would have a value of a thousand there, and dominate the prediction.
 _LEAST_STDDEV = 0.1
 
 
@@ -53,10 +53,10 @@ class LinearHead:
 
 
 class HeadProblem:
-    """The examples that heads are fitted to, in memory.
+    """The examples to fit heads to, in memory.
 
-    Takes 8 bytes for each number of a feature up to 1 GB, and beyond that as much as the features themselves:
-    100,000 examples of 1,280 float32 features are 0.5 GB, a million of float16 are 2.6 GB.
+    Needs 8 bytes per feature value up to 1 GB, and beyond that as much as the features themselves: 100,000 examples of
+    1,280 float32 features are 0.5 GB, a million of float16 are 2.6 GB.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class HeadProblem:
         Args:
             features: float16 or float32 [num_examples, num_features].
             labels: int [num_examples], from 0 to `num_classes` - 1.
-            num_classes: The number of outputs.
-            weights: float [num_examples]: what each example counts for; by default 1.
+            num_classes: Number of outputs.
+            weights: float [num_examples]: weight of each example; by default 1.
         """
         self.num_classes = num_classes
         self._features, self._labels = features, labels
@@ -87,15 +87,15 @@ class HeadProblem:
         tolerance: float = 1e-6,
         max_iterations: int = 500,
     ) -> LinearHead:
-        """Returns the head with the smallest mean cross-entropy plus l2 / 2 times the squares of its weights.
+        """Returns the head that minimizes the mean cross-entropy plus l2 / 2 times the squared weights.
 
-        The weights are those of standardized features, the biases are free.
+        The weights are those of standardized features; the biases are not regularized.
 
         Args:
-            l2: The strength of the regularization.
-            start: A head to begin with, of about the same strength.
-            tolerance: Of each element of the gradient.
-            max_iterations: How many steps are made at most.
+            l2: Strength of the regularization.
+            start: A head to start from, with about the same strength.
+            tolerance: Tolerance per element of the gradient.
+            max_iterations: Maximum number of iterations.
         """
         begin = self._to_point(start) if start else np.zeros((len(self._mean) + 1, self.num_classes))
         with _one_blas_thread(), ThreadPoolExecutor(usable_cores()) as pool:
@@ -144,9 +144,9 @@ class HeadProblem:
 
 
 def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean of each feature and what it is divided by, float64: its standard deviation, or the least one.
+    """Returns mean and divisor of each feature, float64: the divisor is its standard deviation, with a lower limit.
 
-    1 for a feature that does not vary.
+    The divisor is 1 for a constant feature.
     """
     total, squares = np.zeros(features.shape[1]), np.zeros(features.shape[1])
     for rows in _blocks(len(features)):
@@ -166,5 +166,5 @@ def _blocks(num_rows: int) -> Iterator[slice]:
 
 
 def _one_blas_thread() -> contextlib.AbstractContextManager[object]:
-    # Several threads would cut a product where their number says, and add up its parts accordingly.
+    # With several threads, BLAS would split a product by their number, and sum the parts accordingly.
     return threadpoolctl.threadpool_limits(1, user_api="blas")

@@ -1,7 +1,7 @@
-"""The training steps and the loop around them, for one device and for several alike.
+"""The training steps and the loop around them, for a single device and several alike.
 
-Not Keras's `fit`: it cannot be started in the middle of an epoch, and under a strategy it starts the input
-twice and runs steps that are not whole. What continues a run is `Trainer.state()` and a `Progress`.
+Not Keras's `fit`: it cannot start in the middle of an epoch, and under a strategy it starts the input twice and runs
+incomplete steps. To resume, a run needs `Trainer.state()` and a `Progress`.
 """
 
 import itertools
@@ -20,9 +20,9 @@ from shardstream.train.engine.progress import BEGINNING, Progress
 from shardstream.train.engine.trainer import Trainer
 from shardstream.train.engine.training_data import TrainingData
 
-# Reading a figure waits for the device. Between readings it runs ahead of Python, which a GPU needs.
+# Reading a metric waits for the device. Between readings Python runs ahead of the device, which keeps a GPU busy.
 _STEPS_BETWEEN_READINGS = 50
-# In a sentence; all of them are in the error.
+# Number of records in the message; the error has all of them.
 _NAMED_RECORDS = 3
 
 
@@ -42,7 +42,7 @@ class DivergedError(UserError):
 
 
 class Loop:
-    """Trains a model epoch by epoch and tells Keras callbacks about it."""
+    """Trains a model epoch by epoch and calls Keras callbacks."""
 
     def __init__(
         self,
@@ -57,13 +57,13 @@ class Loop:
         """Takes Keras callbacks as `fit` does.
 
         Args:
-            trainer: The model.
-            data: What it is trained and evaluated on.
-            epochs: How many there are in all.
-            callbacks: What happens at the end of an epoch.
-            keep: Called between any two steps, validation's too, and after each epoch's callbacks, with the
-                progress that the state of `trainer` is at. A run can resume from each.
-            steps_per_execution: How many steps of training make one call, between which nothing else happens.
+            trainer: Trainer of the model.
+            data: Data to train and evaluate on.
+            epochs: Total number of epochs.
+            callbacks: Called at the end of an epoch, among others.
+            keep: Called between any two steps, of validation too, and after each epoch's callbacks, with the progress
+                that matches the state of `trainer`. A run can resume from each.
+            steps_per_execution: Training steps per call; nothing else happens in between.
         """
         self._trainer = trainer
         self._data = data
@@ -81,12 +81,12 @@ class Loop:
 
         Raises:
             DivergedError: The loss became infinite or NaN.
-            DatasetError: A shard is missing, cut or corrupt.
+            DatasetError: A shard is missing, truncated or corrupt.
         """
         model = self._trainer.model
         model.stop_training = False
         logs: dict[str, float] = {}
-        # One iterator for the whole run: reading goes on ahead across the end of an epoch.
+        # One iterator for the entire run: it prefetches across the end of an epoch.
         batches = self._batches(start)
         self._callbacks.on_train_begin()
         for epoch in range(start.epoch, self._epochs):
@@ -155,9 +155,9 @@ class Loop:
         raise self._diverged(epoch)
 
     def _diverged(self, epoch: int) -> DivergedError:
-        """Returns the error that names the first step of the epoch under way whose loss was NaN.
+        """Returns the error that names the first step of the current epoch whose loss was NaN.
 
-        If there is none, it was the last step that spoiled the weights.
+        If there is none, the last step made the weights invalid.
         """
         step = min(self._trainer.trained.num_finite_steps() + 1, self._num_steps)
         records = self._data.file_names(epoch * self._num_steps + step - 1)
@@ -170,7 +170,7 @@ class Loop:
 
 
 def _any_reads_batches(callbacks: Sequence[keras.callbacks.Callback]) -> bool:
-    """Returns whether a callback that is not known to do without looks at every step's loss."""
+    """Returns whether any callback needs the loss of every step, as callbacks do unless they declare otherwise."""
     base = keras.callbacks.Callback
     return any(
         type(callback).on_train_batch_end is not base.on_train_batch_end

@@ -1,17 +1,17 @@
-"""How far a run is: the epoch and the step."""
+"""Progress of a run: epoch and step."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: `step` steps of epoch number `epoch` (the first is 0) are done.
+    """Progress of a run: `step` steps of epoch number `epoch` (from 0) are done.
 
     Attributes:
-        epoch: Epochs that are over, their validation included.
-        step: Of the epoch after them.
-        train_secs: What these steps have taken.
-        waiting_secs: How much of that was waiting for input.
+        epoch: Completed epochs, including their validation.
+        step: Completed steps of the current epoch.
+        train_secs: Duration of these steps.
+        waiting_secs: How much of it was waiting for input.
     """
 
     epoch: int = 0

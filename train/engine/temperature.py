@@ -1,29 +1,29 @@
-"""How sure a model may be: one number that all its logits are divided by.
+"""Temperature scaling: calibrates a model by dividing all its logits by one number.
 
 After Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks" (2017).
 """
 
 import numpy as np
 
-# Of fewer predictions the estimate says more about chance than about the model.
+# With fewer predictions the estimate is mostly noise.
 MIN_EXAMPLES = 100
 _SMALLEST, _LARGEST = 0.1, 10.0
-# Each makes the bracket 0.618 times as wide: to a millionth of what it was.
+# Each step shrinks the bracket by a factor of 0.618: to a millionth in total.
 _NUM_STEPS = 30
-# Standard deviation of the logarithm, before any prediction was seen. Without it a model that made no mistake would
-# be told to be certain.
+# Standard deviation of the prior on the log temperature. Without a prior, a model without errors would get the
+# lowest temperature.
 _PRIOR_STDDEV = 0.5
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Returns the temperature, between 0.1 and 10, that makes the labels most probable; 1 of too few examples.
+    """Returns the temperature, between 0.1 and 10, that maximizes the posterior; 1 with too few examples.
 
-    Its logarithm is taken to be normally distributed around 0 before, which matters where mistakes are few.
+    The prior of its logarithm is normal around 0, which matters if there are few errors.
 
     Args:
         logits: [num_examples, num_classes], of examples that the model was not fitted to.
         labels: int [num_examples].
-        weights: What each example counts for; by default 1.
+        weights: Weight of each example; by default 1.
     """
     if len(labels) < MIN_EXAMPLES:
         return 1.0
@@ -50,7 +50,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray 
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Returns the weighted mean of the negative logarithms of the probabilities of the true classes."""
+    """Returns the weighted mean of the negative log probabilities of the true classes."""
     losses = -log_softmax(logits)[np.arange(len(labels)), labels]
     if weights is None:
         return float(losses.mean())
@@ -58,6 +58,6 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | 
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns the logarithms of the probabilities, of the shape of `logits`."""
+    """Returns the log probabilities, in the shape of `logits`."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

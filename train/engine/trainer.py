@@ -1,4 +1,4 @@
-"""What happens with one batch: a step of training, a step of evaluation, on all replicas."""
+"""One training or evaluation step, on all replicas."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,32 +14,32 @@ from shardstream.train.distributed.preemption_sync import PreemptionSync
 from shardstream.train.models.augmentation import NO_AUGMENTATION, Augmentation
 from shardstream.train.models.phases import Phase
 
-# What a step sums up over its examples.
+# Indices of the sums over the examples of a step.
 _NUM_FIGURES = 3
 _LOSS, _CORRECT, _COUNT = range(_NUM_FIGURES)
 
 
 class Metrics:
-    """Sums over the examples that were seen since `reset`, on the device."""
+    """Sums over the examples seen since `reset`, on the device."""
 
     def __init__(self) -> None:
-        # float64: as float32 a count stands still at 16.8 million.
+        # float64: a float32 counter stops at 16.8 million.
         self._totals = tf.Variable(tf.zeros([3], tf.float64), trainable=False)
         self._num_finite = tf.Variable(tf.constant(0, tf.int64), trainable=False)
 
     def variables(self) -> dict[str, tf.Variable]:
-        """Returns all state by name."""
+        """Returns all variables by name."""
         return {"totals": self._totals, "num_finite": self._num_finite}
 
     def reset(self) -> None:
-        """Forgets all."""
+        """Resets all sums."""
         self._totals.assign(tf.zeros_like(self._totals))
         self._num_finite.assign(0)
 
     def add(self, sums: tf.Tensor) -> None:
-        """Adds the sums of loss, right answers and examples over a batch, float64 [3]."""
+        """Adds the sums of loss, correct predictions and examples over a batch, float64 [3]."""
         self._totals.assign_add(sums)
-        # Which step it was whose loss was NaN or infinite costs nothing to know afterwards, and nobody has to wait.
+        # Counts finite steps on the device, so the first NaN step can be found later without synchronizing.
         self._num_finite.assign_add(tf.cast(tf.math.is_finite(self._totals[_LOSS]), tf.int64))
 
     def num_seen(self) -> int:
@@ -57,10 +57,10 @@ class Metrics:
 
 
 class Trainer:
-    """A model, how it is trained, and the figures of what it has seen in training and in evaluation.
+    """A model, its training setup, and the metrics of training and evaluation.
 
-    The loss that is shown is the plain cross-entropy, in training and validation alike. The one that is
-    minimized may be smoothed, which would lift the training curve off the validation curve.
+    The displayed loss is the plain cross-entropy, in training and validation alike. The minimized loss may use label
+    smoothing, which would shift the training curve away from the validation curve.
     """
 
     def __init__(
@@ -76,18 +76,18 @@ class Trainer:
         jit_compile: bool = False,
         num_workers: int = 1,
     ) -> None:
-        """Takes what was made in the scope of `strategy`, which `num_workers` processes share.
+        """Takes objects made in the scope of `strategy`, which `num_workers` processes share.
 
         Args:
-            model: What is trained.
-            strategy: Where.
-            phases: How; the first begins with epoch 0.
-            augmentation: What becomes of a batch before.
-            label_smoothing: The share of each target that is spread over all classes.
-            class_weights: What an example of each class counts for in the loss that is minimized; None for 1.
-            clip_norm: The highest norm of all gradients of a step together; None for any.
-            jit_compile: Whether XLA compiles the model and its gradients; on one device alone.
-            num_workers: How many processes take part.
+            model: The model to train.
+            strategy: Distribution strategy.
+            phases: Training phases; the first starts at epoch 0.
+            augmentation: Applied to each training batch.
+            label_smoothing: The fraction of each target that is spread over all classes.
+            class_weights: Example weight of each class in the minimized loss; None for 1.
+            clip_norm: Maximum global norm of the gradients of a step; None for no limit.
+            jit_compile: Whether XLA compiles the model and its gradients; on a single device only.
+            num_workers: Number of processes.
         """
         self.model = model
         self.strategy = strategy
@@ -109,13 +109,13 @@ class Trainer:
         self.begin_epoch(0)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Trains from now on as is meant for the epoch of that number."""
+        """Switches to the training phase of this epoch."""
         self._phase = max(i for i, phase in enumerate(self._phases) if phase.first_epoch <= epoch)
         self.model.optimizer = self._phases[self._phase].optimizer  # For the callbacks.
 
     @property
     def num_local_replicas(self) -> int:
-        """How many devices of this worker share its part of a batch."""
+        """Number of devices of this worker, which share its part of a batch."""
         return self.strategy.num_replicas_in_sync // self.num_workers
 
     def distributed(self, batches: Iterable[Sequence[tf.Tensor]]) -> Iterator[Any]:
@@ -126,7 +126,7 @@ class Trainer:
         num_local = self.num_local_replicas
         for batch in batches:
             split_tensors = [tf.split(tensor, num_local) for tensor in batch]
-            # Of several workers each has the replicas of consecutive numbers.
+            # Each worker has replicas with consecutive numbers.
             yield tuple(
                 self.strategy.experimental_distribute_values_from_function(
                     lambda context, parts=parts: parts[context.replica_id_in_sync_group % num_local]
@@ -135,13 +135,13 @@ class Trainer:
             )
 
     def variables(self) -> dict[str, tf.Variable]:
-        """Returns all state: weights, seeds of dropout and augmentation, optimizer, loss scale, figures so far.
+        """Returns all state by name: weights, seeds of dropout and augmentation, optimizer, loss scale, metrics so far.
 
-        The names tell the variables of a model apart and are the same in every process that makes it.
+        The names are unique within a model and the same in every process that builds it.
         """
         of_optimizers = [variable for phase in self._phases for variable in phase.optimizer.variables]
         keras_variables = [*self.model.variables, *of_optimizers, *self.augmentation.variables()]
-        # Keras numbers the layers of a process, not those of a model.
+        # Keras numbers the layers per process, not per model.
         named = {f"{i} {re.sub(r'_[0-9]+', '', v.path)}": v.value for i, v in enumerate(keras_variables)}
         return {**named, **self.trained.variables()}
 
@@ -150,10 +150,10 @@ class Trainer:
         return {name: np.asarray(variable.numpy()) for name, variable in self.variables().items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Gives all variables the values that `state` returned.
+        """Restores the values of all variables from `state`.
 
         Raises:
-            DatasetError: They are not of the same names, shapes and types: it is another model.
+            DatasetError: Names, shapes or types differ: it is another model.
         """
         variables = self.variables()
         expected = {
@@ -170,7 +170,7 @@ class Trainer:
             variable.assign(state[name])
 
     def is_sound(self, state: Mapping[str, np.ndarray]) -> bool:
-        """Returns whether all weights and figures in `state` are numbers."""
+        """Returns whether all weights and metrics in `state` are finite."""
         weights = list(state.values())[: len(self.model.variables)]
         return all(np.isfinite(values).all() for values in (*weights, state["totals"]))
 
@@ -180,15 +180,15 @@ class Trainer:
         return float(rate)
 
     def train(self, *batches: Any) -> None:
-        """Takes a step with each batch of (images, labels), uint8 and int32, one part for each replica.
+        """Runs a step for each batch of (images, labels), uint8 and int32, with one part per replica.
 
-        Several in one call cost Python the time of one.
+        Several in one call have the Python overhead of a single step.
         """
         train: Any = self._train if len(batches) == 1 else self._train_all
         self.consent.note(train(*batches, self.consent.wishes, self._phase))
 
     def evaluate(self, batch: Any) -> None:
-        """Adds up the figures of (images, labels, weights); a weight of 0 makes an example count for nothing."""
+        """Adds the metrics of (images, labels, weights); weight 0 excludes an example."""
         self.consent.note(self._evaluate(batch, self.consent.wishes))
 
     @tf.function(autograph=False)
@@ -199,8 +199,8 @@ class Trainer:
 
     @tf.function(autograph=False)
     def _train_all(self, *arguments: Any) -> tf.Tensor:
-        # Each is a call of the function that one step is, which is traced once. A loop over them in TensorFlow fails
-        # with several replicas ("while/cond/Placeholder").
+        # Each step is a call of the same function, which is traced once. A TensorFlow loop over them fails with several
+        # replicas ("while/cond/Placeholder").
         *batches, wishes, phase = arguments
         sums = [self._train(batch, wishes, phase) for batch in batches]
         return sums[-1]
@@ -214,7 +214,7 @@ class Trainer:
     def _run(
         self, of_replica: Callable[[Any], tf.Tensor], batch: Any, wishes: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the figures of all replicas added up, and so the wishes of all workers: one sum for both."""
+        """Returns the metrics summed over all replicas, and the stop flags of all workers, in a single reduction."""
         parts = self.strategy.run(
             lambda batch, wishes: tf.concat([of_replica(batch), wishes], axis=0), args=(batch, wishes)
         )
@@ -239,29 +239,29 @@ class Trainer:
             losses = _cross_entropy(targets, probabilities, self._label_smoothing)
             if self._class_weights is not None:
                 losses *= tf.linalg.matvec(targets, tf.constant(self._class_weights, tf.float32))
-            # The optimizer adds up the replicas' gradients: with equal shares, a mean of their means.
+            # The optimizer sums the replicas' gradients: with equal batch sizes, this gives the mean of their means.
             loss = (tf.reduce_mean(losses) + sum(self.model.losses)) / self.strategy.num_replicas_in_sync
             scaled_loss = phase.optimizer.scale_loss(loss)
         return probabilities, tape.gradient(scaled_loss, phase.variables)
 
     def _clipped(self, phase: Phase, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Returns this replica's part of the gradients, made smaller where those of all replicas are too large.
+        """Returns this replica's gradients, scaled down if the global norm over all replicas exceeds the limit.
 
-        Keras's `global_clipnorm` looks at each replica's part alone, and so at other numbers than one device would.
+        Keras's `global_clipnorm` uses the norm of each replica separately, so it differs from a single device.
         """
         total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         norm = tf.linalg.global_norm(total) / phase.optimizer.scale_loss(tf.constant(1.0))
         factor = tf.minimum(1.0, self._clip_norm / norm)
-        # An infinite norm makes no numbers of the gradients, and loss scaling leaves the step out, as it has to.
+        # An infinite norm makes the gradients NaN, and loss scaling skips the step, as it should.
         return [gradient * factor for gradient in gradients]
 
     def _overflowing_together(
         self, optimizer: keras.optimizers.LossScaleOptimizer, gradients: list[tf.Tensor]
     ) -> list[tf.Tensor]:
-        """Returns this replica's gradients, or NaN on every replica where those of any overflowed.
+        """Returns this replica's gradients, or NaN on every replica if those of any overflowed.
 
-        Keras's loss scaling looks at what a replica has before it sums it over all of them: the others would take the
-        step that one leaves out, with its infinite gradients, or wait for it for ever.
+        Keras's loss scaling checks the gradients of a replica before they are summed: the other replicas would take
+        the step that one skips, with its infinite gradients, or wait for it forever.
         """
         if self.strategy.num_replicas_in_sync == 1:
             return gradients

@@ -1,4 +1,4 @@
-"""What a loop learns from and evaluates on."""
+"""Data to train and evaluate on."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from shardstream.train.data.dataset import Dataset
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TrainingData:
-    """What a loop learns from and evaluates on.
+    """Data to train and evaluate on.
 
     Attributes:
         train_batches: Returns this worker's batches (images, labels) from a step on, counted over all epochs.
         validation_batches: Each example once, (images, labels, weights) of equal shapes.
-        num_validation_examples: Over all workers.
-        steps_per_epoch: Of training.
-        batch_size: Over all workers.
+        num_validation_examples: Number over all workers.
+        steps_per_epoch: Training steps per epoch.
+        batch_size: Global batch size.
         file_names: Returns the source files of the examples of a step, counted over all epochs, for errors.
     """
 
@@ -44,12 +44,12 @@ def make_training_data(
     max_bad_records: int = 0,
     progress: Progress | None = None,
 ) -> TrainingData:
-    """Returns the train and validation splits of `data`, decoded into the cache now; options of `Dataset`.
+    """Returns the train and validation splits of `data`, decoded into the cache now; takes options of `Dataset`.
 
     Raises:
-        ConfigError: An option cannot be used.
+        ConfigError: An option is invalid.
         DatasetError: A split is missing or too small, or a record is corrupt.
-        LimitError: There are more corrupt records than may be skipped.
+        LimitError: More records are corrupt than may be skipped.
     """
     options: Any = {
         "batch_size": batch_size,
@@ -64,7 +64,7 @@ def make_training_data(
     def train_batches(start_step: int) -> tf.data.Dataset:
         return data.train_batches(seed=seed, start_step=start_step, **options)
 
-    train_batches(0)  # Fills the cache now, where its progress is seen.
+    train_batches(0)  # Fills the cache now, while its progress is displayed.
     num_validation = data.splits["validation"].num_examples
     if max_bad_records:
         skipped = data.bad_records("validation", max_bad_records=max_bad_records, image_size=image_size)

@@ -1,4 +1,4 @@
-"""Changes to the images that do not change what they show: on the device, in training alone, before the model."""
+"""Label-preserving image augmentation, on the device, during training only."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,34 +8,33 @@ import tensorflow as tf
 
 from shardstream.train.models.registry import AugmentationName
 
-# pyright sees the results of one backend of Keras after the other in them, None among those.
+# pyright merges the results of all Keras backends in these functions, None among them.
 ops: Any = keras.ops
-# Smaller images than this show too little for a half of them to be looked at.
+# Images smaller than this lose too much in a crop of half their size.
 _LEAST_VIEW = 64
-# A view is a part of an image as large as the model is shown, more or less: enlarged by a third at most, or made
-# smaller by a third.
+# A crop covers about as many pixels as the model input: it is enlarged or shrunk by a third at most.
 _LEAST_SIDE, _MOST_SIDE = 0.76, 1.5
 _RATIO = 4 / 3
-# Brightness, contrast and saturation are multiplied by a number that is at most this far from 1.
+# Brightness, contrast and saturation are multiplied by a factor that differs from 1 by at most this.
 _LIGHT = 0.3
-# Between the seeds of two replicas: more than between those of two layers. Keras takes seeds modulo 2**31 - 2.
+# Distance between the seeds of two replicas, larger than between those of two layers. Keras: seeds modulo 2**31 - 2.
 _REPLICA_STRIDE = 1_000_003
 
 
 class Views(keras.layers.Layer):
-    """Shows a part of each image, some of them mirrored, in another light.
+    """Random resized crop, horizontal flip and color jitter.
 
-    All random numbers of a step are drawn at once, so the state of the generator is (seed, number of steps) and what
-    becomes of a batch depends on nothing else. What it does holds for photos in general: images are mirrored only
-    left to right, and no view reaches over an edge, where it would show what no photo has.
+    All random numbers of a step are drawn at once, so the state of the generator is (seed, number of steps), and the
+    result depends on nothing else. The defaults suit photos in general: only horizontal flips, and crops stay inside
+    the image.
     """
 
     def __init__(self, size: int, *, image_size: int, seed: int, flip: bool = True) -> None:
-        """Makes views of `size` pixels of images of `image_size`, which calculate in float32 always.
+        """Makes crops of `size` pixels from images of `image_size`, computed in float32 always.
 
-        `flip`: whether half of them are mirrored.
+        `flip`: whether to flip half of the images.
 
-        As half-precision numbers the positions of pixels would be whole pixels off.
+        In half precision, coordinates would be off by entire pixels.
         """
         super().__init__(dtype="float32")
         self.size = size
@@ -62,9 +61,9 @@ class Views(keras.layers.Layer):
         return _in_another_light(views, *(1 + _LIGHT * (2 * number - 1) for number in light))
 
     def _weights(self, start: Any, extent: Any) -> Any:
-        """Returns [batch, size, image_size]: what each pixel of a view takes of each of a row or column of an image.
+        """Returns [batch, size, image_size]: the weight of each row or column of an image in each pixel of a crop.
 
-        Bilinear, and where a view is smaller than what it shows a mean, as in antialiased resizing.
+        Bilinear, and where a crop is shrunk a mean, as in antialiased resizing.
         """
         step = ops.expand_dims(extent / self.size, 1)
         centers = ops.expand_dims(start, 1) + (ops.arange(self.size, dtype="float32") + 0.5) * step
@@ -83,7 +82,7 @@ def _in_another_light(images: Any, *factors: Any) -> Any:
 
 
 class Augmentation:
-    """What becomes of a batch before the model is trained with it."""
+    """Applies augmentation layers to a batch."""
 
     def __init__(
         self, layers: Sequence[keras.layers.Layer] = (), mixing: Sequence[keras.layers.Layer] = ()
@@ -93,15 +92,15 @@ class Augmentation:
         self._mixing = tuple(mixing)
 
     def variables(self) -> list[keras.Variable]:
-        """Returns all state: how many random numbers were drawn."""
+        """Returns all state: the counters of the random generators."""
         return [variable for layer in (*self._layers, *self._mixing) for variable in layer.variables]
 
     def __call__(self, images: Any, targets: Any) -> tuple[Any, Any]:
-        """Returns images and targets [batch, num_classes] in place of `images` and `targets`.
+        """Returns augmented images, and targets [batch, num_classes].
 
-        Each replica draws numbers of its own, which depend on (seed, step, replica), though the generators are in
-        the same state on all of them: so one state is what a run goes on from, and the first replica draws what one
-        device would.
+        Each replica draws its own random numbers, which depend on (seed, step, replica), though the generators have the
+        same state on all replicas: so a run resumes from one state, and the first replica draws what a single device
+        would.
         """
         generators = self.variables()
         shift = ops.convert_to_tensor([_REPLICA_STRIDE * _replica(), 0], dtype="int64")
@@ -115,14 +114,14 @@ class Augmentation:
         for layer in self._layers:
             images = layer(images)
         for layer in self._mixing:
-            # Cast here: a DataLayer casts nothing that comes in a dictionary.
+            # Cast here: a DataLayer does not cast what is in a dictionary.
             mixed = layer({"images": ops.cast(images, "float32"), "labels": targets})
             images, targets = mixed["images"], mixed["labels"]
         return images, targets
 
 
 def _replica() -> Any:
-    """Returns the number of the replica that this is called for, of those of all workers."""
+    """Returns the index of the current replica among those of all workers."""
     context = tf.distribute.get_replica_context()
     return 0 if context is None else context.replica_id_in_sync_group
 
@@ -155,12 +154,12 @@ def make_augmentation(
 
 
 def view_size(augmentation: AugmentationName, *, model: str, image_size: int) -> int | None:
-    """Returns height and width of the images that a model is trained with, or None where they are as they are.
+    """Returns height and width of the training crops, or None if images are used unchanged.
 
-    `small` sees half of the height and of the width at once, in the resolution that it will see whole images in:
-    it has a quarter of the work and learns more. On 740 photos split by house three ways, 50 epochs each, it got
-    0.972, 0.983 and 1.000; views of five eighths got 0.938 and 0.978 on the first two, whole images 0.955 over both
-    seeds of the first.
+    `small` is trained on crops of half the height and width, at the resolution of the full images: a quarter of the
+    computation, and better accuracy. On 740 photos split by house three ways, 50 epochs each, it reached 0.972, 0.983
+    and 1.000; crops of five eighths reached 0.938 and 0.978 on the first two, full images 0.955 over both seeds of the
+    first.
     """
     if augmentation == "none" or (augmentation == "default" and model == "notebook"):
         return None

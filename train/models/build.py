@@ -1,4 +1,4 @@
-"""The models: images [batch, size, size, 3], RGB from 0 to 255, in; probabilities [batch, num_classes] out."""
+"""The models: images [batch, size, size, 3], RGB from 0 to 255, to probabilities [batch, num_classes]."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from shardstream.train.models.registry import APPLICATIONS, BACKBONES, Applicati
 # Output channels of the stages of `small`; each halves height and width.
 _STAGES = (32, 64, 128)
 _STEM = 16
-# Keras's default of 0.99 suits runs of many thousand steps. Here a run may have 300: the moving averages then
-# still hold a part of where they started, and validation accuracy fell from 0.95 to 0.62 (rooms at 128x128,
-# 20 epochs of 18 steps).
+# Keras's default of 0.99 suits runs of many thousand steps. Here a run may have 300: the moving averages then still
+# contain part of their initial values, and validation accuracy fell from 0.95 to 0.62 (rooms at 128x128, 20 epochs of
+# 18 steps).
 _BATCH_NORM_MOMENTUM = 0.9
-# What ImageNet's weights expect of images from 0 to 1.
+# Normalization of ImageNet weights, for images from 0 to 1.
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STDDEV = (0.229, 0.224, 0.225)
 # The last layer of every model.
@@ -30,14 +30,14 @@ def build_model(
     seed: int,
     synchronized: bool = False,
 ) -> keras.Model:
-    """Returns the model called `name` in the precision that is set globally.
+    """Returns the model called `name` in the global precision policy.
 
     Args:
         name: "small", "notebook", one of `BACKBONES` or of `APPLICATIONS`.
-        image_size: Height and width in pixels; None takes any, which `small` alone can.
-        num_classes: The number of outputs.
-        seed: Of the dropout; the weights come from Keras's global seed.
-        synchronized: Whether batch normalization looks at the whole batch where several replicas share it.
+        image_size: Height and width in pixels; None for any size, which only `small` supports.
+        num_classes: Number of outputs.
+        seed: Seed of the dropout; the weights use Keras's global seed.
+        synchronized: Whether batch normalization uses statistics of the global batch when several replicas share it.
     """
     if name == "notebook":
         return _build_notebook(image_size, num_classes, seed)
@@ -57,7 +57,7 @@ def build_model(
 
 
 def _build_notebook(image_size: int | None, num_classes: int, seed: int) -> keras.Model:
-    """Returns the layers of the notebook that this project grew from, exactly."""
+    """Returns exactly the layers of the notebook that this project started from."""
     return keras.Sequential(
         [
             keras.Input((image_size, image_size, 3)),
@@ -78,10 +78,12 @@ def _build_notebook(image_size: int | None, num_classes: int, seed: int) -> kera
 
 
 def _small_features(x: keras.KerasTensor, *, synchronized: bool) -> keras.KerasTensor:
-    """Returns what a residual network of a stem and three stages sees (He et al. 2015; stem and shortcuts of ResNet-D).
+    """Returns the features of a residual network with a stem and three stages.
 
-    Plain convolutions, not separable ones: at these widths a separable network took twice the time on a CPU,
-    as depthwise convolutions wait for memory.
+    After He et al. 2015, with the stem and shortcuts of ResNet-D.
+
+    Plain convolutions, not separable ones: at these widths a separable network took twice the time on a CPU, as
+    depthwise convolutions are memory-bound.
     """
 
     def convolution(
@@ -92,7 +94,7 @@ def _small_features(x: keras.KerasTensor, *, synchronized: bool) -> keras.KerasT
             kernel_size,
             strides=strides,
             padding="same",
-            use_bias=False,  # Batch normalization brings its own.
+            use_bias=False,  # Batch normalization has its own.
             kernel_initializer="he_normal",
         )
         normalization = layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM, synchronized=synchronized)
@@ -103,7 +105,7 @@ def _small_features(x: keras.KerasTensor, *, synchronized: bool) -> keras.KerasT
     for channels in _STAGES:
         y = layers.ReLU()(convolution(x, channels, 3, strides=2))
         y = convolution(y, channels, 3)
-        # Pooled before the 1x1 convolution: with strides there, three of four values would be thrown away.
+        # Pooled before the 1x1 convolution: with strides there, three of four values would be discarded.
         shortcut = convolution(layers.AveragePooling2D(2, padding="same")(x), channels, 1)
         x = layers.ReLU()(layers.Add()([shortcut, y]))
     return layers.GlobalAveragePooling2D()(x)
@@ -112,7 +114,7 @@ def _small_features(x: keras.KerasTensor, *, synchronized: bool) -> keras.KerasT
 def _application_features(
     application: Application, x: keras.KerasTensor, *, synchronized: bool
 ) -> keras.KerasTensor:
-    """Returns what a model of `keras.applications` sees, with the preprocessing that it is meant to have."""
+    """Returns the features of a model of `keras.applications`, with its own preprocessing."""
     module = getattr(keras.applications, application.module)
     backbone = build_application(application, image_size=x.shape[1])
 
@@ -121,7 +123,7 @@ def _application_features(
         if isinstance(layer, layers.BatchNormalization):
             config["synchronized"] = synchronized
         if isinstance(layer, layers.Normalization) and layer.input_mean is None:
-            # EfficientNet keeps these as weights that are copied aside when they are read from a file, and only then.
+            # EfficientNet stores these as weights, which the layer uses only if they were loaded from a file.
             config |= {"mean": _IMAGENET_MEAN, "variance": [stddev**2 for stddev in _IMAGENET_STDDEV]}
         return type(layer).from_config(config)
 
@@ -132,11 +134,11 @@ def _application_features(
 def build_application(
     application: Application, *, image_size: int, weights: str | None = None
 ) -> keras.Model:
-    """Returns the model as Keras has it, without the layers for ImageNet's classes."""
+    """Returns the Keras model without its ImageNet classifier."""
     build = getattr(keras.applications, application.name)
     return build(include_top=False, weights=weights, input_shape=(image_size, image_size, 3), pooling="avg")
 
 
 def _classifier(num_classes: int) -> layers.Layer:
-    # float32 under mixed precision too: probabilities near 1 have no room in float16.
+    # float32 under mixed precision too: float16 cannot represent probabilities near 1 well.
     return layers.Dense(num_classes, activation="softmax", dtype="float32", name=CLASSIFIER)

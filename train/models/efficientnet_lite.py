@@ -1,8 +1,8 @@
-"""EfficientNet-Lite as Keras layers, and what its published weights are called.
+"""EfficientNet-Lite as Keras layers, and the names of its published weights.
 
 After Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (2019), and the
-description of the Lite variants (blog.tensorflow.org, March 2020): no squeeze-and-excitation, ReLU6 for swish, and
-neither the stem and the head nor the repeats of the first and the last stage are scaled.
+description of the Lite variants (blog.tensorflow.org, March 2020): no squeeze-and-excitation, ReLU6 instead of swish,
+and neither stem, head nor the repeats of the first and the last stage are scaled.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ FEATURES = "features"
 NUM_FEATURES = 1280
 NUM_LOGITS = 1000
 
-# What the names of the layers of the last two stages begin with: two thirds of the weights, a sixth of the work.
+# Name prefixes of the last two stages: two thirds of the weights, a sixth of the computation.
 LAST_LAYERS = ("stage5", "stage6", "head")
 _STEM_CHANNELS = 32
 _BATCH_NORM_EPSILON = 1e-3
-# Of the images of ImageNet, as fractions of 255.
+# Mean and standard deviation of ImageNet, as fractions of 255.
 _MEAN = (0.485, 0.456, 0.406)
 _STDDEV = (0.229, 0.224, 0.225)
 
@@ -34,9 +34,9 @@ class Variant:
     """A size of the network.
 
     Attributes:
-        width: What the channels of each stage are multiplied by.
-        depth: What the repeats of each stage are multiplied by.
-        image_size: Height and width in pixels that its weights were trained at.
+        width: Factor of the channels of each stage.
+        depth: Factor of the repeats of each stage.
+        image_size: Height and width in pixels of its training images.
     """
 
     width: float
@@ -80,18 +80,18 @@ def build_backbone(
 ) -> keras.KerasTensor:
     """Returns features float32 [batch, 1280] of RGB images [batch, height, width, 3] from 0 to 255.
 
-    The images are resized to `image_size` first, where they are of another size. The variables are those of a new
-    network until `load_backbone` gives them the published values.
+    Images of another size are resized to `image_size` first. The variables are randomly initialized until
+    `load_backbone` loads the published values.
 
     Args:
         variant: A name of `VARIANTS`.
         images: The input, of any size.
-        image_size: Height and width in pixels that the convolutions see.
-        synchronized: Whether batch normalization looks at the whole batch where several replicas share it.
+        image_size: Height and width in pixels of the input of the convolutions.
+        synchronized: Whether batch normalization uses statistics of the global batch when several replicas share it.
     """
     x: Any = images
     if tuple(x.shape[1:3]) != (image_size, image_size):
-        # Without antialiasing a smaller image shows every other pixel of the larger one.
+        # Without antialiasing, downscaling would only sample every other pixel.
         x = layers.Resizing(image_size, image_size, antialias=True)(x)
     scale: Any = [1 / (255 * stddev) for stddev in _STDDEV]
     offset: Any = [-mean / stddev for mean, stddev in zip(_MEAN, _STDDEV, strict=True)]
@@ -102,7 +102,7 @@ def build_backbone(
         x = _inverted_residual(x, block, synchronized=synchronized)
     x = layers.Conv2D(NUM_FEATURES, 1, use_bias=False, name="head")(x)
     x = _normalized(x, "head", synchronized=synchronized)
-    # float32 under mixed precision too: what the classifier is fitted to.
+    # float32 under mixed precision too: the classifier is fitted to these.
     return layers.GlobalAveragePooling2D(name=FEATURES, dtype="float32")(x)
 
 
@@ -140,19 +140,19 @@ def _blocks(variant: Variant) -> Iterator[_Block]:
 
 
 def _scaled_channels(channels: int, width: float) -> int:
-    """Returns the multiple of 8 that is nearest to `channels` times `width`, but at least nine tenths of it."""
+    """Returns the multiple of 8 nearest to `channels` times `width`, but at least nine tenths of it."""
     wanted = channels * width
     rounded = max(8, int(wanted + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * wanted else rounded
 
 
 def load_backbone(model: keras.Model, variant: str, tensors: Mapping[str, np.ndarray]) -> None:
-    """Gives the layers that `build_backbone` made the published values.
+    """Loads the published values into the layers that `build_backbone` made.
 
     Args:
-        model: Holds those layers.
-        variant: The name it was built by.
-        tensors: By the names of the PyTorch implementation that published them.
+        model: Model that contains those layers.
+        variant: The variant it was built as.
+        tensors: Tensors under the names of the PyTorch implementation that published them.
 
     Raises:
         DatasetError: One is missing or has another shape.
@@ -166,7 +166,7 @@ def load_backbone(model: keras.Model, variant: str, tensors: Mapping[str, np.nda
 
 
 def load_logits(tensors: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns kernel float32 [1280, 1000] and bias [1000] of the classifier for ImageNet.
+    """Returns kernel float32 [1280, 1000] and bias [1000] of the ImageNet classifier.
 
     Raises:
         DatasetError: They are missing.
@@ -183,7 +183,7 @@ def _layer_values(variant: str, tensors: Mapping[str, np.ndarray]) -> Iterator[t
             yield from _convolution_values(
                 tensors, f"{ours}_expand", f"{theirs}_expand_conv", f"{theirs}_bn0"
             )
-        # [channels, 1, height, width] of a depthwise convolution is [height, width, channels, 1] in Keras.
+        # A depthwise kernel is [channels, 1, height, width] in PyTorch, [height, width, channels, 1] in Keras.
         depthwise = f"{theirs}_depthwise_conv"
         yield from _convolution_values(
             tensors, f"{ours}_depthwise", depthwise, f"{theirs}_bn1", axes=(2, 3, 0, 1)

@@ -1,4 +1,4 @@
-"""Epochs that train the same variables in the same way."""
+"""Training phases: consecutive epochs that train the same variables with the same optimizer."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from shardstream.train.models.registry import FineTune
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Phase:
-    """A part of a run.
+    """A phase of a run.
 
-    Each has an optimizer of its own, all of which are there from the beginning to the end of a run, so that what
-    a checkpoint holds is the same wherever it was saved. One optimizer for both would begin the second phase with
-    the step count of the first: the moving averages of the variables that are new to it would count as warm, and
-    their first updates would be three times what they should be.
+    Each phase has its own optimizer, all of which exist throughout the run, so that checkpoints hold the same variables
+    wherever they are saved. A single optimizer for both would start the second phase with the step count of the first:
+    the moving averages of the newly trained variables would count as warmed up, and their first updates would be three
+    times too large.
 
     Attributes:
         first_epoch: The number of its first epoch, from 0.
-        optimizer: As Keras's `compile` leaves it: with loss scaling where the precision wants that.
-        variables: What it trains.
+        optimizer: As left by Keras's `compile`: with loss scaling if the precision requires it.
+        variables: The variables it trains.
     """
 
     first_epoch: int
@@ -40,8 +40,8 @@ def compile_phase(
 ) -> Phase:
     """Returns a phase of training `variables`, by default all; call it in the scope of the strategy.
 
-    The model is compiled for the callbacks, which look for `model.optimizer`; under mixed_float16 Keras wraps it
-    for loss scaling there.
+    The model is compiled for callbacks, which use `model.optimizer`; under mixed_float16 Keras also wraps it for loss
+    scaling there.
     """
     model.compile(optimizer)
     trained = model.trainable_variables if variables is None else variables
@@ -50,14 +50,14 @@ def compile_phase(
 
 
 def one_phase(model: keras.Model, recipe: Recipe, *, epochs: int, steps_per_epoch: int) -> list[Phase]:
-    """Returns the phase that trains all of a model; call it in the scope of the strategy."""
+    """Returns the phase that trains all variables of a model; call it in the scope of the strategy."""
     return [compile_phase(model, make_optimizer(recipe, epochs=epochs, steps_per_epoch=steps_per_epoch))]
 
 
 def two_phases(
     model: keras.Model, recipe: Recipe, *, epochs: int, head_epochs: int, steps_per_epoch: int
 ) -> list[Phase]:
-    """Returns the phases of a model whose weights came from elsewhere: its last layer alone, then all of it."""
+    """Returns the phases of a pretrained model: its last layer alone, then all of it."""
     phases = []
     if head_epochs:
         optimizer = make_optimizer(recipe, epochs=head_epochs, steps_per_epoch=steps_per_epoch)
@@ -73,7 +73,7 @@ def two_phases(
 def fine_tune_phase(
     model: keras.Model, recipe: Recipe, *, fine_tune: FineTune, epochs: int, steps_per_epoch: int
 ) -> list[Phase]:
-    """Returns the phase that trains the last blocks of a backbone and its classifier, or all of both."""
+    """Returns the phase that trains the last blocks, or all, of a backbone together with its classifier."""
     optimizer = make_optimizer(recipe, epochs=max(1, epochs), steps_per_epoch=steps_per_epoch)
     if fine_tune == "full":
         return [compile_phase(model, optimizer)]

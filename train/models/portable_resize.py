@@ -10,8 +10,8 @@ from keras import layers, ops
 def with_portable_resize(model: keras.Model) -> keras.Model:
     """Returns `model`, or a copy in which antialiased `Resizing` layers are matrix products.
 
-    The copy has the same weights and gives the same output but for rounding. It is for export, not for saving: its
-    layers are not known to Keras.
+    The copy has the same weights and the same output up to rounding. It is for export, not for saving: Keras cannot
+    deserialize its layers.
     """
     if not any(isinstance(layer, layers.Resizing) and layer.antialias for layer in model.layers):
         return model
@@ -40,7 +40,7 @@ class _MatrixResize(layers.Layer):
         _, height, width, _ = images.shape
         rows = _resize_matrix(height, self._resizing.height, self._resizing.interpolation)
         columns = _resize_matrix(width, self._resizing.width, self._resizing.interpolation)
-        # 1x1 convolutions over transposed axes, not einsum: TFLite gets that wrong for batches of unknown size.
+        # 1x1 convolutions over transposed axes, not einsum, which is incorrect in TFLite for batches of unknown size.
         by_width = ops.transpose(
             ops.cast(images, "float32"), (0, 1, 3, 2)
         )  # [batch, height, channels, width]
@@ -51,7 +51,7 @@ class _MatrixResize(layers.Layer):
 
 
 def _resize_matrix(size: int, new_size: int, interpolation: str) -> np.ndarray:
-    """Returns float32 [new_size, size], which resizes a column of pixels: a resized identity matrix."""
+    """Returns float32 [new_size, size], the matrix that resizes a column of pixels: a resized identity matrix."""
     import tensorflow as tf
 
     identity = np.eye(size, dtype=np.float32)[..., np.newaxis]

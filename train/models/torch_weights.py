@@ -1,8 +1,8 @@
-"""Reads the tensors of a PyTorch file in the legacy layout, without PyTorch and without running anything in it.
+"""Reads the tensors of a PyTorch file in the legacy layout, without PyTorch and without executing anything in it.
 
 The layout is that of `torch.save` before PyTorch 1.6 (torch/serialization.py, `_legacy_save`): a magic number, the
-version of the protocol, a description of the machine, the object and the keys of its storages, each a pickle of its
-own; then for each key the number of elements as int64 and the elements.
+protocol version, a description of the machine, the object and the keys of its storages, each a separate pickle; then
+for each key the number of elements as int64 and the elements.
 """
 
 import io
@@ -23,11 +23,11 @@ _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _PROTOCOL_VERSION = 1001
 _DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 _LENGTH = np.dtype("<i8")
-# A network of a thousand layers has a pickle of 0.2 MB.
+# A network with a thousand layers has a pickle of 0.2 MB.
 _MAX_PICKLE_BYTES = 16 << 20
 _MAX_DIMENSIONS = 8
 
-# What a pickle of protocol 2 needs for a dictionary of tensors. BUILD sets attributes of that dictionary.
+# Opcodes that a pickle of protocol 2 needs for a dictionary of tensors. BUILD sets attributes of that dictionary.
 _OPCODES = (
     *("PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BUILD", "BINPERSID", "NONE", "NEWTRUE", "NEWFALSE"),
     *(
@@ -53,7 +53,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """Elements of a storage; start and strides count elements."""
+    """A tensor as part of a storage; start and strides are in elements."""
 
     storage: _Storage
     start: int
@@ -65,21 +65,21 @@ def load_torch_weights(path: Path) -> dict[str, np.ndarray]:
     """Returns the tensors of a state dictionary by name, float32 or int64, as read-only views of the file's bytes.
 
     Raises:
-        DatasetError: It is truncated, in another layout, or holds anything but tensors of these types.
+        DatasetError: It is truncated, has another layout, or contains anything but tensors of these types.
         OSError: It cannot be read.
     """
     return parse_torch_weights(path.read_bytes(), str(path))
 
 
 def parse_torch_weights(content: bytes, name: str) -> dict[str, np.ndarray]:
-    """Returns what `load_torch_weights` does, from the bytes of a file; `name` is for the error.
+    """Does the same as `load_torch_weights`, from the bytes of a file; `name` is for the error.
 
     Raises:
-        DatasetError: As there.
+        DatasetError: As in `load_torch_weights`.
     """
     try:
         return _parse(content)
-    # What pickles that were not written by PyTorch lead the unpickler to, OverflowError and TypeError among it.
+    # Foreign pickles make the unpickler raise any exception, OverflowError and TypeError among them.
     except Exception as error:
         reason = str(error).strip().split("\n", 1)[0][:200]
         raise DatasetError(f"{name}: not a PyTorch file in the legacy layout, or corrupt: {reason}") from None
@@ -103,18 +103,18 @@ def _parse(content: bytes) -> dict[str, np.ndarray]:
 
 
 def _load(file: io.BytesIO) -> Any:
-    """Returns the object of the pickle at the position of `file`."""
+    """Returns the unpickled object at the current position of `file`."""
     _check_opcodes(file)
     return _Unpickler(file).load()
 
 
 def _check_opcodes(file: io.BytesIO) -> None:
-    """Refuses a pickle that does more than describe tensors, or that asks for memory out of proportion to its size."""
+    """Rejects a pickle that does more than describe tensors, or that requests excessive memory for its size."""
     start = file.tell()
     for opcode, argument, position in pickletools.genops(file):
         if opcode.name not in _OPCODES:
             raise ValueError(f"the opcode {opcode.name} is not allowed")
-        # The unpickler allocates as many slots for memos as the highest number says.
+        # The unpickler allocates as many memo slots as the highest index.
         is_memo = opcode.name in ("BINPUT", "LONG_BINPUT")
         if (position or start) - start > _MAX_PICKLE_BYTES or (
             is_memo and int(argument or 0) > _MAX_PICKLE_BYTES // 4
@@ -124,13 +124,13 @@ def _check_opcodes(file: io.BytesIO) -> None:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes plain containers and descriptions of tensors, and nothing else."""
+    """Creates plain containers and descriptions of tensors, and nothing else."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if (module_name, global_name) == ("collections", "OrderedDict"):
             return OrderedDict
         if (module_name, global_name) == ("torch._utils", "_rebuild_tensor_v2"):
-            # A bound method: unlike a function it has no attributes that BUILD could set.
+            # A bound method: unlike a function, it has no attributes that BUILD could set.
             return self._rebuild_tensor
         if module_name == "torch" and global_name in _DTYPES:
             return global_name
@@ -151,7 +151,7 @@ class _Unpickler(pickle.Unpickler):
             raise pickle.UnpicklingError("a tensor with a shape that is no shape")
         if len(shape) != len(strides) or math.prod(shape) > storage.num_elements:
             raise pickle.UnpicklingError("a tensor larger than its storage")
-        # Each element lies between the first and this one.
+        # All elements lie between the first and this one.
         last = start + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
         if math.prod(shape) and last >= storage.num_elements:
             raise pickle.UnpicklingError("a tensor that reaches beyond its storage")
@@ -161,7 +161,7 @@ class _Unpickler(pickle.Unpickler):
 def _read_storages(
     content: bytes, position: int, tensors: Mapping[str, _Tensor], keys: Any
 ) -> dict[str, np.ndarray]:
-    """Returns the storages by key; each has to lie within the file, and the file has to end with the last."""
+    """Returns the storages by key; each must lie within the file, and the file must end with the last."""
     expected = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
     if not isinstance(keys, list) or sorted(keys) != sorted(expected):
         raise ValueError("its list of storages is not that of its tensors")

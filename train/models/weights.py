@@ -1,4 +1,4 @@
-"""Weights to begin with that were trained elsewhere."""
+"""Loads pretrained weights."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,17 +12,17 @@ from shardstream.train.models.registry import APPLICATIONS
 
 
 def load_weights(model: keras.Model, weights: str, *, class_order: Sequence[int] | None = None) -> None:
-    """Gives a model that `build_model` made the weights of another.
+    """Loads the weights of another model into a model that `build_model` made.
 
     Args:
-        model: Its name says what it is.
-        weights: "imagenet", which Keras downloads, or the path of a file: `.keras`, of an earlier run or of the
-            application itself, or `.weights.h5` or `.h5`, of the application without its top or of a model of ours.
-        class_order: Which output of the other model each output is; by default the last layer stays as it is.
+        model: The model; its name tells how it was built.
+        weights: "imagenet", which Keras downloads, or the path of a file: `.keras`, from an earlier run or of the
+            application itself, or `.weights.h5` or `.h5`, of the application without its top or of one of our models.
+        class_order: The output of the other model for each output; by default the last layer stays unchanged.
 
     Raises:
-        ConfigError: They cannot be had.
-        DatasetError: The file is corrupt, or of another model.
+        ConfigError: The weights are not available.
+        DatasetError: The file is corrupt, or belongs to another model.
     """
     source = _downloaded(model) if weights == "imagenet" else _from_file(model, Path(weights))
     ours, theirs = _layers_with_weights(model), _layers_with_weights(source)
@@ -45,11 +45,11 @@ def load_weights(model: keras.Model, weights: str, *, class_order: Sequence[int]
 
 
 def fix_moments(model: keras.Model) -> None:
-    """Lets batch normalization keep its weights and moving averages, and normalize with them in training too.
+    """Freezes the weights and moving averages of batch normalization, which then uses them in training too.
 
-    As Keras's guides advise for weights that come from elsewhere: the first batches of another kind of images would
-    spoil what they hold. Not by calling the model with `training=False` inside of another, as one of the guides does:
-    Keras 3.15 passes the `training=True` of the outer call on in its place.
+    As Keras's guides recommend for pretrained weights: the first batches of other images would degrade the moving
+    averages. Not by calling the model with `training=False` inside another, as one of the guides does: Keras 3.15
+    passes on the `training=True` of the outer call instead.
     """
     for layer in _flat(model):
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -65,7 +65,7 @@ def _flat(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def _layers_with_weights(model: keras.Model) -> list[keras.layers.Layer]:
-    # Normalization holds what the images of ImageNet are like, which is in our models without being a weight.
+    # Normalization holds the statistics of ImageNet, which are constants in our models, not weights.
     return [
         layer
         for layer in _flat(model)
@@ -81,7 +81,7 @@ def _downloaded(model: keras.Model) -> keras.Model:
     application = APPLICATIONS[model.name]
     try:
         return build_application(application, image_size=model.input_shape[1], weights="imagenet")
-    # Keras raises a bare Exception where the network is down, and ValueError for a size that has no weights.
+    # Keras raises a bare Exception if the network is down, and ValueError if there are no weights for a size.
     except Exception as error:
         raise ConfigError(
             f"the ImageNet weights of {model.name} could not be loaded ({_first_line(error)}); without the internet, "
@@ -103,7 +103,7 @@ def _from_file(model: keras.Model, path: Path) -> keras.Model:
         source = build_model(model.name, **ours)
         source.load_weights(path)
         return source
-    # Keras and h5py raise whatever a corrupt or foreign file leads them to.
+    # Keras and h5py raise all kinds of exceptions for a corrupt or foreign file.
     except Exception as error:
         raise DatasetError(
             f"{path}: cannot be loaded as weights of {model.name!r}: {_first_line(error)}"

@@ -1,1 +1,1 @@
-"""Where the time of a training goes: `shardstream-train doctor`."""
+"""Finds the bottleneck of a training: `shardstream-train doctor`."""

@@ -1,4 +1,4 @@
-"""Measures the rates that decide how fast a training is, and which cache would make it faster."""
+"""Measures the rates that limit training speed, and which cache would increase it."""
 
 import contextlib
 import dataclasses
@@ -19,22 +19,22 @@ from shardstream.train.engine.progress import BEGINNING
 from shardstream.train.engine.trainer import Trainer
 from shardstream.train.resolve import SPLITS, ResolvedConfig, make_model, prepare
 
-# A cache is measured on about so many images: at 300x300 they are far larger than the caches of a processor.
+# Number of images to measure a cache with: at 300x300 they are far larger than the caches of a CPU.
 _CACHED_EXAMPLES = 1024
-# Measurements of a few seconds differ by as much from one to the next.
+# Measurements of a few seconds vary by this much.
 _MIN_GAIN = 1.1
 _TIERS: tuple[Tier, ...] = ("none", "memory", "disk")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TierRates:
-    """Rates with one cache tier, whose images are decoded before.
+    """Rates with one cache tier, whose images are decoded in advance.
 
     Attributes:
         cache: The tier.
-        input_images_per_sec: Of the input alone; None where the tier was not measured.
-        images_per_sec: Of the training with this input; None too.
-        input_wait: The fraction of the time that the training waited for input; None too.
+        input_images_per_sec: Rate of the input pipeline alone; None if the tier was not measured.
+        images_per_sec: Rate of training with this input; None if not measured.
+        input_wait: The fraction of the time that training waited for input; None if not measured.
         skipped: Why it was not measured.
     """
 
@@ -47,13 +47,13 @@ class TierRates:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Diagnosis:
-    """What was measured.
+    """Results of the measurements.
 
     Attributes:
-        cache: The tier that the training would use.
-        step_images_per_sec: Of training on one batch again and again.
+        cache: The tier that training would use.
+        step_images_per_sec: Rate of training on the same batch repeatedly.
         tiers: The rates with each tier.
-        advice: What would make the training faster; empty where nothing measured here would.
+        advice: What would make training faster; empty if nothing measured here would.
     """
 
     cache: Tier
@@ -63,7 +63,7 @@ class Diagnosis:
 
 
 def diagnose(config: DoctorConfig) -> Diagnosis:
-    """Measures the training that `config` describes, on this host alone.
+    """Measures the training that `config` describes, on this host only.
 
     Raises:
         ConfigError: An option does not fit the dataset or the machine.
@@ -74,7 +74,7 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     unfit = _unfit(setup)
     fitting: list[Tier] = [tier for tier in ("memory", "disk", "none") if tier not in unfit]
     cache = fitting[0] if config.cache == "auto" else config.cache
-    unfit.pop(cache, None)  # A tier that was asked for is measured, whether it is likely to fit or not.
+    unfit.pop(cache, None)  # Measured if requested, even if it is unlikely to fit.
     step = _measure_step(setup, trainer, config.seconds)
     tiers = tuple(
         TierRates(cache=tier, skipped=unfit[tier])
@@ -90,15 +90,15 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
 def advise(
     cache: Tier, step_images_per_sec: float, tiers: tuple[TierRates, ...], *, smaller_size: int | None
 ) -> str:
-    """Returns the one change that these rates speak for; nothing if none promises more than they may be wrong by.
+    """Returns the one change that these rates suggest; empty if no gain exceeds the measurement error.
 
-    Without input a training would save the time that it waits, so no promise is larger than that.
+    Without input, training would save at most the time it waits, so no predicted gain is larger than that.
 
     Args:
         cache: The tier in use.
         step_images_per_sec: The rate of the step alone.
         tiers: The rates of the tiers.
-        smaller_size: The size that the model sees, if the stored images are larger.
+        smaller_size: The input size of the model, if the stored images are larger.
     """
     measured = {tier.cache: tier for tier in tiers if not tier.skipped}
     now = measured[cache]
@@ -126,7 +126,7 @@ def advise(
 
 
 def table_lines(diagnosis: Diagnosis) -> list[str]:
-    """Returns the rates as a table."""
+    """Returns the lines of a table of the rates."""
     rows: list[tuple[str, ...]] = [("img/s", "input alone", "step alone", "both", "waiting")]
     for tier in diagnosis.tiers:
         name = f"--cache {tier.cache}" + (" (in use)" if tier.cache == diagnosis.cache else "")
@@ -153,7 +153,7 @@ def _measure_step(setup: ResolvedConfig, trainer: Trainer, secs: float) -> float
 
 
 def _measure_tier(setup: ResolvedConfig, trainer: Trainer, tier: Tier, secs: float) -> TierRates:
-    """Measures after half the time unmeasured: threads are started then, and what was read in advance is used up."""
+    """Measures after a warm-up of half the time: it starts the threads and uses up prefetched batches."""
     with contextlib.ExitStack() as stack:
         folder = None
         if tier == "disk":  # On the disk that training would use, and removed.
@@ -162,7 +162,7 @@ def _measure_tier(setup: ResolvedConfig, trainer: Trainer, tier: Tier, secs: flo
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="doctor-", dir=parent))
             except OSError as error:
                 return TierRates(cache=tier, skipped=f"{parent}: {error.strerror}")
-        # A dataset keeps its caches, and would give what is in one of them for another tier.
+        # A dataset keeps its caches, and would return the cache of one tier for another.
         options: Any = {"data": Dataset(setup.info), "cache_dir": folder and Path(folder)}
         seed = setup.config.seed
         batches = _batches(setup, trainer, tier, seed=seed, **options)
@@ -170,7 +170,7 @@ def _measure_tier(setup: ResolvedConfig, trainer: Trainer, tier: Tier, secs: flo
         start = time.perf_counter()
         steps = _repeat(lambda: next(batches), secs)
         alone = steps * setup.batch_size / (time.perf_counter() - start)
-        # Another order: what was just read is not what is read first.
+        # Another order, so that it does not start with the records just read.
         batches = _batches(setup, trainer, tier, seed=seed + 1, **options)
         _repeat(lambda: trainer.train(next(batches)), secs / 2)
         trainer.trained.num_seen()
@@ -192,7 +192,7 @@ def _batches(
     seed: int,
     cache_dir: Path | None = None,
 ) -> Iterator[Any]:
-    """Returns the batches of training; of a cache those of a host of several, so that its part alone is decoded."""
+    """Returns the batches of training; with a cache those of one of several hosts, so that only its part is decoded."""
     num_examples, batch_size = setup.info.split("train").num_examples, setup.batch_size
     count = 1 if tier == "none" else max(1, min(64, num_examples // max(_CACHED_EXAMPLES, batch_size)))
     batches = data.train_batches(
@@ -219,7 +219,7 @@ def _unfit(setup: ResolvedConfig) -> dict[Tier, str]:
 
 
 def _repeat(work: Callable[[], object], secs: float) -> int:
-    """Returns how often `work` was done in so many seconds, once at least."""
+    """Returns how often `work` was executed within `secs`, at least once."""
     start = time.perf_counter()
     for count in itertools.count(1):
         work()

@@ -1,4 +1,4 @@
-"""What the chief tells the other workers before the first step: the options, and the state to go on from."""
+"""What the chief broadcasts to the other workers before the first step: the options, and the state to resume from."""
 
 import dataclasses
 import json
@@ -13,23 +13,23 @@ from shardstream.train.runs.resume import Config, differences, resolve
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunBroadcast:
-    """What the chief said: what config.json says, and its state if the run goes on from one.
+    """The chief's options as in config.json, and its state if the run resumes.
 
-    Only the chief needs the run folder, and what is left open there or by free memory is decided once for all.
+    Only the chief needs the run folder, and options that depend on it or on free memory are resolved once for all.
     """
 
     options: Mapping[str, Any]
     checkpoint: Checkpoint | None
 
     def resolve(self, config: Config) -> Config:
-        """Returns `config` with what the chief decided where `config` leaves it open."""
+        """Returns `config` with its open options as resolved by the chief."""
         return resolve(config, self.options)
 
     def check_same(self, workers: Workers, options: Mapping[str, Any]) -> None:
-        """Ensures that `options`, which config.json would say here, are those of the chief.
+        """Ensures that `options`, which would go into config.json here, equal those of the chief.
 
         Raises:
-            ConfigError: They are not.
+            ConfigError: They differ.
         """
         if changed := differences(self.options, options, also=("versions",)):
             raise ConfigError(
@@ -39,14 +39,14 @@ class RunBroadcast:
 
 
 def broadcast_run(workers: Workers, options: Mapping[str, Any], checkpoint: Checkpoint | None) -> None:
-    """Tells the other workers, which have to be in `receive_run`."""
+    """Sends the run to the other workers, which must call `receive_run`."""
     if workers.cluster.num_workers == 1:
-        return  # Nobody listens, and the bytes of a checkpoint are many.
+        return  # Nobody receives, and a checkpoint is large.
     workers.broadcast(json.dumps(options).encode())
     workers.broadcast(checkpoint.to_bytes() if checkpoint else b"")
 
 
 def receive_run(workers: Workers) -> RunBroadcast:
-    """Returns what the chief tells in `broadcast_run`."""
+    """Returns what the chief sends in `broadcast_run`."""
     options, state = json.loads(workers.broadcast(b"")), workers.broadcast(b"")
     return RunBroadcast(options, Checkpoint.from_bytes(state, "the chief's state") if state else None)

@@ -1,4 +1,4 @@
-"""What an epoch leaves on disk: models, history, curves. All are plain Keras callbacks."""
+"""Writes the results of an epoch to disk: models, history, curves. All are plain Keras callbacks."""
 
 import csv
 import dataclasses
@@ -35,42 +35,42 @@ COLUMNS = (
     "train_secs",
 )
 
-# Drawing takes a third of a second and saving a tenth: nothing in a long epoch, much in one of a second.
+# Drawing takes a third of a second and saving a tenth: nothing in a long epoch, a lot in an epoch of a second.
 _SECS_BETWEEN_DRAWINGS = 60.0
 _SECS_BETWEEN_SAVINGS = 60.0
-# The best model is written again once so many times what that takes is over: at most 0.5 % of the time.
+# The best model is rewritten after this multiple of the time that takes: at most 0.5 % of the time.
 _LEAST_SHARE = 200
 
 
 class History(keras.callbacks.Callback):
-    """Keeps a row of figures for each epoch, in memory and in history.csv."""
+    """Keeps a row of metrics for each epoch, in memory and in history.csv."""
 
     def __init__(self, path: Path, best_by: BestBy = BEST_BY) -> None:
-        """Writes to `path` after each epoch; `best_by` is what the run began with."""
+        """Writes to `path` after each epoch; `best_by` is the rule the run started with."""
         super().__init__()
         self.rows: list[dict[str, float]] = []
         self._path = path
         self._best_by: BestBy = best_by
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        """Makes the file agree with the rows, of which there are some where a run goes on."""
+        """Writes the current rows, of which a resumed run already has some."""
         write_if_possible(self._path, self._write)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Adds the row and writes the file anew."""
+        """Adds the row and rewrites the file."""
         self.rows.append({"epoch": epoch + 1, **{name: (logs or {})[name] for name in COLUMNS[1:]}})
         write_if_possible(self._path, self._write)
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
-        """Writes the file for the last time: now it has to succeed."""
+        """Writes the file a last time; a failure is an error now."""
         write_beside(self._path, self._write)
 
     def restore(self, rows: Iterable[Mapping[str, float]]) -> None:
-        """Takes the rows of a run that goes on, which may have begun before there was every column."""
+        """Takes the rows of a resumed run, which may be from a version without some columns."""
         self.rows = [dict.fromkeys(COLUMNS, math.nan) | dict(row) for row in rows]
 
     def best(self) -> dict[str, float]:
-        """Returns the row of the best epoch, the first of several."""
+        """Returns the row of the best epoch, the first one in case of a tie."""
         return best_row(self.rows, self._best_by)
 
     def _write(self, path: Path) -> None:
@@ -83,12 +83,12 @@ class History(keras.callbacks.Callback):
 
 
 class ModelSaver(keras.callbacks.Callback):
-    """Keeps best.keras, of the best epoch, and last.keras.
+    """Writes best.keras, the model of the best epoch, and last.keras.
 
-    Where epochs are short best.keras may be that of an epoch before, until training ends or is stopped.
+    With short epochs, best.keras may lag behind until training ends or is stopped.
 
     Attributes:
-        best_weights: Of the best model so far, in Keras's order; empty before the first epoch is over.
+        best_weights: Weights of the best model so far, in Keras's order; empty before the first epoch is complete.
     """
 
     def __init__(
@@ -100,10 +100,10 @@ class ModelSaver(keras.callbacks.Callback):
         clock: Callable[[], float] = time.monotonic,
         beginning: tuple[ModelWriter, ModelInfo] | None = None,
     ) -> None:
-        """Takes the best epoch from `history`, which has to come before in the list of callbacks.
+        """Takes the best epoch from `history`, which must come earlier in the list of callbacks.
 
-        Writes model.json beside the first best.keras, so that it is there only if a model is. `beginning` writes
-        what was there before the first epoch, where that was a model of another kind.
+        Writes model.json together with the first best.keras, so that it exists only if a model does. `beginning` writes
+        the model from before the first epoch, if that is of another kind.
         """
         super().__init__()
         self.best_weights: list[np.ndarray] = []
@@ -119,7 +119,7 @@ class ModelSaver(keras.callbacks.Callback):
         self._best_is_due_at = clock()
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        """Makes best.keras agree with where a run goes on, which may be before an epoch it was once at."""
+        """Writes best.keras for the state that a run resumes from, which may be earlier than the file on disk."""
         if self.best_weights:
             self._write_best()
         else:
@@ -127,7 +127,7 @@ class ModelSaver(keras.callbacks.Callback):
             self._folder.best_model.unlink(missing_ok=True)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Keeps the model if it is the best so far, and saves it if that would not take too much of the time."""
+        """Keeps the model if it is the best so far, and saves it unless that takes too much of the time."""
         if self._history.best()["epoch"] == epoch + 1:
             self.best_weights = self._weights()
             self._best_is_missing = True
@@ -137,7 +137,7 @@ class ModelSaver(keras.callbacks.Callback):
             write_if_possible(self._folder.last_model, partial(self._writer.save, self._weights()))
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
-        """Saves the model as training leaves it, and the best one if that is still to be done."""
+        """Saves the final model, and the best one if still pending."""
         self._writer.write(cast(keras.Model, self.model), self._folder.last_model)
         if self._best_is_missing:
             writer, info = self._of_best()
@@ -145,10 +145,10 @@ class ModelSaver(keras.callbacks.Callback):
             info.save(self._folder.path)
 
     def restore(self, best_weights: Sequence[np.ndarray]) -> None:
-        """Takes the weights of the best model of a run that goes on.
+        """Takes the weights of the best model of a resumed run.
 
         Raises:
-            DatasetError: They are of another model.
+            DatasetError: They belong to another model.
         """
         expected = [tuple(weight.shape) for weight in self._of_best()[0].twin.weights] if best_weights else []
         if [weights.shape for weights in best_weights] != expected:
@@ -158,18 +158,18 @@ class ModelSaver(keras.callbacks.Callback):
         self.best_weights = list(best_weights)
 
     def replace_best(self, weights: Sequence[np.ndarray], *, temperature: float) -> None:
-        """Saves the best model with other weights, those that a calibration gave it."""
+        """Saves the best model with calibrated weights."""
         self.best_weights, self._temperature = list(weights), temperature
         writer, info = self._of_best()
         write_beside(self._folder.best_model, partial(writer.save, self.best_weights))
         info.save(self._folder.path)
 
     def best_info(self) -> ModelInfo:
-        """Returns what goes with the best model."""
+        """Returns the metadata of the best model."""
         return self._of_best()[1]
 
     def _of_best(self) -> tuple[ModelWriter, ModelInfo]:
-        """Returns what writes the best model, and what goes with it."""
+        """Returns the writer and the metadata of the best model."""
         best = self._history.best()
         if best["epoch"]:
             return self._writer, dataclasses.replace(self._info, temperature=self._temperature)
@@ -177,7 +177,7 @@ class ModelSaver(keras.callbacks.Callback):
         return writer, dataclasses.replace(info, temperature=best.get("temperature", 1.0))
 
     def write_missing(self) -> None:
-        """Saves the best model if that is still to be done."""
+        """Saves the best model if still pending."""
         if self._best_is_missing:
             self._write_best()
 
@@ -196,10 +196,10 @@ class ModelSaver(keras.callbacks.Callback):
 
 
 class Curves(keras.callbacks.Callback):
-    """Draws curves.png now and then, so that a long run can be watched, and at the end."""
+    """Draws curves.png from time to time, so that a long run can be watched, and at the end."""
 
     def __init__(self, path: Path, history: History, title: str) -> None:
-        """Draws what `history`, which has to come before in the list of callbacks, has gathered."""
+        """Draws the rows of `history`, which must come earlier in the list of callbacks."""
         super().__init__()
         self._path = path
         self._history = history
@@ -207,12 +207,12 @@ class Curves(keras.callbacks.Callback):
         self._drawing = Every(_SECS_BETWEEN_DRAWINGS)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Draws if the last drawing is old."""
+        """Draws if the last drawing is outdated."""
         if self._drawing.is_due():
             write_if_possible(self._path, self._draw)
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
-        """Draws the whole run."""
+        """Draws the complete run."""
         write_beside(self._path, self._draw)
 
     def _draw(self, path: Path) -> None:

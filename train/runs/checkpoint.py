@@ -1,9 +1,9 @@
-"""Checkpoints: the whole state of a run in one file, whole or not at all, and checked when it is read.
+"""Checkpoints: the complete state of a run in one file, written atomically and verified when read.
 
-The file is a line that says what it is, the length of the header, the header as JSON, the arrays one behind the
-other as they lie in memory (C order, little-endian), and the SHA-256 of all that. Not Keras's or TensorFlow's
-formats: `.keras` and `save_weights` leave out the states of random generators, `tf.train.Checkpoint` is several
-files that a kill can leave in between, and none of them notices a flipped bit.
+The file is a line with its format, the length of the header, the header as JSON, the arrays one after the other in
+C order, little-endian, and the SHA-256 of all that. Not Keras's or TensorFlow's formats: `.keras` and `save_weights`
+leave out the states of random generators, `tf.train.Checkpoint` consists of several files, which a kill can leave
+inconsistent, and none of them detects a flipped bit.
 """
 
 import contextlib
@@ -37,16 +37,15 @@ _SUFFIX = ".checkpoint"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Checkpoint:
-    """All that a run needs to go on as if nothing had been.
+    """Everything needed to resume a run as if it had not been interrupted.
 
     Attributes:
-        position: Where.
-        secs: What the run has taken so far, over all its processes.
-        history: The figures of each epoch that is over, as in history.csv; what the best and the last were
-            follows from it.
+        position: Progress of the run.
+        secs: Duration of the run so far, over all its processes.
+        history: The metrics of each completed epoch, as in history.csv; the best and the last epoch follow from it.
         variables: Every variable by its name.
-        best_weights: Of the best model so far, by their numbers; empty before the first epoch is over. They are
-            here so that best.keras can be made to fit the state whatever happened between two checkpoints.
+        best_weights: Weights of the best model so far, by number; empty before the first epoch is complete. They are
+            included so that best.keras can match the state whatever happened between two checkpoints.
     """
 
     position: Progress
@@ -56,10 +55,10 @@ class Checkpoint:
     best_weights: Mapping[str, np.ndarray]
 
     def write(self, path: Path) -> None:
-        """Writes the file at `path`, which is there only once all of it is on the disk.
+        """Writes the file at `path` atomically.
 
         Raises:
-            OSError: The disk is full or fails; what was there before is as it was.
+            OSError: The disk is full or fails; the previous file is unchanged.
         """
         with open_atomic(path) as file:
             for part in self._parts():
@@ -67,12 +66,12 @@ class Checkpoint:
         fsync_folder(path.parent)
 
     def to_bytes(self) -> bytes:
-        """Returns what is in the file."""
+        """Returns the content of the file."""
         return b"".join(self._parts())
 
     def _parts(self) -> Iterator[bytes | memoryview]:
         groups = {"variables": self.variables, "best_weights": self.best_weights}
-        # Not `ascontiguousarray`, which turns a number into an array of one.
+        # Not `ascontiguousarray`, which turns a scalar into a one-dimensional array.
         arrays = [
             np.require(array, requirements="C") for group in groups.values() for array in group.values()
         ]
@@ -94,7 +93,7 @@ class Checkpoint:
         """Reads the file at `path`.
 
         Raises:
-            DatasetError: It is not as it was written.
+            DatasetError: The file is corrupt.
         """
         with open_regular(path) as file:
             if not _has_announced_size(file):
@@ -104,10 +103,10 @@ class Checkpoint:
 
     @classmethod
     def from_bytes(cls, content: bytes, name: str) -> "Checkpoint":
-        """Returns what `to_bytes` made bytes of; `name` is for the error.
+        """Parses what `to_bytes` returned; `name` is for the error.
 
         Raises:
-            DatasetError: They are not as they were.
+            DatasetError: The content is corrupt.
         """
         body = memoryview(content)[:-_DIGEST_BYTES]
         if not content.startswith(_MAGIC) or hashlib.sha256(body).digest() != content[-_DIGEST_BYTES:]:
@@ -130,7 +129,7 @@ class Checkpoint:
 
 
 def _has_announced_size(file: BinaryIO) -> bool:
-    """Whether a file has the size that its header gives it, so that it may be read: a file may have any size."""
+    """Whether a file has the size stated in its header, so that it is safe to read: a file may be of any size."""
     size = os.fstat(file.fileno()).st_size
     with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error):
         (length,) = _HEADER_LENGTH.unpack(file.read(_START)[len(_MAGIC) :])
@@ -143,7 +142,7 @@ def _has_announced_size(file: BinaryIO) -> bool:
 
 
 def _num_bytes(dtype: str, shape: Sequence[int]) -> int:
-    # Registers bfloat16 and its like with NumPy, by name.
+    # Registers bfloat16 and similar types with NumPy, by name.
     import ml_dtypes  # noqa: F401
 
     if any(type(side) is not int or side < 0 for side in shape):
@@ -181,7 +180,7 @@ def _describe(arrays: Mapping[str, np.ndarray]) -> list[tuple[str, str, tuple[in
 
 
 def _as_bytes(array: np.ndarray) -> memoryview:
-    # Viewed as bytes, because NumPy gives no buffer of bfloat16.
+    # Viewed as bytes, because NumPy provides no buffer of bfloat16.
     return array.reshape(-1).view(np.uint8).data
 
 
@@ -196,38 +195,38 @@ def _arrays(content: memoryview, groups: Mapping[str, list[Any]]) -> Iterator[di
 
 
 class Checkpoints:
-    """The checkpoints of one run, the last two of which are kept."""
+    """The checkpoints of a run, of which the last two are kept."""
 
     def __init__(self, folder: Path, hint: str = "--no-resume starts over") -> None:
-        """Takes the folder, which need not be there yet, and what to do where all in it is corrupt."""
+        """Takes the folder, which may not exist yet, and what to do if all its checkpoints are corrupt."""
         self._folder = folder
         self._hint = hint
         self._last: Path | None = None
 
     def paths(self) -> list[Path]:
-        """Returns the files, the one that is furthest first."""
+        """Returns the files, most advanced first."""
         return sorted(self._folder.glob(f"*{_SUFFIX}"), reverse=True)
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Adds `checkpoint` and removes all but it and the last one that was saved or read.
+        """Adds `checkpoint` and removes all others but the last one saved or read.
 
         Raises:
-            OSError: The disk is full or fails; what was there before is as it was.
+            OSError: The disk is full or fails; the previous files are unchanged.
         """
         position = checkpoint.position
         path = self._folder / f"{position.epoch:06d}-{position.step:09d}{_SUFFIX}"
         checkpoint.write(path)
-        # By name, not the newest two: one that turned out to be corrupt may be further on.
+        # By name, not the newest two: a corrupt one may be more advanced.
         for other in set(self.paths()) - {path, self._last}:
             other.unlink()
         self._last = path
 
     def age_secs(self, now: float) -> float:
-        """Returns how old the last one is that was saved or read, at the time `now` of the clock on the wall."""
+        """Returns the age of the last one saved or read, at the wall-clock time `now`."""
         return now - self._last.stat().st_mtime if self._last else 0.0
 
     def latest(self) -> Checkpoint | None:
-        """Returns the one that is furthest of those that are sound, or None where none was ever saved.
+        """Returns the most advanced intact checkpoint, or None if none was ever saved.
 
         Raises:
             DatasetError: There are checkpoints, and all are corrupt.
@@ -248,6 +247,6 @@ class Checkpoints:
         return None
 
     def sweep(self) -> None:
-        """Removes what a process that was killed left half-written."""
+        """Removes incomplete files that a killed process left."""
         for path in self._folder.glob(f"*{_SUFFIX}.*.part"):
             path.unlink()

@@ -1,4 +1,4 @@
-"""When the state of a run is saved, and what that costs."""
+"""Decides when to save the state of a run, and measures the cost."""
 
 import logging
 import time
@@ -14,12 +14,12 @@ from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
 
 logger = logging.getLogger(__name__)
 
-# An epoch that ends sooner than so many times what a save takes is not saved at its end: at most 1 % of the time.
+# An epoch shorter than this multiple of the time of a save is not saved at its end: at most 1 % of the time.
 _LEAST_SHARE = 100
 
 
 class CheckpointManager:
-    """Saves the state of a run now and then, at the end of an epoch, and when training is asked to stop."""
+    """Saves the state of a run periodically, at the end of an epoch, and when training is asked to stop."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class CheckpointManager:
         began: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Takes all that has state, and when this process began with the run, by `clock`."""
+        """Takes all stateful objects, and when this process started the run, by `clock`."""
         self.num_saved = 0
         self.saving_secs = 0.0
         self.last_position = BEGINNING
@@ -52,24 +52,24 @@ class CheckpointManager:
         self._steps_since = 0
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Brings everything to where it was.
+        """Restores everything from a checkpoint.
 
         Raises:
-            DatasetError: The checkpoint is of another model.
+            DatasetError: The checkpoint belongs to another model.
         """
         self._steps.restore(checkpoint.variables)
         self._history.restore(checkpoint.history)
-        # Copies: what was read is a view of the bytes of the complete file, and would hold all of them.
+        # Copied: the arrays are views of the bytes of the file, and would keep all of them in memory.
         self._models.restore([weights.copy() for weights in checkpoint.best_weights.values()])
         self._began -= checkpoint.secs
         self.last_position = self._position = checkpoint.position
 
     def total_secs(self) -> float:
-        """Returns what the run has taken so far, over all its processes."""
+        """Returns the duration of the run so far, over all its processes."""
         return self._clock() - self._began
 
     def keep(self, position: Progress) -> None:
-        """Saves the state, which is at `position`, if it is time to.
+        """Saves the state, which is at `position`, if due.
 
         Raises:
             StoppedError: Training was asked to stop.
@@ -98,7 +98,7 @@ class CheckpointManager:
             return
         began = self._clock()
         state = self._steps.state()
-        # The loop will notice and say so. Until then, a state that is worth nothing must replace no good one.
+        # The loop will detect and report this. Until then, an invalid state must not replace a good one.
         if not self._steps.is_sound(state):
             return
         checkpoint = Checkpoint(
@@ -124,7 +124,7 @@ class CheckpointManager:
         self.saving_secs += self._cost
 
     def what_is_kept(self) -> str:
-        """Returns a clause about the last state."""
+        """Returns a clause about the last saved state."""
         if self.last_position == BEGINNING:
             return "no state is kept so far"
         return f"the last state that is kept is that of {self.last_position}"
@@ -138,15 +138,15 @@ class CheckpointManager:
 
 
 class NonChief:
-    """What a worker that is not the chief does instead: it stops with the others."""
+    """Replaces `CheckpointManager` on workers other than the chief: it only stops with the others."""
 
     def __init__(self, steps: Trainer, stop: StopRequest) -> None:
-        """Takes what asks all workers, and what was asked of this one."""
+        """Takes the trainer, which synchronizes the workers, and the stop request of this worker."""
         self._steps = steps
         self._stop = stop
 
     def keep(self, position: Progress) -> None:
-        """Asks the others.
+        """Synchronizes with the other workers.
 
         Raises:
             StoppedError: One of them was asked to stop.

@@ -8,14 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-# Blue and orange of Okabe and Ito (2008): told apart by color-blind people and in gray print.
+# Blue and orange of Okabe and Ito (2008): distinguishable for color-blind people and in grayscale.
 _TRAIN, _VALIDATION, _QUIET, _GRID = "#0072B2", "#D55E00", "#555555", "#E3E3E3"
 
 
 def draw_curves(
     rows: Sequence[Mapping[str, float]], path: Path, *, title: str, best: Mapping[str, float]
 ) -> None:
-    """Draws `rows` of a history, at least one, to the image file `path`, with the best one marked."""
+    """Draws `rows` of a history, at least one, to the image file `path`, and marks the best one."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, wspace=0.04)
     # Not pyplot: its state is global, and it looks for a display.
     figure = Figure(figsize=(11, 4.6), dpi=150, layout=layout, facecolor="white")
@@ -37,7 +37,7 @@ def draw_curves(
 
 def _draw(axes: Axes, rows: Sequence[Mapping[str, float]], name: str, best: Mapping[str, float]) -> None:
     epochs = [row["epoch"] for row in rows]
-    marker = "o" if len(rows) == 1 else None  # A line of one point would not be seen.
+    marker = "o" if len(rows) == 1 else None  # A line with one point would be invisible.
     validation = [row[f"val_{name}"] for row in rows]
     axes.plot(epochs, [row[name] for row in rows], color=_TRAIN, lw=2, marker=marker, label="train")
     axes.plot(epochs, validation, color=_VALIDATION, lw=2, marker=marker, label="validation")

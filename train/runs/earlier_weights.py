@@ -1,4 +1,4 @@
-"""What a run begins with: the weights of an earlier one, or of a file."""
+"""Initial weights of a run: those of an earlier run, or of a file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,18 +12,18 @@ from shardstream.train.runs.saved_model import ModelInfo
 
 
 def begin_with(model: keras.Model, weights: str, class_names: Sequence[str]) -> None:
-    """Gives a model that `build_model` made the weights that `--weights` names.
+    """Loads the weights named by `--weights` into a model that `build_model` made.
 
-    The last layer is among them where they are of an earlier run with the same classes, in any order.
+    The last layer is included if they come from an earlier run with the same classes, in any order.
 
     Args:
-        model: Its name says what it is.
+        model: The model; its name tells how it was built.
         weights: "imagenet", a run folder, whose best model is taken, or the path of a file.
-        class_names: Of the model's outputs.
+        class_names: Class names of the model's outputs.
 
     Raises:
-        ConfigError: They cannot be had.
-        DatasetError: The file is corrupt, or of another model.
+        ConfigError: The weights are not available.
+        DatasetError: The file is corrupt, or belongs to another model.
     """
     path = Path(weights)
     if weights == "imagenet":
@@ -39,7 +39,7 @@ def begin_with(model: keras.Model, weights: str, class_names: Sequence[str]) -> 
 
 
 def _class_order(path: Path, class_names: Sequence[str]) -> list[int] | None:
-    """Returns the output of the model in the file for each of these classes; None where it has other classes."""
+    """Returns the output in the file's model for each of these classes; None if it has other classes."""
     if path.suffix != ".keras" or not RunFolder(path.parent).model_info.is_file():
         return None
     theirs = ModelInfo.load(path.parent).class_names

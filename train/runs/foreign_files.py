@@ -1,4 +1,4 @@
-"""What others keep in a folder that looks like a run: many programs have a config.json, checkpoints/ and logs/."""
+"""Detects files of other programs in what looks like a run folder: many have a config.json, checkpoints/ and logs/."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 from shardstream.ingest.common.errors import ConfigError, UserError
 from shardstream.ingest.common.safe_files import read_regular
 
-# In every config.json of a run so far, and in those of other programs hardly ever together.
+# Keys of every config.json of a run so far, and hardly ever together in those of other programs.
 _CONFIG_KEYS = {"data_dir", "seed", "batch_size"}
 _CHECKPOINTS = ("*.checkpoint", "*.checkpoint.*.part")
 _LOG_FOLDERS = ("train", "validation")
@@ -17,7 +17,7 @@ _LOGS = ("events.out.tfevents.*",)
 def refuse_foreign_files(
     run: Path, *, config: Path, checkpoints: Path, logs: Path, results: Iterable[Path]
 ) -> None:
-    """Refuses a folder that a new run would remove files of others from.
+    """Refuses a folder in which a new run would remove files of other programs.
 
     Raises:
         ConfigError: There are such files.
@@ -34,7 +34,7 @@ def _is_of_another_program(config: Path) -> bool:
     try:
         content = json.loads(read_regular(config))
     except (OSError, ValueError, RecursionError, UserError):
-        return False  # Ours, perhaps, and corrupt: nothing that could be lost.
+        return False  # Perhaps ours, and corrupt: nothing to lose.
     return not (isinstance(content, dict) and content.keys() >= _CONFIG_KEYS)
 
 

@@ -1,7 +1,7 @@
-"""What a model file says of itself, looked at before Keras makes anything of it.
+"""Checks a model file before Keras deserializes it.
 
-Keras's safe mode refuses Lambda layers and pickled code. It does load layers that bring a program in a folder of its
-own (TFSMLayer), unpacks whatever else lies in the archive, and asks for as much memory as the file says it needs.
+Keras's safe mode refuses Lambda layers and pickled code. It does load layers that bring a program in a folder of their
+own (TFSMLayer), unpacks any other members of the archive, and allocates as much memory as the file asks for.
 """
 
 import io
@@ -20,42 +20,42 @@ from shardstream.ingest.common.safe_files import open_regular, parse_errors
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {_CONFIG, _WEIGHTS, "metadata.json"}
 
-# What Keras writes is not compressed. Who packs a model again gets a few per cent, a bomb a factor of 1,000.
+# Keras does not compress. Repacking a model saves a few per cent; a zip bomb has a factor of 1,000.
 _MOST_UNPACKED = 20
 _MOST_CONFIG_BYTES = 8 << 20  # EfficientNetB7 has 1 MB.
 
-# Layers that run a program which comes with the file, or read other files of the machine.
+# Layers that run a program contained in the file, or read other files on this machine.
 _PROGRAMS = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__"}
 _READERS = {"StringLookup", "IntegerLookup", "TextVectorization", "Hashing"}
 
-# A number of a weight takes 4 bytes in the file, 2 in half precision; the smallest files are all header.
+# A weight takes 4 bytes in the file, 2 in half precision; the smallest files are mostly header.
 _LEAST_WEIGHT_BYTES, _HEADER_BYTES = 1, 1 << 20
-# Of one image, of which 32 are predicted at a time. VGG makes 21 numbers of each that it is given, at 224 pixels 13 MB.
+# Per image, of which 32 are predicted at a time. VGG produces 21 values per input value, 13 MB at 224 pixels.
 _MOST_ACTIVATION_BYTES, _MOST_GROWTH = 32 << 20, 64
-# NASNetLarge, the largest of those tried of keras.applications, has 5,152, initializers and the like included.
+# NASNetLarge, the largest model tested of keras.applications, has 5,152 objects, including initializers and the like.
 _MOST_OBJECTS = 40_000
 _REMEDY = "take a model that `shardstream-train` made"
 
 
 def check_model_file(path: Path) -> None:
-    """Refuses a file that is no plain model of Keras's own layers.
+    """Refuses a file that is not a plain model of Keras's own layers.
 
     Raises:
-        DatasetError: It would run code of its own, is corrupt, or would take far more memory than its size.
+        DatasetError: It would run code of its own, is corrupt, or would need far more memory than its size.
     """
     with parse_errors(path, _REMEDY), open_regular(path):
-        pass  # A pipe would be waited for.
-    # Keras also takes files of HDF5, whose checks are others.
+        pass  # Opening a pipe would block.
+    # Keras also reads HDF5 files, which need other checks.
     if not zipfile.is_zipfile(path):
         raise _refusal(path, "not a whole .keras file")
-    # What a corrupt archive leads the reader to: BadZipFile, zlib.error, NotImplementedError, RecursionError.
+    # A corrupt archive makes the reader raise any of BadZipFile, zlib.error, NotImplementedError, RecursionError.
     with parse_errors(path, _REMEDY), zipfile.ZipFile(path) as archive:
         _check_members(path, archive)
         config = json.loads(archive.read(_CONFIG))
         weights_bytes = archive.getinfo(_WEIGHTS).file_size
         if not isinstance(config, dict):
             raise _refusal(path, f"{_CONFIG} describes no model")
-        # How it was compiled is of no use here, and may name losses and metrics of the user's own.
+        # The compile config is not needed here, and may refer to the user's own losses and metrics.
         config.pop("compile_config", None)
         _check_objects(path, config)
         _check_arrays(path, io.BytesIO(archive.read(_WEIGHTS)))
@@ -63,7 +63,7 @@ def check_model_file(path: Path) -> None:
 
 
 def check_weights_file(path: Path) -> None:
-    """Refuses a file that `--weights` names, `.keras` or `.h5`, if it would do more than give its weights.
+    """Refuses a file given by `--weights`, `.keras` or `.h5`, if loading it would do more than read its weights.
 
     Raises:
         DatasetError: As `check_model_file` does.
@@ -98,13 +98,13 @@ def _check_objects(path: Path, config: Any) -> None:
             raise _refusal(path, f"its layer {name!r} would run code that comes with the file")
         if name in _READERS:
             raise _refusal(path, f"its layer {name!r} reads other files")
-        # "builtins" is a plain function by its name, such as "relu"; None is Keras's own notation, such as tensors.
+        # "builtins" marks a plain function by name, such as "relu"; None is Keras's own notation, such as tensors.
         if module is not None and module != "builtins" and str(module).split(".")[0] != "keras":
             raise _refusal(path, f"{name!r} is of {module!r}, and only Keras's own layers are loaded")
 
 
 def _objects(config: Any) -> Iterator[dict[str, Any]]:
-    """Yields every description of an object, however deep; not by recursion, whose depth a file could exhaust."""
+    """Yields every serialized object, at any depth; not by recursion, whose limit a file could exceed."""
     todo = [config]
     while todo:
         value = todo.pop()
@@ -117,7 +117,7 @@ def _objects(config: Any) -> Iterator[dict[str, Any]]:
 
 
 def _check_arrays(path: Path, weights: BinaryIO) -> None:
-    """Compares the arrays of the weights with the bytes that hold them: HDF5 has an array of any size in no bytes."""
+    """Compares the weight arrays with the bytes stored for them: HDF5 can declare any size without storing it."""
     import h5py
 
     def check(name: str, item: object) -> None:
@@ -130,7 +130,7 @@ def _check_arrays(path: Path, weights: BinaryIO) -> None:
                     path, f"its weight {name!r} has {num_bytes:,} bytes, {stored:,} of them in the file"
                 )
 
-    outside: list[str] = []  # An error that is raised while links are visited is another one afterwards.
+    outside: list[str] = []  # An exception raised while visiting links is replaced by another one.
 
     def note_link(name: str, link: object) -> None:
         if isinstance(link, h5py.ExternalLink):
@@ -144,7 +144,7 @@ def _check_arrays(path: Path, weights: BinaryIO) -> None:
 
 
 def _check_activations(path: Path, model: keras.Model) -> None:
-    """Refuses layers whose output for one image is larger than any model of images has."""
+    """Refuses layers whose output for one image is larger than in any image model."""
     sides: Any = model.input_shape
     input_bytes = 4 * math.prod(side or 1 for side in sides) if isinstance(sides, tuple) else 0
     most = max(_MOST_ACTIVATION_BYTES, _MOST_GROWTH * input_bytes)
@@ -160,9 +160,9 @@ def _check_activations(path: Path, model: keras.Model) -> None:
 
 
 def _check_size(path: Path, config: dict[str, Any], weights_bytes: int) -> None:
-    """Compares the weights that the layers would make with those in the file, before there is memory for them."""
+    """Compares the weights that the layers would create with those in the file, before memory is allocated for them."""
     try:
-        # In this scope a layer knows the shapes of its weights and makes none.
+        # In this scope a layer computes the shapes of its weights and creates none.
         with keras.StatelessScope(initialize_variables=False):
             model = keras.saving.deserialize_keras_object(config, safe_mode=True)
         if not isinstance(model, keras.Model):
@@ -172,7 +172,7 @@ def _check_size(path: Path, config: dict[str, Any], weights_bytes: int) -> None:
         keras.utils.clear_session()
         raise
     except Exception as error:
-        # Else the weights would be made after all, at the next occasion.
+        # Otherwise the weights would be created at the next use.
         keras.utils.clear_session()
         reason = str(error).strip().split("\n", 1)[0][:200]
         raise _refusal(path, f"cannot be loaded in Keras's safe mode: {reason}") from error

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def build_variables(model: "keras.Model", input_shape: Sequence[int | None]) -> None:
-    """Makes all variables, which Keras would make in the first step."""
+    """Creates all variables, which Keras would otherwise create in the first step."""
     compiled: Any = model
     with compiled.distribute_strategy.scope():
         if not compiled.built:
@@ -28,10 +28,10 @@ def read_variables(model: "keras.Model") -> dict[str, np.ndarray]:
 
 
 def restore_variables(model: "keras.Model", values: Mapping[str, np.ndarray]) -> None:
-    """Gives all variables the values that `read_variables` returned.
+    """Restores the values of all variables that `read_variables` returned.
 
     Raises:
-        ConfigError: They are those of another model or optimizer.
+        ConfigError: They belong to another model or optimizer.
     """
     variables = _variables(model)
     expected = {name: (variable.dtype, tuple(variable.shape)) for name, variable in variables.items()}
@@ -49,5 +49,5 @@ def restore_variables(model: "keras.Model", values: Mapping[str, np.ndarray]) ->
 def _variables(model: "keras.Model") -> dict[str, Any]:
     compiled: Any = model
     variables = [*compiled.variables, *compiled.optimizer.variables]
-    # Keras numbers the layers of a process in their names.
+    # Keras numbers the layers per process in their names.
     return {f"{i} {re.sub(r'_[0-9]+', '', v.path)}": v for i, v in enumerate(variables)}

@@ -1,4 +1,4 @@
-"""Which process is at work in a folder: a lock that ends with the process, however that ends."""
+"""A lock on a folder, released whenever and however its process ends."""
 
 import contextlib
 import dataclasses
@@ -28,12 +28,12 @@ class Process:
 
 @contextlib.contextmanager
 def locked_by_this_process(path: Path) -> Iterator[None]:
-    """Holds a lock on the file `path`, which says who does.
+    """Holds a lock on the file `path`, which names the holder.
 
     Raises:
-        ConfigError: Another process holds it, or it is a link or somebody else's file.
+        ConfigError: Another process holds it, or it is a link or a foreign file.
     """
-    # Not filelock, which empties the file before it knows whether another process holds it.
+    # Not filelock, which truncates the file before it knows whether another process holds it.
     with os.fdopen(open_lock_file(path), "r+") as file:
         if not _lock(file):
             raise ConfigError(
@@ -42,7 +42,7 @@ def locked_by_this_process(path: Path) -> Iterator[None]:
         if os.fstat(file.fileno()).st_size and _parsed(file) is None:
             raise ConfigError(f"{path}: not a lock file of ours; move it elsewhere")
         note = json.dumps(dataclasses.asdict(Process(os.getpid(), platform.node()))).encode()
-        # In this order, so that the file is empty at no moment.
+        # In this order, so that the file is never empty.
         os.pwrite(file.fileno(), note, 0)
         os.ftruncate(file.fileno(), len(note))
         yield
@@ -57,13 +57,13 @@ def locking_process(path: Path) -> Process | None:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return _noted(file)
-    except OSError:  # None, or something else that is no lock of ours.
+    except OSError:  # None, or not a lock file of ours.
         pass
     return None
 
 
 def _lock(file: IO[str]) -> bool:
-    # Who only looks holds the lock for a moment, too.
+    # A process that only checks also holds the lock for a moment.
     for _ in range(_TRIES):
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,7 +73,7 @@ def _lock(file: IO[str]) -> bool:
 
 
 def _noted(file: IO[str]) -> Process | None:
-    # The note is written a moment after the lock is taken.
+    # The note is written a moment after the lock is acquired.
     for _ in range(_TRIES):
         if process := _parsed(file):
             return process

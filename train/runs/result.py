@@ -1,4 +1,4 @@
-"""What a run came to."""
+"""The result of a run."""
 
 import dataclasses
 import json
@@ -13,24 +13,24 @@ from shardstream.train.runs.saved_model import ModelInfo
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TrainResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         run: The run folder.
-        model: What best.keras is: the name that it was built by.
-        temperature: What the logits of best.keras were divided by.
+        model: Model of best.keras: the name it was built by.
+        temperature: Divisor of the logits of best.keras.
         best_epoch: The epoch of best.keras; the first is 1.
-        val_loss: Of best.keras, calibrated where there were enough images for that.
-        val_accuracy: Of the same.
-        epochs: How many were trained.
-        total_secs: From reading the metadata to the last file, over all processes that the run was stopped in.
-        epoch_secs: The median of the training part of an epoch, validation not included.
+        val_loss: Validation loss of best.keras, calibrated if there were enough images.
+        val_accuracy: Validation accuracy of best.keras.
+        epochs: Number of epochs trained.
+        total_secs: From reading the metadata to the last file, over all processes of the run.
+        epoch_secs: The median duration of an epoch, validation not included.
         images_per_sec: The median over the epochs, in training.
-        images_per_sec_per_core: That, for each core that the run may use.
-        input_wait: The share of the training time that waited for input, the median over the epochs.
-        num_parameters: Of the model, those that are not trained included.
-        num_checkpoints: How many the last process saved.
-        checkpoint_secs: What that took.
+        images_per_sec_per_core: The same per core that the run may use.
+        input_wait: The fraction of the training time spent waiting for input, the median over the epochs.
+        num_parameters: Parameters of the model, including those not trained.
+        num_checkpoints: Number of checkpoints that the last process saved.
+        checkpoint_secs: Time that took.
     """
 
     run: Path
@@ -51,12 +51,12 @@ class TrainResult:
 
 
 def broadcast_result(workers: Workers, result: TrainResult) -> None:
-    """Tells the other workers, which wait for the end of the chief's work in `receive_result`."""
+    """Sends the result to the other workers, which wait in `receive_result` for the chief to finish."""
     workers.broadcast(json.dumps(dataclasses.asdict(result) | {"run": str(result.run)}).encode())
 
 
 def receive_result(workers: Workers) -> TrainResult:
-    """Returns what the chief tells in `broadcast_result`."""
+    """Returns what the chief sends in `broadcast_result`."""
     content = json.loads(workers.broadcast(b""))
     return TrainResult(**content | {"run": Path(content["run"])})
 
@@ -64,11 +64,11 @@ def receive_result(workers: Workers) -> TrainResult:
 def summarize(
     run: Path, history: History, saver: CheckpointManager, info: ModelInfo, *, val_loss: float
 ) -> TrainResult:
-    """Returns the figures of a finished run."""
+    """Returns the result of a finished run."""
     best = history.best()
-    # Epoch 0 is the head that a fine-tuning begins with: no part of it.
+    # Epoch 0 is the head that fine-tuning starts from, not an epoch of training.
     trained = [row for row in history.rows if row["epoch"]] or history.rows
-    # The first epoch has the tracing of the steps in it: the median leaves it out where there are others.
+    # The first epoch includes tracing: the median excludes it if there are others.
     return TrainResult(
         run=run,
         model=info.model,

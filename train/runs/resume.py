@@ -1,4 +1,4 @@
-"""Going on with an unfinished run: is it the same run?"""
+"""Resumes an unfinished run, after checking that it is the same run."""
 
 import dataclasses
 import json
@@ -22,15 +22,15 @@ logger = logging.getLogger(__name__)
 
 Config = TypeVar("Config", bound="DataclassInstance")
 
-# What config.json says that may change in the middle of a run: where things are, and what follows from other options.
+# Keys of config.json that may change on resume: locations, and values that follow from other options.
 _FREE = {
     *("data_dir", "run", "json", "resume", "save_every", "grace", "strategy", "versions"),
-    # The order of the examples is the same whatever the cache.
+    # The order of the examples is independent of the cache.
     *("hosts", "rank", "cache", "cache_dir"),
     *("most_epochs", "least_steps", "batch_size_of_few", "steps_per_epoch"),
     "best_by",
 }
-# What runs were that began before config.json said it.
+# Values of runs that started before config.json recorded them.
 _BEFORE = {"model": "small", "fine_tune": None, "flip": True, "candidates": [], "best_by": FORMER_BEST_BY}
 _NAMES = {
     "num_replicas": "the number of devices",
@@ -41,22 +41,22 @@ _NAMES = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ResumableRun:
-    """A run that can be gone on with: what config.json says, and its last state."""
+    """A run that can be resumed: its config.json, and its last state."""
 
     options: Mapping[str, Any]
     checkpoint: Checkpoint
 
     def resolve(self, config: Config) -> Config:
-        """Returns `config` with what the run decided where `config` leaves it open."""
+        """Returns `config` with its open options as resolved by the run."""
         return resolve(config, self.options)
 
     def check_same(self, folder: RunFolder, options: Mapping[str, Any]) -> None:
-        """Ensures that `options`, which config.json would say now, are those of the run.
+        """Ensures that `options`, which would go into config.json now, equal those of the run.
 
-        The number of epochs is one of them: the learning rate of each step depends on how many come.
+        The number of epochs is one of them: the learning rate of each step depends on the total.
 
         Raises:
-            ConfigError: They are not.
+            ConfigError: They differ.
         """
         if changed := differences(self.options, options):
             raise ConfigError(
@@ -71,7 +71,7 @@ class ResumableRun:
 
 
 def resolve(config: Config, options: Mapping[str, Any]) -> Config:
-    """Returns `config` with what `options` say where it says `auto`."""
+    """Returns `config` with `auto` replaced by the values of `options`."""
     names = ("model", "precision", "jit_compile")
     decided = {name: options[name] for name in names if getattr(config, name) == "auto"}
     return dataclasses.replace(config, **decided)
@@ -80,7 +80,7 @@ def resolve(config: Config, options: Mapping[str, Any]) -> Config:
 def differences(
     before: Mapping[str, Any], now: Mapping[str, Any], *, also: Collection[str] = ()
 ) -> list[str]:
-    """Returns in words where two descriptions of a run differ that have to be the same, `also` in what may change."""
+    """Returns the differences between two descriptions of a run, in words; keys in `also` may differ."""
     now = json.loads(json.dumps(now))
     return [
         f"{_NAMES.get(name, '--' + name.replace('_', '-'))} was {before.get(name)}, now {now.get(name)}"
@@ -90,20 +90,20 @@ def differences(
 
 
 def find_resumable(folder: RunFolder, checkpoints: Checkpoints) -> ResumableRun | None:
-    """Returns the run to go on with, or None where there is none or it never got as far as a checkpoint.
+    """Returns the run to resume, or None if there is none or it has no checkpoint yet.
 
     Raises:
-        ConfigError: There is one, and its examples came in another order.
+        ConfigError: There is one, but its examples had another order.
         DatasetError: There is one, but its files are corrupt.
     """
     if not folder.is_unfinished or not (checkpoint := checkpoints.latest()):
         return None
     with parse_errors(folder.config, "so it cannot be resumed; --no-resume starts over"):
         options = _BEFORE | dict(json.loads(read_regular(folder.config)))
-        # A run that began before the model had its name.
+        # Runs from before the model got its name.
         options["model"] = find_model(str(options["model"]))
         _check_decided(options)
-    # Before anything else is asked: such a run lacks other options, too.
+    # First of all checks: such a run lacks other options, too.
     if options.get("order_version") != ORDER_VERSION:
         raise ConfigError(
             f"{folder.path}: holds an unfinished run whose examples came in the order of another version of "
@@ -115,7 +115,7 @@ def find_resumable(folder: RunFolder, checkpoints: Checkpoints) -> ResumableRun 
 
 
 def _check_decided(options: Mapping[str, Any]) -> None:
-    """Checks what a run takes from its config.json and not from the command."""
+    """Checks the options that a run takes from its config.json instead of the command."""
     known = {
         "candidates": isinstance(options["candidates"], list)
         and {*options["candidates"]} <= {AUTO_BACKBONE, AUTO_TRAINED},
@@ -129,9 +129,9 @@ def _check_decided(options: Mapping[str, Any]) -> None:
 
 
 def _check_fits(checkpoint: Checkpoint, options: Mapping[str, Any]) -> None:
-    """Checks that the last state is one that a run of these options can have."""
+    """Checks that the last state is possible for a run with these options."""
     position, epochs, steps = checkpoint.position, int(options["epochs"]), int(options["steps_per_epoch"])
-    # The last step of an epoch is saved before the epoch is evaluated.
+    # The last step of an epoch is saved before its evaluation.
     if position.epoch > epochs or position.step > steps:
         raise ValueError(f"the last state is of {position}, and the run has {epochs} epochs of {steps} steps")
     if position.epoch > len(checkpoint.history):

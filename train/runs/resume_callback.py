@@ -1,4 +1,4 @@
-"""`ResumeCallback`: `model.fit` that is killed at any moment and resumed ends with the same weights, bit for bit."""
+"""`ResumeCallback`: a `model.fit` that is killed at any moment and resumed ends with the same weights, bit for bit."""
 
 import contextlib
 import logging
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Stops `fit` within an epoch as True does, and is told apart from the True of another callback.
+# Stops `fit` within an epoch like True, but is distinguishable from the True of another callback.
 _EPOCH_IS_OVER = object()
-# Where batches are decoded and which of them this host reads does not decide what they hold.
+# Where batches are decoded and which of them this host reads does not change their content.
 _FREE_OPTIONS = {"shard", "cache", "cache_dir", "device", "progress"}
 
 
 class ResumeCallback(keras.callbacks.Callback):
-    """Saves the whole state of training in a folder, and goes on from there when the same script is run again.
+    """Saves the complete state of training in a folder, and resumes from it when the same script runs again.
 
         resume = shardstream.ResumeCallback("runs/mine", data, batch_size=64, seed=7)
         model.fit(
@@ -44,18 +44,18 @@ class ResumeCallback(keras.callbacks.Callback):
             callbacks=[resume],
         )
 
-    It saves the weights, the optimizer, the states of random layers (dropout, augmentation), which `.keras` files
-    do not have, and the step: before the first step, at the end of each epoch, every `save_every` steps, and on
-    SIGTERM, after which it raises SystemExit(143). Files are written atomically and checked when they are read.
+    It saves the weights, the optimizer, the states of random layers (dropout, augmentation), which `.keras` files do
+    not contain, and the step: before the first step, at the end of each epoch, every `save_every` steps, and on
+    SIGTERM, after which it raises SystemExit(143). Files are written atomically and verified when read.
 
-    Put it last in `callbacks`, so that what the others change at the end of an epoch, such as the learning rate, is
-    saved too. Not saved: metrics, which restart within the epoch, what other callbacks remember, and generators that
-    no layer owns (`tf.random`, `keras.random` without a SeedGenerator).
+    Put it last in `callbacks`, so that changes by the others at the end of an epoch, such as the learning rate, are
+    saved too. Not saved: metrics, which restart within the epoch, internal state of other callbacks, and generators
+    that no layer owns (`tf.random`, `keras.random` without a SeedGenerator).
 
-    Of several hosts only the chief writes, and all have to see the folder.
+    With several hosts only the chief writes, and all must see the folder.
     """
 
-    # By folder. A `fit` that ended with an exception has not released its own.
+    # By folder. A `fit` that ended with an exception has not released its session.
     _sessions: ClassVar[dict[Path, contextlib.ExitStack]] = {}
 
     def __init__(
@@ -72,17 +72,17 @@ class ResumeCallback(keras.callbacks.Callback):
         """Reads the last checkpoint of `folder`, if there is one.
 
         Args:
-            folder: It is made; for nothing but the files of this class.
+            folder: Created if missing; must hold only files of this class.
             data: The dataset.
             batch_size: See `Dataset.train_batches`.
             seed: See `Dataset.train_batches`.
-            save_every: Steps from one checkpoint to the next within an epoch; by default there is none.
-            grace_secs: The process ends so long after SIGTERM if the step it waits for has not ended by then.
-            options: Of `Dataset.train_batches`, without `start_step`.
+            save_every: Steps between checkpoints within an epoch; none by default.
+            grace_secs: After SIGTERM, the process ends after this time even if the current step has not finished.
+            options: Options of `Dataset.train_batches`, except `start_step`.
 
         Raises:
-            ConfigError: The folder holds something else, or was begun with other data or options.
-            DatasetError: The split has less than one batch, or the folder has checkpoints, all corrupt.
+            ConfigError: The folder holds something else, or was started with other data or options.
+            DatasetError: The split has less than one batch, or all checkpoints in the folder are corrupt.
         """
         super().__init__()
         if save_every is not None and save_every < 1:
@@ -113,18 +113,18 @@ class ResumeCallback(keras.callbacks.Callback):
 
     @property
     def initial_epoch(self) -> int:
-        """Number of the epoch in which training goes on, for `fit`."""
+        """Epoch in which training resumes, for `fit`."""
         self._load_after_failure()
         return self._position.epoch
 
     @property
     def start_step(self) -> int:
-        """Number of the step with which training goes on, counted from the start of training."""
+        """Step at which training resumes, counted from the start of training."""
         self._load_after_failure()
         return self._position.epoch * self._steps_per_epoch + self._position.step
 
     def batches(self) -> tf.data.Dataset:
-        """Returns the batches from where training goes on, without end.
+        """Returns endless batches from the step at which training resumes.
 
         Raises:
             ConfigError, DatasetError, LimitError: As `Dataset.train_batches`.
@@ -134,7 +134,7 @@ class ResumeCallback(keras.callbacks.Callback):
         )
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Restores the state, or saves it if training begins."""
+        """Restores the state, or saves it if training starts."""
         self._check_steps()
         self._begin_session()
         size = self._identity["image_size"]
@@ -147,7 +147,7 @@ class ResumeCallback(keras.callbacks.Callback):
             self._save(BEGINNING)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Checks that it is the epoch after the saved ones."""
+        """Checks that this epoch follows the saved ones."""
         if epoch != self._position.epoch:
             raise ConfigError(
                 f"epoch {self._position.epoch} comes next, got {epoch}; use fit(initial_epoch=resume.initial_epoch)"
@@ -155,13 +155,13 @@ class ResumeCallback(keras.callbacks.Callback):
         self._first_step = self._position.step
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Restores the state again where it is one within an epoch, whose start other callbacks have seen twice."""
+        """Restores a state within an epoch again, as other callbacks have seen the start of that epoch twice."""
         if self._restored and self._position.step:
             self._restore(self._restored)
         self._restored = None
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Saves the state if it is time to, and ends the epoch after its last step."""
+        """Saves the state if due, and ends the epoch after its last step."""
         step = self._first_step + batch + 1
         self._steps_since_save += step - self._position.step
         is_last = step >= self._steps_per_epoch
@@ -169,19 +169,19 @@ class ResumeCallback(keras.callbacks.Callback):
         if self._stop.received:
             self._save_and_exit()
         elif is_last:
-            # An epoch that was resumed is shorter than Keras thinks.
+            # A resumed epoch is shorter than Keras assumes.
             model = cast(Any, self.model)
             model.stop_training = model.stop_training or (self._first_step > 0 and _EPOCH_IS_OVER)
         elif self._save_every and self._steps_since_save >= self._save_every:
             self._save(self._position)
 
     def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Answers SIGTERM: the validation that it cuts is not repeated."""
+        """Handles SIGTERM: the interrupted validation is not repeated."""
         if self._is_training and self._stop.received:
             self._save_and_exit()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Saves the state, and has `fit` go on."""
+        """Saves the state, and lets `fit` continue."""
         model = cast(Any, self.model)
         if model.stop_training is _EPOCH_IS_OVER:
             model.stop_training = False
@@ -191,7 +191,7 @@ class ResumeCallback(keras.callbacks.Callback):
         self._save(self._position)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Leaves the folder to others."""
+        """Releases the folder."""
         self._is_training = False
         self._restored = None
         self._end_session()
@@ -202,7 +202,7 @@ class ResumeCallback(keras.callbacks.Callback):
             raise ConfigError(
                 f"steps_per_epoch must be data.steps_per_epoch({self._batch_size}) = {expected}, got {steps}"
             )
-        # Keras runs whole executions, beyond the end of the epoch.
+        # Keras runs complete executions, beyond the end of the epoch.
         at_once = cast(Any, self.model).steps_per_execution
         if expected % at_once or self._position.step % at_once:
             raise ConfigError(
@@ -219,12 +219,12 @@ class ResumeCallback(keras.callbacks.Callback):
         self._position = self._restored.position if self._restored else BEGINNING
 
     def _load_after_failure(self) -> None:
-        if self._is_training:  # `fit` was left by an exception: the model is at no known step.
+        if self._is_training:  # An exception left `fit`: the model is at an unknown step.
             self._is_training = False
             self._load()
 
     def _begin_session(self) -> None:
-        """Locks the folder and listens to SIGTERM."""
+        """Locks the folder and installs the SIGTERM handler."""
         self._end_session()
         with contextlib.ExitStack() as session:
             if self._is_chief:
@@ -256,7 +256,7 @@ class ResumeCallback(keras.callbacks.Callback):
             raise ConfigError(f"{self._folder.path}: {error}") from None
 
     def _save(self, position: Progress) -> bool:
-        """Returns whether the state is on the disk; a full disk does not end a training of days."""
+        """Returns whether the state was saved; a full disk does not end a training of days."""
         self._steps_since_save = 0
         if not self._is_chief:
             return True

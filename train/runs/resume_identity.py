@@ -1,4 +1,4 @@
-"""What the training in a folder of `ResumeCallback` was begun with."""
+"""Identity of the training in a folder of `ResumeCallback`: the data and options it was started with."""
 
 import json
 from collections.abc import Mapping
@@ -9,20 +9,20 @@ from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.common.safe_files import read_regular
 from shardstream.train.runs.run_folder import RunFolder, incomplete
 
-# What each had so far. A resume.json is also what a curriculum vitae is called.
+# Keys of every version so far. Other files may be called resume.json too, such as a curriculum vitae.
 _KEYS = {"batch_size", "seed", "data"}
 
 
 def identity_path(folder: RunFolder) -> Path:
-    """Returns the file; there before the first checkpoint."""
+    """Returns the path of the file, written before the first checkpoint."""
     return folder.path / "resume.json"
 
 
 def read_identity(folder: RunFolder) -> dict[str, Any]:
-    """Returns what the training in `folder` was begun with; empty if there is none.
+    """Returns the identity of the training in `folder`; empty if there is none.
 
     Raises:
-        ConfigError: There are files of others.
+        ConfigError: There are foreign files.
     """
     path = identity_path(folder)
     try:
@@ -31,7 +31,7 @@ def read_identity(folder: RunFolder) -> dict[str, Any]:
         content = {}
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    # What a kill leaves before the first checkpoint.
+    # Files that a kill may leave before the first checkpoint.
     ours = {folder.lock, incomplete(path), folder.checkpoints}
     is_empty = not folder.path.exists() or set(folder.path.iterdir()) <= ours
     is_ours = isinstance(content, dict) and content.keys() >= _KEYS
@@ -39,12 +39,12 @@ def read_identity(folder: RunFolder) -> dict[str, Any]:
         raise ConfigError(
             f"{folder.path}: holds files that ResumeCallback did not write; choose another folder"
         )
-    # What was written before there was a number has the first order.
+    # Files without a version number have the first order.
     return content and {"order_version": 1, **content}
 
 
 def check_identity(folder: RunFolder, saved: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    """Checks that training goes on with what it was begun with.
+    """Checks that training resumes with the same data and options.
 
     Raises:
         ConfigError: It does not.

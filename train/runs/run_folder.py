@@ -1,4 +1,4 @@
-"""The run folder: what is where, and how it is written so that nothing half-written looks whole."""
+"""The run folder: its layout, and atomic writes, so that no incomplete file looks complete."""
 
 import contextlib
 import dataclasses
@@ -30,7 +30,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """All options as they were used, and the versions."""
+        """All resolved options, and the versions."""
         return self.path / "config.json"
 
     @property
@@ -40,12 +40,12 @@ class RunFolder:
 
     @property
     def last_model(self) -> Path:
-        """The model as training left it."""
+        """The model at the end of training."""
         return self.path / "last.keras"
 
     @property
     def model_info(self) -> Path:
-        """What is needed to use the models; there only if `best.keras` is."""
+        """What is needed to use the models; exists only if `best.keras` does."""
         return self.path / "model.json"
 
     @property
@@ -55,17 +55,17 @@ class RunFolder:
 
     @property
     def curves(self) -> Path:
-        """Loss and accuracy over the epochs, drawn."""
+        """A plot of loss and accuracy over the epochs."""
         return self.path / "curves.png"
 
     @property
     def logs(self) -> Path:
-        """TensorBoard's."""
+        """TensorBoard logs."""
         return self.path / "logs"
 
     @property
     def checkpoints(self) -> Path:
-        """The states to go on from; there only until the run is finished."""
+        """The states to resume from; exist only until the run is finished."""
         return self.path / "checkpoints"
 
     @property
@@ -74,7 +74,7 @@ class RunFolder:
 
     @property
     def lock(self) -> Path:
-        """Says which process is at work, and is locked while it is."""
+        """Names the process that uses the folder, which holds a lock on it."""
         return self.path / ".lock"
 
     @property
@@ -84,7 +84,7 @@ class RunFolder:
 
     @property
     def bad_records(self) -> Path:
-        """The records that are left out, if any are."""
+        """The skipped records, if any."""
         return self.path / "bad_records.csv"
 
     @property
@@ -101,25 +101,25 @@ class RunFolder:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether there is a run that did not come to its end."""
+        """Whether there is an unfinished run."""
         return self.checkpoints.is_dir()
 
     @property
     def is_finished(self) -> bool:
-        """Whether there is a run that did."""
+        """Whether there is a finished run."""
         return not self.is_unfinished and (self.model_info.exists() or self.best_model.exists())
 
     def check(self) -> None:
-        """Ensures that a run overwrites nothing but an unfinished one.
+        """Ensures that a run overwrites only an unfinished one.
 
         Raises:
-            ConfigError: There is a finished run, or something that is none.
+            ConfigError: There is a finished run, or files that are not a run.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"{self.path}: a file; choose another --run")
         if self.is_finished:
             with contextlib.suppress(ConfigError, OSError), self.locked():
-                pass  # What a kill left of its checkpoints goes: nobody else comes by here.
+                pass  # Removes checkpoints left by a kill: nothing else would.
             raise ConfigError(
                 f"{self.path}: holds a finished run already; choose another --run"
                 f"{self._how_to_train_further()}, or remove it"
@@ -140,24 +140,24 @@ class RunFolder:
             model, fine_tune = options["model"], options.get("fine_tune") or "none"
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
             return ""
-        if model in BACKBONES:  # For which --weights is refused.
+        if model in BACKBONES:  # These do not support --weights.
             return ", with --fine-tune last to train its backbone too" if fine_tune == "none" else ""
         if not self.best_model.is_file():
             return ""
         return f", with --weights {self.best_model} to train its model further"
 
     def _begun(self) -> set[Path]:
-        """Returns what a kill leaves before there is a config.json."""
+        """Returns the files that a kill may leave before there is a config.json."""
         begun = {self.lock, incomplete(self.config)}
         if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
             begun.add(self.checkpoints)
         return begun
 
     def check_has_model(self) -> None:
-        """Refuses a folder without a model, before TensorFlow's seconds.
+        """Refuses a folder without a model, before TensorFlow is loaded.
 
         Raises:
-            DatasetError: There is no run, or none that has a model.
+            DatasetError: There is no run, or it has no model.
         """
         if not self.path.is_dir():
             raise DatasetError(
@@ -170,12 +170,12 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes out of the folder, which is made if there is none.
+        """Locks the folder against other processes, and creates it if missing.
 
-        It is taken away again if nothing was put into it.
+        It is removed again if it is still empty.
 
         Raises:
-            ConfigError: Another process is at work there, or one of our folders in it is a link.
+            ConfigError: Another process uses it, or one of our folders in it is a link.
         """
         is_new = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
@@ -184,33 +184,33 @@ class RunFolder:
         try:
             with locked_by_this_process(self.lock):
                 if self._finished_checkpoints.exists():
-                    shutil.rmtree(self._finished_checkpoints)  # A kill came before `finish` had done so.
+                    shutil.rmtree(self._finished_checkpoints)  # A kill interrupted `finish`.
                 yield
         finally:
             if is_new and list(self.path.iterdir()) == [self.lock]:
                 shutil.rmtree(self.path)
 
     def create(self, config: Mapping[str, Any]) -> None:
-        """Begins a run with `config`; what an unfinished one left is removed."""
+        """Starts a run with `config`; removes files of an unfinished one."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.logs, ignore_errors=True)
-        # What makes a run look finished goes before what makes it unfinished.
+        # Remove results before checkpoints, so that a crash in between leaves the run resumable.
         for path in (*self._results, *self.checkpoints.iterdir()):
             path.unlink(missing_ok=True)
         write_json(self.config, config)
 
     def finish(self) -> None:
-        """Removes the checkpoints once the results are on the disk, and with them the sign that there is more to do."""
+        """Removes the checkpoints once the results are on disk, which marks the run as finished."""
         for path in (self.best_model, self.last_model, self.model_info, self.history):
             _sync_file(path)
         fsync_folder(self.path)
-        # A kill amid their removal would leave an unfinished run without a state to go on from.
+        # Renamed first: a kill during removal would leave an unfinished run without a state to resume from.
         self.checkpoints.rename(self._finished_checkpoints)
         shutil.rmtree(self._finished_checkpoints)
 
 
 class ModelFile(RunFolder):
-    """A `.keras` file anywhere, with the model.json of its model beside it."""
+    """A `.keras` file anywhere, with the model.json of its model in the same folder."""
 
     @property
     def best_model(self) -> Path:
@@ -224,14 +224,14 @@ class ModelFile(RunFolder):
 
     @property
     def config(self) -> Path:
-        """The options of its training, if it lies in a run folder."""
+        """The options of its training, if it is in a run folder."""
         return self.path.with_name("config.json")
 
     def check_has_model(self) -> None:
-        """Refuses a file of which nothing is known.
+        """Refuses a file without metadata.
 
         Raises:
-            DatasetError: There is no model.json beside it.
+            DatasetError: There is no model.json in its folder.
         """
         if not self.model_info.is_file():
             raise DatasetError(
@@ -246,21 +246,21 @@ def open_run(path: Path) -> RunFolder:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes `content` to `path`, whole or not at all."""
+    """Writes `content` to `path` atomically."""
     text = json_text(content)
     write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def incomplete(path: Path) -> Path:
-    """Returns where a file is written that is renamed to `path`."""
+    """Returns the temporary path of a file that is renamed to `path`."""
     return path.with_name(f".{path.stem}.incomplete{path.suffix}")
 
 
 def write_beside(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` make a file beside `path`, with the same suffix, and renames it to `path`."""
+    """Calls `write` with a temporary path next to `path`, with the same suffix, and renames it to `path`."""
     beside = incomplete(path)
     try:
-        beside.unlink(missing_ok=True)  # It may be a link that somebody planted: to write would follow it.
+        beside.unlink(missing_ok=True)  # It may be a planted link, which writing would follow.
         write(beside)
         beside.replace(path)
     finally:
@@ -268,9 +268,9 @@ def write_beside(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_if_possible(path: Path, write: Callable[[Path], object]) -> bool:
-    """Does what `write_beside` does, or warns where the disk is full or fails; returns whether it was done.
+    """Does the same as `write_beside`, or warns if the disk is full or fails; returns whether it succeeded.
 
-    For what will be written again: a long run is worth more than a file of it that is late.
+    For files that will be written again: a long run is worth more than an up-to-date file.
     """
     try:
         write_beside(path, write)

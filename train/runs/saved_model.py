@@ -1,4 +1,4 @@
-"""Models on disk, and what has to be known to use one."""
+"""Models on disk, and the metadata needed to use them."""
 
 import dataclasses
 import json
@@ -21,24 +21,24 @@ _TOLERANCE = 0.02
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ModelInfo:
-    """What travels with a model, so that prediction has to guess nothing.
+    """Metadata of a model: everything that prediction needs to know.
 
     Attributes:
-        class_names: In the order of the outputs.
-        display_names: What people are shown for each class, in the same order.
-        image_size: Height and width in pixels of the input.
-        resize: How images that are not square became square.
-        stored_size: Height and width in pixels of the images of the dataset; None where each kept its own.
-        encoding: How they were stored.
-        quality: That of their JPEGs, 1 to 100.
+        class_names: Class names in the order of the outputs.
+        display_names: Names shown to people for each class, in the same order.
+        image_size: Height and width of the input in pixels.
+        resize: How images that are not square become square.
+        stored_size: Height and width in pixels of the images of the dataset; None if each kept its own.
+        encoding: Encoding of the stored images.
+        quality: Quality of their JPEGs, 1 to 100.
         model: The name it was built by.
-        dataset_fingerprint: Of the dataset it was trained on.
-        num_parameters: All, those that are not trained included.
-        precision: What it was trained in; the files are float32.
-        versions: Of the software that trained it.
-        pretrained: What it began with: "name" of the package or file; of a package "version", "sha256" of its file and
-            "license" too, and "fine_tune", what of it was trained on. None: it learnt from nothing.
-        temperature: What the logits were divided by for calibration, in the model file; 1 for none.
+        dataset_fingerprint: Fingerprint of the training dataset.
+        num_parameters: All parameters, including those not trained.
+        precision: Dtype policy of the training; the files are float32.
+        versions: Versions of the software that trained it.
+        pretrained: Its initial weights: "name" of the package or file; for a package also "version", "sha256" of its
+            file and "license", and "fine_tune", what was fine-tuned. None if trained from scratch.
+        temperature: Calibration: divisor of the logits, included in the model file; 1 for none.
     """
 
     class_names: tuple[str, ...]
@@ -58,7 +58,7 @@ class ModelInfo:
 
     @property
     def stored(self) -> ImageSettings:
-        """How an image has to be stored to be what the model was trained on."""
+        """The image settings under which an image looks like the training images."""
         return ImageSettings(
             size=self.stored_size, resize=self.resize, encoding=self.encoding, quality=self.quality
         )
@@ -68,15 +68,15 @@ class ModelInfo:
         write_beside(RunFolder(run_dir).model_info, self.write)
 
     def write(self, path: Path) -> None:
-        """Makes the file `path` itself."""
+        """Writes the file `path` itself."""
         write_json(path, dataclasses.asdict(self))
 
     @classmethod
     def load(cls, run_dir: Path) -> "ModelInfo":
-        """Reads model.json of the run folder `run_dir`, or beside the `.keras` file of that path.
+        """Reads model.json of the run folder `run_dir`, or next to the `.keras` file of that path.
 
         Raises:
-            DatasetError: There is no run, none with a model, or the file is corrupt.
+            DatasetError: There is no run or no model in it, or the file is corrupt.
         """
         run = open_run(run_dir)
         run.check_has_model()
@@ -88,8 +88,8 @@ class ModelInfo:
 def load_model(run_dir: Path) -> tuple[keras.Model, ModelInfo]:
     """Returns the best model of a run, or that of a `.keras` file, loaded in Keras's safe mode, and its model.json.
 
-    The model takes RGB images [batch, image_size, image_size, 3], uint8 or float32 from 0 to 255, and gives
-    probabilities float32 [batch, num_classes].
+    The model maps RGB images [batch, image_size, image_size, 3], uint8 or float32 from 0 to 255, to probabilities
+    float32 [batch, num_classes].
 
     Raises:
         DatasetError: There is no model, or it cannot be loaded safely.
@@ -103,7 +103,7 @@ def load_model(run_dir: Path) -> tuple[keras.Model, ModelInfo]:
     check_model_file(path)
     try:
         model = cast(keras.Model, keras.saving.load_model(path, compile=False, safe_mode=True))
-    # Keras raises whatever a corrupt or hostile file leads it to: ValueError, KeyError, TypeError, BadZipFile.
+    # A corrupt or malicious file makes Keras raise any of ValueError, KeyError, TypeError, BadZipFile.
     except Exception as error:
         reason = str(error).strip().split("\n", 1)[0][:200]
         raise DatasetError(f"{path}: cannot be loaded in Keras's safe mode: {reason}") from error
@@ -117,23 +117,23 @@ def load_model(run_dir: Path) -> tuple[keras.Model, ModelInfo]:
 
 
 def _has_one_output(model: keras.Model) -> bool:
-    """Whether a model gives a tensor, and no dict of one."""
+    """Whether a model returns a single tensor, not a dict."""
     return isinstance(model, keras.Sequential) or isinstance(model.output, keras.KerasTensor)
 
 
 def check_probabilities(values: np.ndarray, *, num_classes: int, name: str) -> None:
-    """Refuses what a model gives for images if it is not a probability for each class.
+    """Refuses model outputs that are not a probability for each class.
 
     Args:
         values: [num_images, num_outputs].
-        num_classes: How many outputs there have to be.
-        name: Of the model, for the error.
+        num_classes: Expected number of outputs.
+        name: Name of the model, for the error.
 
     Raises:
-        DatasetError: They are logits, sigmoids of their own, NaN, or too many or few.
+        DatasetError: They are logits, independent sigmoids, NaN, or of the wrong number.
     """
     is_shape = values.ndim == 2 and values.shape[1] == num_classes
-    # Half precision is exact to a thousandth; NaN is near nothing.
+    # Half precision is exact to a thousandth; NaN fails any comparison.
     if is_shape and (values > -_TOLERANCE).all() and (np.abs(values.sum(axis=1) - 1) < _TOLERANCE).all():
         return
     shown = ", ".join(f"{value:.3g}" for value in values.reshape(-1)[:4].tolist())
@@ -144,31 +144,31 @@ def check_probabilities(values: np.ndarray, *, num_classes: int, name: str) -> N
 
 
 class ModelWriter:
-    """Writes the weights of a model in training as a float32 model that plain Keras loads.
+    """Writes the weights of a model in training as a float32 model that plain Keras can load.
 
-    The trained model itself may calculate in half precision, hold synchronized batch normalization and live
-    on several devices; and it has layers of augmentation, which act in Keras unless a caller says
-    `training=False`. Its twin has none of that and the same weights.
+    The trained model itself may compute in half precision, have synchronized batch normalization and live on several
+    devices; and it has augmentation layers, which are active in Keras unless a caller says `training=False`. The
+    `twin` has none of that and the same weights.
     """
 
     def __init__(self, twin: keras.Model) -> None:
-        """Takes a model of the same layers with weights, made in float32 and outside any strategy."""
+        """Takes a model with the same weights, made in float32 and outside any strategy."""
         self.twin = twin
 
     def write(self, model: keras.Model, path: Path) -> None:
-        """Writes a model with the weights of `model` to `path`, whole or not at all."""
+        """Writes a model with the weights of `model` to `path` atomically."""
         weights = model.get_weights()
         write_beside(path, lambda beside: self.save(weights, beside))
 
     def save(self, weights: Sequence[np.ndarray], path: Path) -> None:
-        """Saves a model with `weights`, in the order that Keras gives them, at `path` itself."""
+        """Saves a model with `weights`, in Keras's order, at `path` itself."""
         self.twin.set_weights(list(weights))
         self.twin.save(path)
 
 
 def _model_info(path: Path, content: Any) -> ModelInfo:
     fields = dataclasses.fields(ModelInfo)
-    # Models of before had no others.
+    # Models of earlier versions had no others.
     needed = {field.name for field in fields if field.default is dataclasses.MISSING}
     found = set(content) if isinstance(content, dict) else set()
     if differing := (needed - found) | (found - {field.name for field in fields}):

@@ -1,4 +1,4 @@
-"""bad_records.csv of a run: the corrupt records that it was trained without."""
+"""bad_records.csv of a run: the corrupt records that it skipped."""
 
 import csv
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from shardstream.train.data.dataset import Dataset
 from shardstream.train.data.record_source import Place, find_origins
 from shardstream.train.data.skipping import BadRecords
 
-# A spreadsheet takes a cell that begins so for a formula, and formulas can call programs.
+# Spreadsheets interpret cells that start with these as formulas, and formulas can call programs.
 _FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 def write_bad_records(path: Path, data: Dataset, bad_records: Mapping[str, BadRecords]) -> None:
-    """Writes a row for each corrupt record: split, shard, number, source file if known, and what is wrong."""
+    """Writes a row for each corrupt record: split, shard, number, source file if known, and reason."""
     rows = []
     for split, bad in bad_records.items():
         index = data.source(split, 1).index

@@ -1,4 +1,4 @@
-"""One look at a run folder, whether a process is at work there or not."""
+"""Status of a run folder, whether a process is using it or not."""
 
 import csv
 import dataclasses
@@ -21,12 +21,12 @@ _MAX_COUNT = 1 << 53
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rate:
-    """How fast an epoch trained.
+    """Training speed of an epoch.
 
     Attributes:
-        images_per_sec: Validation not included.
-        images_per_sec_per_core: That, for each core that the run may use.
-        input_wait: The share of the time that waited for input.
+        images_per_sec: Rate in training, validation not included.
+        images_per_sec_per_core: The same per core that the run may use.
+        input_wait: The fraction of the time spent waiting for input.
     """
 
     images_per_sec: float
@@ -36,22 +36,22 @@ class Rate:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RunStatus:
-    """What a run folder says of its run.
+    """Status of a run.
 
     Attributes:
         run: The run folder.
-        condition: Whether a process is at work on it, or may go on with it, or it is at its end.
-        process: Which, if one is.
-        epochs: How many there are in all.
-        steps_per_epoch: How many steps each has.
-        epoch: Epochs that are over where the run can go on from.
-        step: Of the epoch after them.
-        checkpoint_age_secs: Of the state there; None where there is none, before the first or after the end.
-        best_epoch: The best epoch so far; None before the first is over, as the others.
-        best_val_loss: Of that epoch.
-        best_val_accuracy: Of that epoch.
-        rate: Of the last epoch that is over.
-        secs_left: For the rest at the pace so far; None where nobody knows yet.
+        condition: Whether a process is running it, it can be resumed, or it is finished.
+        process: The process, if one is running it.
+        epochs: Total number of epochs.
+        steps_per_epoch: Steps per epoch.
+        epoch: Completed epochs in the state to resume from.
+        step: Completed steps of the epoch after them.
+        checkpoint_age_secs: Age of that state; None before the first checkpoint and after the end.
+        best_epoch: The best epoch so far; None, like the following, before the first is complete.
+        best_val_loss: Validation loss of that epoch.
+        best_val_accuracy: Validation accuracy of that epoch.
+        rate: Rate of the last completed epoch.
+        secs_left: Estimated remaining time at the pace so far; None if unknown.
     """
 
     run: Path
@@ -116,7 +116,7 @@ def look_at(run: Path) -> RunStatus:
 def _read_history(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
-    # nan: the column came after the epoch.
+    # nan: the column was added after that epoch.
     lines = read_regular(path).decode("utf-8").splitlines()
     return [
         {name: float(value) for name, value in row.items() if value != "nan"} for row in csv.DictReader(lines)

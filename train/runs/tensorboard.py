@@ -1,4 +1,4 @@
-"""Metrics for TensorBoard, written without it."""
+"""Metrics for TensorBoard, written without the package tensorboard."""
 
 import logging
 import os
@@ -17,25 +17,25 @@ _VALIDATION = "val_"
 
 
 class TensorBoardLogs(keras.callbacks.Callback):
-    """Writes the figures of each epoch to `train/` and `validation/`, under the names Keras gives them.
+    """Writes the metrics of each epoch to `train/` and `validation/`, under Keras's names.
 
-    Keras's own callback and `tf.summary.scalar` want the package tensorboard, which TensorFlow no longer
-    brings along and which only those need who look at the logs.
+    Keras's own callback and `tf.summary.scalar` need the package tensorboard, which TensorFlow no longer installs and
+    which only users who view the logs need.
     """
 
     def __init__(self, folder: Path, history: History) -> None:
-        """Makes the files in `folder` when training begins."""
+        """Creates the files in `folder` when training starts."""
         super().__init__()
         self._folder = folder
         self._history = history
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        """Opens the files, and writes them anew where a run goes on."""
+        """Opens the files, and rewrites them if a run resumes."""
         self._writing(self._write_history)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Writes a point for each figure, or all so far where the disk was full."""
+        """Writes a point for each metric, or all so far if the disk was full before."""
         if self._writers:
             self._writing(lambda: self._write_epoch(epoch, logs or {}))
         else:
@@ -54,11 +54,11 @@ class TensorBoardLogs(keras.callbacks.Callback):
             logger.warning(
                 "%s: not written (%s); training goes on", self._folder, error.message.splitlines()[-1]
             )
-            # What is in the files now nobody knows.
+            # The current content of the files is unknown.
             self._writers = {}
 
     def _write_history(self) -> None:
-        # Anew: added to, the files would show an epoch twice that is done again, as points cannot be taken back.
+        # Rewritten: with appending, a repeated epoch would appear twice, as points cannot be removed.
         shutil.rmtree(self._folder, ignore_errors=True)
         self._writers = {
             name: tf.summary.create_file_writer(os.fsencode(self._folder / name))
@@ -74,7 +74,7 @@ class TensorBoardLogs(keras.callbacks.Callback):
             with writer.as_default():
                 _write_scalar(f"epoch_{name.removeprefix(_VALIDATION)}", value, epoch)
         for writer in self._writers.values():
-            writer.flush()  # A job that runs can be watched.
+            writer.flush()  # Running jobs can be watched.
 
 
 def _write_scalar(tag: str, value: float, step: int) -> None:

@@ -1,4 +1,4 @@
-"""The dataset that a run was trained on, if it is still where it was."""
+"""Finds the dataset that a run was trained on."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from shardstream.train.runs.saved_model import ModelInfo
 
 
 def find_training_dataset(run_dir: Path, model: ModelInfo) -> DatasetInfo | None:
-    """Returns the dataset that config.json of a run names; None where that is gone or has another content now."""
+    """Returns the dataset named in config.json of a run; None if it was removed or has changed."""
     try:
         config = json.loads(read_regular(open_run(run_dir).config))
         dataset = load_info(Path(config["data_dir"]))

@@ -1,1 +1,1 @@
-"""Every sentence of the page, one module for each language."""
+"""All sentences of the page, one module per language."""

@@ -1,4 +1,4 @@
-"""Every sentence of the page, by language: a page in another language is one more dictionary."""
+"""All sentences of the page, by language: another language is one more dictionary."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -19,7 +19,7 @@ TEXTS: Mapping[Language, Texts] = {
 
 
 def describe_selection(selection: Selection, t: Texts) -> str:
-    """Returns how the records were chosen, in the language of `t`."""
+    """Returns a description of the selection, in the language of `t`."""
     drawn = len(selection.positions)
     return t[f"selection_{selection.rule}"].format(
         count=f"{drawn:,}",

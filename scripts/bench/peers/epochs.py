@@ -1,6 +1,6 @@
-"""How the programs that read a dataset are timed: epoch by epoch, pictures counted.
+"""Times programs that read a dataset: epoch by epoch, with the number of images.
 
-The other environments import this too: the standard library has to do.
+Imported in the other environments too: standard library only.
 """
 
 import argparse
@@ -19,7 +19,7 @@ SIZE = 300
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """Returns a parser of what every reader is given: INPUTS OWN --workers N --epochs N."""
+    """Returns a parser of the arguments of all readers: INPUTS OWN --workers N --epochs N."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("inputs", type=Path, help="holds originals/, files/ at 300x300, data/ of ours")
     parser.add_argument(
@@ -35,12 +35,12 @@ def measure_epochs(
     num_epochs: int,
     *packages: str,
 ) -> None:
-    """Goes through epochs and prints, as one JSON line, the pictures and the times of each.
+    """Runs epochs and prints, as one JSON line, the number of images and the times of each.
 
     Args:
-        make_epoch: Returns the batches of an epoch; what that takes is in its time.
-        num_epochs: How many there are.
-        packages: Those whose versions are printed.
+        make_epoch: Returns the batches of an epoch; the call is included in its time.
+        num_epochs: Number of epochs.
+        packages: Packages whose versions are printed.
     """
     epochs = []
     dtype = ""
@@ -58,7 +58,7 @@ def measure_epochs(
 
 
 def dtype_of(batch: Any) -> str:
-    """Returns the dtype of the pictures of a batch, such as "uint8", whatever library they are of."""
+    """Returns the dtype of the images of a batch, such as "uint8", for any library."""
     return str(batch[0].dtype).removeprefix("torch.").removeprefix("<dtype: '").removesuffix("'>")
 
 

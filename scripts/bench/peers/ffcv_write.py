@@ -11,7 +11,7 @@ Picture = np.ndarray | Image.Image
 
 
 class SquarePhotos:
-    """Photos at 300x300, decoded and resized as every way does it."""
+    """Photos at 300x300, decoded and resized as in all ways."""
 
     def __init__(self, photos: list[tuple[str, int]]) -> None:
         self._photos = photos
@@ -25,7 +25,7 @@ class SquarePhotos:
 
 
 class WholePhotos(SquarePhotos):
-    """Photos as torchvision's ImageFolder gives them in FFCV's own ImageNet example; the field makes them small."""
+    """Photos from torchvision's ImageFolder, as in FFCV's own ImageNet example; the field resizes them."""
 
     def __getitem__(self, index: int) -> tuple[Picture, int]:
         path, label = self._photos[index]
@@ -37,7 +37,7 @@ def main() -> None:
     parser = arguments(str(__doc__))
     parser.add_argument("--example", action="store_true", help="as in FFCV's own ImageNet example")
     options = parser.parse_args()
-    # The field makes the longer side 300 and keeps the shape; what is no longer than that it leaves as it is.
+    # The field resizes the longer side to 300 and keeps the aspect ratio; smaller images are unchanged.
     image = RGBImageField(write_mode="jpg", max_resolution=pictures.SIZE, jpeg_quality=pictures.QUALITY)
     photos = list_photos(options.photos)
     dataset = WholePhotos(photos) if options.example else SquarePhotos(photos)

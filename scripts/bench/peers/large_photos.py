@@ -1,4 +1,4 @@
-"""Photos as large as a camera's, made of small ones."""
+"""Photos of camera size, made from small ones."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ import simplejpeg
 
 _SIDES = (4032, 3024)  # 12 megapixels.
 _QUALITY = 92
-# What a sensor adds to what a lens makes soft: with it the files have 2.4 MB, nearly as those of a phone.
+# Sensor noise on the blurred enlargement: with it the files have 2.4 MB, nearly as those of a phone.
 _NOISE = 4.0
 
 
 def enlarge(source: Path, target: Path, count: int) -> None:
-    """Writes `count` photos of 12 megapixels into category folders, each another one, spread over all of `source`."""
+    """Writes `count` photos of 12 megapixels into category folders, all different, sampled evenly from `source`."""
     files = sorted(path for path in source.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"})
     noise = np.random.default_rng(0).normal(0, _NOISE, (_SIDES[1], _SIDES[0], 3)).astype(np.int16)
     for number in range(count):

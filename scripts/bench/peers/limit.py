@@ -1,4 +1,4 @@
-"""The limit of the machine: all cores do the work on the pictures and nothing else, their start not counted."""
+"""The limit of the machine: all cores process the images and do nothing else; their start is not timed."""
 
 import hashlib
 import multiprocessing
@@ -15,7 +15,7 @@ from way import arguments, list_photos, measure, opencv_wheel
 
 
 def copy(path: str) -> None:
-    """Reads a photo, and writes it with its SHA-256 and its CRC-32C: the least that a copy with checksums takes."""
+    """Reads a photo, and writes it with its SHA-256 and its CRC-32C: the minimum work of a copy with checksums."""
     content = Path(path).read_bytes()
     out.write(hashlib.sha256(content).digest())
     out.write(google_crc32c.value(content).to_bytes(4, "little"))
@@ -41,7 +41,7 @@ out: BinaryIO
 
 
 def start_worker(folder: Path, all_started: Barrier) -> None:
-    """Opens the file of this worker and waits for the others, so that none starts while the time runs."""
+    """Opens the file of this worker and waits for the others, so that none starts during the measurement."""
     global out  # noqa: PLW0603 - A worker has no other place to keep it.
     out = (folder / f"{os.getpid()}").open("wb")
     all_started.wait()

@@ -1,4 +1,4 @@
-"""litdata: `optimize`, its workers forked so that they need no imports of their own."""
+"""litdata: `optimize`, with forked workers, so that they need no imports of their own."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from way import arguments, list_photos, measure, opencv_wheel
 
 
 def original(photo: tuple[str, int]) -> dict[str, object]:
-    """Returns the bytes of the photo, unseen."""
+    """Returns the bytes of the photo unchanged."""
     path, label = photo
     return {"image": Path(path).read_bytes(), "label": label}
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser = arguments(str(__doc__))
     parser.add_argument("--image-size", choices=("original", str(pictures.SIZE)), required=True)
     options = parser.parse_args()
-    # Its work in progress would otherwise lie in the system's temporary folder, which may be another disk.
+    # Otherwise its temporary files would be in the system's temporary folder, perhaps on another disk.
     for name in ("DATA_OPTIMIZER_CACHE_FOLDER", "DATA_OPTIMIZER_DATA_CACHE_FOLDER"):
         os.environ[name] = str(options.out.with_name(name.lower()))
     measure(

@@ -1,4 +1,4 @@
-"""The least work on a picture, the same for every way that may choose its decoder."""
+"""The minimum work on an image, the same for every way with a choice of decoder."""
 
 from pathlib import Path
 
@@ -18,10 +18,10 @@ def decode(path: str) -> np.ndarray:
 
 
 def decode_and_resize(path: str) -> np.ndarray:
-    """Returns the photo as RGB uint8 [300, 300, 3], its shape ignored, every pixel of it weighed in."""
+    """Returns the photo as RGB uint8 [300, 300, 3], stretched, by area averaging."""
     return cv2.resize(decode(path), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
 
 
 def decode_resize_encode(path: str) -> bytes:
-    """Returns the photo at 300x300 as a JPEG of quality 95, its colors at half the resolution."""
+    """Returns the photo at 300x300 as a JPEG of quality 95 with 4:2:0 chroma subsampling."""
     return simplejpeg.encode_jpeg(decode_and_resize(path), QUALITY, "RGB", "420", False)

@@ -29,7 +29,7 @@ def main() -> None:
     def epoch(_: int) -> Iterator[tuple]:
         for _ in range(count // BATCH):
             images, labels = pipeline.run()
-            # A view of the batch, and no copy.
+            # A view of the batch, not a copy.
             yield np.asarray(images.as_tensor()), labels
 
     measure_epochs(epoch, options.epochs, "nvidia-dali-cuda120")

@@ -1,4 +1,4 @@
-"""FFCV: its Loader in random order, from JPEGs of the same quality or from raw pictures in the page cache."""
+"""FFCV: its Loader in random order, from JPEGs of the same quality or from raw images in the page cache."""
 
 import simplejpeg
 from epochs import BATCH, SIZE, arguments, list_files, measure_epochs

@@ -1,4 +1,4 @@
-"""shardstream: the time from the name of a dataset folder to its first batch, TensorFlow being there."""
+"""shardstream: the time from the path of a dataset folder to its first batch, after TensorFlow has started."""
 
 import json
 import time

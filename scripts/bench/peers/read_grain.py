@@ -10,7 +10,7 @@ from epochs import BATCH, arguments, list_files, measure_epochs
 
 
 def decode(record: bytes) -> tuple[np.ndarray, np.int32]:
-    """Returns the picture and its label, which is the first byte."""
+    """Returns the image and its label, which is the first byte."""
     return simplejpeg.decode_jpeg(record[1:], "RGB"), np.int32(record[0])
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     shuffled = grain.MapDataset.source(source).seed(1).shuffle().map(decode)
 
     def epoch(number: int) -> Any:
-        # Another seed for every epoch, as a repeated dataset has it.
+        # A different seed for every epoch, as in a repeated dataset.
         dataset = (
             shuffled if number == 0 else grain.MapDataset.source(source).seed(number).shuffle().map(decode)
         )

@@ -1,4 +1,4 @@
-"""Keras: `image_dataset_from_directory`, as the notebook had it that this project grew from."""
+"""Keras: `image_dataset_from_directory`, as in the notebook that this project started from."""
 
 from epochs import BATCH, SIZE, arguments, measure_epochs
 

@@ -1,4 +1,4 @@
-"""The limits of the machine: libjpeg-turbo in a bare loop on all cores, and the copying of whole batches by one."""
+"""The limits of the machine: libjpeg-turbo in a bare loop on all cores, and copying complete batches on one core."""
 
 import multiprocessing
 import time
@@ -21,7 +21,7 @@ def start_worker(paths: list[Path], all_started: Barrier) -> None:
 
 
 def decode(rows: range) -> int:
-    """Decodes those files one after the other into the same memory."""
+    """Decodes these files one after the other into the same memory."""
     target = np.empty((SIZE, SIZE, 3), np.uint8)
     for row in rows:
         simplejpeg.decode_jpeg(contents[row], "RGB", buffer=target)
@@ -43,7 +43,7 @@ def main() -> None:
         list(executor.map(pause, range(options.workers)))  # Starts them all.
         parts = [range(first, len(files), 8 * options.workers) for first in range(8 * options.workers)]
         measure_epochs(
-            # So many pictures, and none of them: what is decoded stays where it is.
+            # Only the number of images: the decoded pixels stay in the worker.
             lambda _: ((np.empty(size, np.uint8),) for size in executor.map(decode, parts)),
             options.epochs,
             "simplejpeg",
@@ -51,12 +51,12 @@ def main() -> None:
 
 
 def pause(_: int) -> None:
-    """Keeps a worker until all are there."""
+    """Blocks a worker until all have started."""
     time.sleep(0.1)
 
 
 def copied_batches(count: int):
-    """Returns what copies `count` pictures, batch by batch, to one place."""
+    """Returns a function that copies `count` images, batch by batch, to one place."""
     pictures = np.random.default_rng(0).integers(0, 255, (count, SIZE, SIZE, 3), np.uint8)
     batch = np.empty((BATCH, SIZE, SIZE, 3), np.uint8)
 

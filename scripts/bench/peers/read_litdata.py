@@ -1,4 +1,4 @@
-"""litdata: StreamingDataset and StreamingDataLoader over JPEGs that were taken over unseen."""
+"""litdata: StreamingDataset and StreamingDataLoader over unchanged JPEGs."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from litdata import StreamingDataLoader, StreamingDataset, optimize  # pyright: 
 
 
 def read(photo: tuple[str, int]) -> dict[str, object]:
-    """Returns the bytes of the photo, unseen."""
+    """Returns the bytes of the photo unchanged."""
     path, label = photo
     return {"image": Path(path).read_bytes(), "label": label}
 

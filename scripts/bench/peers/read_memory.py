@@ -1,4 +1,4 @@
-"""shardstream: the largest memory of the process, part by part, while it streams or reads from a cache."""
+"""shardstream: the peak memory of the process, part by part, while it streams or reads from a cache."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""A plain pipeline as TensorFlow's guide has it: originals out of our shards, decoded and resized by AUTOTUNE."""
+"""A plain pipeline as in TensorFlow's guide: originals from our shards, decoded and resized with AUTOTUNE."""
 
 import argparse
 

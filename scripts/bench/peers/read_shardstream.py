@@ -1,4 +1,4 @@
-"""shardstream: the batches of training, with each cache tier; the first epoch is the one that decodes."""
+"""shardstream: the training batches, with each cache tier; images are decoded in the first epoch."""
 
 import functools
 import itertools
@@ -25,7 +25,7 @@ def main() -> None:
 
     tf.zeros(1)
 
-    # Beside the inputs, as the system's temporary folder may be in memory.
+    # Next to the inputs, as the system's temporary folder may be in memory.
     with tempfile.TemporaryDirectory(dir=options.inputs) as temporary:
 
         @functools.cache
@@ -37,11 +37,11 @@ def main() -> None:
             )
             return iter(batches), data.steps_per_epoch(BATCH)
 
-        if options.cache == "none":  # Described before, as those of the others are; filling a cache is work.
+        if options.cache == "none":  # Built in advance, as for the other libraries; filling a cache is timed.
             opened()
 
         def epoch(_: int) -> Iterator[Any]:
-            # One iterator for all epochs, as training has it.
+            # One iterator for all epochs, as in training.
             batches, steps = opened()
             yield from itertools.islice(batches, steps)
 

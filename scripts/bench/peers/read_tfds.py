@@ -1,6 +1,6 @@
-"""TensorFlow Datasets: `as_dataset` on our own shards, shuffled and batched as its guide has it.
+"""TensorFlow Datasets: `as_dataset` on our own shards, shuffled and batched as in its guide.
 
-Left alone, it keeps all decoded pictures of a dataset under 250 MB in memory.
+By default it keeps all decoded images of a dataset under 250 MB in memory.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def main() -> None:
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    # Any, as pyright does not see through the decorators of TFDS.
+    # Any, as pyright cannot resolve the decorators of TFDS.
     builder: Any = tfds.builder_from_directory(str(options.inputs / "data"))
     config = tfds.ReadConfig(try_autocache=options.autocache)
     dataset = builder.as_dataset(split="train", as_supervised=True, shuffle_files=True, read_config=config)

@@ -1,4 +1,4 @@
-"""shardstream: `build`, from the call on; the start of its workers counts."""
+"""shardstream: the call of `build`, including the start of its workers."""
 
 from way import arguments, measure, opencv_wheel
 

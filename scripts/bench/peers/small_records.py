@@ -1,4 +1,4 @@
-"""Datasets of very many very small records, written without ingest: what grows with their number shows at once."""
+"""Datasets of many tiny records, written without ingest, to show what grows with their number."""
 
 import hashlib
 from pathlib import Path
@@ -15,7 +15,7 @@ _RECORDS_PER_SHARD = 100_000
 
 
 def write_dataset(folder: Path, count: int) -> None:
-    """Writes `count` raw pictures of 8x8 in shards of up to 100,000; there are only a thousand different ones."""
+    """Writes `count` raw images of 8x8 in shards of up to 100,000; only a thousand of them are distinct."""
     folder.mkdir()
     records = [_record(number) for number in range(1000)]
     num_shards = -(-count // _RECORDS_PER_SHARD)

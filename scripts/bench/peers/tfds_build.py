@@ -1,4 +1,4 @@
-"""TensorFlow Datasets: a GeneratorBasedBuilder that yields paths, as its guide has it; one process."""
+"""TensorFlow Datasets: a GeneratorBasedBuilder that yields paths, as in its guide; one process."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ class Photos(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self) -> Iterator[tuple[str, dict[str, object]]]:
         for path, label in list_photos(self.photos):
             if self.decode:
-                tf.io.decode_jpeg(tf.io.read_file(path), channels=3)  # Raises if the photo is broken.
+                tf.io.decode_jpeg(tf.io.read_file(path), channels=3)  # Raises if the photo is corrupt.
             yield path, {"image": path, "label": label}
 
 

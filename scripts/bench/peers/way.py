@@ -1,6 +1,6 @@
-"""What the programs here share: their arguments, and how the work is timed.
+"""Common code of these programs: arguments and timing.
 
-The other environments import this too: the standard library has to do.
+Imported in the other environments too: standard library only.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def opencv_wheel() -> str:
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """Returns a parser of what every way is given: PHOTOS OUT --workers N."""
+    """Returns a parser of the arguments of all ways: PHOTOS OUT --workers N."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("photos", type=Path, help="a folder of category folders of JPEGs")
     parser.add_argument("out", type=Path, help="a folder that is not there yet")
@@ -56,23 +56,23 @@ def measure(work: Callable[[], object], *packages: str) -> None:
 
 
 def core_secs(process: int) -> float:
-    """Returns the processor time that a process and all that descend from it have used so far.
+    """Returns the CPU time of a process and all its descendants so far.
 
-    As in proc_pid_stat(5): user and system time, its own and that of the children it has waited for. `getrusage` knows
-    only the latter, not the workers of a server process that is still there when the work is done.
+    As in proc_pid_stat(5): user and system time, its own and that of the children it has waited for. `getrusage` only
+    has the latter, without the workers of a server process that is still running when the work is done.
     """
     ticks = 0
     for member in family(process):
         try:
             fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
-        except OSError:  # Gone since it was listed.
+        except OSError:  # Exited since it was listed.
             continue
         ticks += sum(map(int, fields[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def family(process: int) -> Iterator[int]:
-    """Yields a process and all that descend from it and have not been waited for, parents first."""
+    """Yields a process and all its descendants that have not been waited for, parents first."""
     yield process
     for thread in Path(f"/proc/{process}/task").glob("*"):
         try:
