@@ -37,13 +37,14 @@ class _Folders:
     def __post_init__(self) -> None:
         images, data = self.images.resolve(), self.data.resolve()
         if is_dataset(self.images):
+            is_swapped = self.data.exists() and not is_dataset(self.data)
             hint = (
-                f"; swap them: {self.data} {self.images}"
-                if self.data.exists() and not is_dataset(self.data)
-                else ""
+                f"swap them: {self.data} {self.images}"
+                if is_swapped
+                else f"train from it with `shardstream-train {self.images} --run RUN`"
             )
             raise ConfigError(
-                f"IMAGES ({self.images}) is a dataset folder; the source images come first{hint}"
+                f"IMAGES ({self.images}) is already a dataset folder, expected source images; {hint}"
             )
         if self.data.name in {"", ".."}:
             hint = f": write {data}" if data.name else ""

@@ -21,10 +21,12 @@ def folders(tmp_path):
 def test_swapped_arguments_are_named(folders, config_class):
     images, data = folders / "photos", folders / "data"
     sentence = (
-        f"IMAGES ({data}) is a dataset folder; the source images come first; swap them: {images} {data}"
+        f"IMAGES ({data}) is already a dataset folder, expected source images; swap them: {images} {data}"
     )
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         config_class(images=data, data=images)
+    with pytest.raises(ConfigError, match="train from it with `shardstream-train"):
+        config_class(images=data, data=folders / "nowhere")
     config_class(images=images, data=data)
     (images / "metadata.json").touch()  # A file of the user that happens to have the name.
     config_class(images=images, data=data)
