@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ROOT.parent / "shared/data/rooms3"
 NAMES = ["--class-names", "food", "interior", "exterior", "--display-names", "음식", "실내", "실외"]
@@ -106,7 +108,6 @@ def refuses_other_classes(root: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not ROOMS.is_dir(), reason="the collection of real photos is not there")
 def test_real_photos(tmp_path):
     built = succeed("ingest", "build", ROOMS, tmp_path / "data", *NAMES, "--image-size", "64")
