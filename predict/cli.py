@@ -51,22 +51,13 @@ def _predict(config: PredictConfig, *, command: str, images: Path | None = None)
         check_display()  # Before the long work.
 
     # Errors in the options are found before TensorFlow is loaded.
-    from shardstream.predict.inference.selection import choose_split, select
     from shardstream.predict.metrics.gate import Limits, enforce
     from shardstream.predict.output.staging import check_report_folder
     from shardstream.train.data.folder import load_info
 
     info = load_info(config.data)
     check_report_folder(config.report_dir)
-    selection = select(
-        info,
-        choose_split(info, config.split),
-        batch=config.batch,
-        every_record=config.all,
-        sampling=config.sampling,
-        size=config.sample_size,
-        seed=config.seed_used,
-    )
+    selection = config.select(info)
 
     from shardstream.ingest.common.progress import progress
     from shardstream.train.startup import start_tensorflow

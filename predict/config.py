@@ -8,8 +8,9 @@ import tyro
 
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.common.safe_files import refuse_link
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.wrong_folder import is_dataset
-from shardstream.predict.inference.selection import RANKED, Sampling
+from shardstream.predict.inference.selection import RANKED, Sampling, Selection, choose_split, select
 from shardstream.predict.page.texts.languages import Language
 
 # As many as the page shows by default, so that every predicted image can be looked at; the interval of
@@ -163,6 +164,22 @@ class PredictConfig:
     def seed_used(self) -> int:
         """What decides which images are drawn."""
         return DEFAULT_SEED if self.seed is None else self.seed
+
+    def select(self, info: DatasetInfo) -> Selection:
+        """Returns the records to predict of the dataset `info`.
+
+        Raises:
+            ConfigError, DatasetError: The split or the batch does not exist.
+        """
+        return select(
+            info,
+            choose_split(info, self.split),
+            batch=self.batch,
+            every_record=self.all,
+            sampling=self.sampling,
+            size=self.sample_size,
+            seed=self.seed_used,
+        )
 
     @property
     def report_dir(self) -> Path:

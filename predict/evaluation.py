@@ -15,7 +15,7 @@ from shardstream.predict.findings.summary import find_issues
 from shardstream.predict.inference.backbone_features import DatasetFeatures, load_features
 from shardstream.predict.inference.predict_loop import predict_records
 from shardstream.predict.inference.prediction_table import PredictionTable
-from shardstream.predict.inference.selection import Sampling, Selection, choose_split, select
+from shardstream.predict.inference.selection import Sampling, Selection
 from shardstream.predict.inference.thumbnails import PICTURE_BYTES
 from shardstream.predict.metrics.calibration import calibrate
 from shardstream.predict.metrics.classification import summarize
@@ -127,15 +127,7 @@ def evaluate_config(config: PredictConfig) -> Report:
         ConfigError, DatasetError: As in the command.
     """
     info = load_info(config.data)
-    selection = select(
-        info,
-        choose_split(info, config.split),
-        batch=config.batch,
-        every_record=config.all,
-        sampling=config.sampling,
-        size=config.sample_size,
-        seed=config.seed_used,
-    )
+    selection = config.select(info)
     return evaluate(
         config.run,
         info,

@@ -79,9 +79,8 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
         known = catalog.digests.copy()
         is_made_anew = config.rehash and has_other_versions
         if is_made_anew:
-            catalog.digests[:] = (
-                0  # The existing records were made by other versions: process all files again.
-            )
+            # The existing records were made by other versions: process all files again.
+            catalog.digests[:] = 0
         num_new = len(listing) if is_made_anew else int((~state.found).sum())
         check_free_space(num_new, old.image, [place.units])
         _judge(catalog, files, old, place, engine, max_rejected=config.max_rejected)
