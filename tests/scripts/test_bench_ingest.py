@@ -184,6 +184,18 @@ def test_the_work_of_a_living_servers_dead_workers_is_counted():
         server.stdin.close()
 
 
+def test_processes_that_exit_while_they_are_listed_are_left_out():
+    forks = "while :; do (/bin/true) & (/bin/true; /bin/true) & wait; done"
+    with subprocess.Popen(["sh", "-c", forks]) as shell:
+        try:
+            for _ in range(4000):
+                members = list(way.family(os.getpid()))
+                assert members[0] == os.getpid()
+                assert shell.pid in members
+        finally:
+            shell.kill()
+
+
 @pytest.mark.slow
 def test_no_two_tiny_photos_are_the_same(tmp_path):
     bench_million.draw_photos(tmp_path, 2500, workers=2)

@@ -72,12 +72,15 @@ def core_secs(process: int) -> float:
 
 
 def family(process: int) -> Iterator[int]:
-    """Yields a process and all its descendants that have not been waited for, parents first."""
+    """Yields a process and all its descendants that have not been waited for, parents first.
+
+    Threads and processes may exit while they are listed: theirs are left out.
+    """
     yield process
-    for thread in Path(f"/proc/{process}/task").glob("*"):
-        try:
-            children = (thread / "children").read_text().split()
-        except OSError:
-            continue
-        for child in children:
-            yield from family(int(child))
+    tasks = Path(f"/proc/{process}/task")
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(tasks):
+            with contextlib.suppress(OSError):
+                children = (tasks / thread / "children").read_text().split()
+                for child in children:
+                    yield from family(int(child))
