@@ -79,8 +79,8 @@ def family(process: int) -> Iterator[int]:
     yield process
     tasks = Path(f"/proc/{process}/task")
     with contextlib.suppress(OSError):
-        for thread in os.listdir(tasks):
+        for thread in tasks.iterdir():
             with contextlib.suppress(OSError):
-                children = (tasks / thread / "children").read_text().split()
+                children = (thread / "children").read_text().split()
                 for child in children:
                     yield from family(int(child))
