@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scripts.bench.datasets import BenchConfig, join_seeds, paired, print_table, summarize
+from scripts.bench.datasets import BenchConfig, Trial, join_seeds, paired, print_table, summarize
 
 
 def test_a_row_is_beside_the_best_of_the_others(capsys):
@@ -9,7 +9,10 @@ def test_a_row_is_beside_the_best_of_the_others(capsys):
     rows = summarize(
         "rooms",
         {model: np.array(values, float) for model, values in correct.items()},
-        dict.fromkeys(correct, 3.0),
+        {
+            model: [Trial(np.array(values), secs, 2 * secs) for secs in (2, 9, 3)]
+            for model, values in correct.items()
+        },
     )
     assert [(row["model"], row["accuracy"], row["beside"]) for row in rows] == [
         ("tutorial", 0.25, "lite0"),
@@ -19,7 +22,9 @@ def test_a_row_is_beside_the_best_of_the_others(capsys):
     low, high = rows[2]["interval"]
     assert 0.4 < low < 0.875 < high < 1
     print_table(rows)
-    assert "| rooms | lite0 | 0.875 (" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| rooms | lite0 | 0.875 (" in printed
+    assert printed.count("| 3 | 6 |") == 3  # Medians.
 
 
 @pytest.mark.parametrize(
