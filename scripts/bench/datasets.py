@@ -7,7 +7,8 @@ out for the results, a fifth for choosing epochs. With `--splits-from-folders` t
 the same for all seeds, and an image counts with its mean over them. The tutorial's model
 (tensorflow.org/tutorials/images/classification: flip, rotation and zoom, three convolutions, dropout, 15 epochs of
 Adam, the last one used) gets the same images. Accuracies are over all seeds together, with 95 % Wilson intervals;
-differences are paired.
+differences are paired. With `--results FOLDER` each training leaves a file there, and is not repeated by a later call:
+a comparison of hours can be stopped and continued.
 """
 
 import dataclasses
@@ -45,6 +46,8 @@ class BenchConfig:
     """What goes to the same split, as for `shardstream-ingest build`."""
     splits_from_folders: bool = False
     """The folders are train/CLASS and test/CLASS, as for `shardstream-ingest build`."""
+    results: Path | None = None
+    """A folder for the result of each training; a later call uses those that it holds."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,6 +64,19 @@ class Trial:
     secs: float
     core_secs: float
 
+    @classmethod
+    def load(cls, path: Path) -> "Trial":
+        """Reads what `save` wrote."""
+        with np.load(path) as arrays:
+            return cls(arrays["correct"], float(arrays["secs"]), float(arrays["core_secs"]))
+
+    def save(self, path: Path) -> None:
+        """Writes a file that `load` reads, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, correct=self.correct, secs=self.secs, core_secs=self.core_secs)
+        partial.replace(path)
+
 
 def main(config: BenchConfig) -> None:
     """Runs all trainings and prints a table and one JSON line."""
@@ -70,7 +86,10 @@ def main(config: BenchConfig) -> None:
         trials: dict[str, list[Trial]] = {model: [] for model in config.models}
         for seed in config.seeds:
             with tempfile.TemporaryDirectory() as scratch:
-                run_seed(config, folder, seed, Path(scratch), trials)
+                results = config.results or Path(scratch) / "results"
+                run_seed(config, folder, seed, Path(scratch), results / folder.name)
+                for model in config.models:
+                    trials[model].append(Trial.load(results / folder.name / f"{model}-{seed}.npz"))
         correct = {model: join_seeds(config, [trial.correct for trial in of]) for model, of in trials.items()}
         rows += summarize(folder.name, correct, trials)
         print_table(rows)
@@ -78,32 +97,37 @@ def main(config: BenchConfig) -> None:
     print(json.dumps({"seeds": config.seeds, "rows": rows, "versions": versions}))
 
 
-def run_seed(
-    config: BenchConfig, folder: Path, seed: int, scratch: Path, trials: dict[str, list[Trial]]
-) -> None:
-    """Builds a dataset and adds a trial of each model to `trials`."""
+def run_seed(config: BenchConfig, folder: Path, seed: int, scratch: Path, results: Path) -> None:
+    """Builds a dataset and saves the trial of each model in `results`, unless it is there."""
     import shardstream
 
+    missing = [model for model in config.models if not (results / f"{model}-{seed}.npz").exists()]
+    if not missing:
+        return
     held_out = {"splits_from_folders": True} if config.splits_from_folders else {"test": 0.2}
     data = shardstream.build_dataset(
         folder, scratch / "data", seed=seed, keep_together=config.keep_together, **held_out
     )
-    for model in config.models:
-        began, cores_began = time.monotonic(), time.process_time()
-        is_ours = model != "tutorial"
-        trained = train_ours(data, model, seed, scratch / model) if is_ours else train_tutorial(data, seed)
-        secs, core_secs = time.monotonic() - began, time.process_time() - cores_began
-        images, labels = read_split(data, "test", trained.input_shape[1])
-        probabilities = trained.predict(images, verbose=0)
-        correct = probabilities.argmax(axis=1) == labels
-        trials[model].append(Trial(correct=correct, secs=secs, core_secs=core_secs))
-        accuracy = trials[model][-1].correct.mean()
+    for model in missing:
+        trial = run_trial(data, model, seed, scratch / model)
+        trial.save(results / f"{model}-{seed}.npz")
+        shutil.rmtree(scratch / model, ignore_errors=True)
         print(
-            f"{folder.name}, seed {seed}, {model}: {accuracy:.4f}, {secs:.0f} s, {core_secs:.0f} core s",
+            f"{folder.name}, seed {seed}, {model}: {trial.correct.mean():.4f}, {trial.secs:.0f} s, "
+            f"{trial.core_secs:.0f} core s",
             file=sys.stderr,
             flush=True,
         )
-        shutil.rmtree(scratch / model, ignore_errors=True)
+
+
+def run_trial(data: Any, model: str, seed: int, scratch: Path) -> Trial:
+    """Trains a model and classifies the images of the test split."""
+    began, cores_began = time.monotonic(), time.process_time()
+    trained = train_tutorial(data, seed) if model == "tutorial" else train_ours(data, model, seed, scratch)
+    secs, core_secs = time.monotonic() - began, time.process_time() - cores_began
+    images, labels = read_split(data, "test", trained.input_shape[1])
+    correct = trained.predict(images, verbose=0).argmax(axis=1) == labels
+    return Trial(correct, secs, core_secs)
 
 
 def read_split(data: Any, split: str, image_size: int) -> tuple[np.ndarray, np.ndarray]:

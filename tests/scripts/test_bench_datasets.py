@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+import shardstream
+from scripts.bench import datasets
 from scripts.bench.datasets import BenchConfig, Trial, join_seeds, paired, print_table, summarize
 
 
@@ -41,3 +43,24 @@ def test_the_same_image_counts_once(tmp_path, splits_from_folders, expected):
 )
 def test_differences_are_paired(one, other, low, high):
     assert paired(np.array(one, float), np.array(other, float)) == pytest.approx((low, high), abs=1e-3)
+
+
+def test_a_training_whose_result_is_there_is_not_repeated(tmp_path, capsys, monkeypatch):
+    config = BenchConfig(
+        folders=(tmp_path / "rooms",), seeds=(1, 2), models=("small", "auto"), results=tmp_path / "results"
+    )
+    trained = []
+
+    def train(_data, model, seed, _scratch):
+        trained.append((model, seed))
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        return Trial(np.array([model == "auto", True]), 1.0, 2.0)
+
+    monkeypatch.setattr(datasets, "run_trial", train)
+    monkeypatch.setattr(shardstream, "build_dataset", lambda *_, **__: None)
+    with pytest.raises(KeyboardInterrupt):
+        datasets.main(config)
+    datasets.main(config)
+    assert trained == [("small", 1), ("auto", 1), ("small", 2), ("small", 2), ("auto", 2)]
+    assert "| rooms | auto | 1.000 (" in capsys.readouterr().out
