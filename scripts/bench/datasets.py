@@ -46,6 +46,8 @@ class BenchConfig:
     """What goes to the same split, as for `shardstream-ingest build`."""
     splits_from_folders: bool = False
     """The folders are train/CLASS and test/CLASS, as for `shardstream-ingest build`."""
+    image_size: int = 300
+    """Stored height and width in pixels, as for `shardstream-ingest build`."""
     results: Path | None = None
     """A folder for the result of each training; a later call uses those that it holds."""
 
@@ -106,7 +108,12 @@ def run_seed(config: BenchConfig, folder: Path, seed: int, scratch: Path, result
         return
     held_out = {"splits_from_folders": True} if config.splits_from_folders else {"test": 0.2}
     data = shardstream.build_dataset(
-        folder, scratch / "data", seed=seed, keep_together=config.keep_together, **held_out
+        folder,
+        scratch / "data",
+        seed=seed,
+        image_size=config.image_size,
+        keep_together=config.keep_together,
+        **held_out,
     )
     for model in missing:
         trial = run_trial(data, model, seed, scratch / model)
