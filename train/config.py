@@ -87,7 +87,8 @@ class TrainConfig:
     fine_tune_learning_rate: OptionalFloat = None
     """With --weights: the peak learning rate of the epochs after those; by default 0.00001."""
     image_size: OptionalInt = None
-    """Height and width in pixels that the model sees; by default the stored size, or 300 for original sizes."""
+    """Height and width in pixels that the model sees; by default the stored size, for small at most that of the largest
+    source image; 300 where originals are stored."""
     batch_size: OptionalInt = None
     """Images per step over all devices; by default about 32, or 16 for small with fewer than 1,000 images."""
     epochs: OptionalInt = None

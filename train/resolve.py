@@ -51,6 +51,7 @@ from shardstream.train.runs.best_epoch import BEST_BY
 from shardstream.train.runs.saved_model import ModelWriter
 
 _IMAGE_SIZE_OF_ORIGINALS = 300
+_LEAST_DETAIL = 32
 SPLITS = ("train", "validation")
 
 
@@ -167,19 +168,17 @@ def prepare(config: TrainConfig, candidates: Sequence[str] = ()) -> ResolvedConf
             raise DatasetError(
                 f"{config.data_dir}: no split {name!r}, which training needs; build the dataset with --validation 0.2"
             )
-    of_originals = BACKBONES.get(config.model, _IMAGE_SIZE_OF_ORIGINALS)
-    image_size = config.image_size or data.image_size or of_originals
     if config.model != AUTO:
-        return _prepare_one(config, data, image_size)
-    num_train = data.splits["train"].num_examples
-    candidates = candidates or make_plan(config, image_size=image_size, num_train=num_train)
+        return _prepare_one(config, data)
     # Options for training by gradients apply to only one candidate.
     of_backbone = dataclasses.replace(config, model=AUTO_BACKBONE, **gradient_defaults())
+    num_train = data.splits["train"].num_examples
+    candidates = candidates or make_plan(
+        config, image_size=_image_size(of_backbone, data), num_train=num_train
+    )
     resolved = [
         _prepare_one(
-            of_backbone if name == AUTO_BACKBONE else dataclasses.replace(config, model=AUTO_TRAINED),
-            data,
-            image_size,
+            of_backbone if name == AUTO_BACKBONE else dataclasses.replace(config, model=AUTO_TRAINED), data
         )
         for name in candidates
     ]
@@ -189,7 +188,20 @@ def prepare(config: TrainConfig, candidates: Sequence[str] = ()) -> ResolvedConf
     )
 
 
-def _prepare_one(config: TrainConfig, data: Dataset, image_size: int) -> ResolvedConfig:
+def _image_size(config: TrainConfig, data: Dataset) -> int:
+    """Returns height and width of the images that a model sees.
+
+    `small` takes as long as there are pixels: it does not see those that only enlarge the images. A backbone was
+    trained at a size of its own.
+    """
+    stored = data.image_size
+    if stored and config.model == AUTO_TRAINED:
+        stored = min(stored, max(_LEAST_DETAIL, data.detail_size or stored))
+    return config.image_size or stored or BACKBONES.get(config.model, _IMAGE_SIZE_OF_ORIGINALS)
+
+
+def _prepare_one(config: TrainConfig, data: Dataset) -> ResolvedConfig:
+    image_size = _image_size(config, data)
     num_examples = data.splits["train"].num_examples
     recipe = make_recipe(config.model, dataclasses.asdict(config))
     batch_size = config.batch_size or default_batch_size(

@@ -103,6 +103,7 @@ class DatasetInfo:
         layout: Where class and split of a file came from.
         look_alikes: Near-duplicates in different splits; None if they were not searched for, or in older datasets.
         find_look_alikes: Whether a build or an update searches for them.
+        largest_source_side: Height or width, the larger, of the largest source image in pixels; None if unknown.
         format_version: Format version of the folder that was read; new folders have the newest.
     """
 
@@ -121,6 +122,7 @@ class DatasetInfo:
     layout: Layout = CLASS_FOLDERS
     look_alikes: LookAlikes | None = None
     find_look_alikes: bool = True
+    largest_source_side: int | None = None
     format_version: int = FORMAT_VERSION
 
     @property
@@ -202,6 +204,8 @@ class DatasetInfo:
             del content["look_alikes"]
         if self.find_look_alikes:
             del content["find_look_alikes"]
+        if self.largest_source_side is None:
+            del content["largest_source_side"]
         content = {"format_version": FORMAT_VERSION, **content, "fingerprint": self.fingerprint}
         return json_text(content).encode()
 
@@ -273,6 +277,9 @@ class DatasetInfo:
             if "look_alikes" in node.value
             else None,
             find_look_alikes=node.get("find_look_alikes", bool) if "find_look_alikes" in node.value else True,
+            largest_source_side=node.get("largest_source_side", int)
+            if "largest_source_side" in node.value
+            else None,
             format_version=version,
         )
         if info.fingerprint != node.get("fingerprint", str):

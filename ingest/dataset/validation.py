@@ -88,6 +88,8 @@ def _check_names(info: "DatasetInfo") -> None:
 def _check_settings(info: "DatasetInfo") -> None:
     image, rule = info.image, info.split_rule
     _expect(image.size is None or 1 <= image.size <= _MAX_IMAGE_SIZE, "judging.image.size", "1 to 65,536")
+    side = info.largest_source_side
+    _expect(side is None or 1 <= side <= _MAX_PIXELS, "largest_source_side", "1 to 2**40")
     _expect(1 <= image.quality <= 100, "judging.image.quality", "1 to 100")
     _expect(1 <= info.judging.max_pixels <= _MAX_PIXELS, "judging.max_pixels", "1 to 2**40")
     _expect(1 <= info.shard_bytes <= _MAX_BYTES, "shard_bytes", "1 to 2**60")

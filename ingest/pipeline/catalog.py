@@ -89,6 +89,11 @@ class Catalog:
         """Returns the mask of files that have their own record, bool [files]."""
         return self.verdicts <= REPAIRED
 
+    def largest_side(self) -> int | None:
+        """Returns height or width, the larger, of the largest image with a record; None if no size is known."""
+        kept = self.kept()
+        return max(int(sides[kept].max(initial=0)) for sides in (self.heights, self.widths)) or None
+
     def reason(self, row: int) -> str:
         """Returns how a file was repaired, why it was rejected, or which file has the same content."""
         original = shown(self.listing.path(int(self.originals[row])))

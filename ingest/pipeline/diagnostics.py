@@ -139,13 +139,10 @@ def _flat_images(catalog: Catalog) -> list[str]:
 
 def _size_hint(catalog: Catalog, info: DatasetInfo) -> list[str]:
     """Returns a note if every image is upscaled, which costs space and time and adds nothing."""
-    size, kept = info.image.size, catalog.kept()
-    if size is None or not kept.any():
+    size, largest, kept = info.image.size, info.largest_source_side, catalog.kept()
+    if size is None or largest is None or largest >= size:
         return []
     height, width = int(catalog.heights[kept].max()), int(catalog.widths[kept].max())
-    largest = max(height, width)
-    if not 0 < largest < size:
-        return []
     source_bytes = int(catalog.listing.sizes[kept].sum())
     stored_bytes = sum(split.num_bytes for split in info.splits.values())
     note = (

@@ -175,6 +175,7 @@ def assemble(
         layout=layout,
         look_alikes=find_leaks(catalog, engine) if find_look_alikes else None,
         find_look_alikes=find_look_alikes,
+        largest_source_side=catalog.largest_side(),
     )
     return Assembled(write_descriptions(catalog, info, place), len(shards) - len(unchanged))
 

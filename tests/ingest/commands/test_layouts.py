@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from shardstream.ingest.__main__ import main
+from shardstream.ingest.dataset.metadata import DatasetInfo
 
 SMALL = ("--image-size", "32", "--workers", "1", "--max-rejected", "0.5")
 
@@ -223,6 +224,10 @@ def test_one_color_and_small_images_are_told_of(photos, tmp_path, capsys):
     assert "no image is larger than 60x40, and 300x300 pixels are stored of each; --image-size 60" in printed
     assert main(["build", str(photos), str(tmp_path / "e"), "--workers", "1", "--image-size", "60"]) == 0
     assert "--image-size" not in capsys.readouterr().out
+    Image.new("RGB", (30, 400), (40, 90, 200)).save(photos / "food/tall.jpg")
+    assert main(["update", str(photos), str(tmp_path / "d"), "--workers", "1"]) == 0
+    found = [DatasetInfo.load(tmp_path / name).largest_source_side for name in ("d", "e")]
+    assert found == [400, 60]
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
