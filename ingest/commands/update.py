@@ -108,7 +108,7 @@ def _write(
     is_made_anew: bool,
 ) -> Assembled:
     """Replaces `old` by a new dataset. Unchanged shards are not written again."""
-    previous = None if is_made_anew else PreviousShards(old, catalog, state)
+    previous = None if is_made_anew else PreviousShards(old, catalog)
     versions = writer_versions()
     if previous is not None:
         versions = old.versions if previous.holds_all else mixed(old.versions, versions)

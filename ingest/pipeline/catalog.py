@@ -1,4 +1,4 @@
-"""All files and their results, in columns: 85 bytes per file, so that a hundred million fit into memory."""
+"""All files and their results, in columns: 89 bytes per file, so that a hundred million fit into memory."""
 
 from collections.abc import Iterator
 
@@ -34,6 +34,8 @@ class Catalog:
         source_numbers: The file with the record, an index into `sources`, uint32 [files].
         offsets: Byte offset of the record in that file, uint64 [files].
         lengths: Bytes of the record including framing, 0 if there is no record, uint32 [files].
+        record_labels: The class in the record, which is not the current one of a file that moved or if labels were
+            renumbered, uint32 [files].
         heights, widths: Size of the upright images in pixels, uint32 [files].
         has_hash: Whether the perceptual hash is known, bool [files].
         hashes: The perceptual hash, uint64 [files].
@@ -56,6 +58,7 @@ class Catalog:
         self.source_numbers = np.zeros(n, np.uint32)
         self.offsets = np.zeros(n, np.uint64)
         self.lengths = np.zeros(n, np.uint32)
+        self.record_labels = np.zeros(n, np.uint32)
         self.heights = np.zeros(n, np.uint32)
         self.widths = np.zeros(n, np.uint32)
         self.has_hash = np.zeros(n, bool)
@@ -128,6 +131,7 @@ class Catalog:
         self.sources.append(pictures)
         self.offsets[rows] = table["offset"]
         self.lengths[rows] = table["num_bytes"]
+        self.record_labels[rows] = table["label"]
         self.heights[rows] = table["source_height"]
         self.widths[rows] = table["source_width"]
         self.has_hash[rows] = table["has_hash"]

@@ -144,7 +144,7 @@ def differs(old: DatasetInfo, catalog: Catalog, state: PreviousState, known: np.
         return True
     if (catalog.digests != known).any() or (catalog.verdicts != state.verdicts).any():
         return True
-    return any(catalog.reason(row) != reason for row, reason in state.unread.items())
+    return any(catalog.reason(row) != reason for row, reason in state.reasons.items())
 
 
 def _class_changes(

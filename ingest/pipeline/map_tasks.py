@@ -246,7 +246,7 @@ def _find_done(unit: MapTask) -> TaskResults | None:
 
 
 def _write_pictures(unit: MapTask) -> TaskResults:
-    verdicts = ResultsWriter(len(unit.paths))
+    verdicts = ResultsWriter(unit.labels)
     offset = 0
     unit.pictures_path.parent.mkdir(parents=True, exist_ok=True)
     with open_atomic_nosync(unit.pictures_path) as pictures:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ _MAX_BYTES = 16 << 20
 UNCHANGED = len(VERDICTS)  # The content was processed before; only used within a job.
 
 # Part of the task names: increase it when the layout or meaning of these files changes.
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 
 # digest: SHA-256 of the file, 0 if it could not be read.
 # reason: an index into the reasons. offset, num_bytes: of the record in the task's file of records, framing included.
+# label: the class in the record, which may not be the current one when an interrupted job resumes.
 # source_height, source_width: of the upright image, in pixels. has_hash: whether perceptual_hash is known.
 TABLE = np.dtype(
     [
@@ -30,6 +32,7 @@ TABLE = np.dtype(
         ("reason", "<u4"),
         ("offset", "<u8"),
         ("num_bytes", "<u4"),
+        ("label", "<u4"),
         ("source_height", "<u4"),
         ("source_width", "<u4"),
         ("has_hash", "?"),
@@ -85,8 +88,10 @@ class TaskResults:
 class ResultsWriter:
     """Collects the results of a task file by file."""
 
-    def __init__(self, num_files: int) -> None:
-        self._table = np.zeros(num_files, TABLE)
+    def __init__(self, labels: Sequence[int]) -> None:
+        """Starts with no result for files of the classes `labels`."""
+        self._table = np.zeros(len(labels), TABLE)
+        self._table["label"] = labels
         self._reasons = {"": 0}
 
     def set(

@@ -17,7 +17,7 @@ from shardstream.ingest.dataset.records import FRAMING_BYTES
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.listing import NO_SPLIT, Listing, shown
-from shardstream.ingest.pipeline.results import OK, REJECTED, REPAIRED, VERDICTS
+from shardstream.ingest.pipeline.results import CONFLICT, OK, REJECTED, REPAIRED, VERDICTS
 
 _MAX_GONE_PATHS = 10
 _END: tuple[int, None] = (0, None)
@@ -34,7 +34,8 @@ class PreviousState:
         same_times: Which files have the same path, size and time, bool [files].
         labels: The previous class of each file, as a current label; -1 if unknown or removed, int32 [files].
         verdicts: The previous verdict of each file, an index into VERDICTS, uint8 [files].
-        unread: The reasons of files that were rejected as unreadable, by row.
+        reasons: The reasons of files that were unreadable or in conflict, by row: they may change
+            while the file does not.
         num_before: The number of source files of the previous dataset.
         num_gone_records: The number of removed files that had a record.
         gone_labels: The class of each removed file, as a label of the previous dataset.
@@ -48,7 +49,7 @@ class PreviousState:
     same_times: np.ndarray
     labels: np.ndarray
     verdicts: np.ndarray
-    unread: dict[int, str] = dataclasses.field(default_factory=dict)
+    reasons: dict[int, str] = dataclasses.field(default_factory=dict)
     num_before: int = 0
     num_gone_records: int = 0
     gone_labels: "array.array[int]" = dataclasses.field(default_factory=lambda: array.array("I"))
@@ -100,8 +101,9 @@ def load_previous(catalog: Catalog, old: DatasetInfo) -> PreviousState:
         state.same_times[row] = (file.size_bytes, file.mtime_ns) == (before["size_bytes"], before["mtime_ns"])
         state.labels[row] = labels_now.get(before["class_name"], -1)
         state.verdicts[row] = VERDICTS.index(before["verdict"])
+        if before["sha256"] is None or before["verdict"] == VERDICTS[CONFLICT]:
+            state.reasons[row] = before["reason"]
         if before["sha256"] is None:
-            state.unread[row] = before["reason"]
             continue
         state.same[row] = state.same_times[row]
         catalog.digests[row] = np.frombuffer(bytes.fromhex(before["sha256"]), ">u8")
@@ -115,6 +117,7 @@ def load_previous(catalog: Catalog, old: DatasetInfo) -> PreviousState:
         if before["split"] is not None:
             catalog.source_numbers[row] = shard_numbers[before["split"], before["shard"]]
             catalog.positions[row] = before["position"]
+            catalog.record_labels[row] = labels_before[before["class_name"]]
             catalog.lengths[row] = 1  # Has a record; its location is filled in from the index.
     _find_records(catalog, old)
     return state

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.dataset.records import relabelled_lengths
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 from shardstream.ingest.dataset.validation import shard_filename
 from shardstream.ingest.pipeline.catalog import Catalog, shuffled_rows
@@ -86,13 +87,13 @@ def plan_by_hash(catalog: Catalog, folder: Path, *, name: str, seed: int, shard_
 
     Shards are larger if there would be more than _MAX_SHARDS.
     """
-    num_bytes = int(catalog.lengths[catalog.splits != NO_SPLIT].sum(dtype=np.int64))
+    num_bytes = int(_final_lengths(catalog, catalog.splits != NO_SPLIT).sum(dtype=np.int64))
     # The two halves of a range that was cut exceed max_bytes together, so there are at most about twice as many.
     max_bytes = max(3 * shard_bytes // 2, 2 * num_bytes // _MAX_SHARDS)
     splits: dict[str, list[Rows]] = {}
     for split in SPLIT_NAMES:
         rows, hashes = shuffled_rows(catalog, split, seed=seed)
-        starts = cut(hashes, catalog.lengths[rows], max_bytes=max_bytes)
+        starts = cut(hashes, _final_lengths(catalog, rows), max_bytes=max_bytes)
         splits[split] = [rows[start:end] for start, end in itertools.pairwise(starts)]
     return ShardPlan(catalog, folder, name=name, splits=splits)
 
@@ -133,6 +134,11 @@ def cut(hashes: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint32], *, max_
         middle = start + int(np.searchsorted(hashes[start:end], np.uint64(upper_half)))
         ranges += [half for half in ((middle, end, bits - 1), (start, middle, bits - 1)) if half[0] < half[1]]
     return [*starts, len(hashes)]
+
+
+def _final_lengths(catalog: Catalog, rows: Rows | npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
+    """Returns the bytes that each record of `rows` will have in its shard: it may still have another label."""
+    return relabelled_lengths(catalog.lengths[rows], catalog.record_labels[rows], catalog.labels[rows])
 
 
 def make_spec(catalog: Catalog, path: Path, rows: Rows) -> ShardSpec:

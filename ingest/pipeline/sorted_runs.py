@@ -62,7 +62,10 @@ def sort_where_seeks_are_slow(catalog: Catalog, rows: Rows, folder: Path, engine
         return
     num_bytes = int(catalog.lengths[rows].sum(dtype=np.int64))
     written: list[Path] = []
-    while is_worth_a_pass(estimate_requests(catalog, rows), _secs_per_request(catalog, rows), num_bytes):
+    # A single run is sorted: no estimate, such as one on a stalled disk, can make another pass useful.
+    while len(written) != 1 and is_worth_a_pass(
+        estimate_requests(catalog, rows), _secs_per_request(catalog, rows), num_bytes
+    ):
         if not written and not has_room(_COPIES * num_bytes, folder):
             return
         before = written

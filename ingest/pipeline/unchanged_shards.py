@@ -7,22 +7,17 @@ import numpy as np
 from shardstream.ingest.dataset.index import first_rows, open_index, scan_shards
 from shardstream.ingest.dataset.metadata import FORMAT_VERSION, DatasetInfo, ShardInfo
 from shardstream.ingest.pipeline.catalog import Catalog
-from shardstream.ingest.pipeline.reuse import PreviousState
 from shardstream.ingest.pipeline.shard_plan import Rows, ShardPlan
 
 
 class PreviousShards:
     """The shards of the previous dataset. Records are reused from it (see `load_previous`) or were made since."""
 
-    def __init__(self, old: DatasetInfo, catalog: Catalog, state: PreviousState) -> None:
-        """Finds the records with an unchanged label. The sources of `catalog` start with the shards of `old`."""
+    def __init__(self, old: DatasetInfo, catalog: Catalog) -> None:
+        """Takes a catalog whose sources start with the shards of `old`."""
         self.info = old
         self._shards = tuple(old.shards.values())
         self._catalog = catalog
-        names = catalog.listing.class_names
-        has_number = np.array([name == before for name, before in zip(names, old.class_names, strict=False)])
-        has_number = np.append(has_number, np.zeros(len(names) - len(has_number), bool))
-        self._has_label = (state.labels == catalog.labels) & has_number[catalog.labels]
 
     @property
     def holds_all(self) -> bool:
@@ -58,4 +53,5 @@ class PreviousShards:
         ends = np.cumsum(catalog.lengths[rows], dtype=np.uint64)
         is_whole = len(rows) == shard.num_examples and ends[-1] == shard.num_bytes
         in_order = (catalog.offsets[rows[1:]] == ends[:-1]).all() and not catalog.offsets[rows[0]]
-        return shard if is_whole and in_order and self._has_label[rows].all() else None
+        has_labels = (catalog.record_labels[rows] == catalog.labels[rows]).all()
+        return shard if is_whole and in_order and has_labels else None

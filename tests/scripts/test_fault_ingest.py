@@ -14,6 +14,7 @@ from scripts.faults import disk as faults_disk
 from scripts.faults import ingest as fault_ingest
 from scripts.faults import jobs as faults_jobs
 from scripts.faults import stops as faults_stops
+from scripts.faults import updates as fault_updates
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +197,15 @@ def test_a_broken_promise_is_named_and_its_folder_kept(scene, capsys):
     assert rounds.failures == ["round_0001: this one"]
     assert [path.name for path in scene.folder.glob("round_*")] == ["round_0001"]
     assert capsys.readouterr().err == "round_0001: this one\n"
+
+
+@pytest.mark.slow
+def test_updates_come_to_the_bytes_of_builds_after_random_changes(tmp_path):
+    fault_updates.run_chain(tmp_path / "chain", random.Random(1), 2, workers=2)
+
+
+def test_an_update_of_other_bytes_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(fault_updates, "run_to_end", lambda command, _: Path(command[5]).mkdir(exist_ok=True))
+    monkeypatch.setattr(fault_updates, "contents", lambda folder: {"index.npy": str(folder)})
+    with pytest.raises(faults_jobs.FaultError, match=r"other bytes than a build: index\.npy"):
+        fault_updates.run_chain(tmp_path / "chain", random.Random(1), 1, workers=1)

@@ -133,6 +133,25 @@ def test_an_update_takes_the_table_again_and_sees_what_changed_in_it(tmp_path, p
     assert rows(tmp_path / "d")["7.jpg"]["split"] == "train"
 
 
+def test_an_update_sees_that_a_conflict_has_another_first_file_by_the_splits_of_the_table(tmp_path, photo):
+    (tmp_path / "photos").mkdir()
+    table = tmp_path / "labels.csv"
+    for number in range(12):
+        (tmp_path / f"photos/{number}.jpg").write_bytes(photo(max(number, 1)))  # 0 and 1 are the same.
+    lines = [f"{number},{'ab'[number % 2]},{'val' if number > 9 else 'train'}" for number in range(12)]
+    table.write_text("\n".join(["id,label,part", *lines]))
+    options = ("--labels", str(table), "--split-column", "part")
+    assert build(tmp_path / "photos", tmp_path / "d", *options) == 0
+    assert rows(tmp_path / "d")["0.jpg"]["reason"].endswith("first as 0.jpg")
+    lines[1] = "1,b,test"
+    table.write_text("\n".join(["id,label,part", *lines]))
+    update = ["update", str(tmp_path / "photos"), str(tmp_path / "d"), "--workers", "1"]
+    assert main([*update, "--labels", str(table), "--max-rejected", "0.5"]) == 0
+    assert rows(tmp_path / "d")["0.jpg"]["reason"].endswith("first as 1.jpg")
+    assert build(tmp_path / "photos", tmp_path / "scratch/d", *options) == 0
+    assert content(tmp_path / "d") == content(tmp_path / "scratch/d")
+
+
 def test_a_manifest_of_labels_in_a_table_is_repaired_with_the_table(tmp_path, photo, capsys):
     (tmp_path / "photos").mkdir()
     for number in range(12):

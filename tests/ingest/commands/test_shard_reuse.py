@@ -116,3 +116,27 @@ def test_records_are_in_one_order_whatever_the_number_of_shards(photos, tmp_path
     assert len(num_shards) == 2
     for split in ("train", "validation"):
         assert names(tmp_path / "d", split) == names(tmp_path / "other/d", split)
+
+
+def test_shards_are_cut_by_the_labels_that_they_will_have(photo, tmp_path):
+    """A label above 127 takes another byte: a shard that just fits would be cut if the old labels counted."""
+    images = tmp_path / "photos"
+    for label in range(150):
+        (images / f"c{label:03}").mkdir(parents=True)
+        (images / f"c{label:03}/0.jpg").write_bytes(photo(label, size=(8, 8)))
+    options = ("--image-size", "8", "--validation", "0", "--no-find-look-alikes", *WORKERS)
+    for label in range(22):
+        (images / f"c{label:03}").rename(tmp_path / f"c{label:03}")
+    assert main(["build", str(images), str(tmp_path / "one/d"), *options]) == 0
+    (shard,) = DatasetInfo.load(tmp_path / "one/d").shards.values()
+    options += ("--shard-size", str(-(-2 * shard.num_bytes // 3)))
+    assert main(["build", str(images), str(tmp_path / "scratch/d"), *options]) == 0
+    for label in range(22):
+        (tmp_path / f"c{label:03}").rename(images / f"c{label:03}")
+    assert main(["build", str(images), str(tmp_path / "d"), *options]) == 0
+    for label in range(22):
+        (images / f"c{label:03}").rename(tmp_path / f"c{label:03}")
+    changes = ("--allow-class-changes", "--max-gone", "1")
+    assert main(["update", str(images), str(tmp_path / "d"), *changes, *WORKERS]) == 0
+    assert len(shard_files(tmp_path / "scratch/d")) == 1
+    assert content(tmp_path / "d") == content(tmp_path / "scratch/d")

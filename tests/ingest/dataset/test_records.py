@@ -1,6 +1,7 @@
 import io
 import struct
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,9 @@ from shardstream.ingest.dataset.records import (
     encode_example,
     frame,
     read_records,
+    relabelled_lengths,
     unframe,
+    with_label,
 )
 
 FEATURES = st.dictionaries(
@@ -32,6 +35,22 @@ def test_entries_can_be_put_together_later(features, label):
     early = {f"image/{name}": value for name, value in features.items()}
     late = encode_entries(early) + encode_entries({"label": label})
     assert late == encode_entries({**early, "label": label})
+
+
+@pytest.mark.parametrize("size", [0, 90, 16384, 2097152])
+@pytest.mark.parametrize(("before", "after"), [(1, 200), (128, 127), (5, 5), (3, 20000), (999_999, 0)])
+def test_the_length_with_another_label_is_known_without_the_record(size, before, after):
+    # Around these sizes the number of bytes of an enclosing length changes.
+    payloads = [
+        encode_example(encode_entries({"image": bytes(image), "label": before}))
+        for image in range(max(0, size - 60), size + 4)
+    ]
+    lengths = relabelled_lengths(
+        np.array([len(frame(payload)) for payload in payloads], np.uint32),
+        np.full(len(payloads), before, np.uint32),
+        np.full(len(payloads), after, np.uint32),
+    )
+    assert lengths.tolist() == [len(frame(with_label(payload, after))) for payload in payloads]
 
 
 def test_the_bytes_are_those_that_tensorflow_writes():

@@ -1,3 +1,4 @@
+import itertools
 from concurrent.futures import Future
 
 import numpy as np
@@ -101,6 +102,19 @@ def test_a_slow_one_is_sorted_until_that_costs_more_than_the_seeks(catalog, rows
     in_use = {catalog.sources[number] for number in catalog.source_numbers[rows]}
     assert in_use == {str(path) for path in (tmp_path / "runs").iterdir()}  # The first pass is removed.
     assert not is_worth_a_pass(estimate_requests(catalog, rows), 0.01, int(catalog.lengths[rows].sum()))
+
+
+def test_sorting_ends_with_a_single_run_whatever_the_estimates_are(catalog, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(sorted_runs, "_MAX_MERGED", 4)
+    monkeypatch.setattr(record_reads, "WINDOW_BYTES", 100)  # Every record takes a request, in order or not.
+    num_passes = itertools.count(1)
+    monkeypatch.setattr(sorted_runs, "is_worth_a_pass", lambda *_: next(num_passes) <= 20)
+    before = content(catalog, rows)
+    (tmp_path / "runs").mkdir()
+    sort_where_seeks_are_slow(catalog, rows, tmp_path / "runs", Inline())
+    assert content(catalog, rows) == before
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+    assert next(num_passes) < 20
 
 
 def test_without_room_for_the_passes_nothing_is_sorted(catalog, rows, tmp_path, monkeypatch):
