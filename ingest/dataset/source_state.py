@@ -72,7 +72,7 @@ def write_source_states(path: Path, columns: Sequence[np.ndarray], manifest_sha2
 
 
 def check_source_states(info: DatasetInfo) -> None:
-    """Reads the whole file, so that `read_source_states` finds no error.
+    """Reads the file completely, so that `read_source_states` finds no error.
 
     Raises:
         DatasetError: The file is missing, corrupt, or of another manifest; the message ends with the consequence.

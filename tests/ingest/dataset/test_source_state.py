@@ -127,12 +127,3 @@ def test_a_file_that_kills_its_reader_does_not_kill_the_command(info, monkeypatc
 
 def die(_):
     os.abort()
-
-
-def test_a_page_with_a_changed_byte_is_not_read(info):
-    """Each byte of the data is under a checksum."""
-    path = info.data_dir / FILENAME
-    column = pq.read_metadata(path).row_group(0).column(3)
-    flip(path, column.data_page_offset + column.total_compressed_size // 2)
-    with pytest.raises(DatasetError, match="CRC"):
-        check_source_states(info)
