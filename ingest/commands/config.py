@@ -262,7 +262,7 @@ class BuildConfig(_Job, _Decisions, LayoutOptions, _Folders):
 class UpdateConfig(_Job, TableOption, _Folders):
     """Updates a dataset from its source folder: byte-identical to a new build, with a fraction of its work.
 
-    Only files that are new, or whose size or modification time changed, are read; other records are copied. The options
+    Only files that are new, or whose size, times or inode changed, are read; other records are copied. The options
     are those that DATA was built with. DATA can be read meanwhile and is replaced atomically.
 
         shardstream-ingest update photos data/photos
@@ -275,7 +275,7 @@ class UpdateConfig(_Job, TableOption, _Folders):
     }
 
     rehash: bool = False
-    """Read every file and compare contents instead of size and modification time; after a change of decoder versions,
+    """Read every file and compare contents instead of size, times and inode; after a change of decoder versions,
     rebuild all records."""
     max_gone: float = 0.1
     """The largest fraction of the files of the dataset that may be missing, from 0 to 1: IMAGES may be half-synced."""

@@ -11,8 +11,10 @@ import numpy as np
 from shardstream.ingest.common.atomic_io import file_sha256
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
+from shardstream.ingest.dataset.manifest import manifest_schema, old_manifest_schema
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.provenance import RecordSource
+from shardstream.ingest.dataset.source_state import FileState
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.listing import Listing
@@ -118,12 +120,13 @@ def remake_manifest(
     assign_splits(catalog, info.split_rule, engine)
     plan_as_written(catalog, place.shards, info)  # Sets shard and position of each record.
     path = place.dataset / MANIFEST
-    write_manifest(catalog, path, info.with_manifest("").encode())
     there = info.data_dir / MANIFEST
     expected = {info.manifest_sha256, file_sha256(there) if there.is_file() else ""}
-    if file_sha256(path) not in expected:
-        raise CannotRepairError(_what_changed(catalog, info))
-    return path
+    for schema in (manifest_schema(), old_manifest_schema()):
+        write_manifest(catalog, path, info.with_manifest("").encode(), schema)
+        if file_sha256(path) in expected:
+            return path
+    raise CannotRepairError(_what_changed(catalog, info))
 
 
 def _list_photos(info: DatasetInfo, origins: Sequence[RecordSource], images: Path) -> Listing:
@@ -137,7 +140,7 @@ def _list_photos(info: DatasetInfo, origins: Sequence[RecordSource], images: Pat
         elif file.status.st_size != origin.size_bytes:
             changed.append(origin.path)
         else:
-            listing.add(file.path, info.class_names.index(origin.class_name), file.status)
+            listing.append(file.path, info.class_names.index(origin.class_name), FileState.of(file.status))
     _refuse({"gone": gone, "changed": changed}, len(origins))
     return listing
 
@@ -196,6 +199,6 @@ def _what_changed(catalog: Catalog, info: DatasetInfo) -> str:
     if changes:
         return f"the photos are not as they were: {', '.join(changes)}"
     return (
-        "as many photos as there were, but not the same: other content, names, or times (which `cp -p` and `rsync -t` "
-        "keep); or metadata.json is wrong as well; or another version of Arrow writes other bytes"
+        "as many photos as there were, but not the same: other content or names (or other times, which a manifest of "
+        "shardstream 0.2.0 has); or metadata.json is wrong as well; or another version of Arrow writes other bytes"
     )

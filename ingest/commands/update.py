@@ -11,6 +11,8 @@ from shardstream.ingest.commands.config import UpdateConfig
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.common.versions import differing, mixed, writer_versions
 from shardstream.ingest.dataset.metadata import DatasetInfo
+from shardstream.ingest.dataset.source_state import FILENAME as SOURCE_STATE
+from shardstream.ingest.dataset.source_state import write_source_states
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.execution.factory import open_engine
 from shardstream.ingest.pipeline.build_result import BuildResult, summarize
@@ -92,6 +94,8 @@ def update_dataset(config: UpdateConfig) -> BuildResult:
             assembled = _write(catalog, old, state, place, engine, is_made_anew=is_made_anew)
         else:
             assign_splits(catalog, old.split_rule, engine)  # For the findings on splits.
+            if state.has_other_state:
+                _write_states(listing, old, place)
             place.remove()
             assembled = Assembled(old, 0)
     num_read, secs = int(files.sum()), time.monotonic() - began
@@ -127,6 +131,20 @@ def _write(
     )
     place.replace((*old.shards, *DESCRIPTIONS))
     return assembled
+
+
+def _write_states(listing: Listing, old: DatasetInfo, place: StagingArea) -> None:
+    """Replaces the states of the source files in `old`: files with the same content have other times or inodes."""
+    write_source_states(place.dataset / SOURCE_STATE, listing.states, old.manifest_sha256)
+    try:
+        place.replace_file(SOURCE_STATE)
+    except OSError as error:
+        # The dataset is complete without it.
+        logger.warning(
+            "%s: not written: %s; the next update reads every file again",
+            old.data_dir / SOURCE_STATE,
+            error.strerror,
+        )
 
 
 def warn_of_versions(old: DatasetInfo, *, rehash: bool) -> bool:

@@ -3,12 +3,12 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shardstream.ingest.common.errors import DatasetError
-from shardstream.ingest.common.safe_files import open_regular, parse_errors
+from shardstream.ingest.dataset.parquet_files import ROWS_AT_ONCE, open_parquet
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 
 if TYPE_CHECKING:
@@ -24,10 +24,6 @@ REMEDY = "repair it with `shardstream-ingest repair`"
 # All verdicts on a file.
 VERDICTS = ("ok", "repaired", "duplicate", "conflict", "rejected")
 
-# Limit for reading: a small file can decompress to any number of rows, and a whole row group is in memory at once.
-_MAX_ROWS_PER_GROUP = 1 << 20
-_MAX_GROUP_BYTES = 1 << 30
-_ROWS_AT_ONCE = 16_384
 _MAX_TEXT_BYTES = 1 << 16
 _LEADS_OUT = r"^/|(^|/)\.\.?(/|$)|//|\x00"
 _TEXTS = ["path", "sha256", "reason"]
@@ -44,17 +40,7 @@ def open_manifest(path: Path, *, read_dictionary: Sequence[str] = ()) -> "Iterat
     Raises:
         DatasetError: The file is missing, corrupt, or not a manifest.
     """
-    import pyarrow.parquet as pq
-
-    # Not opened by path: Arrow's reader would block on a pipe, and accepts only UTF-8 paths.
-    with (
-        parse_errors(path, REMEDY),
-        open_regular(path) as file,
-        pq.ParquetFile(
-            file, page_checksum_verification=True, read_dictionary=list(read_dictionary)
-        ) as manifest,
-    ):
-        _check_schema(path, manifest)
+    with open_parquet(path, manifest_schema(), REMEDY, read_dictionary=read_dictionary) as manifest:
         yield manifest
 
 
@@ -84,7 +70,7 @@ def read_rows(info: "DatasetInfo") -> "Iterator[pa.RecordBatch]":
     with open_manifest(path, read_dictionary=_TEXTS) as manifest:
         check_num_rows(info, manifest)
         check = _RowCheck(info)
-        for batch in manifest.iter_batches(batch_size=_ROWS_AT_ONCE):
+        for batch in manifest.iter_batches(batch_size=ROWS_AT_ONCE):
             check.add(batch)
             yield batch
         check.finish()
@@ -198,34 +184,21 @@ class _RowCheck:
         return DatasetError(f"{self._info.data_dir / FILENAME}: has {what}; {REMEDY}")
 
 
-def make_writer(file: "BinaryIO", schema: "pa.Schema") -> "pq.ParquetWriter":
-    """Returns a writer whose pages are compressed and have checksums."""
-    import pyarrow.parquet as pq
+def is_of_old_layout(info: "DatasetInfo") -> bool:
+    """Whether the manifest has the columns that shardstream 0.2.0 wrote.
 
-    return pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True)
-
-
-def _check_schema(path: Path, manifest: "pq.ParquetFile") -> None:
-    found = manifest.schema_arrow
-    for field in manifest_schema():
-        if field.name not in found.names:
-            raise DatasetError(f"{path}: has no column {field.name!r}; {REMEDY}")
-        kind = found.field(field.name).type
-        if _value_type(kind) != _value_type(field.type):
-            raise DatasetError(f"{path}: column {field.name!r} is {kind}, expected {field.type}; {REMEDY}")
-    for group in range(manifest.metadata.num_row_groups):
-        rows = manifest.metadata.row_group(group)
-        if rows.num_rows > _MAX_ROWS_PER_GROUP or rows.total_byte_size > _MAX_GROUP_BYTES:
-            raise DatasetError(
-                f"{path}: row group {group} has {rows.num_rows:,} rows of {rows.total_byte_size:,} bytes, more than "
-                f"this program writes; {REMEDY}"
-            )
+    Raises:
+        DatasetError: The manifest is missing or corrupt.
+    """
+    with open_manifest(info.data_dir / FILENAME) as manifest:
+        return "mtime_ns" in manifest.schema_arrow.names
 
 
-def _value_type(kind: "pa.DataType") -> "pa.DataType":
+def old_manifest_schema() -> "pa.Schema":
+    """Returns the columns of a manifest of shardstream 0.2.0, with modification times of the source files."""
     import pyarrow as pa
 
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    return manifest_schema().insert(2, pa.field("mtime_ns", pa.int64()))
 
 
 def manifest_schema() -> "pa.Schema":
@@ -237,7 +210,6 @@ def manifest_schema() -> "pa.Schema":
         [
             ("path", pa.string()),
             ("size_bytes", pa.int64()),
-            ("mtime_ns", pa.int64()),
             ("sha256", pa.string()),
             ("class_name", name),
             ("verdict", name),

@@ -22,6 +22,7 @@ from shardstream.ingest.common.atomic_io import write_atomic
 from shardstream.ingest.common.errors import DatasetError, MachineError
 from shardstream.ingest.common.safe_files import parse_errors
 from shardstream.ingest.dataset.layout import Layout
+from shardstream.ingest.dataset.source_state import FileState
 from shardstream.ingest.pipeline.archive_members import Member, read_members
 from shardstream.ingest.pipeline.clutter import HEAD_BYTES, clutter_kind, is_sidecar, sidecar_suffix
 from shardstream.ingest.pipeline.file_filter import FileFilter
@@ -82,8 +83,9 @@ def open_archive(path: Path, spool: Path | None, layout: Layout) -> Found:
         )
     if spool is None:
         raise DatasetError(f"{path}: an archive; unpack it and give the folder here")
-    spooled = _load(path, spool, layout) or _spool(path, spool, layout)
-    return _list(spool, spooled, layout)
+    archive = FileState.of(path.stat())  # Before it is read: a later change is seen by the next update.
+    spooled = _load(archive, spool, layout) or _spool(path, archive, spool, layout)
+    return _list(spool, spooled, archive, layout)
 
 
 def _is_tar(path: Path) -> bool:
@@ -98,7 +100,7 @@ def _starts_as_zip(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
-def _spool(path: Path, spool: Path, layout: Layout) -> _Spooled:
+def _spool(path: Path, archive: FileState, spool: Path, layout: Layout) -> _Spooled:
     remove_files(spool, is_spooled_file)
     spool.mkdir(parents=True, exist_ok=True)
     spooled = _Spooled()
@@ -139,7 +141,7 @@ def _spool(path: Path, spool: Path, layout: Layout) -> _Spooled:
             f"{path}: {len(spooled.corrupt):,} members are corrupt in the archive, and count as empty files: "
             f"{', '.join(map(shown, spooled.corrupt[:_MAX_NAMED]))}"
         )
-    _save(path, spool, layout, spooled)
+    _save(archive, spool, layout, spooled)
     return spooled
 
 
@@ -218,7 +220,7 @@ class _Space:
             self._next_check = self._written + _KEPT_FREE_BYTES // 4
 
 
-def _list(spool: Path, spooled: _Spooled, layout: Layout) -> Found:
+def _list(spool: Path, spooled: _Spooled, archive: FileState, layout: Layout) -> Found:
     files = _without_wrapper(spooled.files, layout)
     listing = Listing(spool, ())
     listing.skipped, listing.notes = Counter(spooled.skipped), list(spooled.notes)
@@ -229,7 +231,9 @@ def _list(spool: Path, spooled: _Spooled, layout: Layout) -> Found:
         parts = path.split("/")[:-1]
         for i in range(len(parts)):
             folders.setdefault("/".join(parts[: i + 1]), len(folders))
-        listing.append(os.fsencode(path), folders["/".join(parts)], size_bytes, mtime_ns)
+        # The times in an archive are what its writer says: the state of the archive itself shows a change.
+        state = FileState(size_bytes, mtime_ns, archive.ctime_ns, archive.inode)
+        listing.append(os.fsencode(path), folders["/".join(parts)], state)
         numbers.append(number)
     listing.numbers = np.array(numbers, np.int64)
     return Found(listing, list(folders), sorted({path.split("/")[0] for path in files}))
@@ -252,15 +256,13 @@ def _without_wrapper(
         files = {path.removeprefix(f"{top}/"): file for path, file in files.items()}
 
 
-def _identity(path: Path, layout: Layout) -> dict[str, object]:
-    status = path.stat()
-    filters = [list(layout.exclude), list(layout.include)]
-    return {"size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "filters": filters}
+def _identity(archive: FileState, layout: Layout) -> dict[str, object]:
+    return {**archive._asdict(), "filters": [list(layout.exclude), list(layout.include)]}
 
 
-def _save(path: Path, spool: Path, layout: Layout, spooled: _Spooled) -> None:
+def _save(archive: FileState, spool: Path, layout: Layout, spooled: _Spooled) -> None:
     content = {
-        "archive": _identity(path, layout),
+        "archive": _identity(archive, layout),
         "files": {name: list(file) for name, file in spooled.files.items()},
         "skipped": dict(spooled.skipped),
         "notes": spooled.notes,
@@ -268,11 +270,11 @@ def _save(path: Path, spool: Path, layout: Layout, spooled: _Spooled) -> None:
     write_atomic(spool / _INDEX, json.dumps(content).encode())
 
 
-def _load(path: Path, spool: Path, layout: Layout) -> _Spooled | None:
+def _load(archive: FileState, spool: Path, layout: Layout) -> _Spooled | None:
     """Returns the files in `spool` if they are complete and come from this archive."""
     try:
         content = json.loads((spool / _INDEX).read_bytes())
-        if content["archive"] != _identity(path, layout):
+        if content["archive"] != _identity(archive, layout):
             return None
         files = {name: (size, mtime, number) for name, (size, mtime, number) in content["files"].items()}
         return _Spooled(files, Counter(content["skipped"]), content["notes"])

@@ -137,10 +137,10 @@ def find_changes(old: DatasetInfo, catalog: Catalog, state: PreviousState, known
 
 
 def differs(old: DatasetInfo, catalog: Catalog, state: PreviousState, known: np.ndarray) -> bool:
-    """Whether the new dataset differs from `old`, even in a single row of its manifest."""
-    if state.is_moved or catalog.listing.class_names != old.class_names:
+    """Whether the new dataset differs from `old`, even in a single value of its manifest."""
+    if state.is_of_old_layout or state.is_moved or catalog.listing.class_names != old.class_names:
         return True
-    if len(state.gone_labels) or not state.same_times.all():
+    if len(state.gone_labels) or state.has_other_size or not state.found.all():
         return True
     if (catalog.digests != known).any() or (catalog.verdicts != state.verdicts).any():
         return True

@@ -130,13 +130,14 @@ class MapPlan:
         if not len(rows):
             raise IndexError(number)
         paths = [self._listing.path(int(row)) for row in rows]
-        sizes, mtimes = self._listing.sizes[rows], self._listing.mtimes[rows]
+        sizes = listing.sizes[rows]
         known: list[bytes] = []
         if self._known is not None:
             known = [digest.astype(">u8").tobytes() if digest.any() else b"" for digest in self._known[rows]]
         content = hashlib.sha256(repr((RESULTS_VERSION, self._versions, self._judging, known)).encode())
         content.update("\0".join(paths).encode("utf-8", "surrogateescape"))
-        content.update(sizes.tobytes() + mtimes.tobytes())
+        # Without the inodes: some file systems number files anew at each mount, and a job has to resume.
+        content.update(sizes.tobytes() + listing.mtimes[rows].tobytes() + listing.ctimes[rows].tobytes())
         self._names[number] = content.hexdigest()[:32]
         return MapTask(
             name=self._names[number],

@@ -12,9 +12,10 @@ from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
 from shardstream.ingest.dataset.metadata import FILENAME as METADATA
+from shardstream.ingest.dataset.source_state import FILENAME as SOURCE_STATE
 from shardstream.ingest.dataset.tfds_files import FILENAMES as TFDS
 
-DESCRIPTIONS = (METADATA, MANIFEST, INDEX, *TFDS)
+DESCRIPTIONS = (METADATA, MANIFEST, INDEX, SOURCE_STATE, *TFDS)
 # Created by file managers in every folder that they show.
 CLUTTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 # NFS renames a removed file that is still open; it disappears when it is closed.

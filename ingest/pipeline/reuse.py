@@ -3,6 +3,7 @@
 import array
 import collections
 import dataclasses
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,13 +12,16 @@ import numpy as np
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.dataset.index import first_rows, open_index, scan_shards
-from shardstream.ingest.dataset.manifest import read_rows
+from shardstream.ingest.dataset.manifest import is_of_old_layout, read_rows
 from shardstream.ingest.dataset.metadata import FORMAT_VERSION, DatasetInfo
 from shardstream.ingest.dataset.records import FRAMING_BYTES
+from shardstream.ingest.dataset.source_state import FileState, check_source_states, read_source_states
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
 from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.listing import NO_SPLIT, Listing, shown
 from shardstream.ingest.pipeline.results import CONFLICT, OK, REJECTED, REPAIRED, VERDICTS
+
+logger = logging.getLogger(__name__)
 
 _MAX_GONE_PATHS = 10
 _END: tuple[int, None] = (0, None)
@@ -30,8 +34,7 @@ class PreviousState:
 
     Attributes:
         found: Which files it knows, bool [files].
-        same: Which files have the same path, size and time, and were read, bool [files].
-        same_times: Which files have the same path, size and time, bool [files].
+        same: Which files have the same path and state (size, times, inode), and were read, bool [files].
         labels: The previous class of each file, as a current label; -1 if unknown or removed, int32 [files].
         verdicts: The previous verdict of each file, an index into VERDICTS, uint8 [files].
         reasons: The reasons of files that were unreadable or in conflict, by row: they may change
@@ -42,11 +45,13 @@ class PreviousState:
         gone_digests: The SHA-256 of each removed file, 32 bytes each, concatenated.
         gone_paths: The paths of the first few removed files.
         is_moved: Whether the source gives a known file another class or split than before.
+        has_other_size: Whether a known file has another size than before.
+        has_other_state: Whether a known file has another state than before, or an unknown one.
+        is_of_old_layout: Whether the previous manifest has other columns than a new one.
     """
 
     found: np.ndarray
     same: np.ndarray
-    same_times: np.ndarray
     labels: np.ndarray
     verdicts: np.ndarray
     reasons: dict[int, str] = dataclasses.field(default_factory=dict)
@@ -56,14 +61,15 @@ class PreviousState:
     gone_digests: bytearray = dataclasses.field(default_factory=bytearray)
     gone_paths: list[str] = dataclasses.field(default_factory=list)
     is_moved: bool = False
+    has_other_size: bool = False
+    has_other_state: bool = False
+    is_of_old_layout: bool = False
 
     @classmethod
     def of_nothing(cls, num_files: int) -> "PreviousState":
         """Returns the state in which no file is known."""
-        found, same, same_times = (np.zeros(num_files, bool) for _ in range(3))
-        return cls(
-            found, same, same_times, np.full(num_files, -1, np.int32), np.full(num_files, REJECTED, np.uint8)
-        )
+        found, same = np.zeros(num_files, bool), np.zeros(num_files, bool)
+        return cls(found, same, np.full(num_files, -1, np.int32), np.full(num_files, REJECTED, np.uint8))
 
     @property
     def num_found(self) -> int:
@@ -75,12 +81,13 @@ def load_previous(catalog: Catalog, old: DatasetInfo) -> PreviousState:
     """Fills the rows of `catalog` whose paths are in the manifest of `old` from that manifest.
 
     A file that was a duplicate or a conflict has no record there: it is treated as accepted, with a record of 0 bytes.
-    The caller decides whether the file itself is still the same.
+    Logs why no file is known to be unchanged if the states of the files at that time are not known.
 
     Raises:
         DatasetError: The manifest or a shard of `old` is missing or corrupt.
     """
     state = PreviousState.of_nothing(len(catalog.listing))
+    state.is_of_old_layout = is_of_old_layout(old)
     labels_before = {name: label for label, name in enumerate(old.class_names)}
     labels_now = {name: label for label, name in enumerate(catalog.listing.class_names)}
     shard_numbers = {
@@ -96,16 +103,18 @@ def load_previous(catalog: Catalog, old: DatasetInfo) -> PreviousState:
             _note_gone(state, before, labels_before[before["class_name"]])
             continue
         state.is_moved = state.is_moved or _is_moved(catalog.listing, row, before)
-        file = catalog.listing[row]
+        file_state = catalog.listing.state(row)
+        is_same = file_state == before["state"]
         state.found[row] = True
-        state.same_times[row] = (file.size_bytes, file.mtime_ns) == (before["size_bytes"], before["mtime_ns"])
+        state.has_other_size = state.has_other_size or file_state.size_bytes != before["size_bytes"]
+        state.has_other_state = state.has_other_state or not is_same
         state.labels[row] = labels_now.get(before["class_name"], -1)
         state.verdicts[row] = VERDICTS.index(before["verdict"])
         if before["sha256"] is None or before["verdict"] == VERDICTS[CONFLICT]:
             state.reasons[row] = before["reason"]
         if before["sha256"] is None:
             continue
-        state.same[row] = state.same_times[row]
+        state.same[row] = is_same
         catalog.digests[row] = np.frombuffer(bytes.fromhex(before["sha256"]), ">u8")
         catalog.judged[row] = _JUDGED.get(before["verdict"], OK)
         if before["verdict"] in _JUDGED:
@@ -140,8 +149,20 @@ def _is_moved(listing: Listing, row: int, before: dict) -> bool:
 
 
 def _rows(old: DatasetInfo) -> Iterator[dict]:
+    """Yields the rows of the manifest, each with the state of its file, None if unknown."""
+    states = _states(old)
     for rows in read_rows(old):
-        yield from rows.to_pylist()
+        for before in rows.to_pylist():
+            yield before | {"state": next(states, None)}
+
+
+def _states(old: DatasetInfo) -> Iterator[FileState]:
+    try:
+        check_source_states(old)
+    except DatasetError as error:
+        logger.warning("%s", error)
+        return iter(())
+    return read_source_states(old)
 
 
 def _matches(listing: Listing, before: Iterator[dict]) -> Iterator[tuple[int | None, dict]]:

@@ -16,7 +16,10 @@ from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.dataset.index import open_index_writer
 from shardstream.ingest.dataset.layout import Layout
 from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
+from shardstream.ingest.dataset.manifest import manifest_schema
 from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo, SplitInfo, SplitRule
+from shardstream.ingest.dataset.source_state import FILENAME as SOURCE_STATE
+from shardstream.ingest.dataset.source_state import write_source_states
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES, TRAIN
 from shardstream.ingest.dataset.tfds_files import dataset_name, dataset_version, write_tfds_files
 from shardstream.ingest.execution.base import Engine
@@ -184,8 +187,9 @@ def write_descriptions(catalog: Catalog, info: DatasetInfo, place: StagingArea) 
     """Writes all files except the shards into `place.dataset`; returns `info` with the manifest's hash."""
     write_tfds_files(info, place.dataset)
     manifest = place.dataset / MANIFEST
-    write_manifest(catalog, manifest, info.encode())
+    write_manifest(catalog, manifest, info.encode(), manifest_schema())
     info = info.with_manifest(file_sha256(manifest))
+    write_source_states(place.dataset / SOURCE_STATE, catalog.listing.states, info.manifest_sha256)
     info.save(place.dataset)  # Last: a folder with metadata.json is complete.
     return info
 

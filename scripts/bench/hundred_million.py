@@ -24,8 +24,9 @@ from shardstream.ingest.common.atomic_io import file_sha256
 from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.dataset.index import open_index_writer
 from shardstream.ingest.dataset.manifest import FILENAME as MANIFEST
-from shardstream.ingest.dataset.manifest import METADATA_KEY, make_writer, manifest_schema
+from shardstream.ingest.dataset.manifest import METADATA_KEY, manifest_schema
 from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo, SplitInfo, SplitRule
+from shardstream.ingest.dataset.parquet_files import make_writer
 from shardstream.ingest.dataset.tfds_files import write_tfds_files
 from shardstream.ingest.dataset.validation import shard_filename
 from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
@@ -177,7 +178,6 @@ def draw_columns(generator: np.random.Generator) -> dict[str, pa.Array]:
     ends = pa.py_buffer(np.arange(0, 64 * ROWS_PER_GROUP + 1, 64, dtype=np.int32))
     return {
         "size_bytes": pa.array(generator.integers(20_000, 2_000_000, ROWS_PER_GROUP)),
-        "mtime_ns": pa.array(1_700_000_000_000_000_000 + generator.integers(0, 10**15, ROWS_PER_GROUP)),
         "sha256": pa.StringArray.from_buffers(ROWS_PER_GROUP, ends, pa.py_buffer(hexadecimal)),
         "perceptual_hash": pa.array(generator.integers(0, 1 << 64, ROWS_PER_GROUP, np.uint64)),
     }
@@ -200,7 +200,7 @@ def table(
     names = pa.array(records.astype(np.int32) % len(CLASS_NAMES))
     columns = [
         pc.call_function("binary_join_element_wise", [pa.scalar("photos/"), numbers, pa.scalar(".jpg"), ""]),
-        *(drawn[name].slice(0, len(files)) for name in ("size_bytes", "mtime_ns", "sha256")),
+        *(drawn[name].slice(0, len(files)) for name in ("size_bytes", "sha256")),
         pa.DictionaryArray.from_arrays(names, pa.array(CLASS_NAMES)),
         pa.DictionaryArray.from_arrays(
             pa.array(np.where(is_rejected, 1, 0).astype(np.int32)), pa.array(["ok", "rejected"])

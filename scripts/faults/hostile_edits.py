@@ -29,6 +29,7 @@ MAX_BYTES = 1_000_000_000
 FILES = (
     "metadata.json",
     "manifest.parquet",
+    "source_state.parquet",
     "features.json",
     "dataset_info.json",
     "label.labels.txt",

@@ -15,6 +15,7 @@ from shardstream.ingest.commands import verify
 from shardstream.ingest.commands.verify import examine, verify_dataset
 from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.dataset.index import index_rows, open_index, shard_rows
+from shardstream.ingest.dataset.manifest import manifest_schema
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.metadata_check import read_metadata_state
 from shardstream.ingest.dataset.provenance import RecordSources
@@ -25,6 +26,7 @@ from shardstream.ingest.dataset.records import (
     frame,
     read_records,
 )
+from shardstream.ingest.dataset.source_state import FileState
 from shardstream.ingest.dataset.tfds_files import write_tfds_files
 from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.listing import Listing
@@ -331,7 +333,7 @@ def write_big_manifest(path, num_files, *, path_of="food/{}.jpg".format):
     listing = Listing(Path("photos"), ("food", "interior"))
     status = Path("/").stat()
     for number in range(num_files):
-        listing.add(path_of(number).encode(), 0, status)
+        listing.append(path_of(number).encode(), 0, FileState.of(status))
     catalog = Catalog(listing)
     rng = np.random.default_rng(1)
     catalog.digests[:] = rng.integers(1, 1 << 60, catalog.digests.shape, np.uint64)
@@ -340,7 +342,7 @@ def write_big_manifest(path, num_files, *, path_of="food/{}.jpg".format):
     catalog.splits[:] = np.arange(num_files) % 2
     catalog.shards[:] = numbers % 7
     catalog.positions[:] = numbers[-1] // 7 - numbers // 7
-    write_manifest(catalog, path, b"copy")
+    write_manifest(catalog, path, b"copy", manifest_schema())
     return catalog
 
 

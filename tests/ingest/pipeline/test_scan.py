@@ -8,6 +8,7 @@ import pytest
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.dataset.layout import Layout
+from shardstream.ingest.dataset.source_state import FileState
 from shardstream.ingest.pipeline.listing import shown
 from shardstream.ingest.pipeline.scan import scan_folder
 
@@ -22,7 +23,7 @@ def root(tmp_path):
 
 def test_nested_files_belong_to_their_category_and_come_in_the_order_of_their_paths(root):
     listing = scan_folder(root)
-    assert [(file.path, file.label, file.size_bytes) for file in listing] == [
+    assert [(file.path, file.label, file.state.size_bytes) for file in listing] == [
         ("food/a.jpg", 0, 10),
         ("food/b.jpg", 0, 10),
         ("food/deep.jpg", 0, 13),
@@ -30,7 +31,7 @@ def test_nested_files_belong_to_their_category_and_come_in_the_order_of_their_pa
         ("interior/x.jpg", 1, 14),
     ]
     assert [file.path for file in listing] == sorted(file.path for file in listing)
-    assert listing[0].mtime_ns == (root / "food/a.jpg").stat().st_mtime_ns
+    assert listing[0].state == FileState.of((root / "food/a.jpg").stat())
 
 
 @pytest.mark.parametrize("secs", [10_000_000_000, -(1 << 31)])
@@ -38,7 +39,7 @@ def test_a_time_of_any_century_does_not_matter(root, secs):
     os.utime(root / "food/a.jpg", (secs, secs))
     if (root / "food/a.jpg").stat().st_mtime != secs:
         pytest.skip("the file system has no such times")
-    assert scan_folder(root)[0].mtime_ns == min(secs * 10**9, (1 << 63) - 1)
+    assert scan_folder(root)[0].state.mtime_ns == min(secs * 10**9, (1 << 63) - 1)
 
 
 def test_the_order_does_not_depend_on_how_the_disk_lists(root, monkeypatch):

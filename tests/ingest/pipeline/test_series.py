@@ -5,6 +5,7 @@ import pytest
 
 from shardstream.ingest.dataset.layout import CLASS_FOLDERS, Layout
 from shardstream.ingest.dataset.metadata import SplitRule
+from shardstream.ingest.dataset.source_state import FileState
 from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.listing import Listing
 from shardstream.ingest.pipeline.series import BLOCKS_OF_TEN, SHARED_ID, series_notes
@@ -17,7 +18,7 @@ RULE = SplitRule(
 def make_catalog(tmp_path, paths, hashes):
     listing = Listing(tmp_path, ("a", "b"))
     for path in paths:
-        listing.append(path.encode(), int(path.startswith("b")), 1, 1)
+        listing.append(path.encode(), int(path.startswith("b")), FileState(1, 1, 1, 1))
     catalog = Catalog(listing)
     catalog.verdicts[:] = catalog.judged[:] = 0
     catalog.hashes[:], catalog.has_hash[:] = hashes, True

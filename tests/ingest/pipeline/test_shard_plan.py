@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from shardstream.ingest.dataset.source_state import FileState
 from shardstream.ingest.pipeline import shard_plan
 from shardstream.ingest.pipeline.catalog import Catalog
 from shardstream.ingest.pipeline.listing import Listing
@@ -77,7 +78,7 @@ def test_there_are_no_more_shards_than_metadata_have_room_for(tmp_path, monkeypa
     monkeypatch.setattr(shard_plan, "_MAX_SHARDS", max_shards)
     listing = Listing(tmp_path, ("one",))
     for number in range(1000):
-        listing.add(b"one/%d" % number, 0, tmp_path.stat())
+        listing.append(b"one/%d" % number, 0, FileState.of(tmp_path.stat()))
     catalog = Catalog(listing)
     catalog.digests[:] = np.random.default_rng(1).integers(0, 1 << 63, (1000, 4), np.uint64)
     catalog.splits[:] = np.arange(1000) % 5 == 0  # Two of them.

@@ -6,6 +6,7 @@ import pytest
 
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.records import encode_entries, encode_example, frame
+from shardstream.ingest.dataset.source_state import FileState
 from shardstream.ingest.execution.base import Engine
 from shardstream.ingest.pipeline import record_reads, sorted_runs
 from shardstream.ingest.pipeline.catalog import Catalog
@@ -42,7 +43,7 @@ def catalog(tmp_path):
     listing = Listing(tmp_path, ("one", "two"))
     for number in range(400):
         (tmp_path / "photo").touch()
-        listing.add(b"one/%d" % number, 0, (tmp_path / "photo").stat())
+        listing.append(b"one/%d" % number, 0, FileState.of((tmp_path / "photo").stat()))
     catalog = Catalog(listing)
     rows = np.arange(400)
     catalog.source_numbers[:] = rows * 30 // 400
