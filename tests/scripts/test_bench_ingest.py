@@ -188,10 +188,9 @@ def test_processes_that_exit_while_they_are_listed_are_left_out():
     forks = "while :; do (/bin/true) & (/bin/true; /bin/true) & wait; done"
     with subprocess.Popen(["sh", "-c", forks]) as shell:
         try:
-            for _ in range(4000):
-                members = list(way.family(os.getpid()))
-                assert members[0] == os.getpid()
-                assert shell.pid in members
+            for _ in range(1000):
+                members = list(way.family(shell.pid))
+                assert members[0] == shell.pid
         finally:
             shell.kill()
 
