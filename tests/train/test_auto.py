@@ -88,6 +88,7 @@ def two(shaded_photos, tmp_path_factory):
     return folder, options, train_and_evaluate(config_for(shaded_photos, folder, **options))
 
 
+@pytest.mark.slow
 def test_where_pixels_say_as_much_another_model_is_trained_and_the_better_one_kept(two, shaded_photos):
     folder, _, result = two
     rows = read_history(folder / "run")
@@ -128,12 +129,14 @@ def test_a_run_of_two_models_that_was_killed_ends_with_the_same_weights(two, sha
         assert all((a == b).all() for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.slow
 def test_pictures_that_are_too_small_get_small_alone(striped, tmp_path, caplog):
     result = train_and_evaluate(config_for(striped, tmp_path, epochs=1))
     assert (result.model, read_json(tmp_path / "run/config.json")["candidates"]) == ("small", ["small"])
     assert "auto: small alone, for images of 16x16 show lite0 too little" in caplog.text
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_used_are_named_and_small_is_trained(
     striped_photos, tmp_path, monkeypatch, caplog
 ):
@@ -147,6 +150,7 @@ def test_weights_that_cannot_be_used_are_named_and_small_is_trained(
     assert read_json(tmp_path / "run/model.json")["pretrained"] is None
 
 
+@pytest.mark.slow
 def test_a_run_that_began_when_small_was_the_default_goes_on_as_that(striped, tmp_path):
     options = {"epochs": 2, "batch_size": 64}
     with pytest.raises(KeyboardInterrupt):
@@ -159,6 +163,7 @@ def test_a_run_that_began_when_small_was_the_default_goes_on_as_that(striped, tm
     assert result.val_loss == min(float(row["val_loss"]) for row in read_history(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_few_images_that_fill_no_batch_get_features_alone(make_dataset, tmp_path):
     info = make_dataset(num_train=12, num_validation=6, image=IMAGE, picture=stripes)
     result = train_and_evaluate(config_for(info, tmp_path))

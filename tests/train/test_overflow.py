@@ -102,7 +102,10 @@ def run_on_hosts(folder) -> list[dict]:
     scope="module",
     params=[
         "devices",
-        pytest.param("hosts", marks=pytest.mark.skipif(REASON is not None, reason=str(REASON))),
+        pytest.param(
+            "hosts",
+            marks=[pytest.mark.slow, pytest.mark.skipif(REASON is not None, reason=str(REASON))],
+        ),
     ],
 )
 def results(request, tmp_path_factory):

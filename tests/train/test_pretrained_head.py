@@ -88,6 +88,7 @@ def test_the_backbone_is_as_it_was_published(run):
     np.testing.assert_array_equal(model.get_layer("head").get_weights()[0], kernel.transpose(2, 3, 1, 0))
 
 
+@pytest.mark.slow
 def test_a_second_head_runs_no_backbone_again(run, textured, tmp_path, monkeypatch):
     folder, result = run
 
@@ -110,6 +111,7 @@ def _options(config):
     return {name: getattr(config, name) for name in (field.name for field in dataclasses.fields(config))}
 
 
+@pytest.mark.slow
 def test_images_of_another_size_are_resized_by_the_model(textured, tmp_path):
     """Half the size that the weights were trained at is the least that is seen as it is."""
     result = train_and_evaluate(config_for(textured, tmp_path, image_size=48, cache="none"))
@@ -132,6 +134,7 @@ class Watcher(keras.callbacks.Callback):
         self.last = {layer.name: layer.get_weights() for layer in self.model.layers}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fine_tune", "trained", "kept"),
     [
@@ -210,6 +213,7 @@ def test_several_hosts_are_refused_by_name_and_auto_takes_small(textured, tmp_pa
     assert "auto: small alone, for there are 2 hosts, and lite0 is trained by one process" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_class_with_one_image_is_named(make_dataset, tmp_path, caplog):
     info = make_dataset(num_train=4, num_validation=3, image=IMAGE, picture=picture)
     train_and_evaluate(config_for(info, tmp_path))

@@ -133,6 +133,9 @@ print(json.dumps(result))
 """
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def result(striped, tmp_path_factory):
     argv = [sys.executable, "-c", PROGRAM, str(striped.data_dir), str(tmp_path_factory.mktemp("runs"))]

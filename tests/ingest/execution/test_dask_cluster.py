@@ -179,6 +179,7 @@ def test_an_alarm_ends_a_worker_that_hangs_and_the_next_one_does_its_work(engine
     assert list(engine.run_all(eval, [hang], alone=never)) == ["tried again"]
 
 
+@pytest.mark.slow
 def test_workers_that_come_later_get_work_and_more_is_in_flight(scheduler):
     scheduler.add_worker()
     processes, most_in_flight, taken = set(), 0, 0
@@ -332,6 +333,7 @@ def test_a_worker_on_another_file_system_is_refused(cluster, tmp_path, monkeypat
         pass
 
 
+@pytest.mark.slow
 def test_a_worker_that_comes_later_is_checked_as_well(scheduler):
     scheduler.add_worker()
     with (
@@ -363,6 +365,7 @@ def test_dask_that_is_not_installed_is_one_sentence(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_local_cluster_outlives_its_workers(capfd):
     deadly = f"__import__('os').kill({PID}, 9)"
     with open_engine("dask", workers=2) as engine:
@@ -449,6 +452,7 @@ def expected(jobs: Path) -> dict[str, bytes]:
     return contents(build.data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["units", "shards"])
 def test_a_worker_killed_in_the_map_or_in_the_reduce_changes_no_byte(cluster, jobs, expected, step):
     build = Build(jobs / f"killed in {step}", engine="dask", address=cluster.address)
@@ -473,6 +477,7 @@ def test_a_local_cluster_makes_the_same_bytes(jobs, expected):
     assert contents(build.data) == expected
 
 
+@pytest.mark.slow
 def test_a_client_killed_in_the_middle_goes_on(cluster, jobs, expected):
     build = Build(jobs / "client", engine="dask", address=cluster.address)
     unit = build.wait_for_unit()
@@ -487,6 +492,7 @@ def test_a_client_killed_in_the_middle_goes_on(cluster, jobs, expected):
     assert contents(build.data) == expected
 
 
+@pytest.mark.slow
 def test_a_scheduler_killed_in_the_middle_is_one_sentence_and_the_job_goes_on(scheduler, jobs, expected):
     scheduler.add_worker()
     build = Build(jobs / "scheduler", engine="dask", address=scheduler.address)

@@ -127,6 +127,7 @@ def drop_while_it_reads(strategy: tf.distribute.Strategy, batches: tf.data.Datas
         del iterator
 
 
+@pytest.mark.slow
 def test_two_replicas_drop_iterators_and_give_the_losses_of_one(numbered):
     one, two = (fit(numbered, replicas) for replicas in ("one", "two"))
     assert two.keys() == one.keys()

@@ -97,6 +97,7 @@ def test_a_port_that_is_taken_is_said(meetings):
     )
 
 
+@pytest.mark.slow
 def test_a_worker_that_waits_leaves_when_it_is_asked_to(striped, tmp_path, monkeypatch):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     commands = [
@@ -123,6 +124,7 @@ def test_a_worker_that_waits_leaves_when_it_is_asked_to(striped, tmp_path, monke
         )
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_once_it_was_there_is_not_waited_for_long(striped, tmp_path, monkeypatch):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     hosts = "127.0.0.1:2500,127.0.0.1:2501"

@@ -163,7 +163,7 @@ def weights_after(striped, tier, *parts: tuple[Progress, int]) -> np.ndarray:
     return np.concatenate([np.ravel(value) for value in state.values()])
 
 
-@pytest.mark.parametrize("tier", ["none", "memory"])
+@pytest.mark.parametrize("tier", ["none", pytest.param("memory", marks=pytest.mark.slow)])
 def test_a_run_in_two_parts_ends_as_a_run_in_one(striped, tier):
     """All state is in `Trainer.variables()` and the position."""
     whole = weights_after(striped, tier, (Progress(), 2))
@@ -200,7 +200,9 @@ def test_a_run_can_go_on_from_each_position_that_it_tells(striped, number):
     assert recorder.calls[1] == f"epoch {position.epoch}"
 
 
-@pytest.mark.parametrize(("together", "ends"), [(5, (5, 10, 12)), (12, (12,)), (50, (12,))])
+@pytest.mark.parametrize(
+    ("together", "ends"), [(5, (5, 10, 12)), pytest.param(12, (12,), marks=pytest.mark.slow), (50, (12,))]
+)
 def test_several_steps_in_a_call_are_the_same_epoch(striped, run, together, ends):
     """The last call of an epoch has what is left; a run goes on from the end of any."""
     _, expected = run

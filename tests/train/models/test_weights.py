@@ -51,7 +51,7 @@ def test_an_applications_own_file(application, tmp_path, name):
     assert np.abs(before - expected).max() > 0.1 * largest
 
 
-@pytest.mark.parametrize("name", ["small", NAME])
+@pytest.mark.parametrize("name", ["small", pytest.param(NAME, marks=pytest.mark.slow)])
 def test_a_model_of_an_earlier_run_with_other_classes(tmp_path, name):
     earlier = build(name, weights_seed=5, num_classes=7)
     earlier.save(tmp_path / "best.keras")
@@ -71,6 +71,7 @@ def test_weights_alone_of_a_model_of_ours(tmp_path):
     np.testing.assert_array_equal(features(model), features(earlier))
 
 
+@pytest.mark.slow
 def test_efficientnet_whose_file_holds_what_imagenets_pictures_are_like(tmp_path):
     set_seed(7)
     application = build_application(APPLICATIONS["EfficientNetB0"], image_size=32)
