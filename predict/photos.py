@@ -21,7 +21,7 @@ from shardstream.predict.inference.records import media_type
 from shardstream.predict.inference.thumbnails import PICTURE_BYTES, Picture, picture_of
 from shardstream.predict.output.metrics_json import versions_here
 from shardstream.predict.output.prediction_files import CSV_ENCODING, guarded
-from shardstream.predict.output.result import PhotoReport
+from shardstream.predict.output.result import MAX_ROWS, PhotoReport
 from shardstream.predict.output.staging import METRICS, PAGE, publish, staging_in
 from shardstream.predict.page.formatting import percent
 from shardstream.predict.page.render import render
@@ -131,6 +131,7 @@ def report_photos(
     gallery = _Gallery(info, gallery_size)
     counts, verdicts = Counter[int](), Counter[str]()
     rejected: list[tuple[str, str]] = []
+    predicted: list[tuple[str, str, float]] = []
     with staging_in(out) as staging:
         with (staging / TABLE).open(
             "w", encoding=CSV_ENCODING, errors="backslashreplace", newline=""
@@ -145,7 +146,10 @@ def report_photos(
                     if len(rejected) < _MAX_REJECTED:
                         rejected.append((photo.path, photo.judged.reason))
                 else:
-                    counts[int(probabilities.argmax())] += 1
+                    label = int(probabilities.argmax())
+                    counts[label] += 1
+                    if len(predicted) < MAX_ROWS:
+                        predicted.append((photo.path, info.display_names[label], float(probabilities[label])))
                     gallery.offer(photo, pixels, probabilities)
         if not counts:
             path, reason = rejected[0]
@@ -162,7 +166,7 @@ def report_photos(
         page = _page(info, gallery, counts, rejected, metrics, lang, run_dir)
         (staging / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
         publish(staging, out, (TABLE, METRICS, PAGE))
-    return PhotoReport(out=out, metrics=metrics, rejected=rejected)
+    return PhotoReport(out=out, metrics=metrics, rejected=rejected, predicted=predicted)
 
 
 def _predict(

@@ -117,8 +117,8 @@ def export_model(run_dir: Path, *, format: Format, quantize: Quantization = "non
 def _check_onnx() -> None:
     if importlib.util.find_spec("tf2onnx") is None or importlib.util.find_spec("onnx") is None:
         raise ConfigError(
-            "--format onnx needs the packages tf2onnx and onnx: install them with `pip install tf2onnx onnx`, "
-            "or the extra `onnx` of shardstream"
+            "--format onnx needs the packages tf2onnx and onnx: install them with `pip install '.[onnx]'` in the "
+            "checkout of shardstream"
         )
 
 

@@ -132,13 +132,11 @@ def _open(data: bytes, formats: Sequence[str]) -> Image.Image:
         if name not in Image.OPEN:
             continue
         factory, accept = Image.OPEN[name]
-        accepted = accept is None or accept(data[:16])
-        if not accepted or isinstance(
-            accepted, str
-        ):  # A string says why the format is recognized but unsupported.
-            continue
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
-            return factory(io.BytesIO(data), "")
+            accepted = accept is None or accept(data[:16])
+            # A string says why the format is recognized but unsupported.
+            if accepted and not isinstance(accepted, str):
+                return factory(io.BytesIO(data), "")
     raise UnidentifiedImageError
 
 

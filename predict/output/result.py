@@ -20,6 +20,9 @@ from shardstream.predict.output.fonts import LabelFont
 from shardstream.predict.output.metrics_json import Provenance
 from shardstream.predict.output.staging import PAGE
 
+# Images or photos that the terminal shows; the files have all.
+MAX_ROWS = 32
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
@@ -87,8 +90,10 @@ class PhotoReport:
         out: The report folder.
         metrics: Content of metrics.json.
         rejected: The first rejected files, with their reasons.
+        predicted: The first classified files, with their classes and the probability of it.
     """
 
     out: Path
     metrics: dict[str, Any]
     rejected: Sequence[tuple[str, str]]
+    predicted: Sequence[tuple[str, str, float]]

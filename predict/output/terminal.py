@@ -10,10 +10,8 @@ from shardstream.ingest.common.terminal import escape_control_chars
 from shardstream.predict.findings.gallery import Shown
 from shardstream.predict.inference.selection import Sampling
 from shardstream.predict.metrics.comparison import Comparison, Cost
-from shardstream.predict.output.result import PhotoReport, Report
+from shardstream.predict.output.result import MAX_ROWS, PhotoReport, Report
 from shardstream.predict.output.staging import PAGE
-
-MAX_ROWS = 32
 
 # The accuracy and the classes with the lowest recall.
 _NUM_CHECKS = 6
@@ -35,7 +33,10 @@ def print_report(report: Report, console: Console) -> None:
     console.print(picture_table(shown, report.display_names))
     if len(shown) < report.summary.num_examples:
         total = f"{report.summary.num_examples:,}"
-        console.print(Text(f"{len(shown)} of {total} images: {ORDERS[report.sampling]}"))
+        order = ORDERS[report.sampling]
+        if not report.summary.num_wrong:
+            order = order.removeprefix("incorrect ones first, ")
+        console.print(Text(f"{len(shown)} of {total} images: {order}"))
     # No wrapping: a line that is broken cannot be searched or copied.
     console.print(Text(summary_line(report), style="bold"), soft_wrap=True)
     if report.comparisons:
@@ -61,7 +62,9 @@ def picture_table(pictures: Sequence[Shown], display_names: Sequence[str]) -> Ta
 
 
 def print_photo_report(report: PhotoReport, console: Console) -> None:
-    """Prints the number of photos per predicted class, the first rejected ones and the path of the page."""
+    """Prints each photo if they are few, the number per predicted class, rejected ones and the path of the page."""
+    if report.metrics["num_files"] <= MAX_ROWS:
+        console.print(_photo_table(report.predicted))
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("predicted")
     table.add_column("photos", justify="right")
@@ -72,8 +75,22 @@ def print_photo_report(report: PhotoReport, console: Console) -> None:
         console.print(Text(escape_control_chars(f"rejected: {path}: {reason}")), soft_wrap=True)
     verdicts = report.metrics["verdicts"]
     counts = ", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.items())
-    console.print(Text(f"{report.metrics['num_files']:,} files: {counts}", style="bold"), soft_wrap=True)
+    num_files = report.metrics["num_files"]
+    files = "1 file" if num_files == 1 else f"{num_files:,} files"
+    console.print(Text(f"{files}: {counts}", style="bold"), soft_wrap=True)
     console.print(Text(escape_control_chars(f"report: {report.out / PAGE}")), soft_wrap=True)
+
+
+def _photo_table(photos: Sequence[tuple[str, str, float]]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("predicted", overflow="fold")
+    table.add_column("probability", justify="right")
+    table.add_column("image", overflow="fold")
+    for path, name, probability in photos:
+        table.add_row(
+            Text(escape_control_chars(name)), f"{probability:.1%}", Text(escape_control_chars(path))
+        )
+    return table
 
 
 def comparison_table(report: Report) -> Table:

@@ -133,8 +133,9 @@ def _untested(report: Report, t: Texts) -> str:
 def _gallery(report: Report, t: Texts) -> dict[str, Any]:
     pictures, summary = report.pictures, report.summary
     num_wrong = sum(not shown.prediction.right for shown in pictures)
+    by_loss = not num_wrong and report.sampling in ("uniform", "stratified")
     return {
-        "order": t[f"order_{report.sampling}"],
+        "order": t["order_worst" if by_loss else f"order_{report.sampling}"],
         "gallery_empty": t[
             "no_errors"
             if report.sampling == "confident-errors" and not summary.num_wrong

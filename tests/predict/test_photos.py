@@ -120,6 +120,8 @@ def test_every_file_has_its_row_in_order_with_its_verdict(trial, photos, tmp_pat
     printed = capsys.readouterr().out
     assert f"rejected: {photos / 'food/pipe.jpg'}: cannot be read: not a regular file" in printed
     assert "19 files: " in printed
+    shares = [f"{float(row['probability']):.1%}" for row in rows if row["probability"]]
+    assert re.findall(r"\d+\.\d%", printed) == shares
 
 
 def test_the_page_keeps_to_its_size_and_the_least_sure(trial, photos, tmp_path):

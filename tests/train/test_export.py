@@ -138,7 +138,7 @@ def test_onnx_without_its_package_says_what_to_install(run, capsys, monkeypatch)
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["export", str(run), "--format", "onnx"]) == 2
-    assert "pip install tf2onnx onnx" in capsys.readouterr().err
+    assert "pip install '.[onnx]'" in capsys.readouterr().err
 
 
 def test_what_is_no_export_stays(run, tmp_path, capsys):

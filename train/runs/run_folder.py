@@ -236,7 +236,7 @@ class ModelFile(RunFolder):
         if not self.model_info.is_file():
             raise DatasetError(
                 f"{self.path}: no model.json beside it, which names the classes and the image size; "
-                "copy that of a run folder and put its own in"
+                "copy the one of its run"
             )
 
 

@@ -228,13 +228,13 @@ ENGLISH: Mapping[str, str] = {
     "provenance_versions_training": "Versions, training",
     "provenance_config": "Training configuration",
     # Loose photos.
-    "photos_title": "{count} photos, predicted by {run}",
-    "photos_headline": "{count} photos, predicted by model {run} ({model})",
+    "photos_title": "Photos predicted by {run}: {count}",
+    "photos_headline": "Photos predicted by model {run} ({model}): {count}",
     "photos_meaning": "The labels of these photos are unknown: they are grouped by predicted class.",
-    "photos_group": "{count} photos, {share} of all; {shown} are shown, the least confident first.",
+    "photos_group": "Photos: {count}, {share} of all; shown: {shown}, the least confident first.",
     "photos_rejected": "Rejected",
     "photos_rejected_meaning": (
-        "{count} files are not usable images; {shown} are listed here, predictions.csv has all."
+        "Files that are not usable images: {count}; {shown} are listed here, predictions.csv has all."
     ),
     # Other models.
     "compare": "Other models",

@@ -104,6 +104,7 @@ def half_transparent(image):
         ),
         (lambda image: b"", "rejected", "empty file"),
         (lambda image: b"a text", "rejected", "not an image"),
+        (lambda image: b"hi\n", "rejected", "not an image: text"),
     ],
 )
 def test_what_the_header_leaves_open_is_decoded(change, verdict, reason, photo):
