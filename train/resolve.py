@@ -194,9 +194,9 @@ def _image_size(config: TrainConfig, data: Dataset) -> int:
     `small` takes as long as there are pixels: it does not see those that only enlarge the images. A backbone was
     trained at a size of its own.
     """
-    stored = data.image_size
-    if stored and config.model == AUTO_TRAINED:
-        stored = min(stored, max(_LEAST_DETAIL, data.detail_size or stored))
+    stored, largest = data.image_size, data.info.largest_source_side
+    if stored and largest and config.model == AUTO_TRAINED:
+        stored = min(stored, max(_LEAST_DETAIL, largest))
     return config.image_size or stored or BACKBONES.get(config.model, _IMAGE_SIZE_OF_ORIGINALS)
 
 

@@ -90,7 +90,7 @@ class PhotoReport:
         out: The report folder.
         metrics: Content of metrics.json.
         rejected: The first rejected files, with their reasons.
-        predicted: The first classified files, with their classes and the probability of it.
+        predicted: The first classified files, each with its class and the probability of that.
     """
 
     out: Path

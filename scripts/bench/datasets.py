@@ -49,7 +49,7 @@ class BenchConfig:
     image_size: int = 300
     """Stored height and width in pixels, as for `shardstream-ingest build`."""
     results: Path | None = None
-    """A folder for the result of each training; a later call uses those that it holds."""
+    """A folder for the result of each training; a later call with the same options uses those that it holds."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

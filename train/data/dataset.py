@@ -58,12 +58,6 @@ class Dataset:
         return self.info.image.size
 
     @property
-    def detail_size(self) -> int | None:
-        """The least height and width that show all there is: less than `image_size` if images were enlarged."""
-        size, largest = self.info.image.size, self.info.largest_source_side
-        return size if size is None or largest is None else min(size, largest)
-
-    @property
     def fingerprint(self) -> str:
         """SHA-256 of everything that training sees: classes, image settings and the content of each shard."""
         return self.info.fingerprint
