@@ -7,7 +7,7 @@ from pathlib import Path
 from shardstream.ingest.commands.config import RepairConfig
 from shardstream.ingest.commands.rebuild import CannotRepairError, remake_manifest, remake_shard
 from shardstream.ingest.commands.verify import check_shards, examine
-from shardstream.ingest.common.atomic_io import file_sha256, fsync_file, fsync_folder, write_atomic
+from shardstream.ingest.common.atomic_io import file_sha256, replace_in, write_atomic
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.dataset.index import FILENAME as INDEX
 from shardstream.ingest.dataset.index import open_index_writer, scan_shards
@@ -137,9 +137,7 @@ def _replace(new: Path, data: Path, outcome: str) -> _Done:
         return _Done(
             "not repaired: a folder has its name: move that elsewhere and run the same command again", False
         )
-    fsync_file(new)
-    new.replace(data / new.name)
-    fsync_folder(data)
+    replace_in(data, new)
     return _Done(outcome)
 
 

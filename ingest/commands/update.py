@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardstream.ingest.commands.config import UpdateConfig
+from shardstream.ingest.common.atomic_io import replace_in
 from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.common.versions import differing, mixed, writer_versions
 from shardstream.ingest.dataset.metadata import DatasetInfo
@@ -137,7 +138,7 @@ def _write_states(listing: Listing, old: DatasetInfo, place: StagingArea) -> Non
     """Replaces the states of the source files in `old`: files with the same content have other times or inodes."""
     write_source_states(place.dataset / SOURCE_STATE, listing.states, old.manifest_sha256)
     try:
-        place.replace_file(SOURCE_STATE)
+        replace_in(place.data, place.dataset / SOURCE_STATE)
     except OSError as error:
         # The dataset is complete without it.
         logger.warning(

@@ -85,6 +85,13 @@ def fsync_folder(folder: Path) -> None:
             raise
 
 
+def replace_in(folder: Path, new: Path) -> None:
+    """Moves a file into `folder`, in place of the one of its name: atomic, and synced to disk before and after."""
+    fsync_file(new)
+    new.replace(folder / new.name)
+    fsync_folder(folder)
+
+
 def fsync_file(path: Path) -> None:
     """Syncs the content of a file to disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -44,6 +44,20 @@ def read_regular(path: Path, *, max_bytes: int = MAX_DESCRIPTION_BYTES) -> bytes
         return file.read(size)  # Not more: some files in /proc have size 0 and no end.
 
 
+def check_regular(path: Path, remedy: str) -> None:
+    """Checks that a file of a dataset is there, and no link, pipe or folder.
+
+    Raises:
+        DatasetError: It is not; the message ends with `remedy`.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: missing; {remedy}") from None
+    if not stat.S_ISREG(mode):
+        raise DatasetError(f"{path}: not a regular file; {remedy}")
+
+
 @contextlib.contextmanager
 def parse_errors(path: Path, remedy: str) -> Iterator[None]:
     """Converts any exception of a parser to a DatasetError: invalid file content is not a bug.

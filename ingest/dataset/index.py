@@ -6,14 +6,13 @@ them: `numpy.load("index.npy", mmap_mode="r")`. 12 bytes per record: 1.2 GB on d
 
 import contextlib
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from shardstream.ingest.common.errors import DatasetError, is_machine_error
-from shardstream.ingest.common.safe_files import open_regular, parse_errors
+from shardstream.ingest.common.safe_files import check_regular, open_regular, parse_errors
 from shardstream.ingest.dataset.metadata import FORMAT_VERSION, DatasetInfo, ShardInfo
 from shardstream.ingest.dataset.records import CHECKSUM_BYTES, HEADER_BYTES, RecordError, framed_length
 
@@ -101,12 +100,7 @@ def open_index(info: DatasetInfo) -> np.ndarray:
     """
     path = info.data_dir / FILENAME
     num_examples = sum(split.num_examples for split in info.splits.values())
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: missing; {info.remedy}") from None
-    if not stat.S_ISREG(mode):
-        raise DatasetError(f"{path}: not a regular file; {info.remedy}")
+    check_regular(path, info.remedy)
     # NumPy checks the file size against the header without allocating memory.
     with parse_errors(path, info.remedy):
         rows = np.load(path, mmap_mode="r", allow_pickle=False)

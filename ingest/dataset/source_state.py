@@ -5,7 +5,6 @@ It has a row for each row of the manifest, in the same order, and names that man
 """
 
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from shardstream.ingest.common.errors import DatasetError
+from shardstream.ingest.common.safe_files import check_regular
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.parquet_files import (
     ROWS_AT_ONCE,
@@ -78,12 +78,7 @@ def check_source_states(info: DatasetInfo) -> None:
         DatasetError: The file is missing, corrupt, or of another manifest; the message ends with the consequence.
     """
     path = info.data_dir / FILENAME
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: missing; {_REMEDY}") from None
-    if not stat.S_ISREG(mode):
-        raise DatasetError(f"{path}: not a regular file; {_REMEDY}")
+    check_regular(path, _REMEDY)
     try:
         # In its own process: a corrupt Parquet file may crash the C++ reader.
         num_rows = run_alone(_num_rows, info)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from shardstream.ingest.common.atomic_io import (
     exchange,
-    fsync_file,
     fsync_folder,
     fsync_folder_contents,
     is_mount_point,
@@ -111,12 +110,6 @@ class StagingArea:
         remove_named(self.dataset, names)
         keep_leftovers(self.dataset, self.data)
         self.remove()
-
-    def replace_file(self, name: str) -> None:
-        """Replaces one file of the dataset at DATA by the one in the staging area."""
-        fsync_file(self.dataset / name)
-        (self.dataset / name).rename(self.data / name)
-        fsync_folder(self.data)
 
     def remove(self) -> None:
         """Removes all work in progress, best effort: the dataset is complete without it."""
