@@ -165,8 +165,10 @@ def report_photos(
         (staging / METRICS).write_text(json_text(metrics), encoding="utf-8")
         page = _page(info, gallery, counts, rejected, metrics, lang, run_dir)
         (staging / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
-        publish(staging, out, (TABLE, METRICS, PAGE))
-    return PhotoReport(out=out, metrics=metrics, rejected=rejected, predicted=predicted)
+        is_replaced = publish(staging, out, (TABLE, METRICS, PAGE))
+    return PhotoReport(
+        out=out, metrics=metrics, rejected=rejected, predicted=predicted, is_replaced=is_replaced
+    )
 
 
 def _predict(

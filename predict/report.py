@@ -87,8 +87,8 @@ def build_report(
         _write_plots(report, staging)
         (staging / METRICS).write_text(json_text(report.metrics), encoding="utf-8")
         (staging / PAGE).write_text(render_page(report, lang), encoding="utf-8", errors="backslashreplace")
-        publish(staging, out, KNOWN_FILES)
-    return report
+        is_replaced = publish(staging, out, KNOWN_FILES)
+    return dataclasses.replace(report, is_replaced=is_replaced)
 
 
 def _write_findings(report: Report, staging: Path) -> None:

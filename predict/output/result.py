@@ -48,6 +48,7 @@ class Report:
         metrics: Content of metrics.json.
         provenance: Provenance of the report.
         out: The report folder; None if nothing was written.
+        is_replaced: Whether an earlier report in that folder was replaced.
     """
 
     sampling: Sampling
@@ -69,6 +70,7 @@ class Report:
     provenance: Provenance
     neighbors: Neighbors | None = None
     out: Path | None = None
+    is_replaced: bool = False
 
     @property
     def page(self) -> Path:
@@ -91,9 +93,11 @@ class PhotoReport:
         metrics: Content of metrics.json.
         rejected: The first rejected files, with their reasons.
         predicted: The first classified files, each with its class and the probability of that.
+        is_replaced: Whether an earlier report in that folder was replaced.
     """
 
     out: Path
     metrics: dict[str, Any]
     rejected: Sequence[tuple[str, str]]
     predicted: Sequence[tuple[str, str, float]]
+    is_replaced: bool

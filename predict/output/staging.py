@@ -53,7 +53,7 @@ def _is_report(out: Path) -> bool:
 
 @contextlib.contextmanager
 def staging_in(out: Path) -> Iterator[Path]:
-    """Gives a staging folder inside `out`, which is removed at the end.
+    """Gives a staging folder inside `out`, which is removed at the end, as is a new `out` that stays empty.
 
     Inside, so that renaming is atomic on the same file system and nothing else is touched.
 
@@ -62,29 +62,38 @@ def staging_in(out: Path) -> Iterator[Path]:
         OSError: A system error, with this folder if it names no file, such as a full disk.
     """
     check_report_folder(out)
+    is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     for left_over in out.glob(f"{_PREFIX}*"):
         # Left by a killed run; a younger one may belong to a run in progress.
         if time.time() - left_over.stat().st_mtime > 24 * 3600:
             shutil.rmtree(left_over, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=_PREFIX) as staging:
-        try:
+    try:
+        with tempfile.TemporaryDirectory(dir=out, prefix=_PREFIX) as staging:
             yield Path(staging)
-        except OSError as error:
-            if error.filename is None and error.errno is not None:
-                raise OSError(error.errno, error.strerror, str(out)) from error
-            raise
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(out)) from error
+        raise
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # Not empty: the report is there.
+                out.rmdir()
 
 
-def publish(staging: Path, out: Path, names: Sequence[str]) -> None:
+def publish(staging: Path, out: Path, names: Sequence[str]) -> bool:
     """Replaces the report in `out` by the files called `names`; other files of an earlier report are removed.
+
+    Returns whether there was an earlier report.
 
     The page is removed first and added last: a process killed between renames leaves a folder without a page, never a
     page with the files of another report. The same holds for two that finish at once: one waits for the other. Foreign
     files in the folder stay.
     """
     with _one_at_a_time(out):
+        is_replaced = _is_report(out)
         _replace(staging, out, names)
+    return is_replaced
 
 
 def _replace(staging: Path, out: Path, names: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Prints the predictions in the terminal."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -46,7 +47,7 @@ def print_report(report: Report, console: Console) -> None:
             Text(escape_control_chars(check.sentence()), style="" if check.is_kept else "bold red"),
             soft_wrap=True,
         )
-    console.print(Text(f"report: {escape_control_chars(str(report.page))}"), soft_wrap=True)
+    _print_page(report.page, console, is_replaced=report.is_replaced)
 
 
 def picture_table(pictures: Sequence[Shown], display_names: Sequence[str]) -> Table:
@@ -78,7 +79,14 @@ def print_photo_report(report: PhotoReport, console: Console) -> None:
     num_files = report.metrics["num_files"]
     files = "1 file" if num_files == 1 else f"{num_files:,} files"
     console.print(Text(f"{files}: {counts}", style="bold"), soft_wrap=True)
-    console.print(Text(escape_control_chars(f"report: {report.out / PAGE}")), soft_wrap=True)
+    _print_page(report.out / PAGE, console, is_replaced=report.is_replaced)
+
+
+def _print_page(page: Path, console: Console, *, is_replaced: bool) -> None:
+    if is_replaced:
+        replaced = f"replaced the earlier report in {page.parent}; --out PATH keeps both"
+        console.print(Text(escape_control_chars(replaced)), soft_wrap=True)
+    console.print(Text(f"report: {escape_control_chars(str(page))}"), soft_wrap=True)
 
 
 def _photo_table(photos: Sequence[tuple[str, str, float]]) -> Table:

@@ -157,16 +157,18 @@ def test_only_32_rows_are_printed(trial, tmp_path, capsys):
     assert "32 of 81 images: incorrect ones first, highest loss first" in lines
 
 
-def test_a_second_run_replaces_the_report_and_leaves_the_users_files(trial, tmp_path):
+def test_a_second_run_replaces_the_report_says_so_and_leaves_the_users_files(trial, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
-    for batch in ("1", "3"):
+    replaced = f"replaced the earlier report in {tmp_path}; --out PATH keeps both"
+    for batch, is_said in (("1", False), ("3", True)):
         assert main([str(trial.run), str(trial.data), "--batch", batch, "--out", str(tmp_path)]) == 0
+        assert (replaced in capsys.readouterr().out.splitlines()) == is_said
     assert metrics_of(tmp_path)["num_examples"] == 17
     assert "batch 3 of 3" in (tmp_path / "index.html").read_text(encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == FILES | {"notes.txt"}
 
 
-def test_photos_have_a_report_of_their_own(trial, tmp_path):
+def test_photos_have_a_report_of_their_own(trial, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(trial.run, run)
     assert main([str(run), str(trial.data), "--batch", "1"]) == 0
@@ -177,6 +179,9 @@ def test_photos_have_a_report_of_their_own(trial, tmp_path):
     assert {path.name: path.read_bytes() for path in (run / "report").iterdir()} == before
     expected = {"index.html", "metrics.json", "predictions.csv"}
     assert {path.name for path in (run / "photos-report").iterdir()} == expected
+    assert "replaced" not in capsys.readouterr().out
+    assert main([str(run), str(tmp_path / "loose/a.png")]) == 0
+    assert f"replaced the earlier report in {run / 'photos-report'}; --out" in capsys.readouterr().out
 
 
 def test_nothing_of_an_earlier_report_stays_and_nothing_of_the_user_goes(trial, tmp_path):

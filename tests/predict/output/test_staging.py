@@ -33,6 +33,20 @@ def test_two_reports_that_end_at_once_leave_one_of_them_whole(tmp_path, monkeypa
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(KNOWN_FILES)
 
 
+@pytest.mark.parametrize("left_by_the_user", [None, "empty", "a file"])
+def test_a_report_that_was_stopped_leaves_the_folder_as_it_was(tmp_path, left_by_the_user):
+    out = tmp_path / "report"
+    if left_by_the_user:
+        out.mkdir()
+    if left_by_the_user == "a file":
+        (out / "notes.txt").touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(KeyboardInterrupt), staging_in(out) as staging:
+        (staging / KNOWN_FILES[0]).touch()
+        raise KeyboardInterrupt
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize(("named", "where"), [(None, "report"), ("elsewhere", "elsewhere")])
 def test_an_error_of_the_system_says_where(tmp_path, named, where):
     with pytest.raises(OSError, match=f"No space left on device.*{where}'"), staging_in(tmp_path / "report"):
