@@ -7,6 +7,8 @@ from shardstream.predict.output.metrics_json import Provenance
 from shardstream.predict.page.texts.languages import Texts
 from shardstream.train.runs.saved_model import ModelInfo
 
+_WEIGHTS_FACTS = ("trained_on", "license", "sha256")
+
 
 def provenance_facts(provenance: Provenance, t: Texts) -> list[tuple[str, str]]:
     """Returns the provenance of a report as terms and values, in the language of `t`."""
@@ -42,11 +44,14 @@ def provenance_facts(provenance: Provenance, t: Texts) -> list[tuple[str, str]]:
 
 def _pretrained(model: ModelInfo, t: Texts) -> Iterator[tuple[str, str]]:
     """Yields the origin of pretrained weights, if recorded in model.json."""
-    facts: Any = getattr(model, "pretrained", None)
-    if isinstance(facts, Mapping) and facts:
-        name, version = facts.get("name", ""), facts.get("version", "")
-        others = [f"{key} {value}" for key, value in facts.items() if key not in ("name", "version")]
-        yield t["provenance_weights"], ", ".join([f"{name} {version}".strip(), *others])
+    if facts := model.pretrained:
+        others = [t[f"weights_{key}"].format(value=facts[key]) for key in _WEIGHTS_FACTS if key in facts]
+        if fine_tuned := t.get(f"weights_fine_tune_{facts.get('fine_tune')}"):
+            others.append(fine_tuned)
+        yield (
+            t["provenance_weights"],
+            ", ".join([f"{facts['name']} {facts.get('version', '')}".strip(), *others]),
+        )
 
 
 def _listed(versions: Mapping[str, Any]) -> str:

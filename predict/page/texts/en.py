@@ -124,7 +124,7 @@ ENGLISH: Mapping[str, str] = {
     "next": "Next",
     "probabilities": "Probabilities",
     "loss": "loss {loss}",
-    "source_size": "{width} × {height} pixels",
+    "source_size": "source size {width} × {height} pixels",
     # The classes.
     "classes": "Classes",
     "classes_meaning": (
@@ -223,6 +223,12 @@ ENGLISH: Mapping[str, str] = {
         "{model}: {parameters} parameters, trained in {precision}, {size} × {size}, {resize}"
     ),
     "provenance_weights": "Pretrained weights",
+    "weights_trained_on": "trained on {value}",
+    "weights_license": "license {value}",
+    "weights_sha256": "SHA-256 {value}",
+    "weights_fine_tune_none": "not fine-tuned",
+    "weights_fine_tune_last": "the last third of the network fine-tuned",
+    "weights_fine_tune_full": "the whole network fine-tuned",
     "provenance_model_sha256": "Model file (SHA-256)",
     "provenance_versions": "Versions, predicting",
     "provenance_versions_training": "Versions, training",

@@ -118,7 +118,7 @@ KOREAN: Mapping[str, str] = {
     "next": "다음",
     "probabilities": "확률",
     "loss": "손실 {loss}",
-    "source_size": "{width} × {height} 픽셀",
+    "source_size": "원본 크기 {width} × {height} 픽셀",
     "classes": "클래스",
     "classes_meaning": (
         "정밀도: 그 클래스로 예측한 사진 중 맞은 비율. 재현율: 그 클래스의 사진 중 맞힌 비율. F1: 둘의 "
@@ -204,6 +204,12 @@ KOREAN: Mapping[str, str] = {
         "{model}: 파라미터 {parameters}개, {precision}로 학습, {size} × {size}, {resize}"
     ),
     "provenance_weights": "사전 학습 가중치",
+    "weights_trained_on": "{value}로 학습",
+    "weights_license": "라이선스 {value}",
+    "weights_sha256": "SHA-256 {value}",
+    "weights_fine_tune_none": "미세 조정 안 함",
+    "weights_fine_tune_last": "신경망의 마지막 3분의 1을 미세 조정",
+    "weights_fine_tune_full": "신경망 전체를 미세 조정",
     "provenance_model_sha256": "모델 파일(SHA-256)",
     "provenance_versions": "버전(예측)",
     "provenance_versions_training": "버전(학습)",

@@ -183,7 +183,7 @@ def cards_of(page):
 def test_a_card_says_right_or_wrong_in_words_and_has_names_size_and_probabilities(usual):
     assert cards_of(usual)[0] == (
         "incorrectloss 2.30 Actual실외 exterior Predicted음식 food "
-        "음식60.0 % 실내30.0 % 실외10.0 % exterior/d.jpg640 × 480 pixelss__3"
+        "음식60.0 % 실내30.0 % 실외10.0 % exterior/d.jpgsource size 640 × 480 pixelss__3"
     )
 
 
@@ -358,6 +358,24 @@ def test_look_alikes_are_named_with_their_splits(make_page):
     assert "실외 train exterior/y.jpg" in issues
     assert "The first 1 of 30; findings.csv has them all" in issues
     assert "2 files were left out at ingest" in issues
+
+
+@pytest.mark.parametrize(
+    ("lang", "fine_tune", "said"),
+    [
+        ("en", "none", "weights 1.2, trained on ImageNet, not fine-tuned"),
+        ("en", "last", "weights 1.2, trained on ImageNet, the last third of the network fine-tuned"),
+        ("ko", "none", "weights 1.2, ImageNet로 학습, 미세 조정 안 함"),
+        ("ko", "full", "weights 1.2, ImageNet로 학습, 신경망 전체를 미세 조정"),
+    ],
+)
+def test_what_was_done_with_pretrained_weights_is_said_in_words(make_report, lang, fine_tune, said):
+    report = make_report(USUAL, **USUAL_NAMES)
+    pretrained = {"name": "weights", "version": "1.2", "trained_on": "ImageNet", "fine_tune": fine_tune}
+    model = dataclasses.replace(report.provenance.model_info, pretrained=pretrained)
+    provenance = dataclasses.replace(report.provenance, model_info=model)
+    page = Page(render_page(dataclasses.replace(report, provenance=provenance), lang))
+    assert said in page.text_by_tag["dd"]
 
 
 @pytest.mark.parametrize("lang", ["en", "ko"])
