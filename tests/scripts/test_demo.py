@@ -25,7 +25,7 @@ def root(tmp_path) -> Path:
     (root / "scripts").mkdir(parents=True)
     (root / ".venv/bin").mkdir(parents=True)
     shutil.copy(ROOT / "scripts/demo", root / "scripts/demo")
-    (root / "scripts/bootstrap").write_text("#!/bin/sh\necho bootstrap >>calls\n")
+    (root / "scripts/bootstrap").write_text("#!/bin/sh\necho bootstrap for $BOOTSTRAP_CALLER >>calls\n")
     for command in COMMANDS:
         (root / ".venv/bin" / command).write_text(STAND_IN)
     for program in ("scripts/bootstrap", *(f".venv/bin/{command}" for command in COMMANDS)):
@@ -47,6 +47,7 @@ def test_goes_from_photos_to_the_report_page(root, tmp_path):
     result = demo(root, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert [call[0] for call in calls(root)] == ["bootstrap", *COMMANDS]
+    assert calls(root)[0] == ["bootstrap", "for", "demo"]  # It says not what to do next, as the demo goes on.
     assert result.stdout.splitlines()[-1] == f"open {root}/demo/run/report/index.html"
 
 
