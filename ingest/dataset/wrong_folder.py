@@ -1,5 +1,6 @@
 """Error messages for a path that is not a dataset or a run: guesses what it is and says what to do."""
 
+import difflib
 import itertools
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ from shardstream.ingest.images.file_marks import SUFFIXES
 _IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 # Enough to recognize a folder of images; listing all files of a network mount may take minutes.
 _MAX_ENTRIES = 200
+_MAX_SIBLINGS = 1000
 
 
 def explain_missing_metadata(data_dir: Path, filename: str, hint: str) -> str:
@@ -22,7 +24,8 @@ def explain_missing_metadata(data_dir: Path, filename: str, hint: str) -> str:
     if not data_dir.exists() and data_dir.suffix.lower() in _IMAGE_SUFFIXES:
         return f"{data_dir}: no such file"
     if not data_dir.exists():
-        return f"{data_dir}: no such folder; make it with `shardstream-ingest build IMAGES {data_dir}`"
+        hint = f"make it with `shardstream-ingest build IMAGES {data_dir}`"
+        return f"{data_dir}: no such folder; {_near_folder(data_dir) or hint}"
     if not data_dir.is_dir():
         return f"{data_dir}: a file, expected a dataset folder made by `shardstream-ingest build`"
     if (data_dir / "model.json").is_file() or (data_dir / "history.csv").is_file():
@@ -39,7 +42,8 @@ def explain_missing_run(run: Path) -> str:
     """Returns an explanation for `run`, which was given as a run folder but is not one."""
     expected = "expected a run folder made by `shardstream-train`"
     if not run.exists():
-        return f"{run}: no such folder; make a run with `shardstream-train DATA --run {run}`"
+        hint = f"make a run with `shardstream-train DATA --run {run}`"
+        return f"{run}: no such folder; {_near_folder(run) or hint}"
     if is_dataset(run):
         return f"{run}: a dataset folder, {expected}; train with `shardstream-train {run} --run RUN` and give RUN"
     if not (run / "config.json").is_file() and _has_images(run):
@@ -50,6 +54,19 @@ def explain_missing_run(run: Path) -> str:
 def is_dataset(folder: Path) -> bool:
     """Returns whether `folder` is a shardstream dataset, complete or not, and not another use of metadata.json."""
     return (folder / "metadata.json").is_file() and any(folder.glob("*.tfrecord-*"))
+
+
+def _near_folder(missing: Path) -> str:
+    """Returns a question for the folder beside `missing` with the nearest name; empty if there is none."""
+    try:
+        with os.scandir(missing.parent) as entries:
+            names = [entry.name for entry in itertools.islice(entries, _MAX_SIBLINGS) if entry.is_dir()]
+    except OSError:
+        return ""
+    # The work of a build that was stopped is no dataset.
+    names = [name for name in names if not name.endswith(".incomplete")]
+    close = difflib.get_close_matches(missing.name, names, n=1)
+    return f"did you mean {missing.with_name(close[0])}?" if close else ""
 
 
 def _has_images(folder: Path) -> bool:

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from shardstream.ingest.commands.config import RepairConfig, UpdateConfig
-from shardstream.ingest.common.errors import ConfigError
+from shardstream.ingest.common.errors import ConfigError, DatasetError
+from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.ingest.dataset.wrong_folder import explain_missing_run
 
 
@@ -38,8 +39,32 @@ def test_swapped_arguments_are_named(folders, config_class):
         ("photos", "holds images, expected a run folder"),
         ("data", "a dataset folder, expected a run folder"),
         ("nowhere", "no such folder; make a run with `shardstream-train DATA --run "),
+        ("dat", "no such folder; did you mean {folders}/data?"),
         ("photos/cat/1.jpg", "no config.json and no model.json in it"),
     ],
 )
 def test_what_was_given_as_a_run_is_named(folders, name, found):
-    assert explain_missing_run(folders / name).startswith(f"{folders / name}: {found}")
+    assert explain_missing_run(folders / name).startswith(
+        f"{folders / name}: {found.format(folders=folders)}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("dta", "no such folder; did you mean {folders}/data?"),
+        (
+            "flowers_of_2026",
+            "no such folder; make it with `shardstream-ingest build IMAGES {folders}/flowers_of_2026`",
+        ),
+        (
+            "nowhere/dta",
+            "no such folder; make it with `shardstream-ingest build IMAGES {folders}/nowhere/dta`",
+        ),
+    ],
+)
+def test_a_mistyped_dataset_is_answered_with_the_nearest_name(folders, name, sentence):
+    (folders / "flowers_of_2026.incomplete").mkdir()  # What a build was stopped at.
+    (folders / "flowers_of_2026.zip").touch()
+    with pytest.raises(DatasetError, match=re.escape(sentence.format(folders=folders)) + "$"):
+        DatasetInfo.load(folders / name)
