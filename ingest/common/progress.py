@@ -83,12 +83,13 @@ def _bar(what: str, unit: str, done: _Done) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def _lines(what: str, unit: str, done: _Done) -> Iterator[Callable[[], None]]:
-    said = time.monotonic()
+    last, is_said = time.monotonic(), False
 
     def show() -> None:
-        nonlocal said
-        if time.monotonic() - said >= _SECS_BETWEEN_LINES:
-            said = time.monotonic()
+        nonlocal last, is_said
+        # Short work says nothing; of other work the last line has the final count.
+        if (is_said and done.count == done.total) or time.monotonic() - last >= _SECS_BETWEEN_LINES:
+            last, is_said = time.monotonic(), True
             print(
                 f"{what}: {done.count:,} of {done.total:,} {unit}, {done.rate}, {done.secs_left:,.0f} s left",
                 file=sys.stderr,
