@@ -56,6 +56,8 @@ def _print_changes(changes: Changes, console: Console) -> None:
         f"{changes.num_moved:,} moved to another class, {changes.num_renamed:,} renamed"
     )
     lines = [counts]
+    if changes.num_touched:
+        lines.append(f"read again, for another size, time or inode than before: {changes.num_touched:,}")
     if changes.classes_added:
         lines.append(f"new classes: {', '.join(changes.classes_added)}")
     if changes.classes_removed:

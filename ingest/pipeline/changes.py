@@ -21,6 +21,7 @@ class Changes:
     Attributes:
         num_new: Number of added files.
         num_changed: Number of files with the same path and different content.
+        num_touched: Number of files with the same path and another size, time or inode, whatever their content.
         num_gone: Number of removed files.
         num_moved: Number of files that changed their class: they have the content of a removed file, or the same path
             and another class in the table.
@@ -33,6 +34,7 @@ class Changes:
 
     num_new: int
     num_changed: int
+    num_touched: int
     num_gone: int
     num_moved: int
     num_renamed: int
@@ -126,6 +128,7 @@ def find_changes(old: DatasetInfo, catalog: Catalog, state: PreviousState, known
     return Changes(
         num_new=len(new) - num_moved - num_renamed,
         num_changed=int(changed.sum()),
+        num_touched=state.num_touched,
         num_gone=len(state.gone_labels) - num_moved - num_renamed,
         num_moved=num_moved + int((state.found & (state.labels != catalog.labels)).sum()),
         num_renamed=num_renamed,

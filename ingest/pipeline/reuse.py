@@ -47,6 +47,7 @@ class PreviousState:
         is_moved: Whether the source gives a known file another class or split than before.
         has_other_size: Whether a known file has another size than before.
         has_other_state: Whether a known file has another state than before, or an unknown one.
+        num_touched: The number of known files with another state than before.
         is_of_old_layout: Whether the previous manifest has other columns than a new one.
     """
 
@@ -63,6 +64,7 @@ class PreviousState:
     is_moved: bool = False
     has_other_size: bool = False
     has_other_state: bool = False
+    num_touched: int = 0
     is_of_old_layout: bool = False
 
     @classmethod
@@ -108,6 +110,7 @@ def load_previous(catalog: Catalog, old: DatasetInfo) -> PreviousState:
         state.found[row] = True
         state.has_other_size = state.has_other_size or file_state.size_bytes != before["size_bytes"]
         state.has_other_state = state.has_other_state or not is_same
+        state.num_touched += before["state"] is not None and not is_same
         state.labels[row] = labels_now.get(before["class_name"], -1)
         state.verdicts[row] = VERDICTS.index(before["verdict"])
         if before["sha256"] is None or before["verdict"] == VERDICTS[CONFLICT]:

@@ -152,6 +152,22 @@ def test_a_copy_of_the_photos_is_read_once_and_nothing_is_written_anew(photos, t
     assert not (tmp_path / "d.incomplete").exists()
 
 
+def test_why_files_with_the_same_content_are_read_is_said(photos, tmp_path, capsys):
+    assert build(photos, tmp_path / "d") == 0
+    touched = sorted(photos.rglob("*.jpg"))[:7]
+    for path in touched:
+        os.utime(path, ns=(1, 1))
+    said = {}
+    for time_ in ("first", "second"):
+        capsys.readouterr()
+        assert main(["update", str(photos), str(tmp_path / "d"), "--workers", "1"]) == 0
+        said[time_] = capsys.readouterr().out
+    reason = "read again, for another size, time or inode than before: 7"
+    assert reason in said["first"].splitlines()
+    assert f"{NUM_FILES} files, 7 of them read" in said["first"]
+    assert "than before" not in said["second"]
+
+
 def remove(path: Path) -> None:
     path.unlink()
 
