@@ -34,8 +34,8 @@ class Examination:
     Attributes:
         info: The expected dataset; None if there are no intact metadata to compare with.
         damages: All corruption, sorted by file name.
-        contents: The SHA-256 of each corrupt or foreign shard, in hexadecimal, by file name; empty for an unreadable
-            file.
+        contents: The SHA-256 of each corrupt or foreign shard, in hexadecimal, by file name; empty for a file that
+            cannot be read, or whose size tells that it is no shard of this dataset.
     """
 
     info: DatasetInfo | None
@@ -103,6 +103,7 @@ def check_shards(
     """Reads shards, and yields the name, the SHA-256 and the errors of each."""
     shards = list(shards)
     firsts = first_rows(info)
+    max_bytes = max(shard.num_bytes for shard in info.shards.values())
 
     def rows(shard: ShardInfo) -> np.ndarray | None:
         first = firsts[shard.filename]
@@ -117,6 +118,7 @@ def check_shards(
             ShardExpectation(
                 info.data_dir / shard.filename,
                 shard,
+                max_bytes,
                 rows(shard),
                 info.num_classes,
                 info.image,
@@ -158,12 +160,16 @@ def _check_shards(
 
 
 def _extra_files(info: DatasetInfo) -> Iterator[tuple[str, str]]:
-    """Yields the name and the hash of each foreign file that a reader could mistake for a shard."""
+    """Yields the name and the hash of each foreign file that a reader could mistake for a shard.
+
+    The hash is empty if the file cannot be read, or has the size of no shard and so is no copy of one.
+    """
     shards = info.shards
+    sizes = {shard.num_bytes for shard in shards.values()}
     for path in sorted(info.data_dir.iterdir()):
         if ".tfrecord" in path.name and path.name not in shards:
             try:
-                yield path.name, file_sha256(path)
+                yield path.name, file_sha256(path) if path.stat().st_size in sizes else ""
             except OSError as error:
                 if is_machine_error(error):
                     raise

@@ -33,6 +33,7 @@ class ShardExpectation:
     Attributes:
         path: Path of the file.
         shard: Its expected description.
+        max_bytes: Size of the largest shard of the dataset: a larger file is none of them, and is not read.
         rows: Its rows of the index, `INDEX_DTYPE` [num_examples]; None if there is no index to compare with.
         num_classes: The number of classes.
         image: How images are stored.
@@ -43,6 +44,7 @@ class ShardExpectation:
 
     path: Path
     shard: ShardInfo
+    max_bytes: int
     rows: np.ndarray | None
     num_classes: int
     image: ImageSettings
@@ -64,7 +66,7 @@ class CheckedShard(NamedTuple):
 
     Attributes:
         shard: Its expected description.
-        sha256: SHA-256 of the file, in hexadecimal; empty if it cannot be read.
+        sha256: SHA-256 of the file, in hexadecimal; empty if it cannot be read or is too large.
         faults: All errors in it.
     """
 
@@ -85,6 +87,9 @@ def check_shard(check: ShardExpectation) -> CheckedShard:
     """Reads a file once, or twice if it is intact and images are decoded."""
     shard = check.shard
     try:
+        num_bytes = retry_transient(check.path.stat).st_size
+        if num_bytes > check.max_bytes:
+            return CheckedShard(shard, "", [_too_large(shard, num_bytes)])
         found = retry_transient(lambda: _read(check.path))
         if found.sha256 != shard.sha256:
             faults = [_difference(found, shard, check.rows)]
@@ -144,14 +149,19 @@ def _difference(found: _Found, shard: ShardInfo, rows: np.ndarray | None) -> Sha
     num_rows = min(found.num_examples, shard.num_examples)
     starts_alike = rows is None or bool((found.rows[:num_rows] == rows[:num_rows]).all())
     if found.num_examples >= shard.num_examples and found.num_bytes > shard.num_bytes and starts_alike:
-        what = f"{found.num_bytes - shard.num_bytes} bytes too many, behind its last record or foreign"
-    elif found.bad_record:
+        return _too_large(shard, found.num_bytes)
+    if found.bad_record:
         return ShardError(shard.filename, found.bad_record, found.num_examples)
-    elif found.num_examples < shard.num_examples and found.num_bytes < shard.num_bytes and starts_alike:
+    if found.num_examples < shard.num_examples and found.num_bytes < shard.num_bytes and starts_alike:
         what = f"{counts}: cut between two records, or foreign"
     else:
         what = f"foreign: its records are whole, but it is no file of this dataset ({counts})"
     return ShardError(shard.filename, what)
+
+
+def _too_large(shard: ShardInfo, num_bytes: int) -> ShardError:
+    too_many = num_bytes - shard.num_bytes
+    return ShardError(shard.filename, f"{too_many} bytes too many, behind its last record or foreign")
 
 
 def _wrong_description(found: _Found, shard: ShardInfo, rows: np.ndarray | None) -> Iterator[ShardError]:

@@ -138,6 +138,18 @@ def test_what_is_behind_the_last_record_is_named(data):
         assert found(data) == [(SHARD, what)]
 
 
+def test_what_has_the_size_of_no_shard_is_named_without_being_read(data, monkeypatch):
+    # A sparse file of terabytes takes no space, and hours to read.
+    content = (data / SHARD).read_bytes()
+    (data / SHARD).write_bytes(b"\xff" + content[1:] + bytes(1 << 20))  # What is wrong first is not seen.
+    (data / "e.tfrecord").write_bytes(content + b"x")
+    monkeypatch.setattr(verify, "file_sha256", pytest.fail)
+    assert found(data) == [
+        (SHARD, f"{1 << 20} bytes too many, behind its last record or foreign"),
+        ("e.tfrecord", "not a shard of this dataset"),
+    ]
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.999])
 def test_a_flipped_bit_is_named_with_its_record_and_photo(data, share):
     content = bytearray((data / SHARD).read_bytes())
