@@ -103,7 +103,7 @@ def check_shards(
     """Reads shards, and yields the name, the SHA-256 and the errors of each."""
     shards = list(shards)
     firsts = first_rows(info)
-    max_bytes = max(shard.num_bytes for shard in info.shards.values())
+    max_bytes = max((shard.num_bytes for shard in info.shards.values()), default=0)
 
     def rows(shard: ShardInfo) -> np.ndarray | None:
         first = firsts[shard.filename]
