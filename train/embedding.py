@@ -16,7 +16,7 @@ from shardstream.ingest.images.settings import ImageSettings
 from shardstream.train.data.pixels import decode_images
 from shardstream.train.engine.features import BATCH_SIZE, make_extractor
 from shardstream.train.models.build import CLASSIFIER
-from shardstream.train.models.efficientnet_lite import build_backbone, load_backbone
+from shardstream.train.models.efficientnet_lite import EMBEDDING, build_backbone, load_backbone
 from shardstream.train.models.pretrained import load_pretrained
 from shardstream.train.models.registry import BACKBONES
 from shardstream.train.runs.saved_model import load_model
@@ -33,7 +33,8 @@ def embed(model: str | Path, images: Iterable[Image]) -> np.ndarray:
     """Returns the features of images, float32 [num_images, num_features], rounded to float16.
 
     Args:
-        model: "lite0", "lite1" or "lite2", or a run folder, for the features that the last layer of its model receives.
+        model: "lite0", "lite1" or "lite2", for the 1,280 features that it classifies ImageNet by, or a run folder, for
+            those that the last layer of its model receives.
         images: Paths, the bytes of files, or uint8 arrays [height, width, 3], RGB.
 
     Raises:
@@ -64,7 +65,8 @@ def _load(model: str | Path) -> tuple[keras.Model, ImageSettings]:
     if isinstance(model, str) and model in BACKBONES:
         size = BACKBONES[model]
         inputs: Any = keras.Input((size, size, 3))
-        backbone = keras.Model(inputs, build_backbone(model, inputs, image_size=size))
+        whole = keras.Model(inputs, build_backbone(model, inputs, image_size=size))
+        backbone = keras.Model(inputs, whole.get_layer(EMBEDDING).output)
         load_backbone(backbone, model, load_pretrained(model))
         return backbone, ImageSettings(size=size, resize="stretch", encoding="raw", quality=95)
     trained, info = load_model(Path(model))

@@ -36,6 +36,16 @@ def test_each_candidate_has_a_size_of_its_own(enlarge, tmp_path):
     assert (setup.image_size, setup.frozen.image_size) == (40, STORED)
 
 
+def test_beside_a_backbone_small_sees_at_most_96_pixels(make_dataset, tmp_path):
+    info = make_dataset(image=ImageSettings(size=120, resize="stretch", encoding="raw", quality=95))
+    setup = prepare(TrainConfig(data_dir=info.data_dir, run=tmp_path / "run"))
+    assert (setup.image_size, setup.frozen.image_size) == (96, 120)
+    alone = prepare(TrainConfig(data_dir=info.data_dir, run=tmp_path / "run", model="small"))
+    assert alone.image_size == 120
+    chosen = prepare(TrainConfig(data_dir=info.data_dir, run=tmp_path / "run", image_size=110))
+    assert (chosen.image_size, chosen.frozen.image_size) == (110, 110)
+
+
 @pytest.mark.parametrize("options", [{"model": "notebook"}, {"model": "lite0"}, {"image_size": STORED}])
 def test_other_models_and_chosen_sizes_are_kept(enlarge, tmp_path, options):
     setup = prepare(TrainConfig(data_dir=enlarge(40), run=tmp_path / "run", **options))

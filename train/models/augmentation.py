@@ -10,7 +10,7 @@ from shardstream.train.models.registry import AugmentationName
 
 # pyright merges the results of all Keras backends in these functions, None among them.
 ops: Any = keras.ops
-# Images smaller than this lose too much in a crop of half their size.
+# The smallest crop of half the height and width.
 _LEAST_VIEW = 64
 # A crop covers about as many pixels as the model input: it is enlarged or shrunk by a third at most.
 _LEAST_SIDE, _MOST_SIDE = 0.76, 1.5
@@ -159,10 +159,10 @@ def view_size(augmentation: AugmentationName, *, model: str, image_size: int) ->
     `small` is trained on crops of half the height and width, at the resolution of the full images: a quarter of the
     computation, and better accuracy. On 740 photos split by house three ways, 50 epochs each, it reached 0.972, 0.983
     and 1.000; crops of five eighths reached 0.938 and 0.978 on the first two, full images 0.955 over both seeds of the
-    first.
+    first. Of images smaller than 128x128, which show signs and letters rather than scenes, it sees all: on hand signs
+    of 100x100 it reached 0.987, with crops of 64x64 0.956, and on hiragana of 84x84 0.995 and 0.778.
     """
     if augmentation == "none" or (augmentation == "default" and model == "notebook"):
         return None
-    if model == "small":
-        return min(image_size, max(_LEAST_VIEW, image_size // 2))
-    return image_size
+    half = image_size // 2
+    return half if model == "small" and half >= _LEAST_VIEW else image_size

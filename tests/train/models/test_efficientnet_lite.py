@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from shardstream.ingest.common.errors import DatasetError
-from shardstream.train.models.efficientnet_lite import FEATURES, build_backbone, load_backbone, load_logits
+from shardstream.train.models.efficientnet_lite import (
+    EMBEDDING_SIZE,
+    FEATURES,
+    build_backbone,
+    load_backbone,
+    load_logits,
+)
 from shardstream.train.models.pretrained import load_pretrained
 from shardstream.train.runs.model_check import check_model_file
 
@@ -28,19 +34,38 @@ def test_features_and_logits_agree_with_the_pytorch_implementation(tensors):
     load_backbone(model, "lite0", tensors)
     kernel, bias = load_logits(tensors)
     with np.load(REFERENCE) as reference:
-        features = model.predict(reference["images"], verbose=0)
+        features = model.predict(reference["images"], verbose=0)[:, :EMBEDDING_SIZE]
         np.testing.assert_allclose(features, reference["features"], atol=1e-4, rtol=0)
         np.testing.assert_allclose(features @ kernel + bias, reference["logits"], atol=1e-4, rtol=0)
 
 
 # The published sizes are 4.7, 5.4 and 6.1 million with the 1.281 million of the classifier.
 @pytest.mark.parametrize(
-    ("variant", "num_parameters"), [("lite0", 3_413_024), ("lite1", 4_189_344), ("lite2", 4_869_168)]
+    ("variant", "num_parameters", "num_features"),
+    [("lite0", 3_413_024, 2048), ("lite1", 4_189_344, 2048), ("lite2", 4_869_168, 2112)],
 )
-def test_sizes_of_the_variants(variant, num_parameters):
+def test_sizes_of_the_variants(variant, num_parameters, num_features):
     model = make_backbone(variant, 64, 64)
     assert model.count_params() == num_parameters
-    assert model.get_layer(FEATURES).output.shape == (None, 1280)
+    assert model.get_layer(FEATURES).output.shape == (None, num_features)
+
+
+@pytest.mark.parametrize("image_size", [64, 224, 240, 260])
+def test_features_after_the_embedding_are_means_of_quadrants(tensors, image_size):
+    model = make_backbone("lite0", image_size, image_size)
+    load_backbone(model, "lite0", tensors)
+    maps = keras.Model(model.input, model.get_layer("stage5_block3_add").output)
+    images = np.random.default_rng(0).integers(0, 256, (1, image_size, image_size, 3), np.uint8)
+    found = maps.predict(images, verbose=0)[0]
+    half = -(-len(found) // 2)
+    quadrants = [found[rows, columns] for rows in _halves(half) for columns in _halves(half)]
+    expected = np.concatenate([quadrant.mean(axis=(0, 1)) for quadrant in quadrants])
+    features = model.predict(images, verbose=0)[0]
+    np.testing.assert_allclose(features[EMBEDDING_SIZE:], expected, atol=1e-5)
+
+
+def _halves(half):
+    return slice(None, half), slice(-half, None)
 
 
 def test_images_of_another_size_are_resized_inside_the_model(tensors, tmp_path):
