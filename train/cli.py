@@ -105,6 +105,7 @@ def export(config: ExportConfig) -> int:
 
     start_tensorflow()
     log_to_stderr()
+    logging.getLogger("shardstream").setLevel(logging.INFO)
     from shardstream.train.export import export_model
 
     result = export_model(config.run, format=config.format, quantize=config.quantize)

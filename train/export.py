@@ -101,6 +101,7 @@ def export_model(run_dir: Path, *, format: Format, quantize: Quantization = "non
             image = np.zeros((1, info.image_size, info.image_size, 3), np.float32)
             values = np.asarray(model(image, training=False), np.float32)
             check_probabilities(values, num_classes=len(info.class_names), name=str(best_model))
+            logger.info("writes the model as %s", format)
             _write(model, info, path, format, quantize, best_model)
         cost = _measure(run_dir, model, info, path) if quantize != "none" else None
         write_json(beside / DESCRIPTION, _description(info, format, quantize, cost))
@@ -231,6 +232,7 @@ def _measure(run_dir: Path, model: keras.Model, info: ModelInfo, path: Path) -> 
         return None
     interpreter = tf.lite.Interpreter(str(path))
     images, labels = _validation_images(dataset, info)
+    logger.info("compares it on %d validation images", len(labels))
     exact = np.concatenate(
         [
             np.asarray(model(images[i : i + _BATCH_SIZE], training=False))

@@ -77,7 +77,8 @@ def test_features_that_are_enough_are_all_that_is_used(striped_photos, tmp_path,
         "trained_on": "ImageNet",
         "fine_tune": "none",
     }
-    assert look_at(tmp_path / "run").condition == "finished"
+    status = look_at(tmp_path / "run")
+    assert (status.condition, status.rate) == ("finished", None)
     assert load_model(tmp_path / "run")[0].get_layer("head") is not None
 
 

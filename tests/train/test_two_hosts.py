@@ -191,7 +191,7 @@ def test_only_the_chief_writes_and_speaks(hosts):
 
 def test_each_host_has_a_cache_of_its_own_part_and_the_batches_are_the_same(hosts):
     chief, _ = hosts.ends
-    assert "cache: memory for" in chief
+    assert "cache of train: memory for" in chief
     assert len(list((hosts.folder / "caches").glob("*.images"))) == 2  # A part of each split, of one host.
 
 

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 import tensorflow as tf
 
+from shardstream.ingest.common.byte_size import format_size
 from shardstream.ingest.common.cpu_limits import usable_cores
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.common.memory_limits import free_memory_bytes
@@ -109,8 +110,9 @@ def choose_tier(request: CacheRequest, folder: Path) -> Tier:
     fitting: list[Tier] = [name for name in free if request.num_bytes <= USABLE_FRACTION * free[name]]
     tier = fitting[0] if fitting else "none"
     logger.info(
-        "cache: %s for %.2f GB of decoded images, as %.2f GB of memory and %.2f GB of disk are free",
-        *(tier, request.num_bytes / 1e9, free["memory"] / 1e9, free["disk"] / 1e9),
+        "cache of %s: %s for %s of decoded images, as %s of memory and %s of disk are free",
+        *(request.identity["split"], tier),
+        *(format_size(num_bytes) for num_bytes in (request.num_bytes, free["memory"], free["disk"])),
     )
     return tier
 
@@ -189,7 +191,7 @@ def _check_memory(request: CacheRequest) -> None:
     free = free_memory_bytes()
     if request.num_bytes > free:
         raise ConfigError(
-            f"cache='memory' needs {request.num_bytes / 1e9:.2f} GB for the decoded images, {free / 1e9:.2f} GB are "
+            f"cache='memory' needs {format_size(request.num_bytes)} for the decoded images, {format_size(free)} are "
             "free; use cache='disk' or cache='none'"
         )
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from shardstream.ingest.common.byte_size import format_size
 from shardstream.train.config import DoctorConfig
 from shardstream.train.data.cache import USABLE_FRACTION, Tier, free_bytes, nearest_folder
 from shardstream.train.data.corruption import naming_corruption
@@ -212,7 +213,7 @@ def _unfit(setup: ResolvedConfig) -> dict[Tier, str]:
     needed = num_images * setup.image_size**2 * 3
     free = free_bytes(setup.config.cache_dir or default_cache_dir())
     return {
-        tier: f"the decoded images take {needed / 1e9:.2f} GB, {num_bytes / 1e9:.2f} GB are free"
+        tier: f"the decoded images take {format_size(needed)}, {format_size(num_bytes)} are free"
         for tier, num_bytes in free.items()
         if needed > USABLE_FRACTION * num_bytes
     }

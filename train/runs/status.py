@@ -50,7 +50,7 @@ class RunStatus:
         best_epoch: The best epoch so far; None, like the following, before the first is complete.
         best_val_loss: Validation loss of that epoch.
         best_val_accuracy: Validation accuracy of that epoch.
-        rate: Rate of the last completed epoch.
+        rate: Rate of the last completed epoch; None without one.
         secs_left: Estimated remaining time at the pace so far; None if unknown.
     """
 
@@ -124,6 +124,8 @@ def _read_history(path: Path) -> list[dict[str, float]]:
 
 
 def _rate(row: dict[str, float]) -> Rate | None:
+    if not row["epoch"]:
+        return None  # A head on features: there was no training in steps.
     names = [field.name for field in dataclasses.fields(Rate)]
     return Rate(*(row[name] for name in names)) if set(names) <= set(row) else None
 

@@ -82,7 +82,7 @@ def test_what_does_not_fit_is_a_row_that_says_so_unless_it_was_asked_for(striped
     assert skipped == {
         "none": "",
         "memory": "",
-        "disk": "the decoded images take 0.00 GB, 0.00 GB are free",
+        "disk": "the decoded images take 186 kB, 1 kB are free",
     }
     none, memory, disk = doctor.table_lines(found)[1:]
     assert none.startswith("--cache none ")
