@@ -88,7 +88,7 @@ class TrainConfig:
     """With --weights: the peak learning rate of the epochs after those; by default 0.00001."""
     image_size: OptionalInt = None
     """Height and width in pixels that the model sees; by default the stored size, for small at most that of the largest
-    source image; 300 where originals are stored."""
+    source image, and at most 96 beside lite0 in auto; 300 where originals are stored."""
     batch_size: OptionalInt = None
     """Images per step over all devices; by default about 32, or 16 for small with fewer than 1,000 images."""
     epochs: OptionalInt = None

@@ -44,7 +44,8 @@ JIT_HELP = (
 )
 AUGMENTATION_HELP = (
     "Random changes to the images in training, on the device. default: random resized crops, flips and color jitter; "
-    "small is trained at half the height and width. none: the images as they are, also the default of notebook. "
+    "small is trained at half the height and width of images from 128x128 on. none: the images as they are, also the "
+    "default of notebook. "
     "randaugment: two operations of RandAugment in addition."
 )
 PRECISION_HELP = (
