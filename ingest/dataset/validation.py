@@ -61,11 +61,6 @@ def shard_filename(name: str, split: str, number: int, num_shards: int) -> str:
     return f"{name}-{split}.tfrecord-{number:05d}-of-{num_shards:05d}"
 
 
-def is_plain_name(name: str) -> bool:
-    """Whether `name` is a plain file name that does not lead out of its folder."""
-    return 0 < len(name) < 256 and not set(name) & {"/", "\\", "\0"} and name not in (".", "..")
-
-
 def _expect(holds: object, where: str, expected: str) -> None:
     if not holds:
         raise InvalidValueError(where, expected)
