@@ -25,13 +25,9 @@ from shardstream.train.engine.cross_validation import (
     cross_validate,
     example_weights,
 )
-from shardstream.train.engine.features import (
-    FeatureCache,
-    Features,
-    extract_features,
-    features_identity,
-    make_extractor,
-)
+from shardstream.train.engine.feature_blocks import SplitFeatures
+from shardstream.train.engine.feature_cache import FeatureCache
+from shardstream.train.engine.features import Features, features_identity, make_extractor
 from shardstream.train.engine.groups import find_groups
 from shardstream.train.engine.linear_head import LinearHead
 from shardstream.train.engine.temperature import cross_entropy
@@ -94,8 +90,9 @@ def fit_head(setup: ResolvedConfig, grace: str, *, is_first_of_two: bool = False
     began = time.monotonic()
     with StopRequest(parse_secs("grace", grace)) as stop:
         extractor = _Extractor(setup, stop)
+        stop.what_is_kept = extractor.what_is_kept
         train, validation = (extractor.features(split) for split in _SPLITS)
-        extractor.check_stop(len(train.labels) + len(validation.labels))
+        extractor.check_stop()
     _warn_of_rare_classes(setup.info)
     groups = (
         find_groups(train.names, setup.info.split_rule.keep_together) if train.names is not None else None
@@ -182,10 +179,21 @@ class _Extractor:
         keeps = setup.config.cache in ("auto", "disk")
         folder = setup.config.cache_dir or default_cache_dir()
         self._cache = FeatureCache(folder if keeps else None)
+        self._splits: list[SplitFeatures] = []
 
     def features(self, split: str) -> Features:
         """Returns the features of all images of a split, in file order, with their file names."""
-        return self._cache.get(self._identity(split), lambda: self._compute(split))
+        found = SplitFeatures(
+            self._identity(split), num_examples=num_good_examples(self._setup, split), cache=self._cache
+        )
+        self._splits.append(found)
+        if num_cached := found.num_done:
+            logger.info(
+                "features of %s: those of %d of %d images are cached", split, num_cached, found.num_examples
+            )
+        if found.missing:
+            self._compute(found, split)
+        return found.features
 
     def _identity(self, split: str) -> dict[str, Any]:
         setup = self._setup
@@ -199,25 +207,32 @@ class _Extractor:
             precision=setup.precision,
         )
 
-    def _compute(self, split: str) -> Features:
+    def _compute(self, found: SplitFeatures, split: str) -> None:
         if self._extract is None:
             self._extract = make_extractor(make_backbone(self._setup))
-        began, num_examples = time.monotonic(), num_good_examples(self._setup, split)
-        batches = named_batches(self._setup, split)
-        features = extract_features(
-            batches, self._extract, num_examples=num_examples, after_batch=self.check_stop
+        began, num_missing = time.monotonic(), found.num_examples - found.num_done
+        found.compute(
+            lambda numbers: named_batches(self._setup, split, numbers),
+            self._extract,
+            after_batch=self.check_stop,
         )
         secs = time.monotonic() - began
-        logger.info("features of %s: %d images, %.0f img/s", split, num_examples, num_examples / secs)
-        return features
+        logger.info("features of %s: %d images, %.0f img/s", split, num_missing, num_missing / secs)
 
-    def check_stop(self, done: int) -> None:
+    def check_stop(self) -> None:
         """Raises StoppedError if a signal was received."""
         if number := self._stop.received:
+            done = sum(split.num_done for split in self._splits)
             raise StoppedError(
-                f"stopped by {sender(number)} after the features of {done} images; the same command begins anew",
+                f"stopped by {sender(number)} after the features of {done:,} images; {self.what_is_kept()}",
                 number,
             )
+
+    def what_is_kept(self) -> str:
+        """Returns a clause about the features on disk."""
+        if kept := sum(split.num_kept for split in self._splits):
+            return f"those of {kept:,} are kept, and the same command goes on with the others"
+        return "the same command begins anew"
 
 
 def make_backbone(setup: ResolvedConfig) -> keras.Model:
