@@ -17,7 +17,7 @@ from shardstream.ingest.common.durations import parse_secs
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.data.disk_cache import default_cache_dir
 from shardstream.train.distributed.preemption import StoppedError, StopRequest, sender
-from shardstream.train.distributed.strategy import precision_scope, set_deterministic
+from shardstream.train.distributed.strategy import local_devices, precision_scope, set_deterministic
 from shardstream.train.engine.candidates import features_suffice
 from shardstream.train.engine.cross_validation import (
     CrossValidation,
@@ -27,7 +27,7 @@ from shardstream.train.engine.cross_validation import (
 )
 from shardstream.train.engine.feature_blocks import SplitFeatures
 from shardstream.train.engine.feature_cache import FeatureCache
-from shardstream.train.engine.features import Features, features_identity, make_extractor
+from shardstream.train.engine.features import Extractor, Features, features_identity, make_extractor
 from shardstream.train.engine.groups import find_groups
 from shardstream.train.engine.linear_head import LinearHead
 from shardstream.train.engine.temperature import cross_entropy
@@ -175,7 +175,7 @@ class _Extractor:
     def __init__(self, setup: ResolvedConfig, stop: StopRequest) -> None:
         self._setup = setup
         self._stop = stop
-        self._extract: Any = None
+        self._extractors: list[Extractor] = []
         keeps = setup.config.cache in ("auto", "disk")
         folder = setup.config.cache_dir or default_cache_dir()
         self._cache = FeatureCache(folder if keeps else None)
@@ -208,12 +208,16 @@ class _Extractor:
         )
 
     def _compute(self, found: SplitFeatures, split: str) -> None:
-        if self._extract is None:
-            self._extract = make_extractor(make_backbone(self._setup))
+        if not self._extractors:
+            backbone, devices = (
+                make_backbone(self._setup),
+                local_devices(self._setup.strategy, self._setup.num_workers),
+            )
+            self._extractors = [make_extractor(backbone, device) for device in devices]
         began, num_missing = time.monotonic(), found.num_examples - found.num_done
         found.compute(
             lambda numbers: named_batches(self._setup, split, numbers),
-            self._extract,
+            self._extractors,
             after_batch=self.check_stop,
         )
         secs = time.monotonic() - began

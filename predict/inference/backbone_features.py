@@ -137,7 +137,7 @@ class _Extractor:
         logger.info("computing features of %d images of split %r by %s", num_missing, split, BACKBONE)
         began, data = time.monotonic(), Dataset(self._info)
         blocks.compute(
-            lambda numbers: named_batches(data, split, numbers, image_size=self._image_size), self._extract
+            lambda numbers: named_batches(data, split, numbers, image_size=self._image_size), [self._extract]
         )
         logger.info("features of split %r: %.0f img/s", split, num_missing / (time.monotonic() - began))
 

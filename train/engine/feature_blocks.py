@@ -5,13 +5,20 @@ A pass that was killed is continued: only the missing blocks are computed.
 
 import contextlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from shardstream.train.engine.feature_cache import FeatureCache
-from shardstream.train.engine.features import BATCH_SIZE, Batches, Extractor, Features, collect_features
+from shardstream.train.engine.features import (
+    BATCH_SIZE,
+    Batches,
+    Extractor,
+    Features,
+    collect_features,
+    extract_in_turn,
+)
 
 # Images per block. A kill costs at most the block in progress: less than a minute on two cores, seconds on a GPU. A
 # million images are 245 files of 23 MB. A multiple of `BATCH_SIZE`, so that only the last batch is not full.
@@ -53,7 +60,7 @@ class SplitFeatures:
     def compute(
         self,
         batches_of: Callable[[np.ndarray], Batches],
-        extract: Extractor,
+        extractors: Sequence[Extractor],
         *,
         after_batch: Callable[[], None] = lambda: None,
     ) -> None:
@@ -61,7 +68,7 @@ class SplitFeatures:
 
         Args:
             batches_of: Returns the images of the given numbers, int64 and ascending, in batches of `BATCH_SIZE`.
-            extract: Computes the features of a batch.
+            extractors: One for each device, see `extract_in_turn`.
             after_batch: An exception in it ends the pass; the blocks that are complete are kept.
 
         Raises:
@@ -74,8 +81,7 @@ class SplitFeatures:
 
         # One pipeline for all blocks: no block waits for a new one to start.
         numbers = np.concatenate([self._numbers(block) for block in self.missing])
-        extracted = ((extract(batch[0]), batch) for batch in batches_of(numbers))
-        with contextlib.closing(extracted):
+        with contextlib.closing(extract_in_turn(batches_of(numbers), extractors)) as extracted:
             for block in list(self.missing):
                 num_examples = len(self._numbers(block))
                 batches = itertools.islice(extracted, -(-num_examples // BATCH_SIZE))

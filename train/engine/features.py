@@ -4,8 +4,12 @@
 to float16 before anything is fitted to them, so that cached and computed features are identical.
 """
 
+import collections
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -30,7 +34,7 @@ THUMBNAIL_SIZE = 16
 Batches = Iterable[Sequence[Any]]
 Extractor = Callable[[Any], np.ndarray]
 # The features of a batch, and the batch.
-Extracted = Iterator[tuple[np.ndarray, Sequence[Any]]]
+Extracted = tuple[np.ndarray, Sequence[Any]]
 
 
 def named_batches(
@@ -113,16 +117,18 @@ class Features:
             self.names[place] = part.names or []
 
 
-def make_extractor(backbone: keras.Model) -> Extractor:
+def make_extractor(backbone: keras.Model, device: str | None = None) -> Extractor:
     """Returns the function from uint8 images [batch, size, size, 3] to float16 features [batch, num_features].
 
     Args:
         backbone: Takes images from 0 to 255 and returns features; its weights are read once, here.
+        device: Name of the device that computes; TensorFlow's choice by default.
     """
     shape = [BATCH_SIZE, *backbone.input_shape[1:]]
-    compute: Any = tf.function(inference_function(backbone), autograph=False).get_concrete_function(
-        tf.TensorSpec(shape, tf.uint8)
-    )
+    with tf.device(device):
+        compute: Any = tf.function(inference_function(backbone), autograph=False).get_concrete_function(
+            tf.TensorSpec(shape, tf.uint8)
+        )
 
     def extract(images: Any) -> np.ndarray:
         images = np.asarray(images)
@@ -131,7 +137,8 @@ def make_extractor(backbone: keras.Model) -> Extractor:
             part = images[start : start + BATCH_SIZE]
             padding = BATCH_SIZE - len(part)
             padded = np.pad(part, [(0, padding), (0, 0), (0, 0), (0, 0)]) if padding else part
-            features = np.asarray(compute(tf.constant(padded)), np.float32)[: len(part)]
+            with tf.device(device):
+                features = np.asarray(compute(tf.constant(padded)), np.float32)[: len(part)]
             parts.append(np.clip(features, -_LARGEST, _LARGEST).astype(DTYPE))
         return np.concatenate(parts)
 
@@ -140,11 +147,33 @@ def make_extractor(backbone: keras.Model) -> Extractor:
 
 def extract_features(batches: Batches, extract: Extractor, *, num_examples: int) -> Features:
     """Returns the features of all images of `batches`; see `collect_features`."""
-    return collect_features(((extract(batch[0]), batch) for batch in batches), num_examples=num_examples)
+    with contextlib.closing(extract_in_turn(batches, [extract])) as extracted:
+        return collect_features(extracted, num_examples=num_examples)
+
+
+def extract_in_turn(batches: Batches, extractors: Sequence[Extractor]) -> Generator[Extracted]:
+    """Yields each batch with its features, in order.
+
+    Args:
+        batches: Batches of images.
+        extractors: One for each device: each takes every n-th batch, in a thread of its own.
+    """
+    with contextlib.ExitStack() as stack:
+        threads = [stack.enter_context(ThreadPoolExecutor(max_workers=1)) for _ in extractors]
+        pending: collections.deque[tuple[Future[np.ndarray], Sequence[Any]]] = collections.deque()
+        turns = itertools.cycle(zip(threads, extractors, strict=True))
+        for batch, (thread, extract) in zip(batches, turns, strict=False):
+            pending.append((thread.submit(extract, batch[0]), batch))
+            # One more than there are devices, so that none waits for the caller.
+            if len(pending) > len(extractors):
+                features, done = pending.popleft()
+                yield features.result(), done
+        for features, done in pending:
+            yield features.result(), done
 
 
 def collect_features(
-    extracted: Extracted, *, num_examples: int, after_batch: Callable[[int], None] = lambda _: None
+    extracted: Iterable[Extracted], *, num_examples: int, after_batch: Callable[[int], None] = lambda _: None
 ) -> Features:
     """Returns the features of several batches as one.
 

@@ -38,7 +38,7 @@ class Pass:
     def features(self, num_examples=NUM_IMAGES, after_batch=lambda: None):
         blocks = SplitFeatures({"split": "train"}, num_examples=num_examples, cache=self.cache)
         if blocks.missing:
-            blocks.compute(self.batches, self.extract, after_batch=after_batch)
+            blocks.compute(self.batches, [self.extract], after_batch=after_batch)
         return blocks.features
 
 
@@ -100,7 +100,7 @@ def test_what_is_done_and_what_is_kept(photos, tmp_path):
         blocks = SplitFeatures({}, num_examples=NUM_IMAGES, cache=cache)
         blocks.compute(
             passes.batches,
-            passes.extract,
+            [passes.extract],
             after_batch=lambda seen=seen, blocks=blocks: seen.append((blocks.num_done, blocks.num_kept)),
         )
         found.append([*seen, (blocks.num_done, blocks.num_kept)])
