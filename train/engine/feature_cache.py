@@ -61,8 +61,7 @@ def _load(path: Path, num_examples: int) -> Features | None:
     try:
         # Opened here: NumPy does not close the file of a corrupt archive.
         with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
-            values, labels, names = file["values"], file["labels"], file["names"]
-            thumbnails, key = file["thumbnails"], str(file["key"])
+            features, key = Features.from_arrays(file), str(file["key"])
     except FileNotFoundError:
         return None
     # A corrupt archive makes the reader raise any of ValueError, BadZipFile, KeyError, EOFError.
@@ -72,34 +71,25 @@ def _load(path: Path, num_examples: int) -> Features | None:
     if key != path.name.removesuffix(_SUFFIX):  # Copied or renamed: it belongs to other images.
         logger.warning("%s: the features of something else; they are computed again", path)
         return None
+    values, labels, thumbnails = features.values, features.labels, features.thumbnails
     is_valid = values.dtype == DTYPE and values.ndim == 2 and labels.dtype == np.int32
     is_valid = is_valid and thumbnails.shape == (len(values), THUMBNAIL_SIZE**2 * 3)
     is_valid = is_valid and thumbnails.dtype == DTYPE and labels.shape == values.shape[:1] == (num_examples,)
     if not is_valid or not np.isfinite(values).all() or not np.isfinite(thumbnails).all():
         logger.warning("%s: not features; they are computed again", path)
         return None
-    texts = bytes(names).decode("utf-8", "surrogateescape").split("\0") if names.size else None
-    if texts is not None and len(texts) != len(labels):
+    if features.names is not None and len(features.names) != len(labels):
         return None
-    return Features(values, labels, thumbnails, texts)
+    return features
 
 
 def _save(path: Path, features: Features) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "\0".join(features.names or ()).encode("utf-8", "surrogateescape")
-    names = np.frombuffer(text, np.uint8)
     # Per process, so that two processes do not write to the same file.
     beside = path.with_name(f".{path.stem}.{os.getpid()}.incomplete")
     try:
         with beside.open("wb") as file:
-            np.savez(
-                file,
-                values=features.values,
-                labels=features.labels,
-                thumbnails=features.thumbnails,
-                names=names,
-                key=np.asarray(path.name.removesuffix(_SUFFIX)),
-            )
+            np.savez(file, **features.arrays(), key=np.asarray(path.name.removesuffix(_SUFFIX)))
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ import collections
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -106,6 +106,29 @@ class Features:
             np.empty((num_examples, *like.thumbnails.shape[1:]), DTYPE),
             [""] * num_examples if like.names is not None else None,
         )
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Features":
+        """Returns what `arrays` was called on."""
+        names = arrays["names"]
+        texts = bytes(names).decode("utf-8", "surrogateescape").split("\0") if names.size else None
+        return cls(arrays["values"], arrays["labels"], arrays["thumbnails"], texts)
+
+    def arrays(self) -> dict[str, Any]:
+        """Returns all attributes as arrays, for files of NumPy."""
+        text = "\0".join(self.names or ()).encode("utf-8", "surrogateescape")
+        return {
+            "values": self.values,
+            "labels": self.labels,
+            "thumbnails": self.thumbnails,
+            "names": np.frombuffer(text, np.uint8),
+        }
+
+    def part(self, start: int, end: int) -> "Features":
+        """Returns the features of the images from number `start` to `end`, as views."""
+        place = slice(start, end)
+        names = self.names[place] if self.names is not None else None
+        return Features(self.values[place], self.labels[place], self.thumbnails[place], names)
 
     def put(self, start: int, part: "Features") -> None:
         """Copies the features of consecutive images to their place, from number `start` on."""
