@@ -53,7 +53,7 @@ def calibrate(setup: ResolvedConfig, model: keras.Model, weights: Sequence[np.nd
     model.set_weights(list(weights))
     classifier = model.get_layer(CLASSIFIER)
     features = extract_features(
-        named_batches(setup, _SPLIT),
+        named_batches(setup, _SPLIT, np.arange(num_examples)),
         make_extractor(keras.Model(model.inputs, classifier.input)),
         num_examples=num_examples,
     )

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.config import TrainConfig
-from shardstream.train.distributed.cluster import find_cluster
 from shardstream.train.models.optimizers import default_batch_size, make_recipe
 from shardstream.train.models.pretrained import read_weights_file
 from shardstream.train.models.registry import AUTO_BACKBONE, AUTO_TRAINED, MIN_BACKBONE_SIZE
@@ -23,7 +22,7 @@ def make_plan(config: TrainConfig, *, image_size: int, num_train: int) -> tuple[
         image_size: Height and width in pixels.
         num_train: Number of training examples.
     """
-    if reason := _why_no_backbone(config, image_size):
+    if reason := _why_no_backbone(image_size):
         logger.warning("auto: %s alone, for %s", AUTO_TRAINED, reason)
         return (AUTO_TRAINED,)
     batch_size = config.batch_size or default_batch_size(make_recipe(AUTO_TRAINED, {}), num_train)
@@ -33,11 +32,9 @@ def make_plan(config: TrainConfig, *, image_size: int, num_train: int) -> tuple[
     return (AUTO_BACKBONE, AUTO_TRAINED)
 
 
-def _why_no_backbone(config: TrainConfig, image_size: int) -> str:
+def _why_no_backbone(image_size: int) -> str:
     if image_size < MIN_BACKBONE_SIZE:
         return f"images of {image_size}x{image_size} show {AUTO_BACKBONE} too little"
-    if (num_hosts := find_cluster(config.hosts, config.rank).num_workers) > 1:
-        return f"there are {num_hosts} hosts, and {AUTO_BACKBONE} is trained by one process"
     try:
         read_weights_file(AUTO_BACKBONE)
     except ConfigError as error:

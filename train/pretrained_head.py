@@ -5,6 +5,8 @@ baseline that its epochs have to beat.
 """
 
 import dataclasses
+import io
+import json
 import logging
 import time
 from typing import Any
@@ -15,9 +17,8 @@ import numpy as np
 from shardstream.ingest.common.cpu_limits import usable_cores
 from shardstream.ingest.common.durations import parse_secs
 from shardstream.ingest.dataset.metadata import DatasetInfo
-from shardstream.train.data.disk_cache import default_cache_dir
-from shardstream.train.distributed.preemption import StoppedError, StopRequest, sender
-from shardstream.train.distributed.strategy import precision_scope, set_deterministic
+from shardstream.train.distributed.preemption import StopRequest
+from shardstream.train.distributed.strategy import set_deterministic
 from shardstream.train.engine.candidates import features_suffice
 from shardstream.train.engine.cross_validation import (
     CrossValidation,
@@ -25,21 +26,14 @@ from shardstream.train.engine.cross_validation import (
     cross_validate,
     example_weights,
 )
-from shardstream.train.engine.features import (
-    FeatureCache,
-    Features,
-    extract_features,
-    features_identity,
-    make_extractor,
-)
+from shardstream.train.engine.feature_blocks import SplitFeatures
+from shardstream.train.engine.features import Features
 from shardstream.train.engine.groups import find_groups
 from shardstream.train.engine.linear_head import LinearHead
 from shardstream.train.engine.temperature import cross_entropy
-from shardstream.train.file_order import named_batches, num_good_examples
-from shardstream.train.models.build import CLASSIFIER, build_model
-from shardstream.train.models.efficientnet_lite import FEATURES, load_backbone
+from shardstream.train.feature_pass import FeaturePass, load_pretrained_backbone
+from shardstream.train.models.build import CLASSIFIER
 from shardstream.train.models.optimizers import balanced_weights
-from shardstream.train.models.pretrained import load_pretrained
 from shardstream.train.resolve import ResolvedConfig
 
 logger = logging.getLogger(__name__)
@@ -67,14 +61,18 @@ class FittedHead:
         model.get_layer(CLASSIFIER).set_weights(self.weights)
         return model.get_weights()
 
+    def to_bytes(self) -> bytes:
+        """Returns all attributes as bytes."""
+        file = io.BytesIO()
+        rest = json.dumps({"row": self.row, "suffices": self.suffices})
+        np.savez(file, kernel=self.weights[0], bias=self.weights[1], rest=np.asarray(rest))
+        return file.getvalue()
 
-def load_pretrained_backbone(model: keras.Model, backbone: str) -> None:
-    """Loads the published weights of the backbone into `model`.
-
-    Raises:
-        ConfigError: Their package is missing, has another version or was modified.
-    """
-    load_backbone(model, backbone, load_pretrained(backbone))
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "FittedHead":
+        """Returns what `to_bytes` was called on."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return cls(weights=[file["kernel"], file["bias"]], **json.loads(str(file["rest"])))
 
 
 def fit_head(setup: ResolvedConfig, grace: str, *, is_first_of_two: bool = False) -> FittedHead:
@@ -89,13 +87,8 @@ def fit_head(setup: ResolvedConfig, grace: str, *, is_first_of_two: bool = False
         DatasetError: A shard is missing, truncated or corrupt.
         StoppedError: A signal was received.
     """
-    if setup.config.deterministic:
-        set_deterministic()
     began = time.monotonic()
-    with StopRequest(parse_secs("grace", grace)) as stop:
-        extractor = _Extractor(setup, stop)
-        train, validation = (extractor.features(split) for split in _SPLITS)
-        extractor.check_stop(len(train.labels) + len(validation.labels))
+    train, validation = (split.features for split in _compute_features(setup, grace))
     _warn_of_rare_classes(setup.info)
     groups = (
         find_groups(train.names, setup.info.split_rule.keep_together) if train.names is not None else None
@@ -125,11 +118,33 @@ def fit_head(setup: ResolvedConfig, grace: str, *, is_first_of_two: bool = False
         "train_secs": secs,
         "temperature": found.temperature,
     }
-    return FittedHead(
+    fitted = FittedHead(
         weights=[head.kernel.astype(np.float32), head.bias.astype(np.float32)],
         row=row,
         suffices=suffices,
     )
+    setup.workers.broadcast(fitted.to_bytes())
+    return fitted
+
+
+def help_fit_head(setup: ResolvedConfig, grace: str) -> FittedHead:
+    """Computes this worker's part of the features, and returns the head that the chief fits to all of them.
+
+    Takes the same arguments, and raises the same errors, as `fit_head`, which the chief must call meanwhile.
+    """
+    _compute_features(setup, grace)
+    return FittedHead.from_bytes(setup.workers.broadcast(b""))
+
+
+def _compute_features(setup: ResolvedConfig, grace: str) -> list[SplitFeatures]:
+    if setup.config.deterministic:
+        set_deterministic()
+    with StopRequest(parse_secs("grace", grace)) as stop:
+        features = FeaturePass(setup, stop)
+        stop.what_is_kept = features.what_is_kept
+        found = [features.run(split) for split in _SPLITS]
+        features.check_stop()
+    return found
 
 
 def _suffices(train: Features, found: CrossValidation, options: dict[str, Any]) -> bool:
@@ -170,64 +185,3 @@ def _warn_of_rare_classes(info: DatasetInfo) -> None:
             logger.warning(
                 "class %r has %s in the training split, from which nothing can be learnt", name, images
             )
-
-
-class _Extractor:
-    """Computes the features of splits, or reads them from the cache."""
-
-    def __init__(self, setup: ResolvedConfig, stop: StopRequest) -> None:
-        self._setup = setup
-        self._stop = stop
-        self._extract: Any = None
-        keeps = setup.config.cache in ("auto", "disk")
-        folder = setup.config.cache_dir or default_cache_dir()
-        self._cache = FeatureCache(folder if keeps else None)
-
-    def features(self, split: str) -> Features:
-        """Returns the features of all images of a split, in file order, with their file names."""
-        return self._cache.get(self._identity(split), lambda: self._compute(split))
-
-    def _identity(self, split: str) -> dict[str, Any]:
-        setup = self._setup
-        bad = setup.bad_records.get(split)
-        return features_identity(
-            setup.config.model,
-            dataset=setup.info.fingerprint,
-            split=split,
-            left_out=bad.positions.tolist() if bad is not None else [],
-            image_size=setup.image_size,
-            precision=setup.precision,
-        )
-
-    def _compute(self, split: str) -> Features:
-        if self._extract is None:
-            self._extract = make_extractor(make_backbone(self._setup))
-        began, num_examples = time.monotonic(), num_good_examples(self._setup, split)
-        batches = named_batches(self._setup, split)
-        features = extract_features(
-            batches, self._extract, num_examples=num_examples, after_batch=self.check_stop
-        )
-        secs = time.monotonic() - began
-        logger.info("features of %s: %d images, %.0f img/s", split, num_examples, num_examples / secs)
-        return features
-
-    def check_stop(self, done: int) -> None:
-        """Raises StoppedError if a signal was received."""
-        if number := self._stop.received:
-            raise StoppedError(
-                f"stopped by {sender(number)} after the features of {done} images; the same command begins anew",
-                number,
-            )
-
-
-def make_backbone(setup: ResolvedConfig) -> keras.Model:
-    """Returns the backbone of a run, from images [batch, size, size, 3] to features float32 [batch, num_features]."""
-    with precision_scope(setup.precision):
-        model = build_model(
-            setup.config.model,
-            image_size=setup.image_size,
-            num_classes=setup.info.num_classes,
-            seed=setup.config.seed,
-        )
-    load_pretrained_backbone(model, setup.config.model)
-    return keras.Model(model.inputs, model.get_layer(FEATURES).output)

@@ -13,7 +13,6 @@ from shardstream.train.config import JitCompile, TrainConfig, gradient_defaults
 from shardstream.train.data.dataset import Dataset, load_dataset
 from shardstream.train.data.sampling import ORDER_VERSION
 from shardstream.train.data.skipping import BadRecords
-from shardstream.train.distributed.cluster import find_cluster
 from shardstream.train.distributed.strategy import (
     check_batch_size,
     fitting_batch_size,
@@ -225,11 +224,6 @@ def _prepare_one(config: TrainConfig, data: Dataset) -> ResolvedConfig:
         for name in SPLITS
         if config.max_bad_records
     }
-    if config.model in BACKBONES and find_cluster(config.hosts, config.rank).num_workers > 1:
-        raise ConfigError(
-            f"{config.model} is trained by one process, and there are several hosts; choose another --model, or "
-            "leave out --hosts"
-        )
     workers = join_workers(strategy=config.strategy, hosts=config.hosts, rank=config.rank)
     if config.batch_size is None:
         batch_size = fitting_batch_size(batch_size, workers.strategy.num_replicas_in_sync)

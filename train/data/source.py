@@ -1,7 +1,7 @@
 """One split of a dataset, ready to be read: its index, its decoder, and the corrupt records that are skipped."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +11,6 @@ from shardstream.train.data.cache import CacheRequest
 from shardstream.train.data.corruption import RecordChecker
 from shardstream.train.data.pipeline import ExamplePlan, finished, make_batches
 from shardstream.train.data.pixels import VERSION
-from shardstream.train.data.sampling import Window
 from shardstream.train.data.sequential import SequentialSampler
 from shardstream.train.data.skipping import BadRecords
 from shardstream.train.data.split_index import SplitIndex
@@ -42,12 +41,6 @@ class SplitSource:
     def cache_request(self, sampler: SequentialSampler, content: Mapping[str, object]) -> CacheRequest:
         """Returns the request to cache the images of `sampler`; `content` identifies them."""
         size = self.checker.decoder.image_size
-        plan = ExamplePlan(
-            windows=sampler.windows,
-            batch_size=sampler.batch_size // sampler.part.count,
-            num_examples=sampler.num_examples,
-            num_steps=sampler.num_steps,
-        )
         identity: dict[str, object] = {
             "fingerprint": self.info.fingerprint,
             "split": self.index.name,
@@ -58,25 +51,34 @@ class SplitSource:
             identity={**identity, **content},
             num_images=sampler.num_examples,
             image_size=size,
-            batches=lambda: finished(make_batches(self.index, plan, self.checker)),
+            batches=lambda: self._batches(sampler),
         )
 
     def chosen(self, positions: np.ndarray, *, batch_size: int) -> tf.data.Dataset:
         """Returns the examples at `positions`, int64, in any order; the last batch may be smaller."""
-        window_batches = max(1, _CHOSEN_RECORDS // batch_size)
-        complete = len(positions) // batch_size
+        sampler = self._sampler(positions, batch_size)
+        return self._batches(dataclasses.replace(sampler, window_steps=max(1, _CHOSEN_RECORDS // batch_size)))
 
-        def windows(start_step: int) -> Iterator[Window]:
-            for step in range(start_step, complete, window_batches):
-                end = min(step + window_batches, complete)
-                yield Window(step, positions[step * batch_size : end * batch_size].reshape(-1, batch_size))
-            if len(rest := positions[max(complete, start_step) * batch_size :]):
-                yield Window(complete, rest[np.newaxis])
+    def ascending(self, positions: np.ndarray, *, batch_size: int) -> tf.data.Dataset:
+        """Returns the examples at `positions`, int64, ascending; the last batch may be smaller.
 
-        plan = ExamplePlan(
-            windows=windows,
+        Reads as far ahead as evaluation does: most of what lies between two positions is read anyway.
+        """
+        return self._batches(self._sampler(positions, batch_size))
+
+    def _sampler(self, positions: np.ndarray, batch_size: int) -> SequentialSampler:
+        return SequentialSampler.make(
+            self.index,
             batch_size=batch_size,
-            num_examples=len(positions),
-            num_steps=-(-len(positions) // batch_size),
+            end=len(positions),
+            position_of=lambda numbers: positions[numbers],
+        )
+
+    def _batches(self, sampler: SequentialSampler) -> tf.data.Dataset:
+        plan = ExamplePlan(
+            windows=sampler.windows,
+            batch_size=sampler.batch_size // sampler.part.count,
+            num_examples=sampler.num_examples,
+            num_steps=sampler.num_steps,
         )
         return finished(make_batches(self.index, plan, self.checker))

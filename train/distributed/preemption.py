@@ -24,6 +24,11 @@ def without_ignored(signals: Collection[signal.Signals]) -> list[signal.Signals]
     return [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
 
 
+def is_noted(number: signal.Signals) -> bool:
+    """Returns whether a `StopRequest` of this process notes the signal."""
+    return isinstance(getattr(signal.getsignal(number), "__self__", None), StopRequest)
+
+
 class StoppedError(UserError):
     """Training stopped on request."""
 

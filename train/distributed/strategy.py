@@ -76,6 +76,13 @@ def _multi_worker(cluster: Cluster) -> tf.distribute.Strategy:
         return distribute.MultiWorkerMirroredStrategy(resolver, options)
 
 
+def local_devices(strategy: tf.distribute.Strategy) -> list[str | None]:
+    """Returns the devices of this process that `strategy` uses; None for the one that TensorFlow takes by default."""
+    if strategy.num_replicas_in_sync == 1:
+        return [None]
+    return list(strategy.extended.worker_devices)
+
+
 def resolve_precision(wanted: Precision) -> str:
     """Returns the name of the Keras dtype policy: as requested, or for `auto` the one that all GPUs support well."""
     if wanted != "auto":

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from shardstream.train.distributed.cluster import Cluster, StrategyName, WorkerLostError, find_cluster
-from shardstream.train.distributed.preemption import STOP_SIGNALS, without_ignored
+from shardstream.train.distributed.preemption import STOP_SIGNALS, is_noted, without_ignored
 from shardstream.train.distributed.strategy import make_strategy
 
 # Name of a worker in TensorFlow's errors.
@@ -61,6 +61,19 @@ class Workers:
     def gather(self, content: bytes) -> list[bytes]:
         """Returns the content of each worker, by rank; all workers must call this together."""
         return [self.broadcast(content, source) for source in range(self.cluster.num_workers)]
+
+    def agree(self, wanted: signal.Signals | None) -> signal.Signals | None:
+        """Returns the signal that all workers act on: one that this or another worker received, or None.
+
+        All workers must call this together, within a `StopRequest`, which ends the process if the others never come.
+
+        Args:
+            wanted: The signal that this worker received.
+        """
+        if self.cluster.num_workers == 1:
+            return wanted
+        counts = self._sum(np.asarray([number == wanted for number in STOP_SIGNALS], np.float32))
+        return next((number for number, count in zip(STOP_SIGNALS, counts, strict=True) if count), None)
 
     def _sum(self, mine: np.ndarray) -> np.ndarray:
         num_local = self.strategy.num_replicas_in_sync // self.cluster.num_workers
@@ -117,11 +130,15 @@ def join_workers(*, strategy: StrategyName, hosts: str | None, rank: int | None)
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Restores the default action of signals: Python handlers do not run while TensorFlow waits for other workers."""
+    """Restores the default action of signals: Python handlers do not run while TensorFlow waits for other workers.
+
+    Signals that a `StopRequest` notes are left to it: its thread ends the process if the others never come.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in without_ignored(STOP_SIGNALS)}
+    numbers = [number for number in without_ignored(STOP_SIGNALS) if not is_noted(number)]
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
     try:
         yield
     finally:

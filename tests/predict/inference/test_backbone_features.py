@@ -45,7 +45,7 @@ def test_of_many_images_features_are_only_taken_from_the_cache(info, monkeypatch
     monkeypatch.setattr(backbone_features, "_MAX_COMPUTED", 81)
     load_features(info)
     monkeypatch.setattr(backbone_features, "_MAX_COMPUTED", 80)
-    monkeypatch.setattr(backbone_features, "extract_features", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(backbone_features, "make_extractor", lambda _: 1 / 0)
     assert load_features(info).num_images == 81
     monkeypatch.setattr(backbone_features, "MAX_IMAGES", 80)
     assert load_features(info) is None

@@ -1,4 +1,5 @@
 import re
+import signal
 
 import pytest
 import tensorflow as tf
@@ -6,7 +7,8 @@ import tensorflow as tf
 from shardstream.train.config import TrainConfig
 from shardstream.train.distributed import workers
 from shardstream.train.distributed.cluster import ALONE, Cluster
-from shardstream.train.distributed.workers import WorkerLostError, Workers, join_workers
+from shardstream.train.distributed.preemption import StopRequest
+from shardstream.train.distributed.workers import WorkerLostError, Workers, ended_by_signals, join_workers
 
 TWO = Cluster(("a:2222", "b:2222"), 0)
 
@@ -15,7 +17,18 @@ def test_one_worker_has_nobody_to_tell():
     alone = Workers(ALONE, tf.distribute.get_strategy())
     assert alone.broadcast(b"word") == b"word"
     assert alone.gather(b"word") == [b"word"]
+    assert alone.agree(signal.SIGTERM) == signal.SIGTERM
+    assert alone.agree(None) is None
     assert (alone.is_chief, alone.shard) == (True, (0, 1))
+
+
+def test_signals_that_are_noted_do_not_end_a_process_that_waits():
+    with ended_by_signals():
+        assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+    with StopRequest(60) as stop:
+        with ended_by_signals():
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.received == signal.SIGTERM
 
 
 @pytest.mark.parametrize("cluster", [ALONE, TWO])
