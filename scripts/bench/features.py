@@ -83,17 +83,19 @@ def take_turns(config: BenchConfig) -> tuple[int, dict[str, list[Times]]]:
     if num_images > MOST_IMAGES:
         raise SystemExit(f"{config.split} has {num_images:,} images, and {MOST_IMAGES:,} fit into the memory")
     backbone = make_backbone(image_size)
-    extract = make_extractor(backbone)
-    images = np.concatenate([batch for batch, *_ in named_batches(data, config.split, image_size=image_size)])
+    extract, numbers = make_extractor(backbone), np.arange(num_images)
+
+    def batches() -> Any:
+        return named_batches(data, config.split, numbers, image_size=image_size)
+
+    images = np.concatenate([batch for batch, *_ in batches()])
     acts: dict[str, Callable[[], object]] = {
         "model.predict": lambda: backbone.predict(
             images,
             batch_size=BATCH_SIZE,
             verbose=0,  # pyright: ignore[reportArgumentType] - The hint knows the words alone.
         ),
-        "the pass": lambda: extract_features(
-            named_batches(data, config.split, image_size=image_size), extract, num_examples=num_images
-        ),
+        "the pass": lambda: extract_features(batches(), extract, num_examples=num_images),
     }
     times: dict[str, list[Times]] = {name: [] for name in acts}
     for number in range(config.rounds + 1):
