@@ -122,11 +122,10 @@ def measure_tensorflow(config: BenchConfig, model: str) -> list[Row]:
             precision=resolve_precision("auto"),
             cache=tier.cache,
             step_rate=found.step_images_per_sec,
-            input_rate=tier.input_images_per_sec or 0.0,
-            rate=tier.images_per_sec or 0.0,
+            input_rate=tier.input_images_per_sec,
+            rate=tier.images_per_sec,
         )
         for tier in found.tiers
-        if not tier.skipped
     ]
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,15 @@ class TierRates:
 
     Attributes:
         cache: The tier.
-        input_images_per_sec: Rate of the input pipeline alone; None if the tier was not measured.
-        images_per_sec: Rate of training with this input; None if not measured.
-        input_wait: The fraction of the time that training waited for input; None if not measured.
-        skipped: Why it was not measured.
+        input_images_per_sec: Rate of the input pipeline alone.
+        images_per_sec: Rate of training with this input.
+        input_wait: The fraction of the time that training waited for input.
     """
 
     cache: Tier
-    input_images_per_sec: float | None = None
-    images_per_sec: float | None = None
-    input_wait: float | None = None
-    skipped: str = ""
+    input_images_per_sec: float
+    images_per_sec: float
+    input_wait: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,13 +51,15 @@ class Diagnosis:
     Attributes:
         cache: The tier that training would use.
         step_images_per_sec: Rate of training on the same batch repeatedly.
-        tiers: The rates with each tier.
+        tiers: The rates with each tier that was measured.
+        unfit: Why the other tiers were not measured.
         advice: What would make training faster; empty if nothing measured here would.
     """
 
     cache: Tier
     step_images_per_sec: float
     tiers: tuple[TierRates, ...]
+    unfit: dict[Tier, str]
     advice: str
 
 
@@ -69,6 +69,7 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     Raises:
         ConfigError: An option does not fit the dataset or the machine.
         DatasetError: The dataset is missing, incomplete or corrupt.
+        OSError: The disk of the cache in use cannot be written.
     """
     setup = prepare(config.train_config())
     trainer, _ = make_model(setup)
@@ -77,19 +78,22 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     cache = fitting[0] if config.cache == "auto" else config.cache
     unfit.pop(cache, None)  # Measured if requested, even if it is unlikely to fit.
     step = _measure_step(setup, trainer, config.seconds)
-    tiers = tuple(
-        TierRates(cache=tier, skipped=unfit[tier])
-        if tier in unfit
-        else _measure_tier(setup, trainer, tier, config.seconds)
-        for tier in _TIERS
-    )
+    tiers = []
+    for tier in _TIERS:
+        if tier not in unfit:
+            try:
+                tiers.append(_measure_tier(setup, trainer, tier, config.seconds))
+            except OSError as error:
+                if tier == cache:
+                    raise
+                unfit[tier] = f"{error.filename}: {error.strerror}"
     stores_larger = setup.info.image.size != setup.image_size
     advice = advise(cache, step, tiers, smaller_size=setup.image_size if stores_larger else None)
-    return Diagnosis(cache=cache, step_images_per_sec=step, tiers=tiers, advice=advice)
+    return Diagnosis(cache=cache, step_images_per_sec=step, tiers=tuple(tiers), unfit=unfit, advice=advice)
 
 
 def advise(
-    cache: Tier, step_images_per_sec: float, tiers: tuple[TierRates, ...], *, smaller_size: int | None
+    cache: Tier, step_images_per_sec: float, tiers: Sequence[TierRates], *, smaller_size: int | None
 ) -> str:
     """Returns the one change that these rates suggest; empty if no gain exceeds the measurement error.
 
@@ -101,19 +105,17 @@ def advise(
         tiers: The rates of the tiers.
         smaller_size: The input size of the model, if the stored images are larger.
     """
-    measured = {tier.cache: tier for tier in tiers if not tier.skipped}
-    now = measured[cache]
-    rate, wait, alone = now.images_per_sec or 0.0, now.input_wait or 0.0, now.input_images_per_sec or 0.0
-    most = 1 / max(1 - wait, 1e-3)
-    best = max(measured.values(), key=lambda tier: tier.images_per_sec or 0.0)
-    best_rate = best.images_per_sec or 0.0
-    gain = min(best_rate / rate, most)
+    now = next(tier for tier in tiers if tier.cache == cache)
+    most = 1 / max(1 - now.input_wait, 1e-3)
+    best = max(tiers, key=lambda tier: tier.images_per_sec)
+    gain = min(best.images_per_sec / now.images_per_sec, most)
     if best is not now and gain >= _MIN_GAIN:
         return (
-            f"--cache {best.cache} makes this training about {gain - 1:.0%} faster: {best_rate:,.0f} img/s instead "
-            f"of {rate:,.0f}, {best.input_wait:.0%} of the time waiting for input instead of {wait:.0%}"
+            f"--cache {best.cache} makes this training about {gain - 1:.0%} faster: {best.images_per_sec:,.0f} img/s "
+            f"instead of {now.images_per_sec:,.0f}, {best.input_wait:.0%} of the time waiting for input instead of "
+            f"{now.input_wait:.0%}"
         )
-    if most < _MIN_GAIN or alone * _MIN_GAIN > step_images_per_sec:
+    if most < _MIN_GAIN or now.input_images_per_sec * _MIN_GAIN > step_images_per_sec:
         return ""
     remedy = "more CPU cores"
     if smaller_size is not None and cache == "none":
@@ -121,26 +123,25 @@ def advise(
             f", or images stored at {smaller_size}x{smaller_size} (shardstream-ingest build --image-size)"
         )
     return (
-        f"the input limits this training: it gives {alone:,.0f} img/s, and the step takes {step_images_per_sec:,.0f}; "
-        f"no cache that was measured helps; {remedy} would, by {most - 1:.0%} at most"
+        f"the input limits this training: it gives {now.input_images_per_sec:,.0f} img/s, and the step takes "
+        f"{step_images_per_sec:,.0f}; no cache that was measured helps; {remedy} would, by {most - 1:.0%} at most"
     )
 
 
 def table_lines(diagnosis: Diagnosis) -> list[str]:
     """Returns the lines of a table of the rates."""
-    rows: list[tuple[str, ...]] = [("img/s", "input alone", "step alone", "both", "waiting")]
-    for tier in diagnosis.tiers:
-        name = f"--cache {tier.cache}" + (" (in use)" if tier.cache == diagnosis.cache else "")
-        if tier.skipped:
-            rows.append((name, tier.skipped))
-            continue
-        rates = (tier.input_images_per_sec, diagnosis.step_images_per_sec, tier.images_per_sec)
-        rows.append((name, *(f"{rate:,.0f}" for rate in rates), f"{tier.input_wait:.0%}"))
-    width = max(len(name) for name, *_ in rows)
-    return [
-        f"{name:<{width}}" + ("%13s" * 4 % tuple(cells) if len(cells) == 4 else f"  {cells[0]}")
-        for name, *cells in rows
-    ]
+    measured = {tier.cache: tier for tier in diagnosis.tiers}
+    titles = ("input alone", "step alone", "both", "waiting")
+    rows = [("img/s", "".join(f"{title:>13}" for title in titles))]
+    for name in _TIERS:
+        if tier := measured.get(name):
+            rates = (tier.input_images_per_sec, diagnosis.step_images_per_sec, tier.images_per_sec)
+            text = "".join(f"{rate:>13,.0f}" for rate in rates) + f"{tier.input_wait:>13.0%}"
+        else:
+            text = f"  {diagnosis.unfit[name]}"
+        rows.append((f"--cache {name}" + " (in use)" * (name == diagnosis.cache), text))
+    width = max(len(name) for name, _ in rows)
+    return [f"{name:<{width}}{text}" for name, text in rows]
 
 
 def _measure_step(setup: ResolvedConfig, trainer: Trainer, secs: float) -> float:
@@ -159,10 +160,7 @@ def _measure_tier(setup: ResolvedConfig, trainer: Trainer, tier: Tier, secs: flo
         folder = None
         if tier == "disk":  # On the disk that training would use, and removed.
             parent = nearest_folder(setup.config.cache_dir or default_cache_dir())
-            try:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="doctor-", dir=parent))
-            except OSError as error:
-                return TierRates(cache=tier, skipped=f"{parent}: {error.strerror}")
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="doctor-", dir=parent))
         # A dataset keeps its caches, and would return the cache of one tier for another.
         options: Any = {"data": Dataset(setup.info), "cache_dir": folder and Path(folder)}
         seed = setup.config.seed

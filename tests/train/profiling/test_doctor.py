@@ -36,10 +36,9 @@ def rates(cache, alone, both, wait) -> TierRates:
         ([rates("none", 2000, 800, 0.03), rates("memory", 9000, 1600, 0.0)], ""),
         # Less than two measurements differ by.
         ([rates("none", 2000, 950, 0.2), rates("memory", 9000, 1000, 0.0)], ""),
-        # A tier that was skipped is no advice.
-        ([rates("none", 990, 940, 0.15), TierRates(cache="memory", skipped="too large")], ""),
+        ([rates("none", 990, 940, 0.15)], ""),
         (
-            [rates("none", 500, 490, 0.5), TierRates(cache="memory", skipped="too large")],
+            [rates("none", 500, 490, 0.5)],
             (
                 "the input limits this training: it gives 500 img/s, and the step takes 1,000; no cache that was "
                 "measured helps; more CPU cores, or images stored at 64x64 (shardstream-ingest build --image-size) "
@@ -66,8 +65,8 @@ def test_each_tier_is_measured_on_this_host_alone_and_nothing_is_left(striped, t
     assert found["cache"] == "none"
     assert found["step_images_per_sec"] > 0
     assert [tier["cache"] for tier in found["tiers"]] == ["none", "memory", "disk"]
+    assert found["unfit"] == {}
     for tier in found["tiers"]:
-        assert tier["skipped"] == ""
         assert tier["input_images_per_sec"] > 0
         assert tier["images_per_sec"] > 0
         assert 0 <= tier["input_wait"] <= 1
@@ -78,16 +77,29 @@ def test_what_does_not_fit_is_a_row_that_says_so_unless_it_was_asked_for(striped
     monkeypatch.setattr(doctor, "free_bytes", lambda folder: {"memory": 1000, "disk": 1000})
     config = {"data_dir": striped.data_dir, "seconds": 0.05, "batch_size": 16, "cache_dir": tmp_path}
     found = doctor.diagnose(DoctorConfig(cache="memory", **config))
-    skipped = {tier.cache: tier.skipped for tier in found.tiers}
-    assert skipped == {
-        "none": "",
-        "memory": "",
-        "disk": "the decoded images take 186 kB, 1 kB are free",
-    }
+    assert [tier.cache for tier in found.tiers] == ["none", "memory"]
+    assert found.unfit == {"disk": "the decoded images take 186 kB, 1 kB are free"}
     none, memory, disk = doctor.table_lines(found)[1:]
     assert none.startswith("--cache none ")
     assert memory.startswith("--cache memory (in use) ")
-    assert disk.split(None, 2)[2] == skipped["disk"]
+    assert disk.split(None, 2)[2] == found.unfit["disk"]
+
+
+def test_a_disk_that_cannot_be_written(striped, tmp_path, capsys):
+    """A row where another cache is in use, else an error."""
+    (tmp_path / "file").touch()
+    options = {
+        "data_dir": striped.data_dir,
+        "seconds": 0.05,
+        "batch_size": 16,
+        "cache_dir": tmp_path / "file",
+    }
+    found = doctor.diagnose(DoctorConfig(cache="none", **options))
+    assert list(found.unfit) == ["disk"]
+    assert found.unfit["disk"].endswith(": Not a directory")
+    arguments = ["--seconds", "0.05", "--cache", "disk", "--cache-dir", str(tmp_path / "file")]
+    assert main(["doctor", str(striped.data_dir), *arguments]) != 0
+    assert "Not a directory" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
