@@ -50,11 +50,18 @@ def kill_in(phase: str, command: list[str], data: Path) -> bool:
         command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         while process.poll() is None:
-            if any(staging.glob(PHASES[phase])):
+            if _has_begun(phase, staging):
                 os.killpg(process.pid, signal.SIGKILL)
                 return process.wait() == -signal.SIGKILL
             time.sleep(0.0005)
     return False
+
+
+def _has_begun(phase: str, staging: Path) -> bool:
+    try:
+        return any(staging.glob(PHASES[phase]))
+    except FileNotFoundError:  # A folder that the job removed while it was listed.
+        return False
 
 
 @pytest.fixture(scope="session")

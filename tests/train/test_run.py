@@ -188,7 +188,6 @@ def test_image_size(make_dataset, tmp_path, stored, wanted, expected):
     from shardstream.ingest.images.settings import ImageSettings
 
     image = ImageSettings(size=stored, resize="stretch", encoding="png", quality=95)
-    config = config_for(
-        make_dataset(image=image, num_train=32, num_validation=1), tmp_path, image_size=wanted
-    )
+    data = make_dataset(image=image, num_train=32, num_validation=1)
+    config = config_for(data, tmp_path, model="small", image_size=wanted)
     assert prepare(config).image_size == expected
