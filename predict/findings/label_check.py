@@ -113,7 +113,8 @@ def check_by_features(
     if len(rows) * info.num_classes > _MAX_OUTPUTS or len(np.unique(labels[rows])) < 2:
         return None
     names = [name for split in splits for name in features.splits[split].names or ()]
-    values = np.concatenate([features.splits[split].values for split in splits])[rows]
+    # Fitted to details as well, a head learns wrong labels by heart more readily.
+    values = np.concatenate([features.embeddings(split) for split in splits])[rows]
     try:
         groups = find_groups([names[row] for row in rows.tolist()], info.split_rule.keep_together)
     except DatasetError as error:

@@ -54,9 +54,13 @@ class DatasetFeatures:
         """Number of images in all splits."""
         return sum(len(features.labels) for features in self.splits.values())
 
+    def embeddings(self, split: str) -> np.ndarray:
+        """Returns float16 [num_images, 1280]: what images show, without the details that heads are fitted to as well."""
+        return self.splits[split].values[:, :EMBEDDING_SIZE]
+
     def unit_vectors(self, split: str, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Returns float32 [rows, 1280], unit vectors of the embeddings: their dot products are cosine similarities."""
-        values = self.splits[split].values[rows, :EMBEDDING_SIZE].astype(np.float32)
+        values = self.embeddings(split)[rows].astype(np.float32)
         return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)
 
 
