@@ -55,7 +55,7 @@ class DatasetFeatures:
         return sum(len(features.labels) for features in self.splits.values())
 
     def embeddings(self, split: str) -> np.ndarray:
-        """Returns float16 [num_images, 1280]: what images show, without the details that heads are fitted to as well."""
+        """Returns float16 [num_images, 1280]: what images show, without the details that a head sees as well."""
         return self.splits[split].values[:, :EMBEDDING_SIZE]
 
     def unit_vectors(self, split: str, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
