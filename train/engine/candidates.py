@@ -30,4 +30,4 @@ def features_suffice(
 
 def _skill(found: CrossValidation, guessing: float) -> float:
     """Returns the fraction of the errors of guessing that the classifier avoids; 0 if it is worse than guessing."""
-    return max(0.0, (found.accuracy - guessing) / max(1 - guessing, 1e-9))
+    return float(max(0.0, (found.accuracy - guessing) / max(1 - guessing, 1e-9)))

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from shardstream.train.engine.candidates import features_suffice
@@ -20,4 +21,5 @@ def found(accuracy):
     ],
 )
 def test_features_are_enough_where_thumbnails_are_far_worse(features, thumbnails, guessing, suffices):
-    assert features_suffice(found(features), found(thumbnails), largest_class_share=guessing) is suffices
+    share = np.float64(guessing)
+    assert features_suffice(found(features), found(thumbnails), largest_class_share=share) is suffices
