@@ -23,12 +23,20 @@ def test_one_worker_has_nobody_to_tell():
 
 
 def test_signals_that_are_noted_do_not_end_a_process_that_waits():
-    with ended_by_signals():
-        assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGINT) == signal.SIG_DFL
-    with StopRequest(60) as stop:
+    def other(*_):
+        raise AssertionError("called")
+
+    before = signal.signal(signal.SIGTERM, other)
+    try:
         with ended_by_signals():
-            signal.raise_signal(signal.SIGTERM)
-        assert stop.received == signal.SIGTERM
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) is other
+        with StopRequest(60) as stop:
+            with ended_by_signals():
+                signal.raise_signal(signal.SIGTERM)
+            assert stop.received == signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize("cluster", [ALONE, TWO])
