@@ -27,8 +27,8 @@ def make_data(setup: ResolvedConfig) -> TrainingData:
 
 
 def _cache(config: TrainConfig) -> Tier:
-    if config.cache == "auto" and config.model in BACKBONES and fine_tune(config) == "none":
-        return "none"  # Each image is decoded only once.
+    if config.model in BACKBONES and fine_tune(config) == "none":
+        return "none"  # The features are there, and no epoch follows.
     return config.cache
 
 

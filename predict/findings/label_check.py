@@ -112,7 +112,11 @@ def check_by_features(
     rows = np.flatnonzero(counts[labels] >= _MIN_OF_CLASS)
     if len(rows) * info.num_classes > _MAX_OUTPUTS or len(np.unique(labels[rows])) < 2:
         return None
-    names = [name for split in splits for name in features.splits[split].names or ()]
+    names = [
+        name
+        for split in splits
+        for name in features.splits[split].names or [""] * len(features.splits[split].labels)
+    ]
     # Fitted to details as well, a head learns wrong labels by heart more readily.
     values = np.concatenate([features.embeddings(split) for split in splits])[rows]
     try:

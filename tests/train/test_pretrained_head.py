@@ -15,6 +15,7 @@ from shardstream.ingest.images.settings import ImageSettings
 from shardstream.predict.inference import backbone_features
 from shardstream.train import feature_pass
 from shardstream.train.config import TrainConfig
+from shardstream.train.data import cache
 from shardstream.train.data.dataset import Dataset
 from shardstream.train.distributed.preemption import StoppedError
 from shardstream.train.models import pretrained
@@ -70,6 +71,12 @@ def test_a_head_is_fitted_and_nothing_else(run):
     assert (config["model"], config["epochs"], config["cache"]) == ("lite0", 0, "auto")
     status = look_at(folder / "run")
     assert (status.condition, status.epoch, status.best_epoch) == ("finished", 0, 0)
+
+
+def test_no_cache_of_images_is_filled_for_no_epoch(textured, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "free_memory_bytes", lambda: 0)
+    result = train_and_evaluate(config_for(textured, tmp_path, cache="memory"))
+    assert (result.best_epoch, result.epochs) == (0, 0)
 
 
 def test_the_model_file_predicts_what_was_evaluated(run, textured):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from shardstream.ingest.common.errors import DatasetError
 from shardstream.train.engine.feature_cache import FeatureCache
 from shardstream.train.engine.features import (
     BATCH_SIZE,
@@ -145,4 +146,10 @@ class SplitFeatures:
         """Copies a block to its place: joining all of them at the end would take twice the memory."""
         if self._features is None:
             self._features = Features.empty(self.num_examples, like=found)
+        widths = [features.values.shape[1] for features in (self._features, found)]
+        if widths[0] != widths[1]:
+            raise DatasetError(
+                f"the features of some images are {widths[0]:,} numbers, of others {widths[1]:,}: a file in the "
+                "folder of caches was changed; remove its files *.features.npz"
+            )
         self._features.put(block * BLOCK_SIZE, found)

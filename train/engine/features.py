@@ -111,7 +111,7 @@ class Features:
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Features":
         """Returns what `arrays` was called on."""
         names = arrays["names"]
-        texts = bytes(names).decode("utf-8", "surrogateescape").split("\0") if names.size else None
+        texts = names.tobytes().decode("utf-8", "surrogateescape").split("\0") if names.size else None
         return cls(arrays["values"], arrays["labels"], arrays["thumbnails"], texts)
 
     def arrays(self) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class Features:
         self.labels[place] = part.labels
         self.thumbnails[place] = part.thumbnails
         if self.names is not None:
-            self.names[place] = part.names or []
+            self.names[place] = part.names or [""] * len(part.labels)
 
 
 def make_extractor(backbone: keras.Model, device: str | None = None) -> Extractor:
@@ -241,5 +241,6 @@ def _thumbnails(images: Any) -> np.ndarray:
 
 
 def _names(names: Any = ()) -> list[str]:
-    """Returns the file names of a batch, if it has them."""
-    return [bytes(name).decode("utf-8", "surrogateescape") for name in np.asarray(names).tolist()]
+    """Returns the file names of a batch, if it has them; no path has a NUL, by which they are joined in files."""
+    names = np.asarray(names).tolist()
+    return [bytes(name).replace(b"\0", b"?").decode("utf-8", "surrogateescape") for name in names]

@@ -86,7 +86,7 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
             except OSError as error:
                 if tier == cache:
                     raise
-                unfit[tier] = f"{error.filename}: {error.strerror}"
+                unfit[tier] = f"{error.filename or tier}: {error.strerror}"
     stores_larger = setup.info.image.size != setup.image_size
     advice = advise(cache, step, tiers, smaller_size=setup.image_size if stores_larger else None)
     return Diagnosis(cache=cache, step_images_per_sec=step, tiers=tuple(tiers), unfit=unfit, advice=advice)

@@ -1,11 +1,20 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
+from shardstream.ingest.common.errors import DatasetError
 from shardstream.train.data.dataset import Dataset
 from shardstream.train.engine import feature_blocks
 from shardstream.train.engine.feature_blocks import SplitFeatures
 from shardstream.train.engine.feature_cache import FeatureCache
-from shardstream.train.engine.features import BATCH_SIZE, extract_features, named_batches
+from shardstream.train.engine.features import (
+    BATCH_SIZE,
+    THUMBNAIL_SIZE,
+    Features,
+    extract_features,
+    named_batches,
+)
 
 NUM_IMAGES = 150
 
@@ -121,3 +130,34 @@ def test_skipped_records_are_left_out(photos, tmp_path):
     expected = [number for number in range(NUM_IMAGES) if number not in (3, 70)]
     assert passes.extracted == features.values[:, 0].tolist() == expected
     assert features.names == [f"a/{number}.jpg" for number in expected]
+
+
+def test_images_without_names_keep_their_places():
+    one = Features(
+        np.zeros((1, 4), np.float16),
+        np.zeros(1, np.int32),
+        np.zeros((1, THUMBNAIL_SIZE**2 * 3), np.float16),
+        [""],
+    )
+    read = Features.from_arrays(one.arrays())
+    features = Features.empty(3, like=one)
+    for start in range(3):
+        features.put(start, read)
+    assert features.names == ["", "", ""]
+
+
+def test_names_with_a_nul_are_one_name_each():
+    batch = np.zeros((2, 4, 4, 3), np.uint8), np.zeros(2), [b"a\0b", b"c"]
+    found = extract_features([batch], lambda images: np.zeros((len(images), 4), np.float16), num_examples=2)
+    assert Features.from_arrays(found.arrays()).names == ["a?b", "c"]
+
+
+def test_a_block_of_other_features_is_refused(photos, tmp_path):
+    cache = FeatureCache(tmp_path)
+    passes = Pass(photos, cache)
+    whole = passes.features()
+    identity = {"split": "train", "block": 1, "block_size": feature_blocks.BLOCK_SIZE}
+    part = whole.part(BATCH_SIZE * 2, BATCH_SIZE * 4)
+    cache.save(identity, dataclasses.replace(part, values=part.values[:, :1]))
+    with pytest.raises(DatasetError, match="some images are 2 numbers, of others 1"):
+        passes.features()
