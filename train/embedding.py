@@ -3,7 +3,6 @@
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -15,9 +14,8 @@ from shardstream.ingest.images.process import process_image
 from shardstream.ingest.images.settings import ImageSettings
 from shardstream.train.data.pixels import decode_images
 from shardstream.train.engine.features import BATCH_SIZE, make_extractor
-from shardstream.train.models.build import CLASSIFIER
-from shardstream.train.models.efficientnet_lite import EMBEDDING, build_backbone, load_backbone
-from shardstream.train.models.pretrained import load_pretrained
+from shardstream.train.models.build import CLASSIFIER, build_pretrained_backbone
+from shardstream.train.models.efficientnet_lite import EMBEDDING
 from shardstream.train.models.registry import BACKBONES
 from shardstream.train.runs.saved_model import load_model
 
@@ -64,10 +62,8 @@ def _load(model: str | Path) -> tuple[keras.Model, ImageSettings]:
     """Returns the feature extractor, and the settings of the images it was trained on."""
     if isinstance(model, str) and model in BACKBONES:
         size = BACKBONES[model]
-        inputs: Any = keras.Input((size, size, 3))
-        whole = keras.Model(inputs, build_backbone(model, inputs, image_size=size))
-        backbone = keras.Model(inputs, whole.get_layer(EMBEDDING).output)
-        load_backbone(backbone, model, load_pretrained(model))
+        whole = build_pretrained_backbone(model, image_size=size)
+        backbone = keras.Model(whole.inputs, whole.get_layer(EMBEDDING).output)
         return backbone, ImageSettings(size=size, resize="stretch", encoding="raw", quality=95)
     trained, info = load_model(Path(model))
     if all(layer.name != CLASSIFIER for layer in trained.layers):

@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 import numpy as np
 
 from shardstream.ingest.common.errors import ConfigError, DatasetError
@@ -25,9 +24,10 @@ from shardstream.train.engine.features import (
     make_extractor,
     named_batches,
 )
-from shardstream.train.models.efficientnet_lite import EMBEDDING_SIZE, build_backbone, load_backbone
-from shardstream.train.models.pretrained import PACKAGES, find_weights_file, load_pretrained
-from shardstream.train.models.registry import AUTO_BACKBONE, BACKBONES, MIN_BACKBONE_SIZE, backbone_size
+from shardstream.train.models.build import build_pretrained_backbone
+from shardstream.train.models.efficientnet_lite import EMBEDDING_SIZE
+from shardstream.train.models.pretrained import PACKAGES, find_weights_file
+from shardstream.train.models.registry import AUTO_BACKBONE, BACKBONES, MIN_BACKBONE_SIZE
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class _Extractor:
     def compute(self, blocks: SplitFeatures, split: str) -> None:
         """Computes the missing blocks of a split."""
         if self._extract is None:
-            self._extract = make_extractor(_make_backbone(self._image_size))
+            self._extract = make_extractor(build_pretrained_backbone(BACKBONE, image_size=self._image_size))
         num_missing = blocks.num_examples - blocks.num_done
         logger.info("computing features of %d images of split %r by %s", num_missing, split, BACKBONE)
         began, data = time.monotonic(), Dataset(self._info)
@@ -144,11 +144,3 @@ class _Extractor:
             lambda numbers: named_batches(data, split, numbers, image_size=self._image_size), [self._extract]
         )
         logger.info("features of split %r: %.0f img/s", split, num_missing / (time.monotonic() - began))
-
-
-def _make_backbone(image_size: int) -> keras.Model:
-    inputs: Any = keras.Input((image_size, image_size, 3))
-    features = build_backbone(BACKBONE, inputs, image_size=backbone_size(BACKBONE, image_size))
-    backbone = keras.Model(inputs, features)
-    load_backbone(backbone, BACKBONE, load_pretrained(BACKBONE))
-    return backbone

@@ -75,6 +75,7 @@ def take_turns(config: BenchConfig) -> tuple[int, dict[str, list[Times]]]:
     """Returns the number of images, and the times of each round; the first, which includes tracing, is left out."""
     from shardstream.train.data.dataset import load_dataset
     from shardstream.train.engine.features import BATCH_SIZE, extract_features, make_extractor, named_batches
+    from shardstream.train.models.build import build_pretrained_backbone
     from shardstream.train.models.registry import AUTO_BACKBONE, BACKBONES
 
     data = load_dataset(config.data)
@@ -82,7 +83,7 @@ def take_turns(config: BenchConfig) -> tuple[int, dict[str, list[Times]]]:
     num_images = data.splits[config.split].num_examples
     if num_images > MOST_IMAGES:
         raise SystemExit(f"{config.split} has {num_images:,} images, and {MOST_IMAGES:,} fit into the memory")
-    backbone = make_backbone(image_size)
+    backbone: Any = build_pretrained_backbone(AUTO_BACKBONE, image_size=image_size)
     extract, numbers = make_extractor(backbone), np.arange(num_images)
 
     def batches() -> Any:
@@ -104,21 +105,6 @@ def take_turns(config: BenchConfig) -> tuple[int, dict[str, list[Times]]]:
             if number:
                 times[name].append(found)
     return num_images, times
-
-
-def make_backbone(image_size: int) -> Any:
-    """Returns lite0 with its weights, from images of that size to features."""
-    import keras
-
-    from shardstream.train.models.efficientnet_lite import build_backbone, load_backbone
-    from shardstream.train.models.pretrained import load_pretrained
-    from shardstream.train.models.registry import AUTO_BACKBONE, backbone_size
-
-    inputs: Any = keras.Input((image_size, image_size, 3))
-    size = backbone_size(AUTO_BACKBONE, image_size)
-    backbone = keras.Model(inputs, build_backbone(AUTO_BACKBONE, inputs, image_size=size))
-    load_backbone(backbone, AUTO_BACKBONE, load_pretrained(AUTO_BACKBONE))
-    return backbone
 
 
 def timed(act: Callable[[], object]) -> Times:

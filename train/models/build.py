@@ -5,7 +5,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from shardstream.train.models.efficientnet_lite import build_backbone
+from shardstream.train.models.efficientnet_lite import build_backbone, load_backbone
+from shardstream.train.models.pretrained import load_pretrained
 from shardstream.train.models.registry import APPLICATIONS, BACKBONES, Application, backbone_size
 
 # Output channels of the stages of `small`; each halves height and width.
@@ -54,6 +55,18 @@ def build_model(
         x = _application_features(APPLICATIONS[name], inputs, synchronized=synchronized)
     x = layers.Dropout(0.2, seed=seed + 100)(x)
     return keras.Model(inputs, _classifier(num_classes)(x), name=name)
+
+
+def build_pretrained_backbone(name: str, *, image_size: int) -> keras.Model:
+    """Returns a backbone with its published weights: RGB images [batch, size, size, 3], 0 to 255, to its features.
+
+    Raises:
+        ConfigError: The package of the weights is missing, has another version or was modified.
+    """
+    inputs: Any = keras.Input((image_size, image_size, 3))
+    model = keras.Model(inputs, build_backbone(name, inputs, image_size=backbone_size(name, image_size)))
+    load_backbone(model, name, load_pretrained(name))
+    return model
 
 
 def _build_notebook(image_size: int | None, num_classes: int, seed: int) -> keras.Model:

@@ -17,7 +17,7 @@ def info(write_dataset, trial, monkeypatch, tmp_path):
     """A dataset of two splits whose features are the mean colors, cached in a folder of its own."""
     monkeypatch.setattr(backbone_features, "MIN_BACKBONE_SIZE", 8)
     monkeypatch.setattr(backbone_features, "default_cache_dir", lambda: tmp_path / "cache")
-    monkeypatch.setattr(backbone_features, "_make_backbone", lambda image_size: None)
+    monkeypatch.setattr(backbone_features, "build_pretrained_backbone", lambda name, image_size: None)
     monkeypatch.setattr(backbone_features, "make_extractor", lambda _: _mean_colors)
     return write_dataset(tmp_path / "data", {"train": [trial.photos[:40]], "validation": [trial.photos[40:]]})
 
@@ -58,10 +58,10 @@ def test_without_weights_or_with_small_images_a_report_does_without(info, monkey
     assert "images of 8 pixels are too small" in caplog.text
     monkeypatch.setattr(backbone_features, "MIN_BACKBONE_SIZE", 8)
 
-    def altered(_):
+    def altered(*_, **__):
         raise ConfigError("not the file that was published")
 
-    monkeypatch.setattr(backbone_features, "_make_backbone", altered)
+    monkeypatch.setattr(backbone_features, "build_pretrained_backbone", altered)
     assert load_features(info) is None
     assert "not the file that was published" in caplog.text
     monkeypatch.setattr(backbone_features, "find_weights_file", altered)
