@@ -19,7 +19,6 @@ from shardstream.ingest.common.errors import DatasetError
 # The layer that a classifier is fitted to, and the layer that the published classifier of ImageNet was.
 FEATURES, EMBEDDING = "features", "embedding"
 EMBEDDING_SIZE = 1280
-NUM_LOGITS = 1000
 
 # Name prefixes of the last two stages: two thirds of the weights, a sixth of the computation.
 LAST_LAYERS = ("stage5", "stage6", "head")
@@ -185,15 +184,6 @@ def load_backbone(model: keras.Model, variant: str, tensors: Mapping[str, np.nda
         if expected != found:
             raise DatasetError(f"the weights of {variant}: layer {layer!r} needs {expected}, found {found}")
         model.get_layer(layer).set_weights(values)
-
-
-def load_logits(tensors: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns kernel float32 [1280, 1000] and bias [1000] of the ImageNet classifier.
-
-    Raises:
-        DatasetError: They are missing.
-    """
-    return _tensor(tensors, "_fc.weight").T, _tensor(tensors, "_fc.bias")
 
 
 def _layer_values(variant: str, tensors: Mapping[str, np.ndarray]) -> Iterator[tuple[str, list[np.ndarray]]]:

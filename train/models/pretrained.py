@@ -67,12 +67,11 @@ def load_pretrained(backbone: str) -> dict[str, np.ndarray]:
     Raises:
         ConfigError: The package is not installed, has another version, or was modified.
     """
-    content, path = read_weights_file(backbone)
-    return parse_torch_weights(content, str(path))
+    return parse_torch_weights(read_weights_file(backbone))
 
 
-def read_weights_file(backbone: str) -> tuple[bytes, Path]:
-    """Returns the verified content of the weights file, and its path.
+def read_weights_file(backbone: str) -> bytes:
+    """Returns the content of the weights file, whose SHA-256 is the one that was published.
 
     Raises:
         ConfigError: The package is not installed, has another version, or was modified.
@@ -88,7 +87,7 @@ def read_weights_file(backbone: str) -> tuple[bytes, Path]:
             f"{path}: not the file that was published: {len(content):,} bytes of SHA-256 {found[:12]}..., "
             f"expected {package.sha256[:12]}...; {_reinstall(package)}"
         )
-    return content, path
+    return content
 
 
 def find_weights_file(package: WeightsPackage) -> Path:

@@ -10,7 +10,6 @@ from shardstream.train.models.efficientnet_lite import (
     FEATURES,
     build_backbone,
     load_backbone,
-    load_logits,
 )
 from shardstream.train.models.pretrained import load_pretrained
 from shardstream.train.runs.model_check import check_model_file
@@ -32,7 +31,7 @@ def tensors():
 def test_features_and_logits_agree_with_the_pytorch_implementation(tensors):
     model = make_backbone("lite0", 224, 224)
     load_backbone(model, "lite0", tensors)
-    kernel, bias = load_logits(tensors)
+    kernel, bias = tensors["_fc.weight"].T, tensors["_fc.bias"]
     with np.load(REFERENCE) as reference:
         features = model.predict(reference["images"], verbose=0)[:, :EMBEDDING_SIZE]
         np.testing.assert_allclose(features, reference["features"], atol=1e-4, rtol=0)
