@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import stdtrit
 
 # The 97.5th percentile of the normal distribution, for 95 % intervals.
 Z = 1.959963984540054
@@ -17,9 +18,6 @@ _RARE = 0.15
 
 # Significance level: chance alone gives a smaller p-value in one of 20 reports.
 SIGNIFICANCE = 0.05
-
-# Student's t for few degrees of freedom, where the expansion below is inaccurate.
-_EXACT_T = ((1.0, 12.706), (2.0, 4.303), (3.0, 3.182), (4.0, 2.776))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,7 +125,7 @@ def mean_estimate(values: np.ndarray, weights: np.ndarray, *, high: float) -> Es
     mean, deviation = _moments(values, weights)
     extended = np.append(values, max(high, float(values.max()))), np.append(weights, weights.max())
     mean_above, deviation_above = _moments(*extended)
-    t = student_t(size - 1)
+    t = float(stdtrit(size - 1, 0.975))
     return Estimate(
         mean,
         max(0.0, mean - t * deviation / math.sqrt(size)),
@@ -142,22 +140,6 @@ def _moments(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     mean = float(np.sum(fractions * values, dtype=np.float64))
     variance = float(np.sum(fractions * np.square(values - mean), dtype=np.float64))
     return mean, math.sqrt(variance * size / (size - 1))
-
-
-def student_t(degrees: float) -> float:
-    """Returns the 97.5th percentile of Student's t distribution, by the expansion of Cornish and Fisher.
-
-    Accurate to three digits from four degrees of freedom on; below, it is too small, and tabulated values are used.
-    """
-    if degrees <= _EXACT_T[-1][0]:
-        return next(value for limit, value in _EXACT_T if degrees <= limit)
-    z, v = Z, degrees
-    return (
-        z
-        + (z**3 + z) / (4 * v)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
-    )
 
 
 def normal_p_value(z: float) -> float:

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from scipy.special import bdtr
 
 from shardstream.predict.metrics.intervals import Estimate, Z, effective_size, normal_p_value
 
@@ -13,13 +14,7 @@ def mcnemar(num_fixes: int, num_regressions: int) -> float:
     Exact for large counts too, where others use chi-square: it is cheap, and for few images only the exact test is
     correct. Records that both models predict correctly or both incorrectly do not matter.
     """
-    fewer, more = sorted((num_fixes, num_regressions))
-    differing = fewer + more
-    # Sums up to the count of the rarer kind: each probability is that of the one above times this ratio.
-    ratios = np.arange(fewer, 0, -1) / np.arange(more + 1, differing + 1)
-    log_chance = math.lgamma(differing + 1) - math.lgamma(fewer + 1) - math.lgamma(more + 1)
-    chance = math.exp(log_chance - differing * math.log(2)) * (1 + float(np.cumprod(ratios).sum()))
-    return min(1.0, 2 * chance)
+    return min(1.0, 2 * float(bdtr(min(num_fixes, num_regressions), num_fixes + num_regressions, 0.5)))
 
 
 def cohen_kappa(

@@ -14,7 +14,6 @@ import numpy as np
 import threadpoolctl
 
 from shardstream.ingest.common.cpu_limits import usable_cores
-from shardstream.train.engine.lbfgs import minimize
 from shardstream.train.engine.temperature import log_softmax
 
 _BLOCK_ROWS = 256
@@ -22,6 +21,8 @@ _BLOCK_ROWS = 256
 _BLOCKS_IN_FLIGHT = 16
 # Standardized features up to this size are kept as float64; above it, blocks are recomputed in each evaluation.
 _MAX_KEPT_BYTES = 1 << 30
+# Number of previous steps that L-BFGS estimates the curvature from.
+_HISTORY = 12
 # A feature with a smaller standard deviation is constant up to rounding.
 _MIN_STDDEV = 1e-6
 # Fraction of the median over all features. A feature that hardly varies in the examples may vary in a new image:
@@ -87,7 +88,7 @@ class HeadProblem:
         tolerance: float = 1e-6,
         max_iterations: int = 500,
     ) -> LinearHead:
-        """Returns the head that minimizes the mean cross-entropy plus l2 / 2 times the squared weights.
+        """Returns the head that minimizes the mean cross-entropy plus l2 / 2 times the squared weights, by L-BFGS.
 
         The weights are those of standardized features; the biases are not regularized.
 
@@ -97,15 +98,19 @@ class HeadProblem:
             tolerance: Tolerance per element of the gradient.
             max_iterations: Maximum number of iterations.
         """
+        from scipy.optimize import minimize  # Slow to import.
+
         begin = self._to_point(start) if start else np.zeros((len(self._mean) + 1, self.num_classes))
         with _one_blas_thread(), ThreadPoolExecutor(usable_cores()) as pool:
-            point = minimize(
-                lambda point: self._loss_and_gradient(point, l2, pool),
-                begin,
-                tolerance=tolerance,
-                max_iterations=max_iterations,
-            )
-        return self._to_head(point)
+
+            def loss_and_gradient(point: np.ndarray) -> tuple[float, np.ndarray]:
+                loss, gradient = self._loss_and_gradient(point.reshape(begin.shape), l2, pool)
+                return loss, gradient.ravel()
+
+            # No `ftol`: only the gradient ends a fit.
+            options = {"maxcor": _HISTORY, "gtol": tolerance, "ftol": 0.0, "maxiter": max_iterations}
+            found = minimize(loss_and_gradient, begin.ravel(), jac=True, method="L-BFGS-B", options=options)
+        return self._to_head(found.x.reshape(begin.shape))
 
     def _loss_and_gradient(
         self, point: np.ndarray, l2: float, pool: ThreadPoolExecutor

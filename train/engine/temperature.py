@@ -8,8 +8,8 @@ import numpy as np
 # With fewer predictions the estimate is mostly noise.
 MIN_EXAMPLES = 100
 _SMALLEST, _LARGEST = 0.1, 10.0
-# Each step shrinks the bracket by a factor of 0.618: to a millionth in total.
-_NUM_STEPS = 30
+# Of the logarithm.
+_TOLERANCE = 1e-6
 # Standard deviation of the prior on the log temperature. Without a prior, a model without errors would get the
 # lowest temperature.
 _PRIOR_STDDEV = 0.5
@@ -25,6 +25,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray 
         labels: int [num_examples].
         weights: Weight of each example; by default 1.
     """
+    from scipy.optimize import minimize_scalar  # Slow to import.
+
     if len(labels) < MIN_EXAMPLES:
         return 1.0
     total = float(len(labels) if weights is None else np.sum(weights))
@@ -33,20 +35,9 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray 
         prior = 0.5 * (point / _PRIOR_STDDEV) ** 2
         return cross_entropy(logits / np.exp(point), labels, weights) + prior / total
 
-    low, high = np.log(_SMALLEST), np.log(_LARGEST)
-    golden = (np.sqrt(5) - 1) / 2
-    left, right = high - golden * (high - low), low + golden * (high - low)
-    at_left, at_right = loss(left), loss(right)
-    for _ in range(_NUM_STEPS):
-        if at_left <= at_right:
-            high, right, at_right = right, left, at_left
-            left = high - golden * (high - low)
-            at_left = loss(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + golden * (high - low)
-            at_right = loss(right)
-    return float(np.exp((low + high) / 2))
+    bounds = (np.log(_SMALLEST), np.log(_LARGEST))
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": _TOLERANCE})
+    return float(np.exp(found.x))
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
