@@ -40,15 +40,11 @@ def open_split_index(info: DatasetInfo, split_name: str) -> SplitIndex:
         DatasetError: There is no such split, or its index cannot be used.
     """
     if isinstance(info, TfdsInfo):
-        found = open_tfds_index(info, split_name)
-        shards, rows, selected = found.shards, found.rows, found.selected
-    else:
-        shards, rows, selected = info.split(split_name).shards, split_rows(info, split_name), None
+        return open_tfds_index(info, split_name)
     return SplitIndex(
         name=split_name,
         data_dir=info.data_dir,
-        shards=shards,
-        records=rows,
-        selected=selected,
+        shards=info.split(split_name).shards,
+        records=split_rows(info, split_name),
         repair_hint=info.remedy,
     )

@@ -20,6 +20,7 @@ from shardstream.ingest.dataset.metadata import DatasetInfo, ShardInfo, SplitInf
 from shardstream.ingest.dataset.records import FRAMING_BYTES
 from shardstream.ingest.images.settings import ImageSettings, ProcessingSettings
 from shardstream.train.data.held_out import hold_out
+from shardstream.train.data.split_index import SplitIndex
 from shardstream.train.data.tfds_description import (
     DATASET_INFO,
     FEATURES,
@@ -27,7 +28,7 @@ from shardstream.train.data.tfds_description import (
     read_description,
     read_split_names,
 )
-from shardstream.train.data.tfds_index import REPAIR_HINT, SplitRecords, load_rows
+from shardstream.train.data.tfds_index import NO_LABEL, REPAIR_HINT, check_labels, labels_of, load_rows
 
 logger = logging.getLogger(__name__)
 
@@ -104,11 +105,12 @@ class TfdsInfo(DatasetInfo):
             DatasetError: There is no such split, or a shard is corrupt.
         """
         # Not `super()`: the dataclass is recreated for its slots, and the call would refer to the old class.
-        split = DatasetInfo.split(self, name)
-        return dataclasses.replace(split, class_counts=self.records(name).class_counts(self.num_classes))
+        split, labels = DatasetInfo.split(self, name), labels_of(self.index(name))
+        counts = np.bincount(labels[labels != NO_LABEL], minlength=self.num_classes)
+        return dataclasses.replace(split, class_counts=tuple(counts.tolist()))
 
-    def records(self, name: str) -> SplitRecords:
-        """Returns the records of a split, with or without labels.
+    def index(self, name: str) -> SplitIndex:
+        """Returns the index of the records of a split, with or without labels, which are a field of its rows.
 
         Raises:
             DatasetError: There is no such split, or a shard is corrupt.
@@ -119,14 +121,21 @@ class TfdsInfo(DatasetInfo):
             self._rows[shards] = load_rows(
                 self.data_dir, shards, self.label_key, self.num_classes, cache_dir=self.cache_dir
             )
-        return SplitRecords(shards=shards, rows=self._rows[shards], selected=self.selected.get(name))
+        return SplitIndex(
+            name=name,
+            data_dir=self.data_dir,
+            shards=shards,
+            records=self._rows[shards],
+            selected=self.selected.get(name),
+            repair_hint=REPAIR_HINT,
+        )
 
     def _compute_fingerprint(self) -> str:
         splits: dict[str, list[object]] = {}
         for name, split in self.splits.items():
             splits[name] = [(shard.num_examples, shard.num_bytes) for shard in split.shards]
             if name in _TRAINING_SPLITS:
-                checksums = np.ascontiguousarray(self.records(name).rows["checksum"])
+                checksums = np.ascontiguousarray(self.index(name).records["checksum"])
                 splits[name].append(hashlib.sha256(checksums.data).hexdigest())
         content = {
             "class_names": self.class_names,
@@ -199,15 +208,15 @@ def load_tfds_folder(
     )
 
 
-def open_tfds_index(info: TfdsInfo, split: str) -> SplitRecords:
-    """Returns the records of a split, all of which have a label.
+def open_tfds_index(info: TfdsInfo, split: str) -> SplitIndex:
+    """Returns the index of a split, all of whose records have a label.
 
     Raises:
         DatasetError: There is no such split, a shard is corrupt, or a record has no label.
     """
-    records = info.records(split)
-    records.check_labels(info.data_dir)
-    return records
+    index = info.index(split)
+    check_labels(index)
+    return index
 
 
 def _validation_name(names: Collection[str]) -> str | None:

@@ -4,7 +4,6 @@ TFDS stores neither. A scan reads the record headers and the labels, and skips t
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import logging
 import os
@@ -27,6 +26,7 @@ from shardstream.ingest.dataset.records import (
     encode_example,
     read_varint,
 )
+from shardstream.train.data.split_index import SplitIndex
 
 logger = logging.getLogger(__name__)
 
@@ -47,53 +47,21 @@ _FIELD_1 = (
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class SplitRecords:
-    """The records of a split: all records of its files, or a subset.
+def labels_of(index: SplitIndex) -> np.ndarray:
+    """Returns the label of each example of a split, int32; NO_LABEL if it has none."""
+    labels = index.records["label"]
+    return labels if index.selected is None else labels[index.selected]
 
-    The example at position p of the split is row p, or row `selected[p]` if the split is a subset. All other arithmetic
-    of a reader uses rows: the file of a row, its number in the file, and its end offset, which is the start of the next
-    row or the end of the file.
 
-    Attributes:
-        shards: The complete files, in order; `num_examples` counts all of their records.
-        rows: `ROW_DTYPE` [records of all shards], memory-mapped.
-        selected: int64 [num_examples], ascending: the rows that belong to the split; None for all.
-    """
-
-    shards: tuple[ShardInfo, ...]
-    rows: np.ndarray
-    selected: np.ndarray | None
-
-    @property
-    def num_examples(self) -> int:
-        """Number of examples."""
-        return len(self.rows) if self.selected is None else len(self.selected)
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Label of each example, int32 [num_examples]; NO_LABEL if it has none."""
-        labels = self.rows["label"]
-        return labels if self.selected is None else labels[self.selected]
-
-    def class_counts(self, num_classes: int) -> tuple[int, ...]:
-        """Returns the number of examples of each class, in class order."""
-        labels = self.labels
-        return tuple(np.bincount(labels[labels != NO_LABEL], minlength=num_classes).tolist())
-
-    def check_labels(self, data_dir: Path) -> None:
-        """Raises a DatasetError that names the first record without a label."""
-        unlabelled = np.flatnonzero(self.labels == NO_LABEL)[:1]
-        if not len(unlabelled):
-            return
-        row = int(unlabelled[0] if self.selected is None else self.selected[unlabelled[0]])
-        for shard in self.shards:
-            if row < shard.num_examples:
-                raise DatasetError(
-                    f"{data_dir / shard.filename}: record {row} has no label (-1); only splits whose records all have "
-                    "a label can be used"
-                )
-            row -= shard.num_examples
+def check_labels(index: SplitIndex) -> None:
+    """Raises a DatasetError that names the first record of a split without a label."""
+    unlabelled = np.flatnonzero(labels_of(index) == NO_LABEL)[:1]
+    if len(unlabelled):
+        found = index.locate(int(unlabelled[0]))
+        raise DatasetError(
+            f"{index.path(found.shard)}: record {found.number} has no label (-1); only splits whose records all have "
+            "a label can be used"
+        )
 
 
 def load_rows(

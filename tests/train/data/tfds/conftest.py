@@ -111,10 +111,10 @@ def payloads() -> Callable[[TfdsInfo, str], list[bytes]]:
         row = 0
         for shard in index.shards:
             content = (info.data_dir / shard.filename).read_bytes()
-            offsets = [*index.rows["offset"][row : row + shard.num_examples].tolist(), len(content)]
+            offsets = [*index.records["offset"][row : row + shard.num_examples].tolist(), len(content)]
             for start, end in itertools.pairwise(offsets):
                 record = content[start:end]
-                assert int.from_bytes(record[-4:], "little") == index.rows["checksum"][len(found)]
+                assert int.from_bytes(record[-4:], "little") == index.records["checksum"][len(found)]
                 found.append(unframe(record))
             row += shard.num_examples
         return found if index.selected is None else [found[row] for row in index.selected]

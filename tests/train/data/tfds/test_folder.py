@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.class_counts import missing_class_notes
 from shardstream.train.data.tfds_folder import is_tfds_folder, load_tfds_folder, open_tfds_index
+from shardstream.train.data.tfds_index import labels_of
 
 CLASSES = ["cat/dog", "<b>&", "새"]
 SCAN = "reads the headers"
@@ -67,7 +68,7 @@ def test_rows_are_the_records_that_tfds_reads(shared_tfds, cache, split, payload
     )
     expected = [(int(row["kind"]), row["photo"].numpy()) for row in dataset]
     index = open_tfds_index(info, split)
-    assert index.labels.tolist() == [label for label, _ in expected]
+    assert labels_of(index).tolist() == [label for label, _ in expected]
     found = payloads(info, split)
     assert len(found) == len(expected)
     assert all(image in payload for payload, (_, image) in zip(found, expected, strict=True))
@@ -82,7 +83,7 @@ def test_a_scan_is_kept_and_belongs_to_the_files(folder, cache, caplog):
     again = load_tfds_folder(folder, cache)
     assert again == info
     assert again.fingerprint == fingerprint
-    assert isinstance(open_tfds_index(again, "train").rows, np.memmap)
+    assert isinstance(open_tfds_index(again, "train").records, np.memmap)
     assert SCAN not in caplog.text
     os.utime(shards(folder, "train")[1], (1, 1))
     assert load_tfds_folder(folder, cache).fingerprint == fingerprint
@@ -92,7 +93,7 @@ def test_a_scan_is_kept_and_belongs_to_the_files(folder, cache, caplog):
 @pytest.mark.parametrize("spoil", ["torn", "foreign", "of other shards", "of other labels"])
 def test_a_kept_index_is_checked(folder, cache, caplog, spoil):
     info = load_tfds_folder(folder, cache)
-    rows = np.array(open_tfds_index(info, "train").rows)
+    rows = np.array(open_tfds_index(info, "train").records)
     (kept,) = (cache / "indexes").iterdir()
     if spoil == "torn":
         kept.write_bytes(kept.read_bytes()[:-7])
@@ -105,7 +106,9 @@ def test_a_kept_index_is_checked(folder, cache, caplog, spoil):
     caplog.clear()
     again = open_tfds_index(load_tfds_folder(folder, cache), "train")
     assert SCAN in caplog.text
-    assert again.labels.tolist() != [] and again.rows["offset"][5] < 10**6 and again.labels.max() == 2
+    assert (
+        labels_of(again).tolist() != [] and again.records["offset"][5] < 10**6 and labels_of(again).max() == 2
+    )
 
 
 def test_a_kept_index_runs_no_code(folder, cache, tmp_path):
@@ -182,7 +185,7 @@ def test_supervised_keys_choose_among_several(tmp_path, cache, write_tfds, tfds_
         write_tfds(tmp_path / "a", splits, features=features, supervised_keys=("photo", "species")), cache
     )
     assert (info.label_key, info.class_names) == ("species", ("0", "1"))
-    assert open_tfds_index(info, "train").labels.tolist() == [1] * 6
+    assert labels_of(open_tfds_index(info, "train")).tolist() == [1] * 6
     for example in rows:
         example["photo"].seek(0)
     data = write_tfds(tmp_path / "b", splits, features=features)
