@@ -1,6 +1,5 @@
 """One training or evaluation step, on all replicas."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,6 +10,7 @@ import tensorflow as tf
 
 from shardstream.ingest.common.errors import DatasetError
 from shardstream.train.distributed.preemption_sync import PreemptionSync
+from shardstream.train.engine.variables import assign, by_name, find_difference, values_of
 from shardstream.train.models.augmentation import NO_AUGMENTATION, Augmentation
 from shardstream.train.models.phases import Phase
 
@@ -140,14 +140,12 @@ class Trainer:
         The names are unique within a model and the same in every process that builds it.
         """
         of_optimizers = [variable for phase in self._phases for variable in phase.optimizer.variables]
-        keras_variables = [*self.model.variables, *of_optimizers, *self.augmentation.variables()]
-        # Keras numbers the layers per process, not per model.
-        named = {f"{i} {re.sub(r'_[0-9]+', '', v.path)}": v.value for i, v in enumerate(keras_variables)}
+        named = by_name([*self.model.variables, *of_optimizers, *self.augmentation.variables()])
         return {**named, **self.trained.variables()}
 
     def state(self) -> dict[str, np.ndarray]:
         """Returns the values of all `variables`; waits for the device."""
-        return {name: np.asarray(variable.numpy()) for name, variable in self.variables().items()}
+        return values_of(self.variables())
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores the values of all variables from `state`.
@@ -156,18 +154,9 @@ class Trainer:
             DatasetError: Names, shapes or types differ: it is another model.
         """
         variables = self.variables()
-        expected = {
-            name: (variable.dtype.name, tuple(variable.shape)) for name, variable in variables.items()
-        }
-        found = {name: (value.dtype.name, value.shape) for name, value in state.items()}
-        if differing := dict(expected.items() ^ found.items()):
-            name = min(differing)
-            raise DatasetError(
-                f"the checkpoint is of another model: variable {name!r} is {found.get(name, 'not there')}, "
-                f"expected {expected.get(name, 'none')}; --no-resume starts over"
-            )
-        for name, variable in variables.items():
-            variable.assign(state[name])
+        if difference := find_difference(variables, state):
+            raise DatasetError(f"the checkpoint is of another model: {difference}; --no-resume starts over")
+        assign(variables, state)
 
     def is_sound(self, state: Mapping[str, np.ndarray]) -> bool:
         """Returns whether all weights and metrics in `state` are finite."""

@@ -15,8 +15,9 @@ from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError
 from shardstream.train.data.sampling import ORDER_VERSION
 from shardstream.train.distributed.preemption import StopRequest
 from shardstream.train.engine.progress import BEGINNING, Progress
+from shardstream.train.engine.variables import assign, find_difference, values_of
 from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
-from shardstream.train.runs.model_state import build_variables, read_variables, restore_variables
+from shardstream.train.runs.model_state import all_variables, build_variables
 from shardstream.train.runs.process_lock import locked_by_this_process
 from shardstream.train.runs.resume_identity import check_identity, identity_path, read_identity
 from shardstream.train.runs.run_folder import RunFolder, write_json
@@ -250,10 +251,10 @@ class ResumeCallback(keras.callbacks.Callback):
         return cast(Any, self.model).distribute_strategy.extended.should_checkpoint
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        try:
-            restore_variables(cast(keras.Model, self.model), checkpoint.variables)
-        except ConfigError as error:
-            raise ConfigError(f"{self._folder.path}: {error}") from None
+        variables = all_variables(cast(keras.Model, self.model))
+        if difference := find_difference(variables, checkpoint.variables):
+            raise ConfigError(f"{self._folder.path}: saved with another model or optimizer: {difference}")
+        assign(variables, checkpoint.variables)
 
     def _save(self, position: Progress) -> bool:
         """Returns whether the state was saved; a full disk does not end a training of days."""
@@ -266,7 +267,7 @@ class ResumeCallback(keras.callbacks.Callback):
             position=position,
             secs=0.0,
             history=[],
-            variables=read_variables(cast(keras.Model, self.model)),
+            variables=values_of(all_variables(cast(keras.Model, self.model))),
             best_weights={},
         )
         try:
