@@ -61,20 +61,31 @@ def open_lock_file(path: Path) -> int:
     return descriptor
 
 
+def try_lock(descriptor: int, path: Path) -> bool:
+    """Returns whether this process holds the exclusive lock on an open file now; another one may hold it.
+
+    True, with a warning, on a file system without locks. `path` is for the warning.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        logger.warning("%s: this file system has no locks; start no second job for the same folder", path)
+    return True
+
+
 def _locked(path: Path, busy: str) -> int:
     while True:
         descriptor = open_lock_file(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            if not try_lock(descriptor, path):
+                raise ConfigError(busy)
+        except BaseException:
             os.close(descriptor)
-            raise ConfigError(busy) from None
-        except OSError as error:
-            if error.errno not in _UNSUPPORTED:
-                os.close(descriptor)
-                raise
-            logger.warning("%s: this file system has no locks; start no second job for the same folder", path)
-            return descriptor
+            raise
         if _is_at(descriptor, path):
             return descriptor
         os.close(descriptor)  # Its holder removed it in the meantime.

@@ -7,12 +7,14 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from shardstream.ingest.common.errors import ConfigError
-from shardstream.ingest.common.locks import open_lock_file
+from shardstream.ingest.common.locks import open_lock_file, try_lock
+
+_Result = TypeVar("_Result")
 
 _MAX_NOTE_CHARS = 4096
 _TRIES, _SECS_BETWEEN_TRIES = 20, 0.01
@@ -35,7 +37,8 @@ def locked_by_this_process(path: Path) -> Iterator[None]:
     """
     # Not filelock, which truncates the file before it knows whether another process holds it.
     with os.fdopen(open_lock_file(path), "r+") as file:
-        if not _lock(file):
+        # A process that only checks also holds the lock for a moment.
+        if not _tried(lambda: try_lock(file.fileno(), path)):
             raise ConfigError(
                 f"{path.parent}: {_who(path)} is at work there; wait for it or choose another run folder"
             )
@@ -56,27 +59,17 @@ def locking_process(path: Path) -> Process | None:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return _noted(file)
+                return _tried(lambda: _parsed(file))  # Noted a moment after the lock is acquired.
     except OSError:  # None, or not a lock file of ours.
         pass
     return None
 
 
-def _lock(file: IO[str]) -> bool:
-    # A process that only checks also holds the lock for a moment.
+def _tried(attempt: Callable[[], _Result]) -> _Result | None:
+    """Returns the first result of `attempt` that is true, or None if there is none for a moment."""
     for _ in range(_TRIES):
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        time.sleep(_SECS_BETWEEN_TRIES)
-    return False
-
-
-def _noted(file: IO[str]) -> Process | None:
-    # The note is written a moment after the lock is acquired.
-    for _ in range(_TRIES):
-        if process := _parsed(file):
-            return process
+        if result := attempt():
+            return result
         time.sleep(_SECS_BETWEEN_TRIES)
     return None
 

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import json
 import os
@@ -58,3 +59,24 @@ def test_who_looks_keeps_nobody_out_and_waits_for_the_note(tmp_path):
             timer.start()
             assert locking_process(path) == Process(7, "b")
             timer.join()
+
+
+def test_a_file_system_without_locks_is_trained_on_with_a_warning(tmp_path, monkeypatch, caplog):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    path = tmp_path / ".lock"
+    with locked_by_this_process(path):
+        assert json.loads(path.read_bytes())["pid"] == os.getpid()
+    assert f"{path}: this file system has no locks; start no second job for the same folder" in caplog.text
+    assert locking_process(path) is None
+
+
+def test_a_disk_that_fails_is_no_file_system_without_locks(tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match="Input/output error"), locked_by_this_process(tmp_path / ".lock"):
+        pass
