@@ -25,8 +25,8 @@ import tensorflow as tf
 import shardstream.train.__main__
 from shardstream.train.runs.run_folder import RunFolder
 
-EPOCHS = 3
-_OPTIONS = ("--epochs", str(EPOCHS), "--batch-size", "8", "--precision", "float32")
+# Images per block of features, instead of thousands: a run of a second has several.
+_BLOCK_SIZE = 32
 _MAX_SECS = 300.0
 _TIMES = ("images_per_sec", "images_per_sec_per_core", "input_wait", "train_secs")
 HOSTS = "127.0.0.1:2222,127.0.0.1:2223"
@@ -55,15 +55,15 @@ class Processes:
         self._log = run.with_suffix(".log")
         self._log.unlink(missing_ok=True)
         self._began = time.monotonic()
-        options = ["--save-every", save_every, *_OPTIONS, *kind.options]
+        options = ["--save-every", save_every, "--precision", "float32", *kind.options]
         self.codes: dict[int, int] = {}
         self.ends: dict[int, float] = {}
         self.pids: list[int] = []
         for rank in range(kind.num_workers):
             workers = ["--hosts", HOSTS, "--rank", str(rank)] if kind.num_workers > 1 else []
-            self.pids.append(
-                _fork([str(data), "--run", str(run), *options, *workers], self._log, kind.num_devices)
-            )
+            cache = ["--cache-dir", str(_caches(run) / str(rank))]
+            argv = [str(data), "--run", str(run), *options, *cache, *workers]
+            self.pids.append(_fork(argv, self._log, kind.num_devices))
 
     def is_running(self) -> bool:
         """Returns whether any of them is running."""
@@ -119,6 +119,9 @@ def _fork(argv: list[str], log: Path, num_devices: int) -> int:
             cpu = tf.config.list_physical_devices("CPU")[0]
             devices = [tf.config.LogicalDeviceConfiguration()] * num_devices
             tf.config.set_logical_device_configuration(cpu, devices)
+        from shardstream.train.engine import feature_blocks
+
+        feature_blocks.BLOCK_SIZE = _BLOCK_SIZE
         code = shardstream.train.__main__.main(argv)
     except BaseException:
         traceback.print_exc()
@@ -195,9 +198,15 @@ class Scene:
             raise FaultError(f"other bits than an undisturbed run: {differing[:3] or 'the history'}")
 
 
-def position(run: RunFolder) -> str:
-    """Returns the name of the most advanced state in a run folder; empty if there is none."""
-    return max((path.stem for path in run.checkpoints.glob("*.checkpoint")), default="")
+def position(run: RunFolder) -> tuple[str, int]:
+    """Returns the name of the most advanced state in a run folder, and the number of cached blocks of features."""
+    states = (path.stem for path in run.checkpoints.glob("*.checkpoint"))
+    return max(states, default=""), sum(1 for _ in _caches(run.path).glob("*/*.features.npz"))
+
+
+def _caches(run: Path) -> Path:
+    """Returns the folder of the caches of a run, one for each worker."""
+    return run.with_suffix(".caches")
 
 
 def kill_round(scene: Scene, kind: Kind, folder: Path, rng: random.Random) -> list[str]:
@@ -279,6 +288,7 @@ def _phase(run: RunFolder, before: str) -> str:
 
 
 def remove(run: Path) -> None:
-    """Removes a run and its log."""
+    """Removes a run, its caches and its log."""
     shutil.rmtree(run, ignore_errors=True)
+    shutil.rmtree(_caches(run), ignore_errors=True)
     run.with_suffix(".log").unlink(missing_ok=True)

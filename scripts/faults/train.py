@@ -3,12 +3,12 @@
     python -m scripts.faults.train --kills 50 --terms 20
 
 Each run trains `small` for a few epochs on drawn images of 16x16, with deterministic operations: with each cache tier,
-on two devices, and on two hosts if the kernel allows this process a network of its own. Each kind of run is trained
-once undisturbed; a run that is disturbed, and restarted until it is finished, must reach the same weights, bit for bit,
-in best.keras and last.keras, and the same history. It prints two tables and one JSON line, and exits with 1 if any
-guarantee was violated; the folder of such a round is kept and named. "start" is the phase before the process has saved
-a state of its own: reading, building, compiling. The same --seed makes the same choices, though not at the same
-microsecond.
+on two devices, and on two hosts if the kernel allows this process a network of its own; or it computes the features of
+`lite0`, in blocks of 32 images, on one and two hosts. Each kind of run is trained once undisturbed; a run that is
+disturbed, and restarted until it is finished, must reach the same weights, bit for bit, in best.keras and last.keras,
+and the same history. It prints two tables and one JSON line, and exits with 1 if any guarantee was violated; the folder
+of such a round is kept and named. "start" is the phase before the process has saved a state, or a block of features, of
+its own: reading, building, compiling. The same --seed makes the same choices, though not at the same microsecond.
 """
 
 import dataclasses
@@ -122,11 +122,15 @@ def all_kinds() -> "list[Any]":
     from scripts.faults.runs import Kind
     from shardstream.train.config import Cache
 
+    epochs = ("--epochs", "3", "--batch-size", "8")
+    features = ("--model", "lite0", "--image-size", "32", "--cache", "disk")
     tiers = [tier for tier in get_args(Cache) if tier != "auto"]
-    kinds = [Kind(f"cache {tier}", ("--cache", tier, "--strategy", "default")) for tier in tiers]
-    kinds.append(Kind("two devices", ("--cache", "memory", "--strategy", "mirrored"), num_devices=2))
+    kinds = [Kind(f"cache {tier}", (*epochs, "--cache", tier, "--strategy", "default")) for tier in tiers]
+    kinds.append(Kind("two devices", (*epochs, "--cache", "memory", "--strategy", "mirrored"), num_devices=2))
+    kinds.append(Kind("features", (*features, "--strategy", "default")))
     if os.environ.get(_STARTED) == _IN_NETWORK:
-        kinds.append(Kind("two hosts", ("--cache", "memory"), num_workers=2))
+        kinds.append(Kind("two hosts", (*epochs, "--cache", "memory"), num_workers=2))
+        kinds.append(Kind("features, two hosts", features, num_workers=2))
     return kinds
 
 
