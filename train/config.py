@@ -1,6 +1,7 @@
 """The options of `shardstream-train`, checked as soon as they are given."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
@@ -41,26 +42,27 @@ OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="N")]
 OptionalSchedule = Annotated[ScheduleName | None, tyro.conf.arg(metavar="cosine|constant")]
 OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="NUMBER")]
 
-# The limit of NumPy's and Keras's generators.
-_MAX_SEED = 2**32 - 1
 # The maximum of float32, in which weights and optimizer are computed.
 _MAX_FLOAT32 = 3.4e38
-# Each step of a call is traced separately: 7 of `small` take 30 s on 2 cores.
-_MAX_STEPS_PER_EXECUTION = 1000
+# The least and the largest value of each option that is a number.
+_RANGES: dict[str, tuple[float, float]] = {
+    # Images must survive four halvings in `small`, and two in `notebook`.
+    "image_size": (8, MAX_IMAGE_SIZE),
+    **dict.fromkeys(("batch_size", "epochs", "early_stopping"), (1, math.inf)),
+    **dict.fromkeys(("head_epochs", "max_bad_records"), (0, math.inf)),
+    # The limit of NumPy's and Keras's generators.
+    "seed": (0, 2**32 - 1),
+    # Each step of a call is traced separately: 7 of `small` take 30 s on 2 cores.
+    "steps_per_execution": (1, 1000),
+    **dict.fromkeys(("weight_decay", "warmup_epochs"), (0, _MAX_FLOAT32)),
+    **dict.fromkeys(("learning_rate", "fine_tune_learning_rate", "clip_norm"), (-math.inf, _MAX_FLOAT32)),
+    **dict.fromkeys(("mixup", "cutmix"), (0, 1)),
+}
 
 # Options that apply only to training by gradients.
 _GRADIENT_OPTIONS = (
-    *(
-        "epochs",
-        "batch_size",
-        "learning_rate",
-        "weight_decay",
-        "label_smoothing",
-        "augmentation",
-        "mixup",
-        "cutmix",
-    ),
-    *("flip", "schedule", "warmup_epochs", "clip_norm", "early_stopping", "steps_per_execution"),
+    *("epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "augmentation", "mixup"),
+    *("cutmix", "flip", "schedule", "warmup_epochs", "clip_norm", "early_stopping", "steps_per_execution"),
 )
 
 
@@ -157,29 +159,12 @@ class TrainConfig:
                 f"--run {self.run} is a dataset; meant `shardstream-train {self.run} --run RUN`?"
             )
         object.__setattr__(self, "model", find_model(self.model))
-        _check_at_least(1, image_size=self.image_size, batch_size=self.batch_size, epochs=self.epochs)
-        _check_at_least(1, early_stopping=self.early_stopping, steps_per_execution=self.steps_per_execution)
-        _check_at_least(
-            0,
-            seed=self.seed,
-            weight_decay=self.weight_decay,
-            head_epochs=self.head_epochs,
-            warmup_epochs=self.warmup_epochs,
-        )
-        # Images must survive four halvings in `small`, and two in `notebook`.
-        _check_at_least(8, image_size=self.image_size)
-        _check_at_most(MAX_IMAGE_SIZE, image_size=self.image_size)
-        _check_at_most(_MAX_SEED, seed=self.seed)
-        _check_at_most(_MAX_STEPS_PER_EXECUTION, steps_per_execution=self.steps_per_execution)
-        numbers = ("learning_rate", "fine_tune_learning_rate", "clip_norm", "weight_decay", "warmup_epochs")
-        _check_at_most(_MAX_FLOAT32, **{name: getattr(self, name) for name in numbers})
-        for name in ("mixup", "cutmix"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         for name in ("learning_rate", "fine_tune_learning_rate", "clip_norm"):
             rate = getattr(self, name)
             if rate is not None and not rate > 0:
                 raise ConfigError(f"{name} must be positive, got {rate}")
+        for name, (least, most) in _RANGES.items():
+            _check_range(name, getattr(self, name), least, most)
         if self.warmup_epochs is not None and self.epochs is not None and self.warmup_epochs > self.epochs:
             raise ConfigError(
                 f"warmup_epochs {self.warmup_epochs:g} is more than the {self.epochs} epochs there are"
@@ -192,7 +177,6 @@ class TrainConfig:
             find_cluster(self.hosts, self.rank)
         if self.validation_share is not None and not 0 < self.validation_share < 1:
             raise ConfigError(f"validation_share must be above 0 and below 1, got {self.validation_share}")
-        _check_at_least(0, max_bad_records=self.max_bad_records)
         if self.max_bad_records and find_cluster(self.hosts, self.rank).num_workers > 1:
             raise ConfigError(
                 "--max-bad-records goes with one process only; repair the dataset, or leave out --hosts and TF_CONFIG"
@@ -320,13 +304,10 @@ class ExportConfig:
     """Print one JSON object."""
 
 
-def _check_at_least(least: int, **options: float | None) -> None:
-    for name, value in options.items():
-        if value is not None and not value >= least:
-            raise ConfigError(f"{name} must be at least {least}, got {value}")
-
-
-def _check_at_most(most: float, **options: float | None) -> None:
-    for name, value in options.items():
-        if value is not None and value > most:
-            raise ConfigError(f"{name} must be at most {most}, got {value}")
+def _check_range(name: str, value: float | None, least: float, most: float) -> None:
+    if value is None:
+        return
+    if not value >= least:
+        raise ConfigError(f"{name} must be at least {least}, got {value}")
+    if value > most:
+        raise ConfigError(f"{name} must be at most {most}, got {value}")

@@ -1,13 +1,11 @@
 """Exports a trained model to a file for other programs: SavedModel, TFLite, ONNX or Keras."""
 
 import dataclasses
-import importlib.metadata
 import importlib.util
 import logging
-import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +17,7 @@ from shardstream.ingest.common.errors import ConfigError
 from shardstream.ingest.common.safe_files import parse_errors, refuse_link
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.train.data.dataset import Dataset
+from shardstream.train.distributed.strategy import versions
 from shardstream.train.models.inference import inference_function
 from shardstream.train.models.portable_resize import with_portable_resize
 from shardstream.train.runs.run_folder import RunFolder, write_json
@@ -42,8 +41,6 @@ _FILES: Mapping[Format, str] = {
     "keras": "model.keras",
 }
 DESCRIPTION = "labels.json"
-
-Predict = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -198,15 +195,8 @@ def _description(
         "model": info.model,
         "dataset_fingerprint": info.dataset_fingerprint,
         "versions_training": dict(info.versions),
-        "versions": {name: _version(name) for name in packages} | {"python": platform.python_version()},
+        "versions": versions(*packages),
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _replace(folder: Path, beside: Path) -> None:

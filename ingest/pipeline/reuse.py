@@ -40,7 +40,6 @@ class PreviousState:
         reasons: The reasons of files that were unreadable or in conflict, by row: they may change
             while the file does not.
         num_before: The number of source files of the previous dataset.
-        num_gone_records: The number of removed files that had a record.
         gone_labels: The class of each removed file, as a label of the previous dataset.
         gone_digests: The SHA-256 of each removed file, 32 bytes each, concatenated.
         gone_paths: The paths of the first few removed files.
@@ -57,7 +56,6 @@ class PreviousState:
     verdicts: np.ndarray
     reasons: dict[int, str] = dataclasses.field(default_factory=dict)
     num_before: int = 0
-    num_gone_records: int = 0
     gone_labels: "array.array[int]" = dataclasses.field(default_factory=lambda: array.array("I"))
     gone_digests: bytearray = dataclasses.field(default_factory=bytearray)
     gone_paths: list[str] = dataclasses.field(default_factory=list)
@@ -138,7 +136,6 @@ def load_previous(catalog: Catalog, old: DatasetInfo) -> PreviousState:
 def _note_gone(state: PreviousState, before: dict, label: int) -> None:
     state.gone_labels.append(label)
     state.gone_digests += bytes.fromhex(before["sha256"] or "") or bytes(32)
-    state.num_gone_records += before["split"] is not None
     if len(state.gone_paths) < _MAX_GONE_PATHS:
         state.gone_paths.append(before["path"])
 

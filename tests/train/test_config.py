@@ -12,7 +12,7 @@ from shardstream.train.config import TrainConfig
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"image_size": 0}, "image_size must be at least 1, got 0"),
+        ({"image_size": 0}, "image_size must be at least 8, got 0"),
         ({"image_size": 4}, "image_size must be at least 8, got 4"),
         ({"image_size": 4097}, "image_size must be at most 4096, got 4097"),
         ({"seed": 2**32}, "seed must be at most 4294967295, got 4294967296"),
@@ -52,8 +52,8 @@ from shardstream.train.config import TrainConfig
             "head_epochs is for a model that begins with --weights, and there are none",
         ),
         ({"clip_norm": 0.0}, "clip_norm must be positive, got 0.0"),
-        ({"mixup": 1.5}, "mixup must be between 0 and 1, got 1.5"),
-        ({"cutmix": -1.0}, "cutmix must be between 0 and 1, got -1.0"),
+        ({"mixup": 1.5}, "mixup must be at most 1, got 1.5"),
+        ({"cutmix": -1.0}, "cutmix must be at least 0, got -1.0"),
         ({"early_stopping": 0}, "early_stopping must be at least 1, got 0"),
         ({"steps_per_execution": 0}, "steps_per_execution must be at least 1, got 0"),
         ({"warmup_epochs": -1.0}, "warmup_epochs must be at least 0, got -1.0"),

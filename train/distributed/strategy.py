@@ -155,9 +155,9 @@ def check_batch_size(batch_size: int, num_replicas: int) -> None:
         )
 
 
-def versions() -> dict[str, str]:
-    """Returns the versions of all software that results depend on."""
-    names = ("shardstream", "tensorflow", "keras", "numpy")
+def versions(*names: str) -> dict[str, str]:
+    """Returns the versions of Python and these packages, by default of all that results depend on."""
+    names = names or ("shardstream", "tensorflow", "keras", "numpy")
     return {"python": platform.python_version()} | {name: _version(name) for name in names}
 
 

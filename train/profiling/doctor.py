@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +14,6 @@ from shardstream.train.data.cache import USABLE_FRACTION, Tier, free_bytes, near
 from shardstream.train.data.corruption import naming_corruption
 from shardstream.train.data.dataset import Dataset
 from shardstream.train.data.disk_cache import default_cache_dir
-from shardstream.train.engine.meter import EpochMeter
-from shardstream.train.engine.progress import BEGINNING
 from shardstream.train.engine.trainer import Trainer
 from shardstream.train.resolve import SPLITS, ResolvedConfig, make_model, prepare
 
@@ -29,14 +26,7 @@ _TIERS: tuple[Tier, ...] = ("none", "memory", "disk")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TierRates:
-    """Rates with one cache tier, whose images are decoded in advance.
-
-    Attributes:
-        cache: The tier.
-        input_images_per_sec: Rate of the input pipeline alone.
-        images_per_sec: Rate of training with this input.
-        input_wait: The fraction of the time that training waited for input.
-    """
+    """Rates with one cache tier, filled in advance: of the input alone, of training, and the fraction it waited."""
 
     cache: Tier
     input_images_per_sec: float
@@ -145,51 +135,42 @@ def table_lines(diagnosis: Diagnosis) -> list[str]:
 
 
 def _measure_step(setup: ResolvedConfig, trainer: Trainer, secs: float) -> float:
-    batch = next(_batches(setup, trainer, "none", data=setup.data, seed=setup.config.seed))
-    _repeat(lambda: trainer.train(batch), secs / 2)
-    trainer.trained.num_seen()  # Waits for the device, before and after.
-    start = time.perf_counter()
-    steps = _repeat(lambda: trainer.train(batch), secs)
-    trainer.trained.num_seen()
-    return steps * setup.batch_size / (time.perf_counter() - start)
+    batch = next(_batches(setup, trainer, Dataset(setup.info), "none", None, setup.config.seed))
+    steps, took = _repeat(lambda: trainer.train(batch), secs, trainer)
+    return steps * setup.batch_size / took
 
 
 def _measure_tier(setup: ResolvedConfig, trainer: Trainer, tier: Tier, secs: float) -> TierRates:
-    """Measures after a warm-up of half the time: it starts the threads and uses up prefetched batches."""
     with contextlib.ExitStack() as stack:
         folder = None
         if tier == "disk":  # On the disk that training would use, and removed.
             parent = nearest_folder(setup.config.cache_dir or default_cache_dir())
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="doctor-", dir=parent))
-        # A dataset keeps its caches, and would return the cache of one tier for another.
-        options: Any = {"data": Dataset(setup.info), "cache_dir": folder and Path(folder)}
-        seed = setup.config.seed
-        batches = _batches(setup, trainer, tier, seed=seed, **options)
-        _repeat(lambda: next(batches), secs / 2)
-        start = time.perf_counter()
-        steps = _repeat(lambda: next(batches), secs)
-        alone = steps * setup.batch_size / (time.perf_counter() - start)
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="doctor-", dir=parent)))
+        data = Dataset(setup.info)  # Keeps its caches, and would return that of one tier for another.
+        batches = _batches(setup, trainer, data, tier, folder, setup.config.seed)
+        steps, took = _repeat(lambda: next(batches), secs, trainer)
+        alone = steps * setup.batch_size / took
         # Another order, so that it does not start with the records just read.
-        batches = _batches(setup, trainer, tier, seed=seed + 1, **options)
-        _repeat(lambda: trainer.train(next(batches)), secs / 2)
-        trainer.trained.num_seen()
-        meter = EpochMeter(BEGINNING)
-        waited_for = meter.waited_for(batches)
-        steps = _repeat(lambda: trainer.train(next(waited_for)), secs)
-        trainer.trained.num_seen()
-        both = steps * setup.batch_size / meter.secs()
-        wait = min(1.0, meter.waiting_secs / meter.secs())
-    return TierRates(cache=tier, input_images_per_sec=alone, images_per_sec=both, input_wait=wait)
+        batches = _batches(setup, trainer, data, tier, folder, setup.config.seed + 1)
+        waits: list[float] = []
+
+        def train() -> None:
+            start = time.perf_counter()
+            batch = next(batches)
+            waits.append(time.perf_counter() - start)
+            trainer.train(batch)
+
+        steps, took = _repeat(train, secs, trainer)
+    return TierRates(
+        cache=tier,
+        input_images_per_sec=alone,
+        images_per_sec=steps * setup.batch_size / took,
+        input_wait=min(1.0, sum(waits[-steps:]) / took),
+    )
 
 
 def _batches(
-    setup: ResolvedConfig,
-    trainer: Trainer,
-    tier: Tier,
-    *,
-    data: Dataset,
-    seed: int,
-    cache_dir: Path | None = None,
+    setup: ResolvedConfig, trainer: Trainer, data: Dataset, tier: Tier, cache_dir: Path | None, seed: int
 ) -> Iterator[Any]:
     """Returns the batches of training; with a cache those of one of several hosts, so that only its part is decoded."""
     num_examples, batch_size = setup.info.split("train").num_examples, setup.batch_size
@@ -217,11 +198,16 @@ def _unfit(setup: ResolvedConfig) -> dict[Tier, str]:
     }
 
 
-def _repeat(work: Callable[[], object], secs: float) -> int:
-    """Returns how often `work` was executed within `secs`, at least once."""
-    start = time.perf_counter()
-    for count in itertools.count(1):
-        work()
-        if time.perf_counter() - start >= secs:
-            return count
-    raise AssertionError
+def _repeat(work: Callable[[], object], secs: float, trainer: Trainer) -> tuple[int, float]:
+    """Returns how often `work` was executed within `secs`, at least once, and the seconds it took.
+
+    After a warm-up of half the time: it starts the threads and uses up prefetched batches.
+    """
+    count, start = 0, 0.0
+    for limit in (secs / 2, secs):
+        count, start = 0, time.perf_counter()
+        while not count or time.perf_counter() - start < limit:
+            work()
+            count += 1
+        trainer.trained.num_seen()  # Waits for the device.
+    return count, time.perf_counter() - start

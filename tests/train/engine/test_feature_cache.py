@@ -59,7 +59,7 @@ def test_a_file_that_is_damaged_is_not_used(kept, content, caplog):
 def test_features_of_more_or_fewer_images_are_not_used(kept, caplog):
     cache, path = kept
     assert cache.load({"dataset": "x"}, num_examples=3) is None
-    assert f"{path}: not features" in caplog.text
+    assert f"{path}: not these features" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path, caplog):
@@ -79,7 +79,7 @@ def test_features_under_the_name_of_others_are_not_used(kept, caplog):
     (other,) = set(one.parent.iterdir()) - {one}
     one.replace(other)
     assert cache.load({"dataset": "y"}, num_examples=2) is None
-    assert "the features of something else" in caplog.text
+    assert "not these features" in caplog.text
 
 
 def test_a_pipe_in_the_place_of_features_is_not_waited_for(kept):
