@@ -65,9 +65,10 @@ def staging_in(out: Path) -> Iterator[Path]:
     is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     for left_over in out.glob(f"{_PREFIX}*"):
-        # Left by a killed run; a younger one may belong to a run in progress.
-        if time.time() - left_over.stat().st_mtime > 24 * 3600:
-            shutil.rmtree(left_over, ignore_errors=True)
+        # Left by a killed run; a younger one may belong to a run in progress, which may remove it now.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left_over.stat().st_mtime > 24 * 3600:
+                shutil.rmtree(left_over, ignore_errors=True)
     try:
         with tempfile.TemporaryDirectory(dir=out, prefix=_PREFIX) as staging:
             yield Path(staging)

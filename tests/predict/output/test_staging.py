@@ -51,3 +51,10 @@ def test_a_report_that_was_stopped_leaves_the_folder_as_it_was(tmp_path, left_by
 def test_an_error_of_the_system_says_where(tmp_path, named, where):
     with pytest.raises(OSError, match=f"No space left on device.*{where}'"), staging_in(tmp_path / "report"):
         raise OSError(errno.ENOSPC, "No space left on device", named)
+
+
+def test_a_staging_folder_that_goes_while_it_is_looked_at_ends_no_report(tmp_path):
+    # A link to nothing is listed, and cannot be looked at, as a folder that another process removes in between.
+    (tmp_path / ".incomplete-other").symlink_to(tmp_path / "gone")
+    with staging_in(tmp_path) as staging:
+        assert staging.is_dir()
