@@ -281,7 +281,7 @@ def stop_round(
     return [(phase, took)]
 
 
-def _phase(run: RunFolder, before: str) -> str:
+def _phase(run: RunFolder, before: tuple[str, int]) -> str:
     if run.is_finished:
         return "finished"
     return "steps" if position(run) > before else "start"
