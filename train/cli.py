@@ -86,9 +86,9 @@ def doctor(config: DoctorConfig) -> int:
 
 def status(config: StatusConfig) -> int:
     """Prints the progress of a run and returns the exit code."""
-    from shardstream.train.runs.status import look_at
+    from shardstream.train.runs.status import read_status
 
-    found = look_at(config.run)
+    found = read_status(config.run)
     if config.json:
         print(json_line(dataclasses.asdict(found) | {"run": str(found.run)}))
     else:

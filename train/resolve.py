@@ -50,10 +50,10 @@ from shardstream.train.runs.best_epoch import BEST_BY
 from shardstream.train.runs.saved_model import ModelWriter
 
 _IMAGE_SIZE_OF_ORIGINALS = 300
-_LEAST_DETAIL = 32
+_MIN_DETAIL = 32
 # Height and width of what `small` sees beside a backbone. It is trained where thumbnails of 16x16 tell much already: on
 # hand signs of 100x100 it reached 0.987 at that size and 0.974 at 64x64, on hiragana 0.995 at 64, 84 and 128.
-_MOST_BESIDE_BACKBONE = 96
+_MAX_BESIDE_BACKBONE = 96
 SPLITS = ("train", "validation")
 
 
@@ -182,7 +182,7 @@ def prepare(config: TrainConfig, candidates: Sequence[str] = ()) -> ResolvedConf
     if len(candidates) > 1:  # Details are for the backbone, which sees all pixels.
         of_trained = dataclasses.replace(
             of_trained,
-            image_size=config.image_size or min(_MOST_BESIDE_BACKBONE, _image_size(of_trained, data)),
+            image_size=config.image_size or min(_MAX_BESIDE_BACKBONE, _image_size(of_trained, data)),
         )
     resolved = [
         _prepare_one(of_backbone if name == AUTO_BACKBONE else of_trained, data) for name in candidates
@@ -201,7 +201,7 @@ def _image_size(config: TrainConfig, data: Dataset) -> int:
     """
     stored, largest = data.image_size, data.info.largest_source_side
     if stored and largest and config.model == AUTO_TRAINED:
-        stored = min(stored, max(_LEAST_DETAIL, largest))
+        stored = min(stored, max(_MIN_DETAIL, largest))
     return config.image_size or stored or BACKBONES.get(config.model, _IMAGE_SIZE_OF_ORIGINALS)
 
 
@@ -290,7 +290,7 @@ def make_model(setup: ResolvedConfig) -> tuple[Trainer, ModelWriter]:
             fix_moments(model)
             phases = two_phases(model, setup.recipe, head_epochs=setup.head_epochs, **lengths)
     weights = balanced_weights(setup.info.split("train").class_counts)
-    steps = Trainer(
+    trainer = Trainer(
         model,
         setup.strategy,
         phases=phases,
@@ -301,7 +301,7 @@ def make_model(setup: ResolvedConfig) -> tuple[Trainer, ModelWriter]:
         jit_compile=setup.jit_compile == "on",
         num_workers=setup.num_workers,
     )
-    return steps, make_writer(setup)
+    return trainer, make_writer(setup)
 
 
 def make_writer(setup: ResolvedConfig) -> ModelWriter:

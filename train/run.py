@@ -94,25 +94,25 @@ def _lead(
         head = fit_head(of_features, config.grace, is_first_of_two=setup.frozen is not None)
         setup = of_features if head.suffices else setup
     data = make_data(setup)
-    steps, writer = make_model(setup)
+    trainer, writer = make_model(setup)
     own = (writer, make_model_info(setup, writer))
     beginning = _first_of_two(of_features) if of_features and of_features is not setup else own
     models = ModelSaver(folder, *own, history, beginning=beginning)
     every = parse_interval("save_every", config.save_every)
-    saver = CheckpointManager(checkpoints, steps, history, models, every=every, stop=stop, began=began)
+    saver = CheckpointManager(checkpoints, trainer, history, models, every=every, stop=stop, began=began)
     if checkpoint:
         saver.restore(checkpoint)
         del checkpoint
-        checkpoints.sweep()
+        checkpoints.remove_incomplete()
         logger.info("goes on from %s", saver.last_position)
     elif head:
         models.best_weights = head.model_weights(beginning[0].twin)
         history.rows.append(head.row)
         if beginning is own:
-            steps.model.set_weights(models.best_weights)
+            trainer.model.set_weights(models.best_weights)
     else:
         if config.weights != "none":
-            begin_with(steps.model, config.weights, setup.info.class_names)
+            begin_with(trainer.model, config.weights, setup.info.class_names)
         _create(folder, setup)
     with make_progress() as progress, stop:
         kept = [
@@ -123,7 +123,7 @@ def _lead(
             InputWarning(history.rows, config.data_dir),
         ]
         callbacks = [*kept, *early_stopping(config, history.rows), progress, *callbacks]
-        loop = make_loop(setup, data, steps, callbacks, saver.keep)
+        loop = make_loop(setup, data, trainer, callbacks, saver.keep)
         with _diverging(folder, saver, models), sharing_records(workers):
             loop.run(saver.last_position)
     val_loss = history.best()["val_loss"]
@@ -152,29 +152,29 @@ def _follow(
     config: TrainConfig, workers: Workers, callbacks: Sequence[keras.callbacks.Callback]
 ) -> TrainResult:
     """Trains as one of the other workers, which follow the chief and write nothing."""
-    orders = receive_run(workers)
-    setup = prepare(orders.resolve(config), orders.options["candidates"])
-    orders.check_same(workers, setup.describe())
+    received = receive_run(workers)
+    setup = prepare(received.resolve(config), received.options["candidates"])
+    received.check_same(workers, setup.describe())
     stop = StopRequest(parse_secs("grace", config.grace))
     of_features, head = setup.of_features, None
-    if of_features and not orders.checkpoint:
+    if of_features and not received.checkpoint:
         head = help_fit_head(of_features, config.grace)
         setup = of_features if head.suffices else setup
     data = make_data(setup)
-    steps, writer = make_model(setup)
+    trainer, writer = make_model(setup)
     position, history = BEGINNING, []
-    if orders.checkpoint:
-        steps.restore(orders.checkpoint.variables)
-        position, history = orders.checkpoint.position, orders.checkpoint.history
-        del orders
+    if received.checkpoint:
+        trainer.restore(received.checkpoint.variables)
+        position, history = received.checkpoint.position, received.checkpoint.history
+        del received
     elif head:
         if setup is of_features:
-            steps.model.set_weights(head.model_weights(writer.twin))
+            trainer.model.set_weights(head.model_weights(writer.twin))
     elif config.weights != "none":
-        begin_with(steps.model, config.weights, setup.info.class_names)
+        begin_with(trainer.model, config.weights, setup.info.class_names)
     callbacks = [*early_stopping(config, history), *callbacks]
     with stop, sharing_records(workers):
-        make_loop(setup, data, steps, callbacks, NonChief(steps, stop).keep).run(position)
+        make_loop(setup, data, trainer, callbacks, NonChief(trainer, stop).keep).run(position)
     return receive_result(workers)
 
 
@@ -205,13 +205,13 @@ def _diverging(folder: RunFolder, saver: CheckpointManager, models: ModelSaver) 
 def make_loop(
     setup: ResolvedConfig,
     data: TrainingData,
-    steps: Trainer,
+    trainer: Trainer,
     callbacks: Sequence[keras.callbacks.Callback],
     keep: Callable[[Progress], None],
 ) -> Loop:
     """Returns the loop over all epochs."""
     return Loop(
-        steps,
+        trainer,
         data,
         epochs=setup.epochs,
         callbacks=callbacks,

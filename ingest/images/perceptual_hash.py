@@ -18,7 +18,7 @@ _WAVE_HEIGHT = 1024
 # Coefficients below this amplitude, in gray levels, count as 0. Rounding alone causes 0.04 in a flat image and would
 # set random bits, the same ones in all flat images of a size. The photo with the least detail of 740 has a median of
 # 0.3.
-_LEAST_LEVELS = 0.05
+_MIN_LEVELS = 0.05
 _LARGE_ENOUGH = 64  # Pixels of the shorter side.
 
 
@@ -33,7 +33,7 @@ def hash_gray(gray: GrayImage, cell: int, height: int, width: int) -> int:
     """
     down, across = _cosines(gray.shape[0], cell, height), _cosines(gray.shape[1], cell, width)
     low = (down @ gray.astype(np.float64) @ across.T).ravel()
-    low[np.abs(low) < _LEAST_LEVELS * _WAVE_HEIGHT**2 * (height / cell) * (width / cell)] = 0
+    low[np.abs(low) < _MIN_LEVELS * _WAVE_HEIGHT**2 * (height / cell) * (width / cell)] = 0
     middle = np.partition(low, (31, 32))[31:33].sum() / 2
     return int.from_bytes(np.packbits(low > middle).tobytes(), "big")
 

@@ -8,17 +8,17 @@ from shardstream.predict.inference.prediction import SMALLEST_PROBABILITY
 from shardstream.predict.inference.prediction_table import ClassPredictions
 
 # A label is listed if it is more likely wrong than correct, and one other class has more than half the probability.
-_LEAST_PROBABILITY = 0.5
+_MIN_PROBABILITY = 0.5
 # Minimum accuracy of the predictions at least as confident as those of the list. Below it, the model is wrong as often
 # when it is confident, and its confidence says little about a label.
-_LEAST_ACCURACY = 0.9
+_MIN_ACCURACY = 0.9
 # Twice the drop of the log likelihood at the lower one-sided 95 % limit of the fraction of wrong labels.
 _LIKELIHOOD_RATIO = 2.706
 
 _SHARPNESS = np.geomspace(0.1, 4, 40)
 _NOISE = np.array([0.0, *np.geomspace(1e-3, 0.3, 30)])
 _MAX_FITTED = 20_000
-_MOST_ERRORS = 24
+_MAX_ERRORS = 24
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -62,12 +62,12 @@ def find_label_issues(outcomes: ClassPredictions, *, num_classes: int) -> LabelI
         chance = of_noise / (of_noise + (1 - noise) * label)
         order = np.argsort(-chance, kind="stable")
         # The model itself must prefer one other class to all others together.
-        likely = (chance >= _LEAST_PROBABILITY) & (outcomes.probabilities[wrong] >= _LEAST_PROBABILITY)
+        likely = (chance >= _MIN_PROBABILITY) & (outcomes.probabilities[wrong] >= _MIN_PROBABILITY)
         order = order[likely[order]]
         rows, probabilities = wrong[order], chance[order]
         if not _is_good_where_confident(outcomes, rows):
             rows, probabilities = rows[:0], probabilities[:0]
-    errors = wrong[~np.isin(wrong, rows)][:_MOST_ERRORS]
+    errors = wrong[~np.isin(wrong, rows)][:_MAX_ERRORS]
     return LabelIssues(rows=rows, probabilities=probabilities, errors=errors)
 
 
@@ -77,7 +77,7 @@ def _is_good_where_confident(outcomes: ClassPredictions, rows: np.ndarray) -> bo
     # Wrong labels may be where the model is most confident: half of its correct predictions are included as well.
     usual = np.median(outcomes.probabilities[outcomes.right]) if outcomes.right.any() else 1.0
     confident = outcomes.probabilities >= min(np.quantile(outcomes.probabilities[rows], 0.1), usual)
-    return float(outcomes.right[confident].mean()) >= _LEAST_ACCURACY
+    return float(outcomes.right[confident].mean()) >= _MIN_ACCURACY
 
 
 def _fit(outcomes: ClassPredictions, num_classes: int) -> tuple[float, float]:

@@ -17,14 +17,14 @@ _FAR_CONTENT = 4.5
 
 # Minimum standard deviations: in a class of nearly identical images, invisible differences are not listed. A fifth of
 # the sharpness, 10 gray levels, and an aspect ratio that differs by a twentieth.
-_LEAST_SPREADS = (0.2, 10.0, 0.05)
+_MIN_SPREADS = (0.2, 10.0, 0.05)
 
 # A class may have several common kinds of image: portrait and landscape, day and night. A kind is common if this
 # fraction of the class has it, or this fraction of all images: photos of a second camera may be few in each class.
 # Three images are never a kind.
 _USUAL_FRACTION = 0.1
 _USUAL_OF_ALL = 0.05
-_MOST_ODD = 3
+_MAX_ODD = 3
 # Aspect ratios that differ by less are equal, as are differences in sharpness and brightness.
 _SAME_SHAPE = 0.03
 _SAME_DIFFERENCES = (0.2, 10.0)
@@ -68,7 +68,7 @@ def find_odd_pictures(outcomes: PredictionTable, content: np.ndarray | None = No
             (sharpness, brightness, shape),
             (sharpness, brightness, shapes),
             (*_SAME_DIFFERENCES, _SAME_SHAPE),
-            _LEAST_SPREADS,
+            _MIN_SPREADS,
             strict=True,
         )
     )
@@ -93,7 +93,7 @@ def _far(distances: np.ndarray, labels: np.ndarray, limit: float = _FAR) -> np.n
     is_far = distances > limit
     counts = np.bincount(labels)
     num_far = np.bincount(labels, is_far, len(counts))
-    is_rare = num_far <= np.maximum(_MOST_ODD, _USUAL_FRACTION * counts)
+    is_rare = num_far <= np.maximum(_MAX_ODD, _USUAL_FRACTION * counts)
     return np.where(is_far & is_rare[labels], distances, 0.0)
 
 
@@ -101,7 +101,7 @@ def _is_usual(values: np.ndarray, same: float) -> np.ndarray:
     """Returns whether at least a twentieth of all images, and more than three, have about the same value as each."""
     ordered = np.sort(values)
     alike = np.searchsorted(ordered, values + same, "right") - np.searchsorted(ordered, values - same, "left")
-    return alike > max(_MOST_ODD, _USUAL_OF_ALL * len(values))
+    return alike > max(_MAX_ODD, _USUAL_OF_ALL * len(values))
 
 
 def _differences(values: np.ndarray, labels: np.ndarray) -> np.ndarray:

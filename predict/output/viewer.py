@@ -30,7 +30,7 @@ _HELP = "n next   b back   w only incorrect   q quit"
 # Initial window size in pixels; text scales with it.
 _WIDTH, _HEIGHT, _BANNER = 640, 772, 132
 # Smaller frames are unreadable: the window system scales them down instead.
-_LEAST_WIDTH, _LEAST_HEIGHT = 240, 240
+_MIN_WIDTH, _MIN_HEIGHT = 240, 240
 
 # Time to wait for a key before checking whether the window was closed or the process is to stop.
 _POLL_MILLISECONDS = 50
@@ -109,7 +109,7 @@ def draw_frame(
         counter: Index and number of images, as text.
         size: Width and height in pixels.
     """
-    width, height = max(size[0], _LEAST_WIDTH), max(size[1], _LEAST_HEIGHT)
+    width, height = max(size[0], _MIN_WIDTH), max(size[1], _MIN_HEIGHT)
     # As large as the narrower side allows, but at least half of the height is for the image.
     unit = min(width / _WIDTH, height / 2 / _BANNER)
     top = height - round(unit * _BANNER)

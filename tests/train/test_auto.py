@@ -11,7 +11,7 @@ from shardstream.train.data.dataset import Dataset
 from shardstream.train.models import pretrained
 from shardstream.train.run import train_and_evaluate
 from shardstream.train.runs.saved_model import load_model
-from shardstream.train.runs.status import look_at
+from shardstream.train.runs.status import read_status
 
 SIZE = 112  # The smallest that lite0 sees as it is.
 IMAGE = ImageSettings(size=SIZE, resize="stretch", encoding="jpeg", quality=95)
@@ -77,7 +77,7 @@ def test_features_that_are_enough_are_all_that_is_used(striped_photos, tmp_path,
         "trained_on": "ImageNet",
         "fine_tune": "none",
     }
-    status = look_at(tmp_path / "run")
+    status = read_status(tmp_path / "run")
     assert (status.condition, status.rate) == ("finished", None)
     assert load_model(tmp_path / "run")[0].get_layer("head") is not None
 

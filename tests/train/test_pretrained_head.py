@@ -23,7 +23,7 @@ from shardstream.train.models.build import CLASSIFIER
 from shardstream.train.models.pretrained import load_pretrained
 from shardstream.train.run import train_and_evaluate
 from shardstream.train.runs.saved_model import ModelInfo, load_model
-from shardstream.train.runs.status import look_at
+from shardstream.train.runs.status import read_status
 
 # The smallest that the convolutions see as they are.
 SIZE = 112
@@ -69,7 +69,7 @@ def test_a_head_is_fitted_and_nothing_else(run):
     assert (row["epoch"], float(row["val_loss"])) == ("0", result.val_loss)
     config = json.loads((folder / "run/config.json").read_text())
     assert (config["model"], config["epochs"], config["cache"]) == ("lite0", 0, "auto")
-    status = look_at(folder / "run")
+    status = read_status(folder / "run")
     assert (status.condition, status.epoch, status.best_epoch) == ("finished", 0, 0)
 
 

@@ -38,7 +38,7 @@ def build_tiny(name, *, image_size, num_classes, seed, synchronized=False):
 def config(striped, tmp_path, monkeypatch) -> TrainConfig:
     """Of two epochs of 12 steps, each of which is saved at its end."""
     monkeypatch.setattr(shardstream.train.resolve, "build_model", build_tiny)
-    monkeypatch.setattr(saving, "_LEAST_SHARE", 0)
+    monkeypatch.setattr(saving, "_MIN_SHARE", 0)
     options = {"epochs": 2, "batch_size": 16, "augmentation": "none", "cache": "none"}
     return TrainConfig(data_dir=striped.data_dir, run=tmp_path / "run", **options)
 

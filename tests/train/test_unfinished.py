@@ -56,7 +56,7 @@ def _tiny():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shardstream.train.resolve, "build_model", build_tiny)
         for module in (callbacks, saving):
-            patch.setattr(module, "_LEAST_SHARE", 0)  # Epochs are short here: each is saved.
+            patch.setattr(module, "_MIN_SHARE", 0)  # Epochs are short here: each is saved.
         yield
 
 

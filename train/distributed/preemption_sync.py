@@ -27,10 +27,10 @@ class PreemptionSync:
         """Takes the number of workers; a single worker has nothing to synchronize."""
         self._is_alone = num_workers == 1
         self._sums: collections.deque[tf.Tensor] = collections.deque()
-        self.wishes = tf.constant(_NOTHING)
+        self.stop_flags = tf.constant(_NOTHING)
 
     def note(self, sums: tf.Tensor) -> None:
-        """Adds the sums of `wishes` over all replicas of one more step."""
+        """Adds the sums of `stop_flags` over all replicas of one more step."""
         if not self._is_alone:
             self._sums.append(sums)
 
@@ -42,7 +42,7 @@ class PreemptionSync:
         if self._is_alone:
             return wanted
         if wanted:
-            self.wishes = tf.constant([float(number == wanted) for number in _SIGNALS], tf.float64)
+            self.stop_flags = tf.constant([float(number == wanted) for number in _SIGNALS], tf.float64)
         total = _NOTHING.copy()
         while len(self._sums) > (0 if at_once else _OUTSTANDING):
             total += self._sums.popleft().numpy()

@@ -15,7 +15,7 @@ from shardstream.train.distributed.preemption import StoppedError, StopRequest, 
 logger = logging.getLogger(__name__)
 
 # Pods and tasks of one job may start far apart.
-_MOST_SECS = 3600.0
+_MAX_SECS = 3600.0
 _SECS_BETWEEN_REMINDERS = 60.0
 _SECS_BETWEEN_TRIES = 0.2
 _CONNECTING_SECS = 2.0
@@ -25,7 +25,7 @@ _JOINING_SECS = 60.0
 _GRACE_SECS = 5.0
 
 
-def meet(cluster: Cluster) -> None:
+def wait_for_workers(cluster: Cluster) -> None:
     """Returns once all other workers of `cluster` can be reached, here or already in TensorFlow's server.
 
     Raises:
@@ -47,9 +47,9 @@ def meet(cluster: Cluster) -> None:
             if not missing:
                 return
             now = time.monotonic()
-            if now - began > _MOST_SECS:
+            if now - began > _MAX_SECS:
                 raise WorkerLostError(
-                    f"{cluster.name}: {_named(cluster, missing)} did not come within {_MOST_SECS:,.0f} s; see whether "
+                    f"{cluster.name}: {_named(cluster, missing)} did not come within {_MAX_SECS:,.0f} s; see whether "
                     "all were started, can reach each other, and have these ports to themselves"
                 )
             if now - reminded > _SECS_BETWEEN_REMINDERS:
@@ -59,7 +59,7 @@ def meet(cluster: Cluster) -> None:
 
 
 @contextlib.contextmanager
-def joining(cluster: Cluster) -> Iterator[None]:
+def startup_watchdog(cluster: Cluster) -> Iterator[None]:
     """Ends this process with a message and exit code 1 if TensorFlow takes more than a minute to join the workers.
 
     TensorFlow waits up to an hour for a worker that was reachable and died, while holding the GIL: no handler and no

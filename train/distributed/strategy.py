@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from shardstream.ingest.common.errors import ConfigError
 from shardstream.train.distributed.cluster import ALONE, Cluster, JitCompile, Precision, StrategyName
-from shardstream.train.distributed.rendezvous import joining, meet
+from shardstream.train.distributed.rendezvous import startup_watchdog, wait_for_workers
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
 
 @functools.cache
 def _multi_worker(cluster: Cluster) -> tf.distribute.Strategy:
-    meet(cluster)  # TensorFlow would wait too, but ignores SIGTERM and does not say for whom.
+    wait_for_workers(cluster)  # TensorFlow would wait too, but ignores SIGTERM and does not say for whom.
     distribute = tf.distribute
     resolver = distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
@@ -72,7 +72,7 @@ def _multi_worker(cluster: Cluster) -> tf.distribute.Strategy:
     kinds = distribute.experimental.CommunicationImplementation
     kind = kinds.AUTO if tf.config.list_physical_devices("GPU") else kinds.RING
     options = distribute.experimental.CommunicationOptions(implementation=kind)
-    with joining(cluster):
+    with startup_watchdog(cluster):
         return distribute.MultiWorkerMirroredStrategy(resolver, options)
 
 

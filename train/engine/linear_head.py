@@ -27,7 +27,7 @@ _HISTORY = 12
 _MIN_STDDEV = 1e-6
 # Fraction of the median over all features. A feature that hardly varies in the examples may vary in a new image:
 # divided by its own standard deviation it would have a value of a thousand there, and dominate the prediction.
-_LEAST_STDDEV = 0.1
+_STDDEV_FLOOR = 0.1
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -162,7 +162,7 @@ def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         squares += np.square(features[rows].astype(np.float64) - mean).sum(axis=0)
     stddev = np.sqrt(squares / len(features))
     varies = stddev >= _MIN_STDDEV
-    least = _LEAST_STDDEV * float(np.median(stddev[varies])) if varies.any() else 0.0
+    least = _STDDEV_FLOOR * float(np.median(stddev[varies])) if varies.any() else 0.0
     return mean, np.where(varies, np.maximum(stddev, least), 1.0)
 
 

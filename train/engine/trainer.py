@@ -92,7 +92,7 @@ class Trainer:
         self.model = model
         self.strategy = strategy
         self.num_workers = num_workers
-        self.consent = PreemptionSync(num_workers)
+        self.preemption = PreemptionSync(num_workers)
         self.augmentation = augmentation
         self._phases = tuple(phases)
         self._phase = 0
@@ -158,7 +158,7 @@ class Trainer:
             raise DatasetError(f"the checkpoint is of another model: {difference}; --no-resume starts over")
         assign(variables, state)
 
-    def is_sound(self, state: Mapping[str, np.ndarray]) -> bool:
+    def is_finite(self, state: Mapping[str, np.ndarray]) -> bool:
         """Returns whether all weights and metrics in `state` are finite."""
         weights = list(state.values())[: len(self.model.variables)]
         return all(np.isfinite(values).all() for values in (*weights, state["totals"]))
@@ -174,38 +174,39 @@ class Trainer:
         Several in one call have the Python overhead of a single step.
         """
         train: Any = self._train if len(batches) == 1 else self._train_all
-        self.consent.note(train(*batches, self.consent.wishes, self._phase))
+        self.preemption.note(train(*batches, self.preemption.stop_flags, self._phase))
 
     def evaluate(self, batch: Any) -> None:
         """Adds the metrics of (images, labels, weights); weight 0 excludes an example."""
-        self.consent.note(self._evaluate(batch, self.consent.wishes))
+        self.preemption.note(self._evaluate(batch, self.preemption.stop_flags))
 
     @tf.function(autograph=False)
-    def _train(self, batch: Any, wishes: tf.Tensor, phase: int) -> tf.Tensor:
-        figures, wishes = self._run(partial(self._train_replica, self._phases[phase]), batch, wishes)
+    def _train(self, batch: Any, stop_flags: tf.Tensor, phase: int) -> tf.Tensor:
+        figures, stop_flags = self._run(partial(self._train_replica, self._phases[phase]), batch, stop_flags)
         self.trained.add(figures)
-        return wishes
+        return stop_flags
 
     @tf.function(autograph=False)
     def _train_all(self, *arguments: Any) -> tf.Tensor:
         # Each step is a call of the same function, which is traced once. A TensorFlow loop over them fails with several
         # replicas ("while/cond/Placeholder").
-        *batches, wishes, phase = arguments
-        sums = [self._train(batch, wishes, phase) for batch in batches]
+        *batches, stop_flags, phase = arguments
+        sums = [self._train(batch, stop_flags, phase) for batch in batches]
         return sums[-1]
 
     @tf.function(autograph=False)
-    def _evaluate(self, batch: Any, wishes: tf.Tensor) -> tf.Tensor:
-        figures, wishes = self._run(self._evaluate_replica, batch, wishes)
+    def _evaluate(self, batch: Any, stop_flags: tf.Tensor) -> tf.Tensor:
+        figures, stop_flags = self._run(self._evaluate_replica, batch, stop_flags)
         self.evaluated.add(figures)
-        return wishes
+        return stop_flags
 
     def _run(
-        self, of_replica: Callable[[Any], tf.Tensor], batch: Any, wishes: tf.Tensor
+        self, of_replica: Callable[[Any], tf.Tensor], batch: Any, stop_flags: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the metrics summed over all replicas, and the stop flags of all workers, in a single reduction."""
         parts = self.strategy.run(
-            lambda batch, wishes: tf.concat([of_replica(batch), wishes], axis=0), args=(batch, wishes)
+            lambda batch, stop_flags: tf.concat([of_replica(batch), stop_flags], axis=0),
+            args=(batch, stop_flags),
         )
         total: Any = self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
         return total[:_NUM_FIGURES], total[_NUM_FIGURES:]

@@ -11,12 +11,12 @@ from shardstream.train.models.registry import AugmentationName
 # pyright merges the results of all Keras backends in these functions, None among them.
 ops: Any = keras.ops
 # The smallest crop of half the height and width.
-_LEAST_VIEW = 64
+_MIN_VIEW = 64
 # A crop covers about as many pixels as the model input: it is enlarged or shrunk by a third at most.
-_LEAST_SIDE, _MOST_SIDE = 0.76, 1.5
+_MIN_SIDE, _MAX_SIDE = 0.76, 1.5
 _RATIO = 4 / 3
 # Brightness, contrast and saturation are multiplied by a factor that differs from 1 by at most this.
-_LIGHT = 0.3
+_JITTER = 0.3
 # Distance between the seeds of two replicas, larger than between those of two layers. Keras: seeds modulo 2**31 - 2.
 _REPLICA_STRIDE = 1_000_003
 
@@ -47,7 +47,7 @@ class Views(keras.layers.Layer):
         draws: Any = keras.random.uniform((ops.shape(images)[0], 8), seed=self.generator)
         scale, ratio, top, left, mirrored, *light = ops.unstack(draws, 8, axis=1)
         whole = float(self._image_size)
-        side = self.size * _LEAST_SIDE * (_MOST_SIDE / _LEAST_SIDE) ** scale
+        side = self.size * _MIN_SIDE * (_MAX_SIDE / _MIN_SIDE) ** scale
         stretch = _RATIO ** (ratio - 0.5)
         height, width = ops.minimum(side * stretch, whole), ops.minimum(side / stretch, whole)
         left = left * (whole - width)
@@ -58,7 +58,7 @@ class Views(keras.layers.Layer):
         )
         views = ops.einsum("bij,bjkc->bikc", rows, images)
         views = ops.einsum("blk,bikc->bilc", columns, views)
-        return _in_another_light(views, *(1 + _LIGHT * (2 * number - 1) for number in light))
+        return _jitter_colors(views, *(1 + _JITTER * (2 * number - 1) for number in light))
 
     def _weights(self, start: Any, extent: Any) -> Any:
         """Returns [batch, size, image_size]: the weight of each row or column of an image in each pixel of a crop.
@@ -72,7 +72,7 @@ class Views(keras.layers.Layer):
         return weights / ops.sum(weights, axis=2, keepdims=True)
 
 
-def _in_another_light(images: Any, *factors: Any) -> Any:
+def _jitter_colors(images: Any, *factors: Any) -> Any:
     brightness, contrast, saturation = (ops.reshape(factor, (-1, 1, 1, 1)) for factor in factors)
     images = images * brightness
     mean = ops.mean(images, axis=(1, 2, 3), keepdims=True)
@@ -165,4 +165,4 @@ def view_size(augmentation: AugmentationName, *, model: str, image_size: int) ->
     if augmentation == "none" or (augmentation == "default" and model == "notebook"):
         return None
     half = image_size // 2
-    return half if model == "small" and half >= _LEAST_VIEW else image_size
+    return half if model == "small" and half >= _MIN_VIEW else image_size

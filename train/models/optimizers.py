@@ -83,10 +83,10 @@ _CHOICES = (
     "fine_tune_learning_rate",
 )
 _WARMUP_SHARE = 0.1
-_MOST_WARMUP_EPOCHS = 5
+_MAX_WARMUP_EPOCHS = 5
 _EPOCHS = 20
 # Limit of the epochs where even the minimum number of steps would take more.
-_MOST_EPOCHS_OF_FEW = 100
+_MAX_EPOCHS_OF_FEW = 100
 # At `_BATCH_SIZE`. On 590 photos split by house three ways, 900 reached 0.966 to 0.978, 360 only 0.932 to 0.965.
 _ENOUGH_STEPS = 1000
 _BATCH_SIZE = 32
@@ -117,7 +117,7 @@ def default_epochs(recipe: Recipe, num_examples: int, batch_size: int) -> int:
     """
     steps_per_epoch = max(1, num_examples // max(batch_size, _BATCH_SIZE))
     epochs = min(recipe.most_epochs, math.ceil(_ENOUGH_STEPS / steps_per_epoch))
-    of_few = min(_MOST_EPOCHS_OF_FEW, math.ceil(recipe.least_steps / (num_examples // batch_size)))
+    of_few = min(_MAX_EPOCHS_OF_FEW, math.ceil(recipe.least_steps / (num_examples // batch_size)))
     return max(min(_EPOCHS, recipe.most_epochs), epochs, of_few)
 
 
@@ -157,7 +157,7 @@ def learning_rate_schedule(
 def _warmup_steps(recipe: Recipe, total_steps: int, steps_per_epoch: int) -> int:
     if recipe.warmup_epochs is not None:
         return min(total_steps, round(recipe.warmup_epochs * steps_per_epoch))
-    return max(1, round(min(_WARMUP_SHARE * total_steps, _MOST_WARMUP_EPOCHS * steps_per_epoch)))
+    return max(1, round(min(_WARMUP_SHARE * total_steps, _MAX_WARMUP_EPOCHS * steps_per_epoch)))
 
 
 def balanced_weights(class_counts: Sequence[int]) -> list[float]:

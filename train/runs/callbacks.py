@@ -39,7 +39,7 @@ COLUMNS = (
 _SECS_BETWEEN_DRAWINGS = 60.0
 _SECS_BETWEEN_SAVINGS = 60.0
 # The best model is rewritten after this multiple of the time that takes: at most 0.5 % of the time.
-_LEAST_SHARE = 200
+_MIN_SHARE = 200
 
 
 class History(keras.callbacks.Callback):
@@ -189,7 +189,7 @@ class ModelSaver(keras.callbacks.Callback):
         written = written and write_if_possible(info, of_best.write)
         self._best_is_missing = not written
         now = self._clock()
-        self._best_is_due_at = now + _LEAST_SHARE * (now - began)
+        self._best_is_due_at = now + _MIN_SHARE * (now - began)
 
     def _weights(self) -> list[np.ndarray]:
         return cast(keras.Model, self.model).get_weights()

@@ -246,7 +246,7 @@ class Checkpoints:
             raise DatasetError(f"{self._folder}: no checkpoint there can be read; {self._hint}")
         return None
 
-    def sweep(self) -> None:
+    def remove_incomplete(self) -> None:
         """Removes incomplete files that a killed process left."""
         for path in self._folder.glob(f"*{_SUFFIX}.*.part"):
             path.unlink()

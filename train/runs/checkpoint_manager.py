@@ -15,7 +15,7 @@ from shardstream.train.runs.checkpoint import Checkpoint, Checkpoints
 logger = logging.getLogger(__name__)
 
 # An epoch shorter than this multiple of the time of a save is not saved at its end: at most 1 % of the time.
-_LEAST_SHARE = 100
+_MIN_SHARE = 100
 
 
 class CheckpointManager:
@@ -24,7 +24,7 @@ class CheckpointManager:
     def __init__(
         self,
         checkpoints: Checkpoints,
-        steps: Trainer,
+        trainer: Trainer,
         history: History,
         models: ModelSaver,
         *,
@@ -38,7 +38,7 @@ class CheckpointManager:
         self.saving_secs = 0.0
         self.last_position = BEGINNING
         self._checkpoints = checkpoints
-        self._steps = steps
+        self._trainer = trainer
         self._history = history
         self._models = models
         self._every = every
@@ -57,7 +57,7 @@ class CheckpointManager:
         Raises:
             DatasetError: The checkpoint belongs to another model.
         """
-        self._steps.restore(checkpoint.variables)
+        self._trainer.restore(checkpoint.variables)
         self._history.restore(checkpoint.history)
         # Copied: the arrays are views of the bytes of the file, and would keep all of them in memory.
         self._models.restore([weights.copy() for weights in checkpoint.best_weights.values()])
@@ -77,7 +77,7 @@ class CheckpointManager:
         before = self._position.step if self._position.epoch == position.epoch else 0
         self._steps_since += max(0, position.step - before)
         self._position = position
-        stopping = self._steps.consent.agree(self._stop.received, at_once=position.step == 0)
+        stopping = self._trainer.preemption.agree(self._stop.received, at_once=position.step == 0)
         if stopping or self._is_due(position):
             self._save(position)
         if stopping:
@@ -90,16 +90,16 @@ class CheckpointManager:
         waited = self._clock() - self._saved_at
         epoch_is_over = position.step == 0
         return self._every.is_over(secs=waited, steps=self._steps_since) or (
-            epoch_is_over and waited >= _LEAST_SHARE * self._cost
+            epoch_is_over and waited >= _MIN_SHARE * self._cost
         )
 
     def _save(self, position: Progress) -> None:
         if position == self.last_position:
             return
         began = self._clock()
-        state = self._steps.state()
+        state = self._trainer.state()
         # The loop will detect and report this. Until then, an invalid state must not replace a good one.
-        if not self._steps.is_sound(state):
+        if not self._trainer.is_finite(state):
             return
         checkpoint = Checkpoint(
             position=position,
@@ -140,9 +140,9 @@ class CheckpointManager:
 class NonChief:
     """Replaces `CheckpointManager` on workers other than the chief: it only stops with the others."""
 
-    def __init__(self, steps: Trainer, stop: StopRequest) -> None:
+    def __init__(self, trainer: Trainer, stop: StopRequest) -> None:
         """Takes the trainer, which synchronizes the workers, and the stop request of this worker."""
-        self._steps = steps
+        self._trainer = trainer
         self._stop = stop
 
     def keep(self, position: Progress) -> None:
@@ -151,7 +151,7 @@ class NonChief:
         Raises:
             StoppedError: One of them was asked to stop.
         """
-        if stopping := self._steps.consent.agree(self._stop.received, at_once=position.step == 0):
+        if stopping := self._trainer.preemption.agree(self._stop.received, at_once=position.step == 0):
             raise StoppedError(
                 f"stopped by {sender(stopping)} at {position}, with all other workers", stopping
             )

@@ -21,19 +21,19 @@ _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {_CONFIG, _WEIGHTS, "metadata.json"}
 
 # Keras does not compress. Repacking a model saves a few per cent; a zip bomb has a factor of 1,000.
-_MOST_UNPACKED = 20
-_MOST_CONFIG_BYTES = 8 << 20  # EfficientNetB7 has 1 MB.
+_MAX_UNPACKED = 20
+_MAX_CONFIG_BYTES = 8 << 20  # EfficientNetB7 has 1 MB.
 
 # Layers that run a program contained in the file, or read other files on this machine.
 _PROGRAMS = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__"}
 _READERS = {"StringLookup", "IntegerLookup", "TextVectorization", "Hashing"}
 
 # A weight takes 4 bytes in the file, 2 in half precision; the smallest files are mostly header.
-_LEAST_WEIGHT_BYTES, _HEADER_BYTES = 1, 1 << 20
+_MIN_WEIGHT_BYTES, _HEADER_BYTES = 1, 1 << 20
 # Per image, of which 32 are predicted at a time. VGG produces 21 values per input value, 13 MB at 224 pixels.
-_MOST_ACTIVATION_BYTES, _MOST_GROWTH = 32 << 20, 64
+_MAX_ACTIVATION_BYTES, _MAX_GROWTH = 32 << 20, 64
 # NASNetLarge, the largest model tested of keras.applications, has 5,152 objects, including initializers and the like.
-_MOST_OBJECTS = 40_000
+_MAX_OBJECTS = 40_000
 _REMEDY = "take a model that `shardstream-train` made"
 
 
@@ -84,15 +84,15 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
     if sum(member.compress_size for member in members) > path.stat().st_size:
         raise _refusal(path, "its parts are larger than the file that holds them")
     for member in members:
-        most = _MOST_UNPACKED * member.compress_size + _HEADER_BYTES
-        if member.file_size > most or (member.filename == _CONFIG and member.file_size > _MOST_CONFIG_BYTES):
+        most = _MAX_UNPACKED * member.compress_size + _HEADER_BYTES
+        if member.file_size > most or (member.filename == _CONFIG and member.file_size > _MAX_CONFIG_BYTES):
             raise _refusal(path, f"{member.filename} unpacks to {member.file_size:,} bytes")
 
 
 def _check_objects(path: Path, config: Any) -> None:
     for number, found in enumerate(_objects(config)):
-        if number >= _MOST_OBJECTS:
-            raise _refusal(path, f"{_CONFIG} describes more than {_MOST_OBJECTS:,} objects")
+        if number >= _MAX_OBJECTS:
+            raise _refusal(path, f"{_CONFIG} describes more than {_MAX_OBJECTS:,} objects")
         name, module = found["class_name"], found.get("module")
         if name in _PROGRAMS:
             raise _refusal(path, f"its layer {name!r} would run code that comes with the file")
@@ -125,7 +125,7 @@ def _check_arrays(path: Path, weights: BinaryIO) -> None:
             num_bytes, stored = item.size * item.dtype.itemsize, item.id.get_storage_size()
             if item.external or item.is_virtual:
                 raise _refusal(path, f"its weight {name!r} lies in another file")
-            if num_bytes > _MOST_UNPACKED * stored + _HEADER_BYTES:
+            if num_bytes > _MAX_UNPACKED * stored + _HEADER_BYTES:
                 raise _refusal(
                     path, f"its weight {name!r} has {num_bytes:,} bytes, {stored:,} of them in the file"
                 )
@@ -147,7 +147,7 @@ def _check_activations(path: Path, model: keras.Model) -> None:
     """Refuses layers whose output for one image is larger than in any image model."""
     sides: Any = model.input_shape
     input_bytes = 4 * math.prod(side or 1 for side in sides) if isinstance(sides, tuple) else 0
-    most = max(_MOST_ACTIVATION_BYTES, _MOST_GROWTH * input_bytes)
+    most = max(_MAX_ACTIVATION_BYTES, _MAX_GROWTH * input_bytes)
     todo: list[Any] = [model]
     while todo:
         layer = todo.pop()
@@ -176,7 +176,7 @@ def _check_size(path: Path, config: dict[str, Any], weights_bytes: int) -> None:
         keras.utils.clear_session()
         reason = str(error).strip().split("\n", 1)[0][:200]
         raise _refusal(path, f"cannot be loaded in Keras's safe mode: {reason}") from error
-    if _LEAST_WEIGHT_BYTES * num_weights > weights_bytes + _HEADER_BYTES:
+    if _MIN_WEIGHT_BYTES * num_weights > weights_bytes + _HEADER_BYTES:
         keras.utils.clear_session()
         raise _refusal(
             path, f"its layers ask for {num_weights:,} weights, and it holds {weights_bytes:,} bytes of them"

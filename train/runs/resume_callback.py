@@ -233,7 +233,7 @@ class ResumeCallback(keras.callbacks.Callback):
                 session.enter_context(locked_by_this_process(self._folder.lock))
                 if self._restored and self._checkpoints.paths() != self._found:
                     raise ConfigError(f"{self._folder.path}: another process has trained on; start again")
-                self._checkpoints.sweep()
+                self._checkpoints.remove_incomplete()
                 write_json(identity_path(self._folder), self._identity)
             stop = StopRequest(
                 self._grace_secs, signals=[signal.SIGTERM], program="shardstream.ResumeCallback"

@@ -69,7 +69,7 @@ class RunStatus:
     secs_left: float | None
 
 
-def look_at(run: Path) -> RunStatus:
+def read_status(run: Path) -> RunStatus:
     """Returns the status of the run in the folder `run`.
 
     Raises:

@@ -9,7 +9,7 @@ from shardstream.train.distributed.preemption_sync import PreemptionSync
 
 def step(*workers: PreemptionSync) -> None:
     """What a step does: all workers get the sums of what all want."""
-    sums = tf.constant(np.sum([worker.wishes.numpy() for worker in workers], axis=0))
+    sums = tf.constant(np.sum([worker.stop_flags.numpy() for worker in workers], axis=0))
     for worker in workers:
         worker.note(sums)
 

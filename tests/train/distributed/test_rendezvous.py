@@ -31,7 +31,7 @@ import sys
 from shardstream.train.distributed import rendezvous
 from shardstream.train.distributed.cluster import find_cluster
 
-rendezvous.meet(find_cluster(sys.argv[1], 0))
+rendezvous.wait_for_workers(find_cluster(sys.argv[1], 0))
 """
 MEETINGS = """
 import json, socket
@@ -39,13 +39,13 @@ from shardstream.ingest.common.errors import UserError
 from shardstream.train.distributed import rendezvous
 from shardstream.train.distributed.cluster import Cluster
 
-rendezvous._MOST_SECS = 1.0
+rendezvous._MAX_SECS = 1.0
 HERE, THERE, THIRD = "127.0.0.1:2300", "127.0.0.1:2301", "localhost:2302"
 found = {}
 
 def meet(name, *addresses):
     try:
-        found[name] = rendezvous.meet(Cluster(addresses, 0))
+        found[name] = rendezvous.wait_for_workers(Cluster(addresses, 0))
     except UserError as error:
         found[name] = [type(error).__name__, error.exit_code, str(error)]
 

@@ -92,7 +92,7 @@ def ramps() -> np.ndarray:
 
 
 def test_no_flip_mirrors_no_picture(monkeypatch):
-    monkeypatch.setattr(augment, "_LIGHT", 0.0)
+    monkeypatch.setattr(augment, "_JITTER", 0.0)
     pictures = np.repeat(ramps()[np.newaxis], 200, axis=0)
     for flip, share in ((True, 0.5), (False, 0.0)):
         views = np.asarray(Views(16, image_size=SIZE, seed=1, flip=flip)(pictures))
@@ -103,7 +103,7 @@ def test_no_flip_mirrors_no_picture(monkeypatch):
 def test_views_are_parts_of_the_picture_enlarged_or_made_smaller_by_a_third_and_half_of_them_mirrored(
     monkeypatch,
 ):
-    monkeypatch.setattr(augment, "_LIGHT", 0.0)
+    monkeypatch.setattr(augment, "_JITTER", 0.0)
     size = 16
     pictures = np.repeat(ramps()[np.newaxis], 200, axis=0)
     views = np.asarray(Views(size, image_size=SIZE, seed=1)(pictures))

@@ -136,7 +136,7 @@ def test_what_a_killed_process_left_is_swept(folder):
     checkpoints = Checkpoints(folder)
     checkpoints.save(make())
     (folder / "000009-000000000.checkpoint.0123456789ab.part").touch()
-    checkpoints.sweep()
+    checkpoints.remove_incomplete()
     assert list(folder.iterdir()) == checkpoints.paths()
 
 

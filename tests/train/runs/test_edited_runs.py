@@ -14,7 +14,7 @@ from shardstream.train.runs.resume import find_resumable
 from shardstream.train.runs.resume_identity import identity_path, read_identity
 from shardstream.train.runs.run_folder import RunFolder
 from shardstream.train.runs.saved_model import ModelInfo
-from shardstream.train.runs.status import look_at
+from shardstream.train.runs.status import read_status
 from shardstream.train.runs.training_dataset import find_training_dataset
 
 OPTIONS = {
@@ -86,7 +86,7 @@ def test_a_state_that_no_run_has(tmp_path, position, history):
 
 
 def test_a_state_before_the_first_step_has_no_time_left(tmp_path):
-    assert look_at(make_run(tmp_path, {}, position=Progress(), history=[]).path).secs_left is None
+    assert read_status(make_run(tmp_path, {}, position=Progress(), history=[]).path).secs_left is None
 
 
 @pytest.mark.parametrize("epoch", ["inf", "NaN", "-3", "1e400"])
@@ -96,13 +96,13 @@ def test_the_number_of_an_epoch_that_is_none(tmp_path, epoch):
     with pytest.raises(
         DatasetError, match=re.escape("history.csv: cannot be read: the number of an epoch is none")
     ):
-        look_at(tmp_path)
+        read_status(tmp_path)
 
 
 def test_an_option_that_is_missing_is_named(tmp_path):
     RunFolder(tmp_path).create({"epochs": 3})
     with pytest.raises(DatasetError, match="cannot be read: no 'steps_per_epoch' in it; train again"):
-        look_at(tmp_path)
+        read_status(tmp_path)
 
 
 @pytest.mark.parametrize("config", ["[" * 200_000, "7", '{"data_dir": []}', '{"data_dir": "a\\u0000b"}'])
