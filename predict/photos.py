@@ -153,7 +153,8 @@ def report_photos(
                     gallery.offer(photo, pixels, probabilities)
         if not counts:
             path, reason = rejected[0]
-            raise DatasetError(f"none of {len(paths):,} files is an image that can be used; {path}: {reason}")
+            summary = f"none of {len(paths):,} files is an image that can be used; " if len(paths) > 1 else ""
+            raise DatasetError(f"{summary}{path}: {reason}")
         metrics = {
             "num_files": len(paths),
             "verdicts": dict(verdicts),

@@ -44,17 +44,20 @@ OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="NUMBER")]
 
 # The maximum of float32, in which weights and optimizer are computed.
 _MAX_FLOAT32 = 3.4e38
+_MAX_EPOCHS = 1_000_000
 # The least and the largest value of each option that is a number.
 _RANGES: dict[str, tuple[float, float]] = {
     # Images must survive four halvings in `small`, and two in `notebook`.
     "image_size": (8, MAX_IMAGE_SIZE),
-    **dict.fromkeys(("batch_size", "epochs", "early_stopping"), (1, math.inf)),
-    **dict.fromkeys(("head_epochs", "max_bad_records"), (0, math.inf)),
+    **dict.fromkeys(("batch_size", "early_stopping"), (1, math.inf)),
+    "epochs": (1, _MAX_EPOCHS),
+    **dict.fromkeys(("head_epochs", "warmup_epochs"), (0, _MAX_EPOCHS)),
+    "max_bad_records": (0, math.inf),
     # The limit of NumPy's and Keras's generators.
     "seed": (0, 2**32 - 1),
     # Each step of a call is traced separately: 7 of `small` take 30 s on 2 cores.
     "steps_per_execution": (1, 1000),
-    **dict.fromkeys(("weight_decay", "warmup_epochs"), (0, _MAX_FLOAT32)),
+    "weight_decay": (0, _MAX_FLOAT32),
     **dict.fromkeys(("learning_rate", "fine_tune_learning_rate", "clip_norm"), (-math.inf, _MAX_FLOAT32)),
     **dict.fromkeys(("mixup", "cutmix"), (0, 1)),
 }
@@ -231,10 +234,10 @@ def gradient_defaults() -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DoctorConfig:
-    """Measures the input pipeline and the training step, alone and together, and says what limits the speed.
+    """Measures the input pipeline and the training step, alone and together, and says what would make training faster.
 
-    Every cache that fits is measured, on this host only, and nothing is left behind. Other work on the machine distorts
-    the result.
+    It says nothing if no change would. Every cache that fits is measured, on this host only, and no images are left
+    behind. Other work on the machine distorts the result.
     """
 
     data_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]

@@ -17,7 +17,7 @@ TRAIN_GROUPS = {
 }
 MODEL_HELP = (
     "auto: a linear head on the features of lite0 and, where cross-validation says that it may not be enough, small "
-    "as well; the better one on the validation split is kept. Its options of training by gradients are for small; "
+    "as well; the better one on the validation split is kept. Options such as --epochs apply to small; "
     "--weights and --fine-tune need a model by name. Images below 32x32 get small alone. "
     "lite0: a linear head on the features of EfficientNet-Lite0 with ImageNet weights, which are part of the "
     "installation; lite1 and lite2 are larger, in packages of their own. Each image passes through them once, "

@@ -209,9 +209,8 @@ def _prepare_one(config: TrainConfig, data: Dataset) -> ResolvedConfig:
     image_size = _image_size(config, data)
     num_examples = data.splits["train"].num_examples
     recipe = make_recipe(config.model, dataclasses.asdict(config))
-    batch_size = config.batch_size or default_batch_size(
-        recipe, num_examples
-    )  # The devices are not known yet.
+    # The devices are not known yet.
+    batch_size = config.batch_size or min(num_examples, default_batch_size(recipe, num_examples))
     if config.model in BACKBONES and fine_tune(config) == "none":
         batch_size = min(batch_size, num_examples)  # No training in batches.
     if batch_size > num_examples:

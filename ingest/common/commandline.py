@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import errno
+import itertools
 import logging
 import os
 import shlex
@@ -144,6 +145,7 @@ def _parse(
     flags, values = _with_config_file(config_class, arguments[1:] if named else arguments)
     flags = _with_dashes_in_lists(config_class, flags, values)
     prog = f"{prog} {name}" if named else prog
+    _check_options(prog, config_class, flags)
     return _with_values(tyro.cli(config_class, args=flags, prog=prog), values), act
 
 
@@ -189,6 +191,27 @@ def _check_command(
     raise ConfigError(
         f"no command {first!r}; did you mean `{shlex.join(meant)}`? The commands are {', '.join(named)}"
     )
+
+
+def _check_options(prog: str, config_class: type[Any], arguments: Sequence[str]) -> None:
+    """Suggests an option for one that does not exist: its value would count as a positional argument otherwise.
+
+    Raises:
+        ConfigError: There is no such option.
+    """
+    hints, positional = get_type_hints(config_class), positional_names(config_class)
+    fields = [field.name for field in dataclasses.fields(config_class) if field.name not in positional]
+    known = [
+        name.replace("_", "-")
+        for name in [*fields, *(f"no_{name}" for name in fields if hints[name] is bool)]
+    ]
+    for word in itertools.takewhile(lambda word: word != "--", arguments):
+        name = word.split("=", 1)[0][2:].replace("_", "-")
+        if word.startswith("--") and name not in known:
+            longer = [one for one in known if one.startswith(name)]
+            close = longer if len(longer) == 1 else difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean --{close[0]}?" if close else f"`{prog} --help` lists the options"
+            raise ConfigError(f"no option --{name}; {hint}")
 
 
 def _with_values(config: Any, values: Mapping[str, str]) -> Any:

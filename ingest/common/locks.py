@@ -35,7 +35,7 @@ def lock_file(path: Path, *, busy: str) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            if os.fstat(descriptor).st_size == 0 and _is_at(descriptor, path):
+            if os.fstat(descriptor).st_size == 0 and is_at(descriptor, path):
                 path.unlink()
         os.close(descriptor)
 
@@ -86,12 +86,12 @@ def _locked(path: Path, busy: str) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        if _is_at(descriptor, path):
+        if is_at(descriptor, path):
             return descriptor
         os.close(descriptor)  # Its holder removed it in the meantime.
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
     """Whether the open file is still at `path`."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())

@@ -25,7 +25,7 @@ def explain_missing_metadata(data_dir: Path, filename: str, hint: str) -> str:
         return f"{data_dir}: no such file"
     if not data_dir.exists():
         hint = f"make it with `shardstream-ingest build IMAGES {data_dir}`"
-        return f"{data_dir}: no such folder; {_near_folder(data_dir) or hint}"
+        return f"{data_dir}: no such folder; {near_folder(data_dir) or hint}"
     if not data_dir.is_dir():
         return f"{data_dir}: a file, expected a dataset folder made by `shardstream-ingest build`"
     if (data_dir / "model.json").is_file() or (data_dir / "history.csv").is_file():
@@ -42,8 +42,8 @@ def explain_missing_run(run: Path) -> str:
     """Returns an explanation for `run`, which was given as a run folder but is not one."""
     expected = "expected a run folder made by `shardstream-train`"
     if not run.exists():
-        hint = f"make a run with `shardstream-train DATA --run {run}`"
-        return f"{run}: no such folder; {_near_folder(run) or hint}"
+        hint = f"make one with `shardstream-train DATA --run {run}`"
+        return f"{run}: no such run folder; {near_folder(run) or hint}"
     if is_dataset(run):
         return f"{run}: a dataset folder, {expected}; train with `shardstream-train {run} --run RUN` and give RUN"
     if not (run / "config.json").is_file() and _has_images(run):
@@ -56,7 +56,7 @@ def is_dataset(folder: Path) -> bool:
     return (folder / "metadata.json").is_file() and any(folder.glob("*.tfrecord-*"))
 
 
-def _near_folder(missing: Path) -> str:
+def near_folder(missing: Path) -> str:
     """Returns a question for the folder beside `missing` with the nearest name; empty if there is none."""
     try:
         with os.scandir(missing.parent) as entries:

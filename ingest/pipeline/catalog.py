@@ -102,6 +102,8 @@ class Catalog:
         original = shown(self.listing.path(int(self.originals[row])))
         if self.verdicts[row] == DUPLICATE:
             return f"same content as {original}"
+        if self.verdicts[row] == CONFLICT and self.originals[row] == row:
+            return "multi-label: the same image is under other classes too"
         if self.verdicts[row] == CONFLICT:
             return f"multi-label: the same image is under several classes, first as {original}"
         return self.reasons[self.reason_numbers[row]]

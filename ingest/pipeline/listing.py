@@ -14,6 +14,7 @@ from shardstream.ingest.common.errors import DatasetError
 from shardstream.ingest.dataset.layout import Layout
 from shardstream.ingest.dataset.source_state import FileState
 from shardstream.ingest.dataset.split_hash import SPLIT_NAMES
+from shardstream.ingest.dataset.wrong_folder import near_folder
 from shardstream.ingest.pipeline.file_filter import FileFilter
 from shardstream.ingest.pipeline.walk import FolderWalk, FoundFolder
 
@@ -181,7 +182,9 @@ def list_files(root: Path, layout: Layout) -> Found:
         DatasetError: The folder does not exist, or a folder cannot be listed.
     """
     if not root.is_dir():
-        raise DatasetError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}")
+        question = near_folder(root)
+        reason = "not a folder" if root.exists() else "no such folder" + (f"; {question}" if question else "")
+        raise DatasetError(f"{root}: {reason}")
     walk = FolderWalk(root, FileFilter(layout.exclude, layout.include), follow_links=layout.follow_links)
     listing = Listing(root, ())
     numbers = {b"": 0}

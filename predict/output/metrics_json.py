@@ -23,6 +23,7 @@ from shardstream.predict.metrics.gate import Check
 from shardstream.predict.metrics.intervals import Estimate
 from shardstream.predict.metrics.paired_tests import mcnemar
 from shardstream.train.config import gradient_defaults
+from shardstream.train.models.registry import AUTO, BACKBONES
 from shardstream.train.runs.run_folder import open_run
 from shardstream.train.runs.saved_model import ModelInfo
 
@@ -238,19 +239,36 @@ def make_provenance(
         versions=metrics["versions"],
         command=metrics["command"],
         created=metrics["created"],
-        training_config=options_used(run.config.read_text(encoding="utf-8", errors="backslashreplace"))
-        if run.config.is_file()
-        else "",
+        training_config=_training_config(run.config, model),
     )
 
 
-def options_used(config: str) -> str:
-    """Returns the text of a config.json; for a linear head, without the options of training by epochs."""
+def _training_config(path: Path, model: ModelInfo) -> str:
+    if not path.is_file():
+        return ""
+    text = path.read_text(encoding="utf-8", errors="backslashreplace")
+    return options_used(text, model=model.model, image_size=model.image_size)
+
+
+def options_used(config: str, *, model: str, image_size: int) -> str:
+    """Returns the text of a config.json; for a linear head, without the options of training by epochs.
+
+    With `auto` these are of the other candidate, and so is the image size.
+
+    Args:
+        config: Text of the file.
+        model: Model of best.keras.
+        image_size: Height and width of its input in pixels.
+    """
     try:
         options = json.loads(config)
     except (ValueError, RecursionError):
         return config
-    if not isinstance(options, dict) or options.get("epochs") != 0:
+    if not isinstance(options, dict):
+        return config
+    is_of_other = options.get("model") == AUTO and model in BACKBONES
+    if options.get("epochs") != 0 and not is_of_other:
         return config
     unused = {*gradient_defaults(), "head_epochs", "fine_tune_learning_rate", "steps_per_epoch"}
-    return json.dumps({k: v for k, v in options.items() if k not in unused}, indent=1, ensure_ascii=False)
+    used = {k: v for k, v in options.items() if k not in unused} | {"image_size": image_size}
+    return json.dumps(used, indent=1, ensure_ascii=False)

@@ -45,7 +45,8 @@ def describe_part(part: Slice | ComparedSlice, t: Texts) -> str:
         case _:
             digits = 0 if part.low >= 10 else 1
             low, high = f"{part.low:.{digits}f}", f"{part.high:.{digits}f}"
-    return t[f"part_{part.attribute}"].format(low=low, high=high)
+    values = low if low == high else t["part_range"].format(low=low, high=high)
+    return t[f"part_{part.attribute}"].format(values=values)
 
 
 def _about_data(report: Report, t: Texts) -> Iterator[Advice]:

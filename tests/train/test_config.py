@@ -29,6 +29,7 @@ from shardstream.train.config import TrainConfig
         ({"grace": 5}, "grace must be a string, got 5"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"epochs": -1}, "epochs must be at least 1, got -1"),
+        ({"epochs": 10**23}, f"epochs must be at most 1000000, got {10**23}"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),

@@ -112,7 +112,10 @@ def test_without_its_dataset_the_cost_is_not_known(run, tmp_path, capsys, caplog
     [
         (["{empty}", "--format", "keras"], "empty: no config.json and no model.json in it"),
         (["{empty}/none", "--format", "keras"], "none: no such run folder"),
-        (["{run}/best.keras", "--format", "keras"], "best.keras: no such run folder"),
+        (
+            ["{run}/best.keras", "--format", "keras"],
+            "best.keras: a file, expected a run folder",
+        ),
         (
             ["{run}", "--format", "savedmodel", "--quantize", "float16"],
             "--quantize float16 is for --format tflite",

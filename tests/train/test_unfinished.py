@@ -2,6 +2,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import re
 import resource
 import shutil
@@ -291,6 +292,14 @@ def test_status_of_a_run_that_was_stopped_one_at_work_and_one_that_is_finished(u
     found = status(unfinished.run, capsys)
     assert (found["condition"], found["epoch"], found["checkpoint_age_secs"]) == ("finished", 4, None)
     assert (found["best_epoch"], found["best_val_loss"]) == (result.best_epoch, result.val_loss)
+
+
+def test_status_of_a_run_that_starts(tmp_path, capsys):
+    with RunFolder(tmp_path / "run").locked():
+        assert main(["status", str(tmp_path / "run")]) == 2
+        error = capsys.readouterr().err
+    assert f"{tmp_path / 'run'}: process {os.getpid()} on " in error
+    assert error.endswith(" starts a run there; ask again in a moment\n")
 
 
 def test_status_in_words(unfinished, capsys):

@@ -105,7 +105,7 @@ class StopRequest:
         with os.fdopen(reading, "rb", buffering=0) as file:
             numbers = (byte[0] for byte in iter(lambda: file.read(1), b"") if byte[0] in self._handlers)
             number = next(numbers, None)
-            if number is None or self._is_over.wait(self._grace_secs):
+            if number is None or self._is_over.wait(min(self._grace_secs, threading.TIMEOUT_MAX)):
                 return
         sentence = f"stopped by {sender(signal.Signals(number))}, {self._grace_secs:g} s after it"
         if self.what_is_kept:

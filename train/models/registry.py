@@ -79,7 +79,8 @@ def find_model(name: str) -> str:
     if found := known.get(name.lower()):
         return found
     close = difflib.get_close_matches(name.lower(), known, n=3)
-    hint = f"did you mean {' or '.join(known[word] for word in close)}?" if close else ""
+    named = sorted({known[word] for word in close}, key=list(known.values()).index)  # Ours first.
+    hint = f"did you mean {' or '.join(named)}?" if close else ""
     expected = "it has to be auto, small, lite0, notebook or a name of keras.applications"
     raise ConfigError(f"model {name!r} is not known; {hint or expected}")
 

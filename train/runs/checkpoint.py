@@ -223,7 +223,9 @@ class Checkpoints:
 
     def age_secs(self, now: float) -> float:
         """Returns the age of the last one saved or read, at the wall-clock time `now`."""
-        return now - self._last.stat().st_mtime if self._last else 0.0
+        with contextlib.suppress(FileNotFoundError):  # Its run has replaced or removed it in the meantime.
+            return now - self._last.stat().st_mtime if self._last else 0.0
+        return 0.0
 
     def latest(self) -> Checkpoint | None:
         """Returns the most advanced intact checkpoint, or None if none was ever saved.
@@ -235,6 +237,8 @@ class Checkpoints:
         for path, before in itertools.zip_longest(paths, paths[1:]):
             try:
                 checkpoint = Checkpoint.read(path)
+            except FileNotFoundError:  # Its run has replaced or removed it in the meantime.
+                continue
             except (DatasetError, OSError) as error:
                 reason = error if isinstance(error, DatasetError) else f"{path}: {error.strerror}"
                 instead = f"the one before, {before.name}, is used" if before else "there is none before"
@@ -242,7 +246,7 @@ class Checkpoints:
                 continue
             self._last = path
             return checkpoint
-        if paths:
+        if any(path.exists() for path in paths):
             raise DatasetError(f"{self._folder}: no checkpoint there can be read; {self._hint}")
         return None
 

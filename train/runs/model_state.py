@@ -1,6 +1,5 @@
 """All variables of a compiled Keras model by name: weights, optimizer, states of random layers."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -8,12 +7,13 @@ import keras
 from shardstream.train.engine.variables import by_name
 
 
-def build_variables(model: keras.Model, input_shape: Sequence[int | None]) -> None:
+def build_variables(model: keras.Model, image_size: int) -> None:
     """Creates all variables, which Keras would otherwise create in the first step."""
     compiled: Any = model
     with compiled.distribute_strategy.scope():
         if not compiled.built:
-            compiled.build(tuple(input_shape))
+            # Not `build`: that of a subclass of Model creates no variables of its layers.
+            compiled(keras.Input((image_size, image_size, 3), dtype="uint8"))
         if not compiled.optimizer.built:
             compiled.optimizer.build(compiled.trainable_variables)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from shardstream.ingest.common.errors import ConfigError
-from shardstream.ingest.common.locks import open_lock_file, try_lock
+from shardstream.ingest.common.locks import is_at, open_lock_file, try_lock
 
 _Result = TypeVar("_Result")
 
@@ -36,12 +36,7 @@ def locked_by_this_process(path: Path) -> Iterator[None]:
         ConfigError: Another process holds it, or it is a link or a foreign file.
     """
     # Not filelock, which truncates the file before it knows whether another process holds it.
-    with os.fdopen(open_lock_file(path), "r+") as file:
-        # A process that only checks also holds the lock for a moment.
-        if not _tried(lambda: try_lock(file.fileno(), path)):
-            raise ConfigError(
-                f"{path.parent}: {_who(path)} is at work there; wait for it or choose another run folder"
-            )
+    with contextlib.closing(_locked(path)) as file:
         if os.fstat(file.fileno()).st_size and _parsed(file) is None:
             raise ConfigError(f"{path}: not a lock file of ours; move it elsewhere")
         note = json.dumps(dataclasses.asdict(Process(os.getpid(), platform.node()))).encode()
@@ -63,6 +58,22 @@ def locking_process(path: Path) -> Process | None:
     except OSError:  # None, or not a lock file of ours.
         pass
     return None
+
+
+def _locked(path: Path) -> IO[str]:
+    """Returns the lock file, opened and locked."""
+    while True:
+        with contextlib.ExitStack() as opened:
+            file = opened.enter_context(os.fdopen(open_lock_file(path), "r+"))
+            # A process that only checks also holds the lock for a moment.
+            if not _tried(lambda file=file: try_lock(file.fileno(), path)):
+                raise ConfigError(
+                    f"{path.parent}: {_who(path)} is at work there; wait for it or choose another run folder"
+                )
+            if is_at(file.fileno(), path):
+                opened.pop_all()
+                return file
+        path.parent.mkdir(parents=True, exist_ok=True)  # Its holder removed it in the meantime.
 
 
 def _tried(attempt: Callable[[], _Result]) -> _Result | None:

@@ -88,6 +88,8 @@ class ResumeCallback(keras.callbacks.Callback):
         super().__init__()
         if save_every is not None and save_every < 1:
             raise ConfigError(f"save_every must be a positive number of steps, got {save_every}")
+        if not grace_secs > 0:
+            raise ConfigError(f"grace_secs must be positive, got {grace_secs}")
         if "start_step" in options:
             raise ConfigError("ResumeCallback decides start_step")
         self._folder = RunFolder(Path(folder).absolute())
@@ -138,8 +140,7 @@ class ResumeCallback(keras.callbacks.Callback):
         """Restores the state, or saves it if training starts."""
         self._check_steps()
         self._begin_session()
-        size = self._identity["image_size"]
-        build_variables(cast(keras.Model, self.model), (None, size, size, 3))
+        build_variables(cast(keras.Model, self.model), self._identity["image_size"])
         self._is_training = True
         self._steps_since_save = 0
         if self._restored:
@@ -231,7 +232,7 @@ class ResumeCallback(keras.callbacks.Callback):
             if self._is_chief:
                 self._folder.checkpoints.mkdir(parents=True, exist_ok=True)
                 session.enter_context(locked_by_this_process(self._folder.lock))
-                if self._restored and self._checkpoints.paths() != self._found:
+                if self._checkpoints.paths() != self._found:
                     raise ConfigError(f"{self._folder.path}: another process has trained on; start again")
                 self._checkpoints.remove_incomplete()
                 write_json(identity_path(self._folder), self._identity)
@@ -279,6 +280,7 @@ class ResumeCallback(keras.callbacks.Callback):
                 "%s: the state of %s was not saved: %s", self._folder.path, position, error.strerror
             )
             return False
+        self._found = self._checkpoints.paths()
         return True
 
     def _what_is_kept(self) -> str:

@@ -15,7 +15,7 @@ from shardstream.ingest.common.errors import MACHINE_ERRNOS, ConfigError, Datase
 from shardstream.ingest.common.json_text import json_text
 from shardstream.ingest.common.safe_files import read_regular, refuse_link
 from shardstream.ingest.dataset.wrong_folder import explain_missing_run
-from shardstream.train.models.registry import BACKBONES
+from shardstream.train.models.registry import AUTO, BACKBONES
 from shardstream.train.runs.foreign_files import refuse_foreign_files
 from shardstream.train.runs.process_lock import locked_by_this_process
 
@@ -137,14 +137,18 @@ class RunFolder:
     def _how_to_train_further(self) -> str:
         try:
             options = json.loads(read_regular(self.config))
-            model, fine_tune = options["model"], options.get("fine_tune") or "none"
+            model = json.loads(read_regular(self.model_info))["model"]
+            named = (
+                f"--model {model} " if options["model"] == AUTO else ""
+            )  # It does not support these options.
+            fine_tune = options.get("fine_tune") or "none"
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
             return ""
         if model in BACKBONES:  # These do not support --weights.
-            return ", with --fine-tune last to train its backbone too" if fine_tune == "none" else ""
+            return f", with {named}--fine-tune last to train its backbone too" if fine_tune == "none" else ""
         if not self.best_model.is_file():
             return ""
-        return f", with --weights {self.best_model} to train its model further"
+        return f", with {named}--weights {self.best_model} to train its model further"
 
     def _begun(self) -> set[Path]:
         """Returns the files that a kill may leave before there is a config.json."""
@@ -159,10 +163,10 @@ class RunFolder:
         Raises:
             DatasetError: There is no run, or it has no model.
         """
+        if not self.path.exists():
+            raise DatasetError(explain_missing_run(self.path))
         if not self.path.is_dir():
-            raise DatasetError(
-                f"{self.path}: no such run folder; make one with `shardstream-train DATA --run {self.path}`"
-            )
+            raise DatasetError(f"{self.path}: a file, expected a run folder made by `shardstream-train`")
         if not self.model_info.is_file() and self.config.exists():
             raise DatasetError(f"{self.path}: this run has no model yet; it has to finish its first epoch")
         if not self.model_info.is_file():
@@ -181,14 +185,16 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         for folder in (self.checkpoints, self.logs, self._finished_checkpoints):
             refuse_link(folder)
-        try:
-            with locked_by_this_process(self.lock):
+        with locked_by_this_process(self.lock):
+            try:
                 if self._finished_checkpoints.exists():
                     shutil.rmtree(self._finished_checkpoints)  # A kill interrupted `finish`.
                 yield
-        finally:
-            if is_new and list(self.path.iterdir()) == [self.lock]:
-                shutil.rmtree(self.path)
+            finally:
+                if is_new and list(self.path.iterdir()) == [self.lock]:
+                    self.lock.unlink()
+                    with contextlib.suppress(OSError):  # On NFS, where a file that is open is renamed.
+                        self.path.rmdir()
 
     def create(self, config: Mapping[str, Any]) -> None:
         """Starts a run with `config`; removes files of an unfinished one."""

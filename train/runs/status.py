@@ -76,6 +76,11 @@ def read_status(run: Path) -> RunStatus:
         DatasetError: There is no run, or its files are corrupt.
     """
     folder = RunFolder(run)
+    process = locking_process(folder.lock)
+    if not folder.config.is_file() and process:
+        raise DatasetError(
+            f"{run}: process {process.pid} on {process.host} starts a run there; ask again in a moment"
+        )
     if not folder.config.is_file():
         raise DatasetError(explain_missing_run(run))
     remedy = "train again into another run folder"
@@ -91,7 +96,6 @@ def read_status(run: Path) -> RunStatus:
             raise ValueError("a row without epoch, val_loss or val_accuracy")
         if any(not 0 <= row["epoch"] < _MAX_COUNT for row in rows):
             raise ValueError("the number of an epoch is none")
-    process = locking_process(folder.lock)
     checkpoints = Checkpoints(folder.checkpoints)
     checkpoint = checkpoints.latest()
     position = checkpoint.position if checkpoint else BEGINNING

@@ -6,7 +6,7 @@ ENGLISH_FINDINGS: dict[str, str] = {
     "labels_meaning_features": (
         "Labels that are more probably wrong than correct, the most probable first. Each of {count} images "
         "of all splits was predicted from features of EfficientNet-Lite0 by a linear classifier that was not "
-        "fitted to it (5-fold cross-validation)."
+        "fitted to it (5-fold cross-validation). The percentage is that of the class it looks like, not the order."
     ),
     "labels_meaning_predictions": (
         "Labels that are more probably wrong than correct, given how well the model's probabilities fit "

@@ -5,7 +5,8 @@ KOREAN_FINDINGS: dict[str, str] = {
     "labels": "확인할 라벨",
     "labels_meaning_features": (
         "맞을 확률보다 틀릴 확률이 큰 라벨이며, 틀릴 확률이 큰 순서입니다. 모든 분할의 사진 {count}장을 "
-        "EfficientNet-Lite0의 특징으로, 그 사진을 학습하지 않은 선형 분류기가 예측했습니다(5겹 교차 검증)."
+        "EfficientNet-Lite0의 특징으로, 그 사진을 학습하지 않은 선형 분류기가 예측했습니다(5겹 교차 검증). "
+        "퍼센트는 비슷한 클래스의 확률이며, 순서의 기준이 아닙니다."
     ),
     "labels_meaning_predictions": (
         "모델의 확률이 전체 라벨과 얼마나 맞는지에 비추어, 맞을 확률보다 틀릴 확률이 큰 라벨입니다. 틀릴 "

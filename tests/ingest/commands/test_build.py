@@ -98,10 +98,7 @@ def test_the_manifest_leads_from_every_file_to_its_record(photos, tmp_path, phot
     } == {
         # The first by path is kept; under two classes, none.
         "food/again.jpg": ("duplicate", "same content as food/3.jpg"),
-        "food/7.jpg": (
-            "conflict",
-            "multi-label: the same image is under several classes, first as food/7.jpg",
-        ),
+        "food/7.jpg": ("conflict", "multi-label: the same image is under other classes too"),
         "interior/both.jpg": (
             "conflict",
             "multi-label: the same image is under several classes, first as food/7.jpg",

@@ -142,7 +142,7 @@ def test_an_update_sees_that_a_conflict_has_another_first_file_by_the_splits_of_
     table.write_text("\n".join(["id,label,part", *lines]))
     options = ("--labels", str(table), "--split-column", "part")
     assert build(tmp_path / "photos", tmp_path / "d", *options) == 0
-    assert rows(tmp_path / "d")["0.jpg"]["reason"].endswith("first as 0.jpg")
+    assert rows(tmp_path / "d")["0.jpg"]["reason"].endswith("the same image is under other classes too")
     lines[1] = "1,b,test"
     table.write_text("\n".join(["id,label,part", *lines]))
     update = ["update", str(tmp_path / "photos"), str(tmp_path / "d"), "--workers", "1"]

@@ -259,3 +259,25 @@ def test_a_class_may_begin_with_a_dash():
 def test_output_that_cannot_be_written_is_named():
     exit_code, printed = run_script("print('x' * 100_000)", redirect=">/dev/full")
     assert (exit_code, printed) == (1, "prog: <stdout>: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        # Before the positional, whose value it would take.
+        (["--nmae", "n", "i"], "no option --nmae; did you mean --name?"),
+        (["i", "--name", "n", "--sha=0.1"], "no option --sha; did you mean --share?"),
+        (["i", "--name", "n", "--no-jsn"], "no option --no-jsn; did you mean --no-json?"),
+        (["i", "--name", "n", "--no-share"], "no option --no-share; did you mean --share?"),
+        (["i", "--name", "n", "--xyzzy", "3"], "no option --xyzzy; `prog do --help` lists the options"),
+    ],
+)
+def test_an_option_that_does_not_exist_is_one_sentence(capsys, arguments, sentence):
+    assert parse(*arguments) == 2
+    assert capsys.readouterr().err == f"prog: {sentence}\n"
+
+
+def test_options_may_be_spelt_with_underscores_and_end_with_two_dashes():
+    assert parse("--name", "n", "--image_size", "3", "--", "i") == Options(
+        images=Path("i"), name="n", image_size=3
+    )

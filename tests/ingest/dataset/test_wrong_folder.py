@@ -38,8 +38,8 @@ def test_swapped_arguments_are_named(folders, config_class):
     [
         ("photos", "holds images, expected a run folder"),
         ("data", "a dataset folder, expected a run folder"),
-        ("nowhere", "no such folder; make a run with `shardstream-train DATA --run "),
-        ("dat", "no such folder; did you mean {folders}/data?"),
+        ("nowhere", "no such run folder; make one with `shardstream-train DATA --run "),
+        ("dat", "no such run folder; did you mean {folders}/data?"),
         ("photos/cat/1.jpg", "no config.json and no model.json in it"),
     ],
 )

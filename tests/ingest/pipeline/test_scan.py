@@ -190,6 +190,7 @@ def test_folders_that_cannot_be_used(root):
             scan_folder(folder)
 
     assert_refused(root / "nowhere", "nowhere: no such folder")
+    assert_refused(root.with_name(root.name[:-1]), f"no such folder; did you mean {root}?")
     assert_refused(root / "food/a.jpg", "food/a.jpg: neither a folder nor a .zip or .tar archive")
     assert_refused(root / "interior", "1 files directly in it and no class folders")
     assert_refused(root / "food", "only one class (deep), a classifier needs at least two")

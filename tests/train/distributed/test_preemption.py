@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -112,3 +113,14 @@ def test_the_grace_period_holds_while_python_hears_nothing():
         _, errors = process.communicate()
     assert process.returncode == 143
     assert errors == "shardstream-train: stopped by SIGTERM, 0.05 s after it\n"
+
+
+@pytest.mark.parametrize("grace_secs", [1e12, float("inf")])
+def test_a_grace_period_longer_than_any_clock_has_no_end(grace_secs, monkeypatch):
+    failed = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    with StopRequest(grace_secs) as stop:
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.1)  # The watching thread begins to wait.
+        assert stop.received == signal.SIGTERM
+    assert failed == []

@@ -186,3 +186,18 @@ def test_a_file_of_another_size_than_its_header_says_is_not_read(folder):
     os.truncate(folder / "x", 1 << 42)
     with pytest.raises(DatasetError, match="not as it was written"):
         Checkpoint.read(folder / "x")
+
+
+def test_a_checkpoint_that_its_run_removes_meanwhile_is_passed_over(folder, monkeypatch, caplog):
+    """As `status` may meet it: a file is listed, and gone when it is read, or read, and gone when its age is asked."""
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(make(1))
+    gone = folder / "000009-000000000.checkpoint"
+    monkeypatch.setattr(Checkpoints, "paths", lambda self: [gone, *sorted(folder.iterdir())])
+    found = checkpoints.latest()
+    assert found is not None and found.position.epoch == 1
+    for path in folder.iterdir():
+        path.unlink()
+    assert checkpoints.age_secs(1e12) == 0.0
+    assert checkpoints.latest() is None
+    assert caplog.text == ""

@@ -80,3 +80,22 @@ def test_a_disk_that_fails_is_no_file_system_without_locks(tmp_path, monkeypatch
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(OSError, match="Input/output error"), locked_by_this_process(tmp_path / ".lock"):
         pass
+
+
+def test_a_lock_file_that_its_holder_removes_is_made_anew(tmp_path):
+    """As a run does that ends before it has written anything: who waited holds the file that is there now."""
+    path = tmp_path / "run" / ".lock"
+    path.parent.mkdir()
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+        def leave() -> None:
+            path.unlink()
+            path.parent.rmdir()
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+        timer = threading.Timer(0.05, leave)
+        timer.start()
+        with locked_by_this_process(path):
+            timer.join()
+            assert locking_process(path) == Process(os.getpid(), platform.node())

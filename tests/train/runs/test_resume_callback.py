@@ -210,3 +210,47 @@ def test_files_of_others_are_left_alone(folder, data):
     (folder / "thesis.txt").write_text("mine")
     with pytest.raises(ConfigError, match="holds files that ResumeCallback did not write"):
         ResumeCallback(folder, data, batch_size=16, seed=7)
+
+
+class Subclassed(keras.Model):
+    """Creates the variables of its layers when it is called, and has no `build` of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scaled = keras.layers.Rescaling(1 / 255)
+        self.dropped = keras.layers.Dropout(0.3, seed=2)
+        self.flat = keras.layers.Flatten()
+        self.classes = keras.layers.Dense(3, activation="softmax")
+
+    def call(self, images, training=False):
+        return self.classes(self.dropped(self.flat(self.scaled(images)), training=training))
+
+
+def test_a_subclass_of_model_is_resumed_too(folder, data):
+    def train(path: Path, *others: keras.callbacks.Callback) -> list[np.ndarray]:
+        keras.utils.set_random_seed(1)
+        model = Subclassed()
+        model.compile("adam", "sparse_categorical_crossentropy")
+        fit(ResumeCallback(path, data, batch_size=16, seed=7, save_every=2), model, *others, epochs=2)
+        return model.get_weights()
+
+    expected = train(folder.with_name("undisturbed"))
+    with pytest.raises(Failure):
+        train(folder, FailAt(STEPS + 5))
+    for mine, theirs in zip(train(folder), expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_who_looked_before_another_process_trained_does_not_begin_anew(folder, data):
+    late = ResumeCallback(folder, data, batch_size=16, seed=7)
+    fit(ResumeCallback(folder, data, batch_size=16, seed=7), compiled_model(), epochs=1)
+    before = sorted((folder / "checkpoints").iterdir())
+    with pytest.raises(ConfigError, match="another process has trained on; start again"):
+        fit(late, compiled_model())
+    assert sorted((folder / "checkpoints").iterdir()) == before
+
+
+@pytest.mark.parametrize("grace_secs", [0, -1, float("nan")])
+def test_a_grace_period_is_a_time(folder, data, grace_secs):
+    with pytest.raises(ConfigError, match=f"grace_secs must be positive, got {grace_secs}"):
+        ResumeCallback(folder, data, batch_size=16, seed=7, grace_secs=grace_secs)

@@ -64,19 +64,25 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "advice"),
+    ("options", "model", "advice"),
     [
-        ({"model": "small"}, ", with --weights {run}/best.keras to train its model further"),
-        ({"model": "lite0", "fine_tune": None}, ", with --fine-tune last to train its backbone too"),
-        ({"model": "lite0", "fine_tune": "full"}, ""),
-        ({}, ""),
+        ({"model": "small"}, "small", ", with --weights {run}/best.keras to train its model further"),
+        ({"model": "lite0", "fine_tune": None}, "lite0", ", with --fine-tune last to train its backbone too"),
+        ({"model": "lite0", "fine_tune": "full"}, "lite0", ""),
+        ({"model": "auto"}, "lite0", ", with --model lite0 --fine-tune last to train its backbone too"),
+        (
+            {"model": "auto"},
+            "small",
+            ", with --model small --weights {run}/best.keras to train its model further",
+        ),
+        ({}, "small", ""),
     ],
 )
-def test_a_finished_run_says_how_to_train_further(tmp_path, options, advice):
+def test_a_finished_run_says_how_to_train_further(tmp_path, options, model, advice):
     folder = RunFolder(tmp_path)
     folder.config.write_text(json.dumps(options))
     folder.best_model.touch()
-    folder.model_info.touch()
+    folder.model_info.write_text(json.dumps({"model": model}))
     sentence = f"{tmp_path}: holds a finished run already; choose another --run{advice}, or remove it"
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence.format(run=tmp_path))}$"):
         folder.check()
