@@ -117,7 +117,7 @@ def test_the_config_is_kept_with_everything_decided(run, striped):
 def test_a_second_run_into_the_same_folder_is_refused(run, striped):
     folder, _, _ = run
     with pytest.raises(
-        ConfigError, match="holds a finished run already; choose another --run, with --weights"
+        ConfigError, match="holds a finished run already; choose another --run, with --model small --weights"
     ):
         train_and_evaluate(TrainConfig(data_dir=striped.data_dir, run=folder))
 
