@@ -19,7 +19,6 @@ from shardstream.predict.inference.classifier import BATCH_SIZE, Predictor, load
 from shardstream.predict.inference.prediction_table import top_k
 from shardstream.predict.inference.records import media_type
 from shardstream.predict.inference.thumbnails import PICTURE_BYTES, Picture, picture_of
-from shardstream.predict.output.metrics_json import versions_here
 from shardstream.predict.output.prediction_files import CSV_ENCODING, guarded
 from shardstream.predict.output.result import MAX_ROWS, PhotoReport
 from shardstream.predict.output.staging import METRICS, PAGE, publish, staging_in
@@ -27,6 +26,7 @@ from shardstream.predict.page.formatting import percent
 from shardstream.predict.page.render import render
 from shardstream.predict.page.texts.languages import TEXTS, Language
 from shardstream.train.data.pixels import decode_images
+from shardstream.train.distributed.strategy import versions
 from shardstream.train.runs.saved_model import ModelInfo
 
 TABLE = "predictions.csv"
@@ -160,7 +160,7 @@ def report_photos(
             "verdicts": dict(verdicts),
             "predicted": {name: counts[label] for label, name in enumerate(info.class_names)},
             "model": info.model,
-            "versions": versions_here(),
+            "versions": versions(),
             "command": command,
         }
         (staging / METRICS).write_text(json_text(metrics), encoding="utf-8")

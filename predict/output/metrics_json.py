@@ -2,16 +2,10 @@
 
 import dataclasses
 import datetime
-import importlib.metadata
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import keras
-import numpy as np
-import tensorflow as tf
 
 from shardstream.ingest.dataset.metadata import DatasetInfo
 from shardstream.predict.findings.summary import Findings
@@ -23,6 +17,7 @@ from shardstream.predict.metrics.gate import Check
 from shardstream.predict.metrics.intervals import Estimate
 from shardstream.predict.metrics.paired_tests import mcnemar
 from shardstream.train.config import gradient_defaults
+from shardstream.train.distributed.strategy import versions
 from shardstream.train.models.registry import AUTO, BACKBONES
 from shardstream.train.runs.run_folder import open_run
 from shardstream.train.runs.saved_model import ModelInfo
@@ -144,7 +139,7 @@ def make_metrics(
         "model": model.model,
         "model_sha256": model_sha256,
         "model_dataset_fingerprint": model.dataset_fingerprint,
-        "versions": versions_here(),
+        "versions": versions(),
         "command": command,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -198,21 +193,6 @@ def _figure(name: str, figure: Estimate | None) -> dict[str, Any]:
     return {
         name: None if figure is None else figure.value,
         f"{name}_interval_95": None if figure is None else [figure.low, figure.high],
-    }
-
-
-def versions_here() -> dict[str, str]:
-    """Returns the software versions used for prediction."""
-    try:
-        own = importlib.metadata.version("shardstream")
-    except importlib.metadata.PackageNotFoundError:  # Run from a source folder.
-        own = "not installed"
-    return {
-        "shardstream": own,
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
     }
 
 

@@ -137,10 +137,9 @@ class RunFolder:
     def _how_to_train_further(self) -> str:
         try:
             options = json.loads(read_regular(self.config))
-            model = json.loads(read_regular(self.model_info))["model"]
-            named = (
-                f"--model {model} " if options["model"] == AUTO else ""
-            )  # It does not support these options.
+            model = str(json.loads(read_regular(self.model_info))["model"])
+            # `auto` does not support these options.
+            named = f"--model {model} " if options["model"] == AUTO else ""
             fine_tune = options.get("fine_tune") or "none"
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
             return ""
